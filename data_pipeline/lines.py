@@ -1,0 +1,73 @@
+"""The rest-frame line list: vacuum wavelengths, fixed doublet ratios, Case B."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from data_pipeline.tables import read_table
+
+
+@dataclass(frozen=True)
+class LineList:
+    """Emission lines in order of wavelength.
+
+    Attributes:
+        names: n names, e.g. ``[OIII]_5008``.
+        wavelength: (n,) rest wavelength [um, vacuum].
+        partner: n names of the weaker line to which the flux is tied; empty where free.
+        ratio: (n,) flux over the partner's flux; NaN where free.
+        case_b: (n,) flux over Hbeta at T = 1e4 K, n = 1e2 cm-3; NaN for anything but hydrogen.
+    """
+
+    names: tuple[str, ...]
+    wavelength: np.ndarray
+    partner: tuple[str, ...]
+    ratio: np.ndarray
+    case_b: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Position of a line.
+
+        Raises:
+            KeyError: for an unknown name, listing the known ones.
+        """
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise KeyError(f"unknown line {name!r}; known lines: {', '.join(self.names)}") from None
+
+    def select(self, names) -> LineList:
+        """The named lines, in this list's order."""
+        keep = sorted(self.index(name) for name in names)
+        return LineList(
+            tuple(self.names[i] for i in keep),
+            self.wavelength[keep],
+            tuple(self.partner[i] for i in keep),
+            self.ratio[keep],
+            self.case_b[keep],
+        )
+
+    def between(self, low: float, high: float) -> LineList:
+        """Lines with a rest wavelength in [low, high] um."""
+        inside = (self.wavelength >= low) & (self.wavelength <= high)
+        return self.select([name for name, keep in zip(self.names, inside, strict=True) if keep])
+
+
+@lru_cache(maxsize=1)
+def load_lines() -> LineList:
+    """The shipped list, 0.12-4.1 um rest (PyNeb and NIST wavelengths, vacuum)."""
+    table = read_table("lines_vacuum.ecsv")
+    order = np.argsort(table["wavelength_A"], kind="stable")
+    return LineList(
+        names=tuple(str(name) for name in table["name"][order]),
+        wavelength=table["wavelength_A"][order] * 1e-4,
+        partner=tuple("" if name == "-" else str(name) for name in table["partner"][order]),
+        ratio=table["ratio_to_partner"][order],
+        case_b=table["case_b_to_hbeta"][order],
+    )

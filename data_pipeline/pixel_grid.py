@@ -1,0 +1,87 @@
+"""Pixel grids: bounds of pixels from their centres, and the unified logarithmic grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def pixel_bounds(wavelength: np.ndarray) -> np.ndarray:
+    """Lower and upper bound of each pixel.
+
+    Bounds lie half-way between centres, except beside a gap: there a pixel keeps the width of its
+    neighbourhood, so that a detector gap stays uncovered instead of being shared out.
+
+    Args:
+        wavelength: (n,) pixel centres [um], strictly increasing, n >= 2.
+
+    Returns:
+        (2, n) lower and upper bounds [um].
+
+    Raises:
+        ValueError: for fewer than two pixels or an order that is not increasing.
+    """
+    wavelength = np.asarray(wavelength, dtype=np.float64)
+    if wavelength.ndim != 1 or wavelength.size < 2:
+        raise ValueError(f"expected two or more pixel centres in one dimension, got shape {wavelength.shape}")
+    step = np.diff(wavelength)
+    if np.any(step <= 0):
+        row = int(np.argmax(step <= 0))
+        raise ValueError(
+            f"expected strictly increasing wavelengths, got {wavelength[row]:.6f} then "
+            f"{wavelength[row + 1]:.6f} um at rows {row} and {row + 1}; sort them and merge duplicates"
+        )
+    half = 0.5 * np.minimum(step, 1.5 * _local_step(step))
+    lower = wavelength - np.concatenate([half[:1], half])
+    upper = wavelength + np.concatenate([half, half[-1:]])
+    # One rounding for a bound that two pixels share, so that neither gap nor overlap of 1e-16 appears.
+    shared = half == 0.5 * step
+    lower[1:][shared] = upper[:-1][shared]
+    return np.stack([lower, upper])
+
+
+def _local_step(step: np.ndarray, window: int = 11) -> np.ndarray:
+    """Running median of the steps between pixels, (n - 1,)."""
+    if step.size < 3:
+        return np.full(step.shape, step.min())
+    reach = min(window, step.size if step.size % 2 else step.size - 1) // 2
+    padded = np.pad(step, reach, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1)
+
+
+@dataclass(frozen=True)
+class UnifiedGrid:
+    """The logarithmic grid on which pairs are aligned (paper section 3.1; DESIGN section 3.1).
+
+    Attributes:
+        start: first wavelength [um].
+        stop: last wavelength is the largest grid point not above this [um].
+        sampling: lambda / dlambda of one pixel, the same everywhere.
+    """
+
+    start: float = 0.7
+    stop: float = 5.3
+    sampling: float = 3000.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.start < self.stop:
+            raise ValueError(f"expected 0 < start < stop, got start={self.start}, stop={self.stop} um")
+        if self.sampling < 10:
+            raise ValueError(f"expected sampling (lambda / dlambda) of 10 or more, got {self.sampling}")
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return int(np.floor(np.log(self.stop / self.start) * self.sampling + 1e-9)) + 1
+
+    @property
+    def wavelength(self) -> np.ndarray:
+        """(size,) pixel centres [um]."""
+        return self.start * np.exp(np.arange(self.size) / self.sampling)
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """(2, size) lower and upper bounds [um], at half steps of the logarithm."""
+        edges = self.start * np.exp((np.arange(self.size + 1) - 0.5) / self.sampling)
+        return np.stack([edges[:-1], edges[1:]])

@@ -1,0 +1,223 @@
+"""The one container for a measured spectrum, and the border at which units are checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import astropy.units as u
+import numpy as np
+
+WAVELENGTH_UNIT = u.um
+FLUX_UNIT = u.Unit("erg / (s cm2 Angstrom)")
+
+
+class SpectrumError(ValueError):
+    """Input that cannot be read as a spectrum; the text names file, HDU and cure."""
+
+
+@dataclass(frozen=True)
+class SpectrumMeta:
+    """Where a spectrum comes from.
+
+    Attributes:
+        target: name of the source as the archive writes it.
+        source_id: the archive's identifier, leading zeros stripped.
+        ra: right ascension [deg, ICRS]; NaN where the file has none.
+        dec: declination [deg, ICRS]; NaN where the file has none.
+        disperser: upper case, e.g. ``PRISM``, ``G140M``, ``G235M``, ``G395M``, ``RGS``.
+        filter: upper case, e.g. ``CLEAR``, ``F070LP``.
+        tier: survey tier as in the file name, e.g. ``goods-s-deephst``.
+        field: sky field, e.g. ``goods-s``.
+        program: observing programme.
+        exposure_time: effective exposure time [s]; NaN where unknown.
+        format: name of the reader, e.g. ``jades-dr4``.
+        extraction: which extraction was read, e.g. ``3pix``; empty if there is only one.
+        flux_unit: unit of the flux as the file gives it (astropy string).
+        path: file that was read.
+        hdu: extension that was read.
+        notes: what the reader repaired or masked, one sentence each.
+    """
+
+    target: str = ""
+    source_id: str = ""
+    ra: float = float("nan")
+    dec: float = float("nan")
+    disperser: str = ""
+    filter: str = ""
+    tier: str = ""
+    field: str = ""
+    program: str = ""
+    exposure_time: float = float("nan")
+    format: str = ""
+    extraction: str = ""
+    flux_unit: str = ""
+    path: str = ""
+    hdu: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """File and HDU in the form that error texts use."""
+        where = self.path or "spectrum"
+        return f"{where}[{self.hdu}]" if self.hdu else where
+
+
+@dataclass(frozen=True)
+class ObservedSpectrum:
+    """A measured spectrum as plain arrays.
+
+    Unmasked pixels have a finite flux and a finite, positive error; masked pixels keep whatever the
+    file holds.
+
+    Attributes:
+        wavelength: (n,) pixel centres [um, vacuum], strictly increasing, float64.
+        flux: (n,) flux density [erg/s/cm2/A], float64.
+        error: (n,) one-sigma error of ``flux`` [erg/s/cm2/A], float64.
+        mask: (n,) bool, True = bad.
+        meta: provenance.
+    """
+
+    wavelength: np.ndarray
+    flux: np.ndarray
+    error: np.ndarray
+    mask: np.ndarray
+    meta: SpectrumMeta = field(default_factory=SpectrumMeta)
+
+    def __len__(self) -> int:
+        return self.wavelength.size
+
+    @property
+    def signal_to_noise(self) -> np.ndarray:
+        """Flux over error per pixel, (n,); NaN where masked."""
+        ratio = np.full(self.wavelength.shape, np.nan)
+        good = ~self.mask
+        ratio[good] = self.flux[good] / self.error[good]
+        return ratio
+
+    def replace(self, **changes) -> ObservedSpectrum:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    @classmethod
+    def from_quantities(
+        cls,
+        wavelength: u.Quantity,
+        flux: u.Quantity,
+        error: u.Quantity,
+        mask: np.ndarray | None = None,
+        meta: SpectrumMeta | None = None,
+    ) -> ObservedSpectrum:
+        """Checks units, order and sanity once, and converts in float64.
+
+        A descending grid is reversed. Pixels without a wavelength are dropped. Pixels whose flux or
+        error is not finite, or whose error is not positive, are masked. Each repair leaves a note.
+
+        Args:
+            wavelength: (n,) vacuum wavelengths, any length unit.
+            flux: (n,) flux density, anything convertible to f_lambda.
+            error: (n,) one-sigma errors, convertible likewise.
+            mask: (n,) bool, True = bad; None masks nothing beforehand.
+            meta: provenance.
+
+        Raises:
+            SpectrumError: for units that are not wavelength or flux density, lengths that differ, fewer
+                than two pixels, unsorted or duplicate wavelengths, or no good pixel at all.
+        """
+        meta = meta or SpectrumMeta()
+        _check_lengths(meta, wavelength=wavelength, flux=flux, error=error, mask=mask)
+        wave = _wavelength_in_um(wavelength, meta)
+        value = _flux_density(flux, wave, "flux", meta)
+        sigma = _flux_density(error, wave, "error", meta)
+        bad = np.zeros(wave.shape, bool) if mask is None else np.array(mask, dtype=bool)
+        notes = list(meta.notes)
+
+        placed = np.isfinite(wave)
+        if not placed.all():
+            notes.append(f"{np.sum(~placed)} pixels without a wavelength dropped")
+            wave, value, sigma, bad = (a[placed] for a in (wave, value, sigma, bad))
+        if wave.size < 2:
+            raise SpectrumError(
+                f"{meta.origin}: {wave.size} pixels have a wavelength; a spectrum needs two or more. "
+                "Check that the right HDU and column were chosen."
+            )
+        if np.all(np.diff(wave) < 0):
+            wave, value, sigma, bad = (a[::-1].copy() for a in (wave, value, sigma, bad))
+            notes.append("wavelengths descend; reversed")
+        _check_order(wave, meta)
+
+        with np.errstate(invalid="ignore"):
+            for text, rows in (
+                ("flux is not finite", ~np.isfinite(value)),
+                ("error is not finite", np.isfinite(value) & ~np.isfinite(sigma)),
+                ("error is zero or negative", np.isfinite(sigma) & (sigma <= 0)),
+            ):
+                if np.any(rows & ~bad):
+                    notes.append(f"{np.sum(rows & ~bad)} pixels masked: {text}")
+                bad |= rows
+        if bad.all():
+            raise SpectrumError(
+                f"{meta.origin}: all {wave.size} pixels are bad ({'; '.join(notes) or 'mask given'}). "
+                "The file holds no usable data; check the extraction or leave the object out."
+            )
+        unit = meta.flux_unit or flux.unit.to_string()
+        meta = replace(meta, notes=tuple(notes), flux_unit=unit)
+        return cls(wave, value, sigma, bad, meta)
+
+    def to_specutils(self):
+        """The same as a `specutils.Spectrum` with units, `StdDevUncertainty`, mask and meta."""
+        from astropy.nddata import StdDevUncertainty
+        from specutils import Spectrum  # seconds to import: only where it is asked for
+
+        return Spectrum(
+            spectral_axis=self.wavelength * WAVELENGTH_UNIT,
+            flux=self.flux * FLUX_UNIT,
+            uncertainty=StdDevUncertainty(self.error * FLUX_UNIT),
+            mask=self.mask,
+            meta={"kspecsr": self.meta, **{k: v for k, v in vars(self.meta).items() if k != "notes"}},
+        )
+
+
+def _check_lengths(meta: SpectrumMeta, **columns) -> None:
+    shapes = {name: np.shape(value) for name, value in columns.items() if value is not None}
+    if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
+        raise SpectrumError(
+            f"{meta.origin}: expected one-dimensional columns of equal length, got {shapes}. "
+            "Choose the table HDU with one row per pixel."
+        )
+
+
+def _wavelength_in_um(wavelength: u.Quantity, meta: SpectrumMeta) -> np.ndarray:
+    try:
+        return np.asarray(wavelength.to_value(WAVELENGTH_UNIT, u.spectral()), dtype=np.float64)
+    except (u.UnitConversionError, AttributeError) as error:
+        raise SpectrumError(
+            f"{meta.origin}: wavelengths come in {getattr(wavelength, 'unit', 'no unit')!s}; expected a "
+            "length, such as um or Angstrom. State the unit in TUNIT or pass an astropy Quantity."
+        ) from error
+
+
+def _flux_density(values: u.Quantity, wave_um: np.ndarray, name: str, meta: SpectrumMeta) -> np.ndarray:
+    try:
+        quantity = values.astype(np.float64)
+        return np.asarray(
+            quantity.to_value(FLUX_UNIT, u.spectral_density(wave_um * WAVELENGTH_UNIT)), dtype=np.float64
+        )
+    except (u.UnitConversionError, AttributeError) as error:
+        raise SpectrumError(
+            f"{meta.origin}: {name} comes in {getattr(values, 'unit', 'no unit')!s}; expected a flux "
+            "density, such as erg/(s cm2 Angstrom), W/m3, uJy or Jy. State the unit in TUNIT or pass an "
+            "astropy Quantity."
+        ) from error
+
+
+def _check_order(wave: np.ndarray, meta: SpectrumMeta) -> None:
+    step = np.diff(wave)
+    if np.all(step > 0):
+        return
+    row = int(np.argmax(step <= 0))
+    kind = "duplicate" if step[row] == 0 else "unsorted"
+    raise SpectrumError(
+        f"{meta.origin}: {kind} wavelengths at rows {row} and {row + 1} ({wave[row]:.6f} and "
+        f"{wave[row + 1]:.6f} um); expected a strictly increasing grid. Sort the rows, and merge or drop "
+        "repeated ones (several orders in one table must be split first)."
+    )
