@@ -199,9 +199,10 @@ def _wavelength_in_um(wavelength: u.Quantity, meta: SpectrumMeta) -> np.ndarray:
 def _flux_density(values: u.Quantity, wave_um: np.ndarray, name: str, meta: SpectrumMeta) -> np.ndarray:
     try:
         quantity = values.astype(np.float64)
-        return np.asarray(
-            quantity.to_value(FLUX_UNIT, u.spectral_density(wave_um * WAVELENGTH_UNIT)), dtype=np.float64
-        )
+        # building the equivalency takes longer than the rest of a read; f_lambda does not need it
+        same_kind = quantity.unit.is_equivalent(FLUX_UNIT)
+        equivalency = [] if same_kind else u.spectral_density(wave_um * WAVELENGTH_UNIT)
+        return np.asarray(quantity.to_value(FLUX_UNIT, equivalency), dtype=np.float64)
     except (u.UnitConversionError, AttributeError) as error:
         raise SpectrumError(
             f"{meta.origin}: {name} comes in {getattr(values, 'unit', 'no unit')!s}; expected a flux "

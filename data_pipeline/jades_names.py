@@ -1,0 +1,63 @@
+"""JADES HLSP file names, built and taken apart."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_NAME = re.compile(
+    r"nirspec_(?P<tier>[a-z0-9-]+?)-(?P<id>\d+)_(?P<filter>[a-z0-9]+)-(?P<disperser>[a-z0-9]+)"
+    r"_v[\d.]+_x1d\.fits(\.gz)?$"
+)
+
+
+@dataclass(frozen=True)
+class JadesFileName:
+    """What a JADES file name says.
+
+    Attributes:
+        tier: e.g. ``goods-s-deephst``.
+        source_id: NIRSpec id without leading zeros.
+        filter: upper case, e.g. ``CLEAR``.
+        disperser: upper case, e.g. ``PRISM``.
+    """
+
+    tier: str
+    source_id: str
+    filter: str
+    disperser: str
+
+
+def jades_file_name(tier: str, source_id: int | str, filter: str, disperser: str) -> str:
+    """``hlsp_jades_jwst_nirspec_<tier>-<8-digit id>_<filter>-<disperser>_v1.0_x1d.fits``.
+
+    Raises:
+        ValueError: for an id that is no whole number, or parts that the name could not give back.
+    """
+    if not str(source_id).isdigit():
+        raise ValueError(
+            f"source_id={source_id!r} is no whole number; JADES names hold an 8-digit NIRSpec id."
+        )
+    name = (
+        f"hlsp_jades_jwst_nirspec_{tier.lower()}-{int(source_id):08d}_{filter.lower()}-{disperser.lower()}"
+        "_v1.0_x1d.fits"
+    )
+    if parse_jades_file_name(name) is None:
+        raise ValueError(
+            f"tier={tier!r}, filter={filter!r}, disperser={disperser!r} give {name!r}, which is no JADES name; "
+            "use letters, digits and (in the tier) hyphens."
+        )
+    return name
+
+
+def parse_jades_file_name(name: str) -> JadesFileName | None:
+    """The parts of a JADES x1d file name; None for any other name."""
+    found = _NAME.search(name)
+    if found is None:
+        return None
+    return JadesFileName(
+        tier=found["tier"],
+        source_id=found["id"].lstrip("0") or "0",
+        filter=found["filter"].upper(),
+        disperser=found["disperser"].upper(),
+    )

@@ -1,0 +1,283 @@
+"""An opened file: checked once, its FITS columns and images handed out as float64 quantities."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+
+from data_pipeline.readers.units import parse_unit
+from data_pipeline.spectrum import SpectrumError
+
+_FITS_START = b"SIMPLE  ="
+_GZIP_START = b"\x1f\x8b"
+_ECSV_START = b"# %ECSV"
+_FITS_BLOCK = 2880
+_OTHER_KINDS = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a zip archive (perhaps .npz); unpack it",
+    b"\x89HDF": "an HDF5 file",
+    b"<!DO": "an HTML page, perhaps a failed download",
+    b"<htm": "an HTML page, perhaps a failed download",
+}
+# What astropy raises for bytes that are missing or damaged.
+_DAMAGE = (OSError, EOFError, TypeError, ValueError, KeyError, IndexError, zlib.error, fits.VerifyError)
+
+
+@dataclass
+class Source:
+    """A file that a `Format` looks at.
+
+    Attributes:
+        path: the file.
+        hdus: its extensions, read lazily; None for a text table (ECSV).
+        compressed: True for gzip.
+    """
+
+    path: Path
+    hdus: fits.HDUList | None
+    compressed: bool = False
+
+    @property
+    def primary(self) -> fits.Header:
+        """Primary header; empty for a text table."""
+        return fits.Header() if self.hdus is None else self.hdus[0].header
+
+    def get(self, key: str | int):
+        """The extension of that name or index, or None."""
+        if self.hdus is None:
+            return None
+        try:
+            with quiet_fits():
+                return self.hdus[key]
+        except (KeyError, IndexError):
+            return None
+        except _DAMAGE as error:
+            raise SpectrumError(
+                f"{self.path}: damaged while looking for HDU {key!r} ({error}); the file is truncated or "
+                "altered. Download it again."
+            ) from error
+
+    def table(self, key: str | int):
+        """The table extension of that name or index.
+
+        Raises:
+            SpectrumError: where it is missing or no table.
+        """
+        hdu = self.get(key)
+        if hdu is None:
+            raise SpectrumError(
+                f"{self.path}: HDU {key!r} is missing; the file has {self.hdu_names()}. Choose one with hdu=."
+            )
+        if not isinstance(hdu, fits.BinTableHDU | fits.TableHDU):
+            raise SpectrumError(
+                f"{self.path}[{key}]: is a {type(hdu).__name__}, expected a table. The file has "
+                f"{self.hdu_names()}; choose a table with hdu=."
+            )
+        return hdu
+
+    def hdu_names(self) -> str:
+        """All extensions as ``0 PRIMARY, 1 EXTRACT1D``."""
+        if self.hdus is None:
+            return "no HDUs (text table)"
+        try:
+            with quiet_fits():
+                return ", ".join(
+                    f"{number} {hdu.name or '(no name)'}" for number, hdu in enumerate(self.hdus)
+                )
+        except _DAMAGE as error:
+            raise SpectrumError(
+                f"{self.path}: damaged while listing HDUs ({error}); the file is truncated or altered. "
+                "Download it again."
+            ) from error
+
+    def label(self, hdu) -> str:
+        """Name of an extension for people; its index where it has no name."""
+        return hdu.name or str(self.hdus.index_of(hdu))
+
+    def column(self, hdu, name: str, unit: u.UnitBase | None = None) -> u.Quantity:
+        """Table column as float64 quantity; `unit` replaces the one in the file.
+
+        Raises:
+            SpectrumError: for a missing column, a missing or unknown unit, or truncated data.
+        """
+        actual = require_column(self, hdu, name)
+        if unit is None:
+            unit = self._unit(hdu, actual, column_unit(hdu, actual))
+        return u.Quantity(self.values(hdu, actual), unit, copy=False)
+
+    def values(self, hdu, name: str) -> np.ndarray:
+        """Table column as float64 without unit; an only row of vectors is flattened."""
+        data = self._data(hdu)
+        try:
+            values = np.asarray(data[require_column(self, hdu, name)], dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise SpectrumError(
+                f"{self.path}[{self.label(hdu)}]: column {name} does not hold numbers ({error}); choose "
+                "another with flux_column= or hdu=."
+            ) from error
+        return values[0] if values.ndim == 2 and values.shape[0] == 1 else values
+
+    def integers(self, hdu, name: str) -> np.ndarray:
+        """Table column of flags as int64."""
+        return np.asarray(self._data(hdu)[require_column(self, hdu, name)]).astype(np.int64).ravel()
+
+    def image(self, name: str, unit: u.UnitBase | None = None) -> u.Quantity:
+        """One-dimensional image extension as float64 quantity; `unit` is used where BUNIT is blank.
+
+        Raises:
+            SpectrumError: for a missing extension, an unknown unit, or truncated data.
+        """
+        hdu = self.get(name)
+        if hdu is None:
+            raise SpectrumError(f"{self.path}: HDU {name!r} is missing; the file has {self.hdu_names()}.")
+        text = hdu.header.get("BUNIT")
+        if unit is None or (isinstance(text, str) and text.strip()):
+            unit = self._unit(hdu, "BUNIT", text)
+        return u.Quantity(np.asarray(self._data(hdu), dtype=np.float64), unit, copy=False)
+
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the file as a whole."""
+        if self.hdus is None or self.compressed or os.path.getsize(self.path) % _FITS_BLOCK == 0:
+            return ()
+        return ("file length is no multiple of 2880 bytes: cut after this HDU, download it again",)
+
+    def _unit(self, hdu, name: str, text: str | None) -> u.UnitBase:
+        where = f"{self.path}[{self.label(hdu)}]"
+        cure = "State the unit in the header (TUNIT or BUNIT), e.g. um or erg s-1 cm-2 Angstrom-1."
+        if text is None or not str(text).strip():
+            raise SpectrumError(f"{where}: column {name} has no unit. {cure}")
+        try:
+            return parse_unit(str(text))
+        except ValueError as error:
+            raise SpectrumError(f"{where}: column {name} has the unknown unit {text!r}. {cure}") from error
+
+    def _data(self, hdu):
+        where = f"{self.path}[{self.label(hdu)}]"
+        if not self.compressed:
+            expected = hdu.fileinfo()["datLoc"] + hdu.size
+            present = os.path.getsize(self.path)
+            if present < expected:
+                raise SpectrumError(
+                    f"{where}: truncated, {present} bytes on disk, this HDU ends at byte {expected}. "
+                    "Download the file again."
+                )
+        try:
+            with quiet_fits():
+                data = hdu.data
+        except _DAMAGE as error:
+            raise SpectrumError(
+                f"{where}: truncated or damaged ({error}). Download the file again."
+            ) from error
+        if data is None or len(data) == 0:
+            raise SpectrumError(f"{where}: holds no rows. Choose another HDU with hdu=; {self.hdu_names()}.")
+        return data
+
+
+def column_names(hdu) -> list[str]:
+    """Column names of a table, from its header alone."""
+    return [str(hdu.header.get(f"TTYPE{k}", "")).strip() for k in range(1, hdu.header.get("TFIELDS", 0) + 1)]
+
+
+def column_unit(hdu, name: str) -> str | None:
+    """TUNIT of a column, from the header alone; None if absent."""
+    return hdu.header.get(f"TUNIT{column_names(hdu).index(name) + 1}")
+
+
+def find_column(hdu, names: Sequence[str]) -> str | None:
+    """The first of `names` that the table has, in the table's own spelling; case is ignored."""
+    present = {name.lower(): name for name in column_names(hdu)}
+    return next((present[name.lower()] for name in names if name.lower() in present), None)
+
+
+def require_column(source: Source, hdu, name: str) -> str:
+    """The column in the table's own spelling.
+
+    Raises:
+        SpectrumError: where it is missing; lists what is there.
+    """
+    actual = find_column(hdu, [name])
+    if actual is None:
+        raise SpectrumError(
+            f"{source.path}[{source.label(hdu)}]: column {name} is missing; the table has "
+            f"{', '.join(column_names(hdu)) or 'no columns'}. Choose with flux_column= or hdu=."
+        )
+    return actual
+
+
+@contextmanager
+def quiet_fits() -> Iterator[None]:
+    """Silences astropy's remarks on header style; damage is checked and raised by this module."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        yield
+
+
+@contextmanager
+def open_source(path: str | os.PathLike) -> Iterator[Source]:
+    """Opens a FITS file (plain or gzip) or an ECSV table.
+
+    Raises:
+        SpectrumError: for what is no such file: missing, a directory, unreadable, empty, another kind.
+    """
+    path = Path(path)
+    start = _first_bytes(path)
+    if start.startswith(_ECSV_START):
+        yield Source(path, None)
+        return
+    compressed = start.startswith(_GZIP_START)
+    if not compressed and not start.startswith(_FITS_START):
+        raise SpectrumError(
+            f"{path}: is {_kind(start)}; expected a FITS file (.fits, .fits.gz) or an ECSV table."
+        )
+    try:
+        with quiet_fits():
+            hdus = fits.open(path, memmap=False, lazy_load_hdus=True)
+    except _DAMAGE as error:
+        raise SpectrumError(
+            f"{path}[PRIMARY]: no readable FITS header ({error}); the file is truncated or altered. Download it again."
+        ) from error
+    try:
+        yield Source(path, hdus, compressed)
+    finally:
+        with quiet_fits():
+            hdus.close()
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(16)
+    except FileNotFoundError as error:
+        raise SpectrumError(f"{path}: no such file. Check the path.") from error
+    except IsADirectoryError as error:
+        raise SpectrumError(
+            f"{path}: is a directory; expected one file. Name a file, or give the directory to the command line."
+        ) from error
+    except PermissionError as error:
+        raise SpectrumError(
+            f"{path}: no permission to read. Run chmod u+r on it, or ask its owner."
+        ) from error
+    if not start:
+        raise SpectrumError(f"{path}: is empty (0 bytes). Download it again.")
+    return start
+
+
+def _kind(start: bytes) -> str:
+    for magic, kind in _OTHER_KINDS.items():
+        if start[: len(magic)].lower() == magic.lower():
+            return kind
+    if all(byte in b"\t\n\r\x0c" or 32 <= byte < 127 for byte in start):
+        return "a plain text file without units (write it as ECSV, which states them)"
+    return f"no format known here (it starts with {start[:8]!r})"

@@ -1,0 +1,132 @@
+"""Writer of JADES HLSP x1d files, in the DR4 and DR3 layouts."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
+from data_pipeline.writers.atomic import replacing
+from data_pipeline.writers.fits_blocks import primary_block, table_block
+
+LAYOUTS = ("dr4", "dr3")
+_FLUX_UNIT = "erg s-1 cm-2 AA-1"  # as the archive writes it, though AA is not FITS standard
+_FIELD_NAME = {"goods-s": "GOODS-South", "goods-n": "GOODS-North"}
+
+
+def write_jades_x1d(
+    path: str | os.PathLike,
+    spectrum_3pix: ObservedSpectrum | None,
+    spectrum_5pix: ObservedSpectrum,
+    *,
+    nod2_3pix: ObservedSpectrum | None = None,
+    nod2_5pix: ObservedSpectrum | None = None,
+    simulated: bool = False,
+    layout: str = "dr4",
+) -> None:
+    """Writes one x1d file; masked pixels become NaN in flux and error.
+
+    Header values come from ``spectrum_5pix.meta``. The DR4 intermediate products, shutter regions and image
+    cutouts are not written; FLUX_NOD2 is NaN where no two-nod spectrum is given.
+
+    Args:
+        path: the file; name it with `data_pipeline.jades_names.jades_file_name`.
+        spectrum_3pix: three-pixel extraction; not used by the DR3 layout, which has five pixels only.
+        spectrum_5pix: five-pixel extraction.
+        nod2_3pix: two-nod version of `spectrum_3pix`, on the same grid.
+        nod2_5pix: two-nod version of `spectrum_5pix`, on the same grid.
+        simulated: says in the header that no telescope saw this.
+        layout: ``dr4`` or ``dr3``.
+
+    Raises:
+        ValueError: for an unknown layout, or a DR4 file without three-pixel extraction.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout={layout!r} is unknown; expected one of {', '.join(LAYOUTS)}.")
+    if layout == "dr4" and spectrum_3pix is None:
+        raise ValueError(
+            'a DR4 file needs spectrum_3pix; use layout="dr3" for the five-pixel extraction only.'
+        )
+    blocks = [primary_block(_primary_cards(spectrum_5pix.meta, simulated, layout))]
+    if layout == "dr4":
+        blocks.append(_dr4_table("EXTRACT5PIX1D", spectrum_5pix, nod2_5pix, 5))
+        blocks.append(_dr4_table("EXTRACT3PIX1D", spectrum_3pix, nod2_3pix, 3))
+    else:
+        columns = {"WAVELENGTH": spectrum_5pix.wavelength, **_flux_columns(spectrum_5pix, "FLUX", "FLUX_ERR")}
+        blocks.append(_table("EXTRACT1D", columns, spectrum_5pix.meta, []))
+        blocks.append(table_block("ASDF", {}))
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"".join(blocks))
+
+
+def _dr4_table(name: str, spectrum: ObservedSpectrum, nod2: ObservedSpectrum | None, aperture: int) -> bytes:
+    if nod2 is None:
+        missing = np.full(len(spectrum), np.nan)
+        nod2_columns = {"FLUX_NOD2": missing, "FLUX_ERR_NOD2": missing}
+    elif not np.array_equal(nod2.wavelength, spectrum.wavelength):
+        raise ValueError(
+            f"{name}: the two-nod spectrum must share the wavelengths of the three-nod spectrum."
+        )
+    else:
+        nod2_columns = _flux_columns(nod2, "FLUX_NOD2", "FLUX_ERR_NOD2")
+    columns = {
+        "WAVELENGTH": spectrum.wavelength,
+        **_flux_columns(spectrum, "FLUX", "FLUX_ERR"),
+        **nod2_columns,
+    }
+    return _table(name, columns, spectrum.meta, [("APERFH", aperture, "extraction height in pixels")])
+
+
+def _flux_columns(spectrum: ObservedSpectrum, flux: str, error: str) -> dict[str, np.ndarray]:
+    return {
+        flux: np.where(spectrum.mask, np.nan, spectrum.flux),
+        error: np.where(spectrum.mask, np.nan, spectrum.error),
+    }
+
+
+def _table(name: str, columns: dict[str, np.ndarray], meta: SpectrumMeta, cards: list[tuple]) -> bytes:
+    units = {column: "um" if column == "WAVELENGTH" else _FLUX_UNIT for column in columns}
+    source = [("SOURCEID", _padded_id(meta)), ("SRCTYPE", "POINT"), ("SLTNAME", "NRS_MSASPEC")]
+    return table_block(name, columns, units, source + cards)
+
+
+def _padded_id(meta: SpectrumMeta) -> str:
+    return meta.source_id.zfill(8) if meta.source_id.isdigit() else meta.source_id
+
+
+def _primary_cards(meta: SpectrumMeta, simulated: bool, layout: str) -> list[tuple]:
+    """The keywords of the real files; unknown numbers are left out."""
+    cards: list[tuple] = [("BUNIT", _FLUX_UNIT)]
+    for key, value, comment in (
+        ("RA", meta.ra, "[deg] right ascension"),
+        ("DEC", meta.dec, "[deg] declination"),
+        ("XPOSURE", meta.exposure_time, "[s] effective exposure time"),
+    ):
+        if np.isfinite(value):
+            cards.append((key, float(value), comment))
+    cards += [
+        ("TARGET", meta.target or _padded_id(meta)),
+        ("RADESYS", "ICRS"),
+        ("HLSPID", "JADES"),
+        ("HLSPTARG", _FIELD_NAME.get(meta.field, meta.field)),
+        ("HLSPTIER", meta.tier),
+        ("HLSPVER", "1.0"),
+        ("INSTRUME", "NIRSpec"),
+        ("LICENSE", "CC BY 4.0"),
+        ("LICENURL", "https://creativecommons.org/licenses/by/4.0/"),
+        ("PROPOSID", int(meta.program) if meta.program.isdigit() else meta.program),
+        ("MODE", "MOS"),
+        ("APERTURE", "1x3"),
+        ("FILTER", meta.filter),
+        ("GRATING", meta.disperser),
+        ("TELESCOP", "JWST"),
+        ("DATAMODL", "MultiSpecModel"),
+    ]
+    if layout == "dr3":
+        cards.append(("APERFH", 5, "extraction height in pixels"))
+    if simulated:
+        cards.append(("ORIGIN", "kspecsr simulation", "not observed"))
+        cards.append(("SIMULATE", True, "simulated, not observed"))
+        cards.append(("COMMENT", "Simulated spectrum in the layout of JADES; no telescope saw it."))
+    return cards
