@@ -1,0 +1,6 @@
+"""From archive files, or a simulation, to training batches."""
+
+from wrapt import register_post_import_hook
+
+# specutils takes seconds to import: its readers are registered when somebody imports it (or now, if it is there)
+register_post_import_hook("data_pipeline.readers.specutils_loaders:register", "specutils")

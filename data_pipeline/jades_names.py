@@ -44,8 +44,8 @@ def jades_file_name(tier: str, source_id: int | str, filter: str, disperser: str
     )
     if parse_jades_file_name(name) is None:
         raise ValueError(
-            f"tier={tier!r}, filter={filter!r}, disperser={disperser!r} give {name!r}, which is no JADES name; "
-            "use letters, digits and (in the tier) hyphens."
+            f"tier={tier!r}, filter={filter!r}, disperser={disperser!r} give {name!r}, which is no JADES "
+            "name; use letters, digits and (in the tier) hyphens."
         )
     return name
 

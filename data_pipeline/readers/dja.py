@@ -33,8 +33,8 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
     flux_name = (options.flux_column or "flux").lower()
     if flux_name not in _ERROR_COLUMN:
         raise SpectrumError(
-            f"{source.path}[{source.label(hdu)}]: no error column is known for flux_column={flux_name!r}; choose "
-            f"{' or '.join(_ERROR_COLUMN)}."
+            f"{source.path}[{source.label(hdu)}]: no error column is known for flux_column={flux_name!r}; "
+            f"choose {' or '.join(_ERROR_COLUMN)}."
         )
     wavelength = source.column(hdu, "wave")
     flux = source.column(hdu, flux_name)

@@ -62,7 +62,8 @@ def _choose(source: Source, options: ReadOptions) -> tuple[str, str, tuple[str, 
         name = str(asked).upper()
         if name not in _ERROR_HDU:
             raise SpectrumError(
-                f"{source.path}: HDU {asked!r} has no error extension known here; choose {' or '.join(_ERROR_HDU)}."
+                f"{source.path}: HDU {asked!r} has no error extension known here; choose "
+                f"{' or '.join(_ERROR_HDU)}."
             )
         return name, "3pix" if name == "EXTR3" else "5pix", ()
     if options.extraction == "5pix":

@@ -246,7 +246,8 @@ def open_source(path: str | os.PathLike) -> Iterator[Source]:
             hdus = fits.open(path, memmap=False, lazy_load_hdus=True)
     except _DAMAGE as error:
         raise SpectrumError(
-            f"{path}[PRIMARY]: no readable FITS header ({error}); the file is truncated or altered. Download it again."
+            f"{path}[PRIMARY]: no readable FITS header ({error}); the file is truncated or altered. "
+            "Download it again."
         ) from error
     try:
         yield Source(path, hdus, compressed)
@@ -263,7 +264,8 @@ def _first_bytes(path: Path) -> bytes:
         raise SpectrumError(f"{path}: no such file. Check the path.") from error
     except IsADirectoryError as error:
         raise SpectrumError(
-            f"{path}: is a directory; expected one file. Name a file, or give the directory to the command line."
+            f"{path}: is a directory; expected one file. Name a file in it, or give the directory to "
+            "python -m data_pipeline.readers."
         ) from error
     except PermissionError as error:
         raise SpectrumError(

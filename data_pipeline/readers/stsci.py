@@ -32,7 +32,8 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
         several = [number for number, hdu in enumerate(source.hdus) if hdu.name == "EXTRACT1D"]
         if len(several) > 1:
             raise SpectrumError(
-                f"{source.path}: holds {len(several)} spectra (HDUs {several}); choose one, such as hdu={several[0]}."
+                f"{source.path}: holds {len(several)} spectra (HDUs {several}); choose one, "
+                f"such as hdu={several[0]}."
             )
         key = "EXTRACT1D"
     hdu = source.table(key)
@@ -45,8 +46,8 @@ def read_pipeline_table(source: Source, hdu, options: ReadOptions, meta: Spectru
     flux = source.column(hdu, flux_name)
     if "solid angle" in _dimensions(flux.unit):
         raise SpectrumError(
-            f"{meta.origin}: column {flux_name} is a surface brightness ({flux.unit}), expected a flux density; "
-            'use flux_column="FLUX".'
+            f"{meta.origin}: column {flux_name} is a surface brightness ({flux.unit}), expected a flux "
+            'density; use flux_column="FLUX".'
         )
     error_name = find_column(hdu, ERROR_COLUMNS.get(flux_name, (f"{flux_name}_ERROR",)))
     error = source.column(hdu, error_name or f"{flux_name}_ERROR")

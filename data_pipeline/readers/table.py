@@ -1,4 +1,4 @@
-"""Any table whose columns can be told by name (FITS, ECSV), and whatever else specutils reads."""
+"""Any FITS or ECSV table whose columns can be told by name."""
 
 from __future__ import annotations
 
@@ -17,8 +17,21 @@ from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 WAVELENGTH_NAMES = ("wavelength", "wave", "lambda", "lam", "wl", "spectral_axis", "wavelengths")
 FLUX_NAMES = ("flux", "flux_density", "signal", "flam", "f_lambda", "fnu", "f_nu", "fluxes")
 ERROR_NAMES = (
-    "error err flux_err flux_error fluxerr uncertainty sigma noise std flux_unc unc e_flux error_flux flux_sigma"
-).split()
+    "error",
+    "err",
+    "flux_err",
+    "flux_error",
+    "fluxerr",
+    "uncertainty",
+    "sigma",
+    "noise",
+    "std",
+    "flux_unc",
+    "unc",
+    "e_flux",
+    "error_flux",
+    "flux_sigma",
+)
 IVAR_NAMES = ("ivar", "inverse_variance", "flux_ivar")
 VARIANCE_NAMES = ("var", "variance", "flux_var")
 MASK_NAMES = ("mask", "bad", "flag_bad")
@@ -159,51 +172,11 @@ def _error(names, column, meta: SpectrumMeta, flux_name: str) -> u.Quantity:
             return 1 / np.sqrt(column(name))
         if (name := _match(names, VARIANCE_NAMES)) is not None:
             return np.sqrt(column(name))
+    aliases = ", ".join((*ERROR_NAMES, *IVAR_NAMES, *VARIANCE_NAMES))
     raise SpectrumError(
-        f"{meta.origin}: no error column; looked for {', '.join((*ERROR_NAMES, *IVAR_NAMES, *VARIANCE_NAMES))}, the "
-        f"table has {', '.join(names)}. Errors are needed: add a column, named as one of these."
+        f"{meta.origin}: no error column; looked for {aliases}; the table has {', '.join(names)}. Errors are "
+        "needed: add a column named as one of these."
     )
 
 
-def identify_specutils(source: Source) -> bool:
-    """True for any other FITS file: specutils is asked when it is read."""
-    return source.hdus is not None
-
-
-def read_specutils(source: Source, options: ReadOptions) -> ObservedSpectrum:
-    """Reads with one of specutils' own loaders."""
-    from specutils import Spectrum  # seconds to import: only for formats that nothing here knows
-
-    if options.hdu is not None or options.flux_column is not None:
-        raise SpectrumError(
-            f"{source.path}: no known format, so hdu= and flux_column= cannot be honoured; the file has "
-            f"{source.hdu_names()}."
-        )
-    cure = "Convert it to a table with wavelength, flux and error columns that state their units."
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks of third-party loaders; what matters is checked below
-            spectrum = Spectrum.read(str(source.path))
-    except Exception as error:  # whatever a third-party loader raises, the caller gets one kind
-        raise SpectrumError(
-            f"{source.path}: not recognised; the file has {source.hdu_names()}, and specutils says: "
-            f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}. {cure}"
-        ) from error
-    if spectrum.uncertainty is None:
-        raise SpectrumError(
-            f"{source.path}: specutils reads it, but without errors, which are needed. {cure}"
-        )
-    if spectrum.flux.ndim != 1:
-        raise SpectrumError(
-            f"{source.path}: specutils reads an array of shape {spectrum.flux.shape}; expected one spectrum. {cure}"
-        )
-    from astropy.nddata import StdDevUncertainty
-
-    meta = SpectrumMeta(format="specutils", path=str(source.path), notes=source.notes())
-    error = spectrum.uncertainty.represent_as(StdDevUncertainty).quantity
-    mask = None if spectrum.mask is None else np.asarray(spectrum.mask, dtype=bool)
-    return ObservedSpectrum.from_quantities(spectrum.spectral_axis, spectrum.flux, error, mask, meta)
-
-
 TABLE = Format("table", "FITS or ECSV table with wavelength, flux, error", identify_table, read_table)
-SPECUTILS = Format("specutils", "any format with a loader in specutils", identify_specutils, read_specutils)

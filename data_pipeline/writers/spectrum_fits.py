@@ -1,0 +1,74 @@
+"""Writer of the project's own FITS spectra: units, mask, provenance and checksums."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+from astropy.io import fits
+
+from data_pipeline.readers.own import (
+    FORMAT_KEYWORD,
+    FORMAT_NAME,
+    NUMBER_KEYWORDS,
+    TABLE_NAME,
+    TEXT_KEYWORDS,
+)
+from data_pipeline.spectrum import FLUX_UNIT, WAVELENGTH_UNIT, ObservedSpectrum
+from data_pipeline.writers.atomic import replacing
+
+_STRUCTURAL = {"SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "TFIELDS", "END"}
+_RESERVED = _STRUCTURAL | {FORMAT_KEYWORD, "CHECKSUM", "DATASUM", *TEXT_KEYWORDS.values(), *NUMBER_KEYWORDS.values()}
+
+
+def write_spectrum(path: str | os.PathLike, spectrum: ObservedSpectrum, provenance: Mapping[str, str]) -> None:
+    """Writes a spectrum as FITS; `data_pipeline.readers.read_spectrum` and specutils read it back.
+
+    The table SPECTRUM holds wavelength [um], flux and uncertainty [erg/s/cm2/A] and mask (True = bad), all
+    float64 and unrounded; the primary header holds the metadata and the provenance; both carry CHECKSUM and
+    DATASUM.
+
+    Args:
+        path: the file; replaced if it exists.
+        spectrum: what is written.
+        provenance: keyword to text, such as ``{"SOFTWARE": "kspecsr 0.1.0", "INPUT": "x1d.fits"}``. Keywords
+            longer than eight characters become HIERARCH cards, long texts CONTINUE cards.
+
+    Raises:
+        ValueError: for a keyword that the format uses itself, or text that FITS cannot hold.
+    """
+    primary = fits.PrimaryHDU(header=_primary_header(spectrum, provenance))
+    flux_unit = FLUX_UNIT.to_string("fits")
+    table = fits.BinTableHDU.from_columns(
+        [
+            fits.Column("wavelength", "D", WAVELENGTH_UNIT.to_string("fits"), array=spectrum.wavelength),
+            fits.Column("flux", "D", flux_unit, array=spectrum.flux),
+            fits.Column("uncertainty", "D", flux_unit, array=spectrum.error),
+            fits.Column("mask", "L", array=spectrum.mask),
+        ],
+        name=TABLE_NAME,
+    )
+    with replacing(path) as temporary:
+        # astropy takes the format from the file object, not from the temporary name
+        with temporary.open("wb") as stream:
+            fits.HDUList([primary, table]).writeto(stream, checksum=True)
+
+
+def _primary_header(spectrum: ObservedSpectrum, provenance: Mapping[str, str]) -> fits.Header:
+    header = fits.Header()
+    header[FORMAT_KEYWORD] = (FORMAT_NAME, "layout of this file")
+    for name, keyword in TEXT_KEYWORDS.items():
+        if text := getattr(spectrum.meta, name):
+            header[keyword] = text
+    for name, keyword in NUMBER_KEYWORDS.items():
+        if np.isfinite(number := getattr(spectrum.meta, name)):
+            header[keyword] = number
+    for keyword, text in provenance.items():
+        if keyword.upper() in _RESERVED:
+            raise ValueError(f"provenance keyword {keyword!r} is used by the format itself; choose another.")
+        try:
+            header[keyword if len(keyword) <= 8 else f"HIERARCH {keyword}"] = str(text)
+        except ValueError as error:
+            raise ValueError(f"provenance {keyword}={text!r} cannot stand in a FITS header: {error}") from error
+    return header
