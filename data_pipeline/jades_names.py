@@ -61,3 +61,25 @@ def parse_jades_file_name(name: str) -> JadesFileName | None:
         filter=found["filter"].upper(),
         disperser=found["disperser"].upper(),
     )
+
+
+_FIELDS = {"gs": "goods-s", "gn": "goods-n"}
+_OLD_TIER = re.compile(r"^(?P<depth>[a-z]+)_(?P<selection>hst|jwst)_(?P<field>g[ns])$")
+
+
+def normalise_tier(text: str) -> str:
+    """A tier as file names spell it: ``medium_hst_gn`` of the DR3 headers is ``goods-n-mediumhst``."""
+    lower = text.strip().lower()
+    old = _OLD_TIER.match(lower)
+    return f"{_FIELDS[old['field']]}-{old['depth']}{old['selection']}" if old else lower
+
+
+def sky_field(*names: str) -> str:
+    """``goods-n`` or ``goods-s`` from the first name (of a tier, target or field) that tells; else empty."""
+    for name in names:
+        lower = name.strip().lower()
+        for short, field in _FIELDS.items():
+            full_name = {"gs": "goods-south", "gn": "goods-north"}[short]
+            if lower.startswith((field, full_name)) or lower == short or lower.endswith(f"_{short}"):
+                return field
+    return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from data_pipeline.jades_names import parse_jades_file_name
+from data_pipeline.jades_names import normalise_tier, parse_jades_file_name, sky_field
 from data_pipeline.readers.format import Format, ReadOptions
 from data_pipeline.readers.header import strip_zeros, text_of, value_of
 from data_pipeline.readers.source import Source, find_column
@@ -65,7 +65,7 @@ def _metadata(source: Source, hdu, format_name: str) -> SpectrumMeta:
     primary = source.primary
     # HLSPTIER is spelt in three ways, so the tier comes from the file name; the header is second best
     name = parse_jades_file_name(source.path.name)
-    tier = name.tier if name else text_of(primary, "HLSPTIER").lower()
+    tier = name.tier if name else normalise_tier(text_of(primary, "HLSPTIER"))
     identifier = name.source_id if name else text_of(hdu.header, "SOURCEID") or text_of(primary, "TARGET")
     return SpectrumMeta(
         target=text_of(primary, "TARGET"),
@@ -82,17 +82,6 @@ def _metadata(source: Source, hdu, format_name: str) -> SpectrumMeta:
         path=str(source.path),
         hdu=source.label(hdu),
     )
-
-
-def sky_field(*names: str) -> str:
-    """``goods-n`` or ``goods-s`` from the first name that tells; empty if none does."""
-    for name in names:
-        lower = name.lower()
-        if "goods-s" in lower or lower.endswith(("_gs", "_goods-s")):
-            return "goods-s"
-        if "goods-n" in lower or lower.endswith("_gn"):
-            return "goods-n"
-    return ""
 
 
 JADES_DR4 = Format("jades-dr4", "JADES HLSP x1d, DR4 (3- and 5-pixel extraction)", identify_dr4, read_dr4)

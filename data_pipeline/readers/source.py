@@ -119,7 +119,7 @@ class Source:
 
     def values(self, hdu, name: str) -> np.ndarray:
         """Table column as float64 without unit; an only row of vectors is flattened."""
-        data = self._data(hdu)
+        data = self.data(hdu)
         try:
             values = np.asarray(data[require_column(self, hdu, name)], dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -131,7 +131,7 @@ class Source:
 
     def integers(self, hdu, name: str) -> np.ndarray:
         """Table column of flags as int64."""
-        return np.asarray(self._data(hdu)[require_column(self, hdu, name)]).astype(np.int64).ravel()
+        return np.asarray(self.data(hdu)[require_column(self, hdu, name)]).astype(np.int64).ravel()
 
     def image(self, name: str, unit: u.UnitBase | None = None) -> u.Quantity:
         """One-dimensional image extension as float64 quantity; `unit` is used where BUNIT is blank.
@@ -145,7 +145,7 @@ class Source:
         text = hdu.header.get("BUNIT")
         if unit is None or (isinstance(text, str) and text.strip()):
             unit = self._unit(hdu, "BUNIT", text)
-        return u.Quantity(np.asarray(self._data(hdu), dtype=np.float64), unit, copy=False)
+        return u.Quantity(np.asarray(self.data(hdu), dtype=np.float64), unit, copy=False)
 
     def notes(self) -> tuple[str, ...]:
         """Remarks on the file as a whole."""
@@ -163,7 +163,12 @@ class Source:
         except ValueError as error:
             raise SpectrumError(f"{where}: column {name} has the unknown unit {text!r}. {cure}") from error
 
-    def _data(self, hdu):
+    def data(self, hdu):
+        """Rows or pixels of an extension.
+
+        Raises:
+            SpectrumError: for truncated or damaged data, or none at all.
+        """
         where = f"{self.path}[{self.label(hdu)}]"
         if not self.compressed:
             expected = hdu.fileinfo()["datLoc"] + hdu.size

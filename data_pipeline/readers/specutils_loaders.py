@@ -1,8 +1,8 @@
 """Registers the formats of this project with specutils.
 
-`data_pipeline/__init__.py` has this done when specutils is imported, before or after `data_pipeline`, so that
-importing `data_pipeline` alone costs nothing. The priority is above specutils' own loaders, of which "JWST x1d"
-accepts JADES files but loses their errors.
+`data_pipeline/__init__.py` has this done when specutils is imported, before or after `data_pipeline`, so
+that importing `data_pipeline` alone costs nothing. The priority is above specutils' own loaders, of which
+"JWST x1d" accepts JADES files but loses their errors.
 """
 
 from __future__ import annotations

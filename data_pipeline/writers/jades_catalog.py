@@ -31,8 +31,8 @@ def write_jades_catalog(path: str | os.PathLike, table: Mapping[str, np.ndarray]
 
     Args:
         path: the file; replaced if it exists.
-        table: columns of length n. Required: Unique_ID, TIER, NIRSpec_ID, RA_TARG [deg], Dec_TARG [deg], Field,
-            z_Spec (-1 = none), z_Spec_flag, z_R1000. Further columns named ``<line>_flux`` and
+        table: columns of length n. Required: Unique_ID, TIER, NIRSpec_ID, RA_TARG [deg], Dec_TARG [deg],
+            Field, z_Spec (-1 = none), z_Spec_flag, z_R1000. Further columns named ``<line>_flux`` and
             ``<line>_flux_err`` [1e-20 erg/s/cm2] go to both R1000 tables, all others to Obs_info.
 
     Raises:
@@ -49,7 +49,7 @@ def write_jades_catalog(path: str | os.PathLike, table: Mapping[str, np.ndarray]
     observed = [*OBS_INFO_COLUMNS, *(n for n in columns if n not in OBS_INFO_COLUMNS and n not in lines)]
     hdus = [fits.PrimaryHDU(), _table("Obs_info", columns, observed)]
     hdus += [_table(name, columns, ["Unique_ID", "NIRSpec_ID", "z_R1000", *lines]) for name in LINE_HDUS]
-    # astropy takes the format from the file object, not from the temporary name
+    # astropy would refuse the temporary name, so it gets the open file
     with replacing(path) as temporary, temporary.open("wb") as stream:
         fits.HDUList(hdus).writeto(stream)
 

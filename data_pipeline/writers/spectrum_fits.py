@@ -19,10 +19,18 @@ from data_pipeline.spectrum import FLUX_UNIT, WAVELENGTH_UNIT, ObservedSpectrum
 from data_pipeline.writers.atomic import replacing
 
 _STRUCTURAL = {"SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "TFIELDS", "END"}
-_RESERVED = _STRUCTURAL | {FORMAT_KEYWORD, "CHECKSUM", "DATASUM", *TEXT_KEYWORDS.values(), *NUMBER_KEYWORDS.values()}
+_RESERVED = _STRUCTURAL | {
+    FORMAT_KEYWORD,
+    "CHECKSUM",
+    "DATASUM",
+    *TEXT_KEYWORDS.values(),
+    *NUMBER_KEYWORDS.values(),
+}
 
 
-def write_spectrum(path: str | os.PathLike, spectrum: ObservedSpectrum, provenance: Mapping[str, str]) -> None:
+def write_spectrum(
+    path: str | os.PathLike, spectrum: ObservedSpectrum, provenance: Mapping[str, str]
+) -> None:
     """Writes a spectrum as FITS; `data_pipeline.readers.read_spectrum` and specutils read it back.
 
     The table SPECTRUM holds wavelength [um], flux and uncertainty [erg/s/cm2/A] and mask (True = bad), all
@@ -49,10 +57,9 @@ def write_spectrum(path: str | os.PathLike, spectrum: ObservedSpectrum, provenan
         ],
         name=TABLE_NAME,
     )
-    with replacing(path) as temporary:
-        # astropy takes the format from the file object, not from the temporary name
-        with temporary.open("wb") as stream:
-            fits.HDUList([primary, table]).writeto(stream, checksum=True)
+    # astropy would refuse the temporary name, so it gets the open file
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        fits.HDUList([primary, table]).writeto(stream, checksum=True)
 
 
 def _primary_header(spectrum: ObservedSpectrum, provenance: Mapping[str, str]) -> fits.Header:
@@ -70,5 +77,7 @@ def _primary_header(spectrum: ObservedSpectrum, provenance: Mapping[str, str]) -
         try:
             header[keyword if len(keyword) <= 8 else f"HIERARCH {keyword}"] = str(text)
         except ValueError as error:
-            raise ValueError(f"provenance {keyword}={text!r} cannot stand in a FITS header: {error}") from error
+            raise ValueError(
+                f"provenance {keyword}={text!r} cannot stand in a FITS header: {error}"
+            ) from error
     return header
