@@ -1,0 +1,186 @@
+"""Fetches one file: resumable, verified, and under its final name only when it is whole."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import closing, suppress
+from email.utils import formatdate, parsedate_to_datetime
+from pathlib import Path
+
+import requests
+import urllib3
+
+from data_pipeline.archives.fits_integrity import IntegrityError, check_fits
+from data_pipeline.archives.http_client import (
+    HttpClient,
+    InterruptedTransferError,
+    RetryableError,
+    TransferError,
+)
+from data_pipeline.archives.release import RemoteFile
+
+# called with the number of bytes of every piece that arrives
+Progress = Callable[[int], None]
+
+_CHUNK = 1 << 16
+_STORAGE_CURES = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EACCES: "no permission to write there; choose another --output or change the permissions",
+    errno.EPERM: "no permission to write there; choose another --output or change the permissions",
+    errno.EROFS: "that file system is read-only; choose another --output",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another --output",
+    errno.EEXIST: "a file stands where a folder is needed; choose another --output",
+}
+
+
+class LocalStorageError(Exception):
+    """The local disk refuses; no other file would fare better."""
+
+
+def local_path(remote: RemoteFile, directory: Path) -> Path:
+    """Where the local copy lies: the same path below ``directory`` as below the release's root.
+
+    Raises:
+        TransferError: if the path would leave the directory.
+    """
+    parts = remote.path.split("/")
+    if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
+        raise TransferError(
+            f"{remote.url}: {remote.path!r} in the archive's list is no plain path below its root"
+        )
+    return directory.joinpath(*parts)
+
+
+def verify(path: Path, remote: RemoteFile) -> None:
+    """Check a file against what the archive lists for it and, where it is FITS, against itself.
+
+    Raises:
+        IntegrityError: if it is not the whole, unaltered file.
+    """
+    size = path.stat().st_size
+    if remote.size is not None and size != remote.size:
+        raise IntegrityError(f"it has {size} bytes, the archive lists {remote.size}")
+    if remote.sha256 is not None:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != remote.sha256:
+            raise IntegrityError(f"altered: SHA-256 is {digest}, the archive lists {remote.sha256}")
+    if path.name.removesuffix(".part").endswith(".fits"):
+        check_fits(path)
+
+
+def is_complete(path: Path, remote: RemoteFile) -> bool:
+    """Whether a local copy is there and needs no request: by its listed size or, unlisted, by `verify`."""
+    if not path.is_file():
+        return False
+    if remote.size is not None:
+        return path.stat().st_size == remote.size
+    try:
+        verify(path, remote)
+    except IntegrityError:
+        return False
+    return True
+
+
+def fetch(
+    remote: RemoteFile,
+    directory: Path,
+    client: HttpClient,
+    received: Progress = lambda size: None,
+) -> bool:
+    """Fetch one file unless a complete copy is there.
+
+    Bytes go to ``<name>.part``; an interrupted transfer is continued from there if the server proves (by
+    If-Range with the modification time) that its file is still the same. A whole file that fails `verify`
+    is thrown away and fetched anew.
+
+    Args:
+        remote: what to fetch.
+        directory: root of the local copy.
+        client: paces and retries.
+        received: told about every piece that arrives.
+
+    Returns:
+        True if it was fetched, False if the local copy was kept.
+
+    Raises:
+        InterruptedTransferError: if the user asked to stop.
+        LocalStorageError: if the disk refuses.
+        TransferError: if the file cannot be had whole.
+    """
+    target = local_path(remote, directory)
+    try:
+        if is_complete(target, remote):
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        client.retrying(lambda: _transfer(remote, target, client, received))
+    except OSError as error:
+        cure = _STORAGE_CURES.get(error.errno, "see to the disk")
+        raise LocalStorageError(
+            f"Cannot write {target}: {error.strerror or error}. Probably {cure}, then run the same command "
+            "again: it goes on where it stopped."
+        ) from error
+    return True
+
+
+def _transfer(remote: RemoteFile, target: Path, client: HttpClient, received: Progress) -> None:
+    """One attempt."""
+    part = target.with_name(f"{target.name}.part")
+    headers = {"Accept-Encoding": "identity"}
+    offset = part.stat().st_size if part.exists() else 0
+    if offset:
+        headers |= {"Range": f"bytes={offset}-", "If-Range": formatdate(part.stat().st_mtime, usegmt=True)}
+    with closing(client.get(remote.url, headers)) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink()
+            raise RetryableError(f"{remote.url}: the partial copy is longer than the file; starting again")
+        resumes = response.status_code == requests.codes.partial_content
+        if resumes and not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+            part.unlink()
+            raise RetryableError(f"{remote.url}: not the range that was asked for; starting again")
+        _write(response, part, resumes, client, received)
+    try:
+        verify(part, remote)
+    except IntegrityError as error:
+        part.unlink()
+        raise RetryableError(f"{remote.url} arrived damaged: {error}") from error
+    part.replace(target)
+
+
+def _write(
+    response: requests.Response,
+    part: Path,
+    resumes: bool,
+    client: HttpClient,
+    received: Progress,
+) -> None:
+    """Append the body to ``part`` (or begin it), which then carries the server's modification time."""
+    expected = response.headers.get("Content-Length")
+    count = 0
+    try:
+        with part.open("ab" if resumes else "wb") as stream:
+            # read1 hands over what has come: iter_content would lose the last bytes before a break
+            while chunk := response.raw.read1(_CHUNK):
+                stream.write(chunk)
+                count += len(chunk)
+                received(len(chunk))
+                if client.stop.is_set():
+                    raise InterruptedTransferError
+    except urllib3.exceptions.HTTPError as error:
+        raise RetryableError(f"{response.url} broke off after {count} bytes: {error}") from error
+    finally:
+        _set_modification_time(part, response.headers.get("Last-Modified"))
+    if expected is not None and count != int(expected):
+        raise RetryableError(f"{response.url} broke off: {count} of {expected} bytes came")
+
+
+def _set_modification_time(part: Path, last_modified: str | None) -> None:
+    # without it the next If-Range does not match, and the file is fetched from its beginning
+    if last_modified and part.exists():
+        with suppress(TypeError, ValueError):
+            time = parsedate_to_datetime(last_modified).timestamp()
+            os.utime(part, (time, time))

@@ -1,0 +1,161 @@
+"""Lists a release from the browsable folder pages of a web server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.robotparser import RobotFileParser
+
+from data_pipeline.archives.http_client import HttpClient, NotOnServerError, TransferError, user_agent
+from data_pipeline.archives.release import DISPERSER_FOLDERS, Release, RemoteFile, Selection
+
+# written by `sha256sum`, paths below the folder that it lies in
+CHECKSUM_LIST = "SHA256SUMS"
+
+
+class _Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.targets: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Collect the targets of the page's links."""
+        if tag == "a":
+            self.targets += [value for name, value in attrs if name == "href" and value]
+
+
+def children(html: str, page_url: str) -> list[str]:
+    """Names of the entries that a folder page links to, folders with a trailing ``/``.
+
+    Links to the parent, to other sites and for sorting the page are left out.
+
+    Args:
+        html: the page.
+        page_url: its URL, ending with ``/``.
+    """
+    links = _Links()
+    links.feed(html)
+    page = urlsplit(page_url)
+    names = set()
+    for target in links.targets:
+        url = urlsplit(urljoin(page_url, target))
+        if (url.scheme, url.netloc) != (page.scheme, page.netloc) or url.query:
+            continue
+        path, base = unquote(url.path), unquote(page.path)
+        name = path.removeprefix(base)
+        if path.startswith(base) and name.strip("./") and "/" not in name.removesuffix("/"):
+            names.add(name)
+    return sorted(names)
+
+
+class Tree:
+    """A browsable tree below one URL.
+
+    Args:
+        base_url: its root.
+        client: paces and retries.
+
+    Raises:
+        ValueError: if ``base_url`` is no http(s) URL.
+    """
+
+    def __init__(self, base_url: str, client: HttpClient):
+        if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).netloc:
+            raise ValueError(
+                f"--base-url {base_url!r} is no web address; it must begin with http:// or https://."
+            )
+        self.base_url = base_url.rstrip("/") + "/"
+        self.client = client
+        self._robots: RobotFileParser | None = None
+
+    def url(self, path: str) -> str:
+        """Address of a path below the root."""
+        return self.base_url + quote(path)
+
+    def folder(self, path: str) -> list[str]:
+        """Names in a folder, itself given with a trailing ``/`` (empty for the root).
+
+        Raises:
+            TransferError: if the page cannot be had, or the server's robots.txt asks not to read it.
+        """
+        html, final_url = self._page(self.url(path))
+        return children(html, final_url)
+
+    def checksums(self) -> dict[str, str]:
+        """Path -> SHA-256 from the root's checksum list; empty if the server offers none."""
+        try:
+            text, _ = self._page(self.url(CHECKSUM_LIST))
+        except NotOnServerError:  # most servers make no such offer
+            return {}
+        pairs = (line.split(maxsplit=1) for line in text.splitlines())
+        return {
+            pair[1].strip().lstrip("*").removeprefix("./"): pair[0].lower()
+            for pair in pairs
+            if len(pair) == 2 and len(pair[0]) == 64
+        }
+
+    def _page(self, url: str) -> tuple[str, str]:
+        if self._robots is None:
+            self._robots = RobotFileParser()
+            try:
+                text, _ = self.client.text(urljoin(self.base_url, "/robots.txt"))
+                self._robots.parse(text.splitlines())
+            except NotOnServerError:
+                self._robots.parse([])
+            delay = self._robots.crawl_delay(user_agent())
+            if delay:
+                self.client.slow_down(float(delay))
+        if not self._robots.can_fetch(user_agent(), url):
+            raise TransferError(f"{url}: robots.txt asks programs not to read this; ask the server's owners")
+        return self.client.text(url)
+
+
+def list_tree(release: Release, base_url: str, selection: Selection, client: HttpClient) -> list[RemoteFile]:
+    """The wanted catalogues and spectra of a release, by reading its folder pages.
+
+    Args:
+        release: its layout.
+        base_url: root of the tree to read: the release's own or a mirror of it.
+        selection: what is wanted.
+        client: paces and retries.
+
+    Raises:
+        TransferError: if a folder cannot be listed, or no spectrum is found.
+        ValueError: if ``base_url`` is no http(s) URL.
+    """
+    tree = Tree(base_url, client)
+    checksums = tree.checksums()
+    spectra = [path for path in _spectra(tree, selection) if selection.wants_path(path)]
+    if not spectra:
+        raise TransferError(
+            f"No spectrum of {', '.join(selection.fields)} in {', '.join(selection.dispersers)}"
+            f"{' and tier ' + ', '.join(selection.tiers) if selection.tiers else ''} below {tree.base_url}. "
+            "Check --field, --disperser and --tier, and that the page opens in a browser."
+        )
+
+    def remote(path: str) -> RemoteFile:
+        return RemoteFile(path, tree.url(path), sha256=checksums.get(path))
+
+    catalogues = [remote(path) for path in _catalogues(tree, release, selection)]
+    return catalogues + selection.first_targets(remote(path) for path in spectra)
+
+
+def _spectra(tree: Tree, selection: Selection) -> Iterator[str]:
+    for field in selection.fields:
+        for disperser in selection.dispersers:
+            folder = f"{field}/spectra/{DISPERSER_FOLDERS[disperser]}/"
+            for tier in tree.folder(folder):
+                if tier.endswith("/") and selection.wants_tier(field, tier.rstrip("/")):
+                    yield from (f"{folder}{tier}{name}" for name in tree.folder(f"{folder}{tier}"))
+
+
+def _catalogues(tree: Tree, release: Release, selection: Selection) -> list[str]:
+    """Known catalogues, and what other NIRSpec catalogue lies beside one that has a folder of its own."""
+    paths = {release.catalogues[field] for field in selection.fields}
+    for path in sorted(paths):
+        folder, slash, _ = path.rpartition("/")
+        if slash:
+            beside = tree.folder(f"{folder}/")
+            paths |= {f"{folder}/{n}" for n in beside if "_nirspec_" in n and n.endswith("_catalog.fits")}
+    return sorted(paths)
