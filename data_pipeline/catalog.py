@@ -13,6 +13,7 @@ import numpy as np
 from data_pipeline.catalog_columns import ALIASES, CatalogError, ColumnMapping
 from data_pipeline.catalog_table import CatalogTable, open_tables
 from data_pipeline.jades_names import normalise_tier, sky_field
+from data_pipeline.readers.source import listed
 from data_pipeline.readers.units import parse_unit
 
 LINE_FLUX_UNIT = u.Unit("erg / (s cm2)")
@@ -123,7 +124,7 @@ def read_catalog(
                 names = [alias for role in roles for alias in ALIASES[role]]
                 raise CatalogError(
                     f"{table.where}: no column for {roles[0]}; looked for {', '.join(names)}, the table has "
-                    f"{', '.join(table.names)}. State it, as in --columns {roles[0]}=<column>."
+                    f"{listed(table.names)}. State it, as in --columns {roles[0]}=<column>."
                 )
         catalog = _observations(table, columns, str(path))
         return replace(catalog, **_lines(tables, table, catalog, columns["unique_id"], extraction))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from data_pipeline.readers.source import listed
+
 # role -> column names in use; JADES DR4 first, then DR3, then plain tables. Case is ignored.
 ALIASES = {
     "unique_id": ("Unique_ID",),
@@ -92,7 +94,6 @@ class ColumnMapping:
             return next((lower[alias.lower()] for alias in ALIASES[role] if alias.lower() in lower), None)
         if stated not in names and stated.lower() not in lower:
             raise CatalogError(
-                f"{where}: column {stated!r}, stated for {role}, is missing; the table has "
-                f"{', '.join(names)}."
+                f"{where}: column {stated!r}, stated for {role}, is missing; the table has {listed(names)}."
             )
         return stated if stated in names else lower[stated.lower()]

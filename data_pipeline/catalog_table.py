@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
-from astropy.table import Table
 
 from data_pipeline.catalog_columns import CatalogError
 from data_pipeline.readers.source import Source, column_names, column_unit, open_source
 from data_pipeline.spectrum import SpectrumError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ def open_tables(path: str | os.PathLike) -> Iterator[dict[str, CatalogTable]]:
 
 
 def _text_table(path: Path) -> CatalogTable:
+    from astropy.table import Table  # slow to import: only for text tables
+
     kind = "ascii.csv" if path.name.lower().endswith(".csv") else "ascii.ecsv"
     try:
         with warnings.catch_warnings():

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from data_pipeline.readers.format import EXTRACTIONS
 from data_pipeline.readers.recognise import FORMATS, read_spectrum
@@ -70,12 +69,12 @@ def main(argv: list[str] | None = None) -> int:
     files = _files(options.paths)
     failures: list[str] = []
     print(_HEAD)
-    for path in tqdm(files, unit="file", delay=2, leave=False):
+    for path in files:  # the rows are the progress
         try:
             spectrum = read_spectrum(
                 path, extraction=options.extraction, hdu=hdu, flux_column=options.flux_column
             )
-            tqdm.write(_row(spectrum), file=sys.stdout)
+            print(_row(spectrum), flush=True)
         except SpectrumError as error:
             failures.append(str(error))
     print(f"{len(files) - len(failures)} of {len(files)} files read")

@@ -93,9 +93,7 @@ class Source:
             return "no HDUs (text table)"
         try:
             with quiet_fits():
-                return ", ".join(
-                    f"{number} {hdu.name or '(no name)'}" for number, hdu in enumerate(self.hdus)
-                )
+                return listed([f"{number} {hdu.name or '(no name)'}" for number, hdu in enumerate(self.hdus)])
         except _DAMAGE as error:
             raise SpectrumError(
                 f"{self.path}: damaged while listing HDUs ({error}); the file is truncated or altered. "
@@ -216,9 +214,15 @@ def require_column(source: Source, hdu, name: str) -> str:
     if actual is None:
         raise SpectrumError(
             f"{source.path}[{source.label(hdu)}]: column {name} is missing; the table has "
-            f"{', '.join(column_names(hdu)) or 'no columns'}. Choose with flux_column= or hdu=."
+            f"{listed(column_names(hdu))}. Choose with flux_column= or hdu=."
         )
     return actual
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for an error text: all, or the first dozen and their number."""
+    shown = ", ".join(names[:12]) or "none"
+    return shown if len(names) <= 12 else f"{shown}, ... ({len(names)} in all)"
 
 
 @contextmanager

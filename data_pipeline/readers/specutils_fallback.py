@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from astropy.nddata import StdDevUncertainty
 
 from data_pipeline.readers.format import Format, ReadOptions
 from data_pipeline.readers.source import Source
@@ -19,7 +18,9 @@ def identify_specutils(source: Source) -> bool:
 
 def read_specutils(source: Source, options: ReadOptions) -> ObservedSpectrum:
     """Reads with one of specutils' own loaders."""
-    from specutils import Spectrum  # seconds to import: only for formats that nothing here knows
+    # seconds to import: only for formats that nothing here knows
+    from astropy.nddata import StdDevUncertainty
+    from specutils import Spectrum
 
     if options.hdu is not None or options.flux_column is not None:
         raise SpectrumError(
@@ -34,7 +35,7 @@ def read_specutils(source: Source, options: ReadOptions) -> ObservedSpectrum:
     except Exception as error:  # whatever a third-party loader raises, the caller gets one kind
         raise SpectrumError(
             f"{source.path}: not recognised; the file has {source.hdu_names()}, and specutils says: "
-            f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}. {cure}"
+            f"{_first_line(error)}. {cure}"
         ) from error
     if spectrum.uncertainty is None:
         raise SpectrumError(
@@ -49,6 +50,11 @@ def read_specutils(source: Source, options: ReadOptions) -> ObservedSpectrum:
     error = spectrum.uncertainty.represent_as(StdDevUncertainty).quantity
     mask = None if spectrum.mask is None else np.asarray(spectrum.mask, dtype=bool)
     return ObservedSpectrum.from_quantities(spectrum.spectral_axis, spectrum.flux, error, mask, meta)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 SPECUTILS = Format("specutils", "any format with a loader in specutils", identify_specutils, read_specutils)

@@ -7,11 +7,10 @@ import warnings
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
-from astropy.table import QTable
 
 from data_pipeline.readers.format import Format, ReadOptions
 from data_pipeline.readers.header import strip_zeros, text_of, value_of
-from data_pipeline.readers.source import Source, column_names
+from data_pipeline.readers.source import Source, column_names, listed
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 
 WAVELENGTH_NAMES = ("wavelength", "wave", "lambda", "lam", "wl", "spectral_axis", "wavelengths")
@@ -105,6 +104,8 @@ def _read_ecsv(source: Source, options: ReadOptions) -> ObservedSpectrum:
         raise SpectrumError(
             f"{source.path}: hdu={options.hdu!r} was asked for, but a text table has no HDUs."
         )
+    from astropy.table import QTable  # slow to import: only for text tables
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", u.UnitsWarning)
@@ -153,7 +154,7 @@ def _assemble(names, column, flags, meta: SpectrumMeta, options: ReadOptions) ->
         if name is None or name.lower() not in [present.lower() for present in names]:
             raise SpectrumError(
                 f"{meta.origin}: no {what} column; looked for {name or ', '.join(aliases)}, the table has "
-                f"{', '.join(names)}. Rename the column or choose with flux_column=."
+                f"{listed(names)}. Rename the column or choose with flux_column=."
             )
     wavelength, flux = column(wave_name), column(flux_name)
     error = _error(names, column, meta, flux_name)
@@ -174,7 +175,7 @@ def _error(names, column, meta: SpectrumMeta, flux_name: str) -> u.Quantity:
             return np.sqrt(column(name))
     aliases = ", ".join((*ERROR_NAMES, *IVAR_NAMES, *VARIANCE_NAMES))
     raise SpectrumError(
-        f"{meta.origin}: no error column; looked for {aliases}; the table has {', '.join(names)}. Errors are "
+        f"{meta.origin}: no error column; looked for {aliases}; the table has {listed(names)}. Errors are "
         "needed: add a column named as one of these."
     )
 
