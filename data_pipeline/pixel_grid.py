@@ -85,3 +85,6 @@ class UnifiedGrid:
         """(2, size) lower and upper bounds [um], at half steps of the logarithm."""
         edges = self.start * np.exp((np.arange(self.size + 1) - 0.5) / self.sampling)
         return np.stack([edges[:-1], edges[1:]])
+
+
+UNIFIED_GRID = UnifiedGrid()

@@ -8,14 +8,14 @@ import numpy as np
 
 from data_pipeline.instrument.instrument import Instrument, load_instrument
 from data_pipeline.instrument.nirspec import GRATINGS
-from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid
 
 # Where one grating hands over to the next: the overlaps of the nominal ranges [um].
 HAND_OVERS = ((1.66, 1.89), (2.87, 3.17))
 
 
 @lru_cache(maxsize=8)
-def reference_instrument(grid: UnifiedGrid = UnifiedGrid(), illumination: str = "uniform") -> Instrument:
+def reference_instrument(grid: UnifiedGrid = UNIFIED_GRID, illumination: str = "uniform") -> Instrument:
     """The stitched medium gratings on a unified grid (paper section 3.1).
 
     Its line-spread function is that of the grating in charge; in an overlap the variance crosses

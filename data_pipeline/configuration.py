@@ -1,0 +1,70 @@
+"""Frozen dataclasses to JSON and back; unknown keys are errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class ConfigurationError(ValueError):
+    """A configuration that does not fit its dataclass; the text names the key."""
+
+
+def to_dict(config: Any) -> dict:
+    """Nested plain dictionary of a (frozen) dataclass; tuples become lists."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(cls: type[T], data: dict, where: str = "") -> T:
+    """Builds ``cls`` from a nested dictionary; keys that are absent keep their defaults.
+
+    Raises:
+        ConfigurationError: for an unknown key or a value of the wrong type, naming its place.
+    """
+    where = where or cls.__name__
+    if not isinstance(data, dict):
+        raise ConfigurationError(f"{where}: expected an object with keys, got {type(data).__name__}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls) if f.init}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ConfigurationError(
+            f"{where}: unknown key {', '.join(map(repr, unknown))}; known keys: {', '.join(sorted(known))}"
+        )
+    values = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ConfigurationError(f"{where}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigurationError(f"{where}: expected a list, got {value!r}")
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_convert(arguments[0], item, where) for item in value)
+        if len(value) != len(arguments):
+            raise ConfigurationError(f"{where}: expected {len(arguments)} values, got {value!r}")
+        return tuple(_convert(a, item, where) for a, item in zip(arguments, value, strict=True))
+    if origin is dict:
+        return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and (
+        not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))
+    ):
+        raise ConfigurationError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value

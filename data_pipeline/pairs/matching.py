@@ -1,0 +1,278 @@
+"""Which prism file belongs to which gratings and which catalogue row (paper section 3.1)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from data_pipeline.catalog import Catalog
+from data_pipeline.jades_names import parse_jades_file_name
+from data_pipeline.pairs.sky_groups import chord, unit_vectors
+from data_pipeline.readers import read_spectrum
+from data_pipeline.spectrum import SpectrumError
+
+GRATING_DISPERSERS = ("G140M", "G235M", "G395M")
+
+
+@dataclass(frozen=True)
+class MatchConfig:
+    """What counts as the same source, and as a known redshift.
+
+    Attributes:
+        separation_arcsec: largest separation of a match by position (paper: 0.2).
+        flags: secure redshift flags.
+        minimum_gratings: fewest gratings that an object needs; the rest is a gap.
+    """
+
+    separation_arcsec: float = 0.2
+    flags: str = "ABC"
+    minimum_gratings: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.minimum_gratings <= len(GRATING_DISPERSERS):
+            raise ValueError(f"matching: expected minimum_gratings of 1, 2 or 3, got {self.minimum_gratings}")
+        if not self.separation_arcsec > 0:
+            raise ValueError(f"matching: expected a positive separation_arcsec, got {self.separation_arcsec}")
+
+
+@dataclass(frozen=True)
+class ArchiveFile:
+    """One spectrum of an archive, as far as its name (or else its header) tells.
+
+    Attributes:
+        path: the file.
+        tier: survey tier; empty outside JADES.
+        source_id: identifier; empty where unknown.
+        disperser: upper case.
+        ra: right ascension [deg]; NaN for JADES files, whose id is enough.
+        dec: declination [deg]; NaN likewise.
+    """
+
+    path: str
+    tier: str
+    source_id: str
+    disperser: str
+    ra: float = float("nan")
+    dec: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Match:
+    """A galaxy with its files and its redshift.
+
+    Attributes:
+        unique_id: ``<tier>_<id>``, or the prism file's name outside JADES.
+        tier: survey tier.
+        field: sky field.
+        ra: right ascension [deg].
+        dec: declination [deg].
+        redshift: spectroscopic redshift of the catalogue.
+        redshift_flag: its quality flag.
+        prism: path of the prism file.
+        gratings: paths of its grating files.
+    """
+
+    unique_id: str
+    tier: str
+    field: str
+    ra: float
+    dec: float
+    redshift: float
+    redshift_flag: str
+    prism: str
+    gratings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An object that a step did not keep.
+
+    Attributes:
+        unique_id: of the object, or the path of the file.
+        step: which step.
+        reason: why, in a sentence.
+    """
+
+    unique_id: str
+    step: str
+    reason: str
+
+
+def scan_archive(
+    directory: str | os.PathLike, progress: Callable | None = None
+) -> tuple[list[ArchiveFile], list[Dropped]]:
+    """All spectra below a folder; JADES names are not opened, other FITS files are.
+
+    Args:
+        directory: top of the archive.
+        progress: wraps the list of files, e.g. ``tqdm``.
+
+    Raises:
+        FileNotFoundError: for a folder that is not there or holds no FITS file.
+    """
+    top = Path(directory)
+    if not top.is_dir():
+        raise FileNotFoundError(f"archive {top} is not a folder; give the top of a tree of x1d files")
+    paths = sorted(
+        p for pattern in ("*.fits", "*.fits.gz") for p in top.rglob(pattern) if not p.name.startswith(".")
+    )
+    if not paths:
+        raise FileNotFoundError(
+            f"archive {top} holds no FITS file; expected *_x1d.fits or *.spec.fits below it"
+        )
+    found, dropped = [], []
+    for path in progress(paths) if progress else paths:
+        name = parse_jades_file_name(path.name)
+        if name is not None:
+            found.append(ArchiveFile(str(path), name.tier, name.source_id, name.disperser))
+        elif not _is_catalogue(path.name):
+            try:
+                meta = read_spectrum(path).meta
+            except SpectrumError as error:
+                dropped.append(Dropped(str(path), "file readable", str(error)))
+                continue
+            found.append(ArchiveFile(str(path), meta.tier, meta.source_id, meta.disperser, meta.ra, meta.dec))
+    return found, dropped
+
+
+def _is_catalogue(name: str) -> bool:
+    lower = name.lower()
+    return "catalog" in lower or "combined_" in lower or "line-fluxes" in lower or "line_fluxes" in lower
+
+
+def find_catalog(directory: str | os.PathLike) -> Path:
+    """The catalogue that lies in an archive.
+
+    Raises:
+        FileNotFoundError: for none or more than one, saying how to name it.
+    """
+    top = Path(directory)
+    candidates = sorted(p for p in top.rglob("*.fits") if _is_catalogue(p.name))
+    if len(candidates) == 1:
+        return candidates[0]
+    listed = ", ".join(str(c) for c in candidates) or "none"
+    raise FileNotFoundError(
+        f"archive {top}: expected one catalogue, found {listed}; name it with --catalog FILE"
+    )
+
+
+def match(
+    files: Sequence[ArchiveFile], catalog: Catalog, config: MatchConfig | None = None
+) -> tuple[list[Match], list[Dropped]]:
+    """Joins prism files, grating files and catalogue rows.
+
+    JADES files belong together by (tier, id): ids repeat across tiers for different galaxies. Other files
+    are joined by position, of each disperser the one within ``separation_arcsec`` whose name is most like
+    the prism's. Catalogue rows are joined likewise.
+
+    Returns:
+        The matches, ordered by id, and the prism files that no match was made for.
+    """
+    config = config or MatchConfig()
+    prisms = [f for f in files if f.disperser == "PRISM"]
+    gratings = [f for f in files if f.disperser in GRATING_DISPERSERS]
+    by_name: dict[tuple[str, str], list[ArchiveFile]] = {}
+    for grating in gratings:
+        by_name.setdefault((grating.tier, grating.source_id), []).append(grating)
+    near = _Positions([g.ra for g in gratings], [g.dec for g in gratings], config.separation_arcsec)
+    rows = _CatalogRows(catalog, config)
+
+    matches, dropped, seen = [], [], set()
+    for prism in sorted(prisms, key=lambda f: (f.tier, f.source_id.zfill(12), f.path)):
+        unique_id = f"{prism.tier}_{prism.source_id}" if prism.tier else Path(prism.path).name.split(".")[0]
+        if unique_id in seen:
+            dropped.append(
+                Dropped(unique_id, "one prism file", f"{prism.path} is a second file of this object")
+            )
+            continue
+        seen.add(unique_id)
+        own = by_name.get((prism.tier, prism.source_id), []) if prism.tier else []
+        if not own:
+            own = [gratings[i] for i in near.around(prism.ra, prism.dec)]
+        chosen = _one_per_disperser(prism, own)
+        if len(chosen) < config.minimum_gratings:
+            dropped.append(
+                Dropped(
+                    unique_id, "grating matched", f"{len(chosen)} gratings, {config.minimum_gratings} needed"
+                )
+            )
+            continue
+        row = rows.find(unique_id, prism)
+        if row is None:
+            dropped.append(Dropped(unique_id, "in catalogue", "no row with this id or position"))
+            continue
+        redshift, flag = float(catalog.redshift[row]), str(catalog.redshift_flag[row])
+        if not np.isfinite(redshift) or (flag and flag not in config.flags):
+            dropped.append(
+                Dropped(
+                    unique_id, "secure redshift", f"z = {redshift}, flag {flag!r}, not one of {config.flags}"
+                )
+            )
+            continue
+        matches.append(
+            Match(
+                unique_id,
+                prism.tier,
+                str(catalog.field[row]),
+                float(catalog.ra[row]),
+                float(catalog.dec[row]),
+                redshift,
+                flag,
+                prism.path,
+                tuple(f.path for f in chosen),
+            )
+        )
+    return matches, dropped
+
+
+def _one_per_disperser(prism: ArchiveFile, candidates: Sequence[ArchiveFile]) -> list[ArchiveFile]:
+    """One candidate per disperser, by likeness of name: the same mask, where a source was observed twice."""
+    chosen: dict[str, ArchiveFile] = {}
+    for disperser in GRATING_DISPERSERS:
+        of_it = [c for c in candidates if c.disperser == disperser]
+        if of_it:
+            chosen[disperser] = max(of_it, key=lambda c: len(_shared_start(c.path, prism.path)))
+    return list(chosen.values())
+
+
+def _shared_start(a: str, b: str) -> int:
+    """Number of leading characters that two names share."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+class _Positions:
+    """Nearest-neighbour search in arcsec over positions some of which are unknown."""
+
+    def __init__(self, ra: Sequence[float], dec: Sequence[float], separation_arcsec: float):
+        self._known = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+        self._radius = chord(separation_arcsec)
+        positions = unit_vectors(np.asarray(ra, float)[self._known], np.asarray(dec, float)[self._known])
+        self._tree = cKDTree(positions) if self._known.size else None
+
+    def around(self, ra: float, dec: float) -> list[int]:
+        """Indices within the radius, nearest first."""
+        if self._tree is None or not np.isfinite(ra) or not np.isfinite(dec):
+            return []
+        here = unit_vectors(np.array(ra), np.array(dec))
+        inside = self._tree.query_ball_point(here, self._radius)
+        distance = np.linalg.norm(self._tree.data[inside] - here, axis=1)
+        return [int(self._known[inside[i]]) for i in np.argsort(distance, kind="stable")]
+
+
+class _CatalogRows:
+    """Rows of a catalogue by id, otherwise by position."""
+
+    def __init__(self, catalog: Catalog, config: MatchConfig):
+        self._by_id = {str(name): i for i, name in enumerate(catalog.unique_id) if str(name)}
+        self._near = _Positions(catalog.ra, catalog.dec, config.separation_arcsec)
+
+    def find(self, unique_id: str, prism: ArchiveFile) -> int | None:
+        if unique_id in self._by_id:
+            return self._by_id[unique_id]
+        nearest = self._near.around(prism.ra, prism.dec)
+        return nearest[0] if nearest else None

@@ -1,0 +1,195 @@
+"""From the files of one galaxy to an aligned pair (paper section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from data_pipeline.instrument import PRISM, instrument_for, load_instrument, reference_instrument
+from data_pipeline.lines import load_lines
+from data_pipeline.pairs.line_fit import LineFitConfig, LineFluxes, fit_lines
+from data_pipeline.pairs.matching import GRATING_DISPERSERS, Dropped, Match
+from data_pipeline.pairs.sky_groups import chord, unit_vectors
+from data_pipeline.pairs.stitching import StitchConfig, StitchedSpectrum, stitch
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.readers import read_spectrum
+from data_pipeline.resampling import to_pixels, upsample
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
+
+QUALITY_LINES = (("Halpha",), ("[OII]_3727", "[OII]_3730"), ("[OIII]_5008",))
+
+
+@dataclass(frozen=True)
+class PreprocessingConfig:
+    """How a pair is made.
+
+    Attributes:
+        grid: unified grid.
+        extraction: ``3pix`` or ``5pix``, the same for both members of a pair.
+        stitch: how gratings are joined.
+        line_fit: how line fluxes are measured.
+        minimum_line_snr: one of Halpha, [O II], [O III] 5008 must exceed this in the gratings (paper: 5).
+        position_tolerance_arcsec: positions in the headers of a pair may differ by this much (paper: 0.2).
+        minimum_grating_coverage: least share of the grid that the gratings must cover.
+    """
+
+    grid: UnifiedGrid = field(default_factory=UnifiedGrid)
+    extraction: str = "3pix"
+    stitch: StitchConfig = field(default_factory=StitchConfig)
+    line_fit: LineFitConfig = field(default_factory=LineFitConfig)
+    minimum_line_snr: float = 5.0
+    position_tolerance_arcsec: float = 0.2
+    minimum_grating_coverage: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.extraction not in ("3pix", "5pix"):
+            raise ValueError(f"preprocessing: expected extraction 3pix or 5pix, got {self.extraction!r}")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One galaxy at both resolutions, aligned.
+
+    Attributes:
+        prism: on the prism's own pixels (flux, error, mask), (706,) each.
+        prism_unified: up-sampled on the unified grid (flux, error, mask), (n,) each.
+        stitched: the gratings on the unified grid.
+        lines: line fluxes fitted on the gratings at the known redshift.
+        extraction: which extraction each file gave, by disperser.
+        notes: what the readers repaired, by file.
+    """
+
+    prism: tuple[np.ndarray, np.ndarray, np.ndarray]
+    prism_unified: tuple[np.ndarray, np.ndarray, np.ndarray]
+    stitched: StitchedSpectrum
+    lines: LineFluxes
+    extraction: dict[str, str]
+    notes: dict[str, tuple[str, ...]]
+
+
+class QualityError(ValueError):
+    """An object that a step of the pipeline does not keep; carries the step's name."""
+
+    def __init__(self, step: str, reason: str):
+        super().__init__(reason)
+        self.step = step
+
+
+def read_match(match: Match, config: PreprocessingConfig) -> tuple[ObservedSpectrum, list[ObservedSpectrum]]:
+    """Prism and gratings of a match, in one extraction.
+
+    Raises:
+        QualityError: where the prism or every grating cannot be read, or the positions disagree.
+    """
+    try:
+        prism = read_spectrum(match.prism, extraction=config.extraction)
+    except SpectrumError as error:
+        raise QualityError("files readable", str(error)) from error
+    gratings, broken = [], []
+    for path in match.gratings:
+        try:
+            gratings.append(read_spectrum(path, extraction=prism.meta.extraction or config.extraction))
+        except SpectrumError as error:
+            broken.append(str(error))
+    if not gratings:
+        raise QualityError("files readable", "; ".join(broken))
+    for grating in gratings:
+        apart = _separation(prism, grating)
+        if apart > config.position_tolerance_arcsec:
+            raise QualityError(
+                "positions agree",
+                f"{grating.meta.path} lies {apart:.2f} arcsec from its prism, "
+                f"{config.position_tolerance_arcsec} allowed",
+            )
+    return prism, gratings
+
+
+def _separation(a: ObservedSpectrum, b: ObservedSpectrum) -> float:
+    """Separation [arcsec]; 0 where a position is unknown."""
+    distance = np.linalg.norm(unit_vectors(a.meta.ra, a.meta.dec) - unit_vectors(b.meta.ra, b.meta.dec))
+    return 0.0 if not np.isfinite(distance) else float(distance / chord(1.0))
+
+
+def align(prism: ObservedSpectrum, grid: UnifiedGrid):
+    """Prism on its own 706 pixels and up-sampled on the grid, each as (flux, error, mask)."""
+    own = load_instrument(PRISM).wavelength
+    on_pixels = to_pixels(prism.wavelength, prism.flux, prism.error, prism.mask, own)
+    return on_pixels, upsample(own, *on_pixels, grid.wavelength)
+
+
+def make_pair(
+    prism: ObservedSpectrum,
+    gratings: Sequence[ObservedSpectrum],
+    redshift: float,
+    config: PreprocessingConfig | None = None,
+) -> Pair:
+    """Stitches, aligns and measures one galaxy; a missing grating is a gap.
+
+    Raises:
+        QualityError: where nothing can be stitched or aligned.
+    """
+    config = config or PreprocessingConfig()
+    known = [g for g in gratings if g.meta.disperser in GRATING_DISPERSERS]
+    try:
+        stitched = stitch(known, config.grid, config.stitch)
+    except (SpectrumError, ValueError) as error:
+        raise QualityError("stitched", str(error)) from error
+    covered = 1.0 - stitched.mask.mean()
+    if covered < config.minimum_grating_coverage:
+        raise QualityError("stitched", f"gratings cover {covered:.1%} of the grid")
+    try:
+        on_pixels, on_grid = align(prism, config.grid)
+    except ValueError as error:
+        raise QualityError("aligned", f"{prism.meta.origin}: {error}") from error
+    lines = fit_lines(
+        stitched.wavelength,
+        config.grid.bounds,
+        stitched.flux,
+        stitched.error,
+        stitched.mask,
+        redshift,
+        _reference(known, config.grid),
+        load_lines(),
+        config.line_fit,
+    )
+    return Pair(
+        on_pixels,
+        on_grid,
+        stitched,
+        lines,
+        {s.meta.disperser: s.meta.extraction for s in (prism, *known)},
+        {s.meta.path: s.meta.notes for s in (prism, *known) if s.meta.notes},
+    )
+
+
+def _reference(gratings: Sequence[ObservedSpectrum], grid: UnifiedGrid):
+    """The grating itself where there is one only, else the stitched instrument."""
+    if len(gratings) == 1:
+        name = instrument_for(gratings[0].meta.disperser)
+        return load_instrument(name).with_pixels(grid.wavelength, grid.bounds)
+    return reference_instrument(grid)
+
+
+def check_quality(pair: Pair, config: PreprocessingConfig) -> None:
+    """The paper's cut: one of Halpha, [O II], [O III] detected in the gratings.
+
+    Raises:
+        QualityError: naming the S/N of each line.
+    """
+    snr = {"+".join(names): pair.lines.signal_to_noise(*names) for names in QUALITY_LINES}
+    if not any(value > config.minimum_line_snr for value in snr.values() if np.isfinite(value)):
+        text = ", ".join(f"{name} {value:.1f}" for name, value in snr.items())
+        raise QualityError(f"line at S/N > {config.minimum_line_snr:g}", f"S/N {text} (nan: not covered)")
+
+
+def process_match(match: Match, config: PreprocessingConfig) -> Pair | Dropped:
+    """Reads, stitches, aligns and cuts one galaxy; what goes wrong costs that galaxy only."""
+    try:
+        prism, gratings = read_match(match, config)
+        pair = make_pair(prism, gratings, match.redshift, config)
+        check_quality(pair, config)
+    except QualityError as error:
+        return Dropped(match.unique_id, error.step, str(error))
+    return pair

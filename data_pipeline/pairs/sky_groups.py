@@ -1,0 +1,96 @@
+"""Sky groups: spectra of the same galaxy, whatever its ids, stay on one side of a split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+ARCSEC = np.pi / 180.0 / 3600.0
+SPLITS = ("train", "validation", "test")
+
+
+def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """(n, 3) Cartesian directions of positions [deg]."""
+    ra, dec = np.deg2rad(np.asarray(ra, np.float64)), np.deg2rad(np.asarray(dec, np.float64))
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
+def chord(separation_arcsec: float) -> float:
+    """Length of the chord that spans an angle."""
+    return float(2.0 * np.sin(0.5 * separation_arcsec * ARCSEC))
+
+
+def group_by_position(ra: np.ndarray, dec: np.ndarray, separation_arcsec: float = 0.3) -> np.ndarray:
+    """Friends-of-friends groups on the sky.
+
+    Args:
+        ra: (n,) right ascension [deg].
+        dec: (n,) declination [deg].
+        separation_arcsec: objects closer than this are the same galaxy.
+
+    Returns:
+        (n,) int group numbers from 0. An object without a position is a group of its own.
+
+    Raises:
+        ValueError: for a separation that is not positive.
+    """
+    if not separation_arcsec > 0:
+        raise ValueError(f"expected a positive separation, got {separation_arcsec} arcsec")
+    placed = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    pairs = np.zeros((0, 2), int)
+    if placed.size:
+        tree = cKDTree(unit_vectors(np.asarray(ra)[placed], np.asarray(dec)[placed]))
+        pairs = placed[tree.query_pairs(chord(separation_arcsec), output_type="ndarray")]
+    n = len(ra)
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How sky groups are divided.
+
+    Attributes:
+        test_fraction: share of the groups held out.
+        validation_fraction: share of the rest used for validation.
+        separation_arcsec: radius of a sky group.
+        seed: changes which groups are held out.
+    """
+
+    test_fraction: float = 0.2
+    validation_fraction: float = 0.1
+    separation_arcsec: float = 0.3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("test_fraction", "validation_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"split: expected {name} in [0, 1), got {getattr(self, name)}")
+
+
+def assign_splits(unique_ids: Sequence[str], groups: np.ndarray, config: SplitConfig) -> list[str]:
+    """Split of each object: ``train``, ``validation`` or ``test``.
+
+    A group's place is a hash of its first id and the seed, so it depends neither on the order of the
+    catalogue nor on which other objects are in it: an object that was once trained on is never
+    held out later.
+    """
+    first: dict[int, str] = {}
+    for name, group in zip(unique_ids, groups, strict=True):
+        first[int(group)] = min(name, first.get(int(group), name))
+    return [split_of(first[int(group)], config) for group in groups]
+
+
+def split_of(key: str, config: SplitConfig) -> str:
+    """Split of a group by the first of its ids."""
+    digest = hashlib.sha256(f"{config.seed}:{key}".encode()).digest()
+    held_out, validation = (int.from_bytes(digest[i : i + 8], "big") / 2.0**64 for i in (0, 8))
+    if held_out < config.test_fraction:
+        return "test"
+    return "validation" if validation < config.validation_fraction else "train"

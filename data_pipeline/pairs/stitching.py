@@ -1,0 +1,264 @@
+"""Stitching grating segments into one spectrum on the unified grid (paper section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from data_pipeline.pixel_grid import UnifiedGrid, pixel_bounds
+from data_pipeline.resampling import resampler
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
+
+
+@dataclass(frozen=True)
+class StitchConfig:
+    """How segments are joined.
+
+    Attributes:
+        bin_pixels: grid pixels per bin in which an overlap is compared. Bins much wider than a line make
+            the comparison independent of the arms' different resolving powers.
+        scale_prior: one-sigma width of the lognormal prior on an arm's relative scale; keeps an overlap
+            without signal from choosing a wild scale.
+        minimum_bins: fewest common bins from which a scale is taken.
+        step_taper: distance [um] over which the correction of a residual step fades out.
+        step_window: grid pixels on each side of a seam in which its residual step is measured.
+        minimum_coverage: share of a grid pixel that good data must cover.
+    """
+
+    bin_pixels: int = 20
+    scale_prior: float = 0.2
+    minimum_bins: int = 3
+    step_taper: float = 0.2
+    step_window: int = 60
+    minimum_coverage: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("bin_pixels", "minimum_bins", "step_window", "scale_prior", "step_taper"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"stitching: expected {name} > 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What one overlap of two arms gave.
+
+    Attributes:
+        low: its first wavelength [um].
+        high: its last wavelength [um].
+        scale: factor that brings the other arm to the one nearer the reference.
+        scale_error: one-sigma error of ``scale``; inf where no scale could be measured.
+        offset: residual step removed [flux units], after scaling.
+        offset_error: one-sigma error of ``offset``.
+        bins: number of common bins.
+    """
+
+    low: float
+    high: float
+    scale: float
+    scale_error: float
+    offset: float
+    offset_error: float
+    bins: int
+
+
+@dataclass(frozen=True)
+class StitchedSpectrum:
+    """Gratings joined on the unified grid.
+
+    Attributes:
+        wavelength: (n,) grid [um].
+        flux: (n,) flux density [erg/s/cm2/A]; NaN where masked.
+        error: (n,) one-sigma errors [erg/s/cm2/A]; NaN where masked.
+        mask: (n,) bool, True = no good data: detector gaps stay gaps.
+        arms: dispersers in order of wavelength.
+        scales: disperser to the factor applied to it.
+        overlaps: (bluer, redder) disperser to `Overlap`.
+        seams: wavelengths at which the set of contributing arms changes [um].
+        segments: disperser to its (flux, error, mask) on the grid after scaling and step removal.
+    """
+
+    wavelength: np.ndarray
+    flux: np.ndarray
+    error: np.ndarray
+    mask: np.ndarray
+    arms: tuple[str, ...]
+    scales: dict[str, float]
+    overlaps: dict[tuple[str, str], Overlap]
+    seams: tuple[float, ...]
+    segments: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(repr=False)
+
+
+def stitch(
+    spectra: Sequence[ObservedSpectrum],
+    grid: UnifiedGrid | None = None,
+    config: StitchConfig | None = None,
+    reference: str = "G235M",
+) -> StitchedSpectrum:
+    """Joins one to three grating spectra.
+
+    Each arm is resampled to the grid with its flux conserved. In each overlap the relative scale minimises
+    the error-weighted squared flux difference, with the errors of *both* arms in the denominator (the
+    one-sided least-squares scale shrinks where the spectrum is noisy). Scales run outwards from the
+    reference arm. What step is left is removed and fades out over ``step_taper``. Overlaps are averaged with
+    inverse variance, tapered to nothing at an arm's end so that no seam appears there.
+
+    Args:
+        spectra: one per disperser.
+        grid: unified grid; None for the default.
+        config: None for the default.
+        reference: disperser whose flux scale is kept; the middle arm where it is absent.
+
+    Raises:
+        SpectrumError: for no spectrum, or two of the same disperser.
+    """
+    config = config or StitchConfig()
+    grid = grid or UnifiedGrid()
+    arms = sorted(spectra, key=lambda s: s.wavelength[0])
+    names = tuple(s.meta.disperser for s in arms)
+    if not arms or len(set(names)) != len(names):
+        raise SpectrumError(f"stitching: expected one spectrum per disperser, got {list(names) or 'none'}")
+    segments = {
+        s.meta.disperser: resampler(
+            pixel_bounds(s.wavelength), grid.bounds, config.minimum_coverage
+        ).resample(s.flux, s.error, s.mask)
+        for s in arms
+    }
+    home = names.index(reference) if reference in names else len(names) // 2
+    order = [(i - 1, i) for i in range(home + 1, len(names))] + [(i + 1, i) for i in range(home - 1, -1, -1)]
+    scales, overlaps = {names[home]: 1.0}, {}
+    for near, far in order:
+        overlap = _measure_overlap(grid.wavelength, segments[names[near]], segments[names[far]], config)
+        scales[names[far]] = overlap.scale
+        overlaps[names[min(near, far)], names[max(near, far)]] = overlap
+        segments[names[far]] = _correct(grid.wavelength, segments[names[far]], overlap, far > near, config)
+    flux, error, mask = _average(segments, names, grid.wavelength)
+    seams = _seams(grid.wavelength, segments, names)
+    return StitchedSpectrum(grid.wavelength, flux, error, mask, names, scales, overlaps, seams, segments)
+
+
+def _measure_overlap(wavelength, near, far, config: StitchConfig) -> Overlap:
+    both = ~near[2] & ~far[2]
+    span = wavelength[both]
+    if span.size < config.minimum_bins * config.bin_pixels:
+        edge = float(span[0]) if span.size else float("nan")
+        return Overlap(edge, float(span[-1]) if span.size else edge, 1.0, np.inf, 0.0, np.inf, 0)
+    # The same weights for both arms, or photon noise on the lines would weigh the two profiles differently.
+    weight = 1.0 / (near[1][both] ** 2 + far[1][both] ** 2)
+    number = np.flatnonzero(both) // config.bin_pixels
+    number -= number[0]
+    total = np.bincount(number, weight)
+    filled = total > 0
+
+    def binned(values, power):
+        return np.bincount(number, values * weight**power)[filled] / total[filled] ** power
+
+    flux_near, flux_far = binned(near[0][both], 1), binned(far[0][both], 1)
+    variance_near, variance_far = binned(near[1][both] ** 2, 2), binned(far[1][both] ** 2, 2)
+    scale, scale_error = _relative_scale(flux_near, variance_near, flux_far, variance_far, config.scale_prior)
+    variance = variance_near + scale**2 * variance_far
+    offset = np.sum((flux_near - scale * flux_far) / variance) / np.sum(1.0 / variance)
+    return Overlap(
+        float(span[0]),
+        float(span[-1]),
+        scale,
+        scale_error,
+        float(offset),
+        float(np.sum(1.0 / variance) ** -0.5),
+        int(filled.sum()),
+    )
+
+
+def _relative_scale(flux_near, variance_near, flux_far, variance_far, prior: float) -> tuple[float, float]:
+    """Scale of the far arm: maximum a posteriori of ln(scale), and its error from the curvature."""
+
+    def cost(log_scale: float) -> float:
+        scale = np.exp(log_scale)
+        variance = variance_near + scale**2 * variance_far
+        misfit = np.sum((flux_near - scale * flux_far) ** 2 / variance)
+        return misfit + (log_scale / prior) ** 2
+
+    best = minimize_scalar(cost, bounds=(-5 * prior, 5 * prior), method="bounded", options={"xatol": 1e-7}).x
+    h = 1e-3
+    curvature = (cost(best + h) - 2 * cost(best) + cost(best - h)) / h**2
+    scale = float(np.exp(best))
+    return scale, float(scale * np.sqrt(2.0 / curvature)) if curvature > 0 else np.inf
+
+
+def _correct(wavelength, segment, overlap: Overlap, redward: bool, config: StitchConfig):
+    """Applies scale and step correction to the arm farther from the reference."""
+    flux, error, mask = segment
+    if overlap.bins == 0:
+        return segment
+    distance = wavelength - overlap.high if redward else overlap.low - wavelength
+    fade = np.clip(1.0 - distance / config.step_taper, 0.0, 1.0)
+    return flux * overlap.scale + overlap.offset * fade, error * overlap.scale, mask
+
+
+def _average(segments, names, wavelength):
+    """Inverse-variance average of all arms, each tapered linearly towards its end inside an overlap."""
+    total = np.zeros(wavelength.size)
+    summed = np.zeros(wavelength.size)
+    variance = np.zeros(wavelength.size)
+    present = {name: ~segments[name][2] for name in names}
+    for name in names:
+        flux, error, _ = segments[name]
+        taper = np.ones(wavelength.size)
+        for other in names:
+            if other != name:
+                taper = np.minimum(
+                    taper, _taper(present[name], present[other], names.index(other) > names.index(name))
+                )
+        good = present[name]
+        weight = np.where(good, taper, 0.0)
+        weight[good] /= error[good] ** 2
+        total += weight
+        summed += np.where(good, weight * np.where(good, flux, 0.0), 0.0)
+        variance += np.where(good, weight * np.where(good, error, 0.0), 0.0) ** 2
+    mask = total <= 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(mask, np.nan, summed / total), np.where(mask, np.nan, np.sqrt(variance) / total), mask
+
+
+def _taper(mine: np.ndarray, other: np.ndarray, other_is_redder: bool) -> np.ndarray:
+    """1 where only this arm sees, falling linearly towards its end through the overlap; never quite 0."""
+    span = np.ones(mine.size)
+    both = np.flatnonzero(mine & other)
+    if both.size == 0:
+        return span
+    first, last = both[0], both[-1]
+    ramp = np.linspace(0.0, 1.0, last - first + 3)[1:-1]
+    span[first : last + 1] = ramp[::-1] if other_is_redder else ramp
+    # Where the other arm has a gap inside the overlap, this arm stands alone whatever its taper is.
+    return span
+
+
+def _seams(wavelength, segments, names) -> tuple[float, ...]:
+    seams = []
+    for blue, red in pairwise(names):
+        both = wavelength[~segments[blue][2] & ~segments[red][2]]
+        if both.size:
+            seams += [float(both[0]), float(both[-1])]
+    return tuple(seams)
+
+
+def boundary_step(wavelength, flux, error, mask, seam: float, window: int = 60) -> float:
+    """Step of a spectrum at a seam in units of the one-sigma error of a pixel there.
+
+    A straight line plus a step is fitted to ``window`` pixels on each side.
+
+    Returns:
+        Step over the median pixel error; NaN where either side has fewer than five good pixels.
+    """
+    middle = int(np.searchsorted(wavelength, seam))
+    near = slice(max(middle - window, 0), middle + window)
+    good = ~mask[near]
+    x, y, sigma = (wavelength[near] - seam)[good], flux[near][good], error[near][good]
+    if min(np.sum(x < 0), np.sum(x >= 0)) < 5:
+        return float("nan")
+    design = np.stack([np.ones_like(x), x / np.ptp(x), (x >= 0).astype(float)], axis=1) / sigma[:, None]
+    step = np.linalg.lstsq(design, y / sigma, rcond=None)[0][2]
+    return float(step / np.median(sigma))
