@@ -1,0 +1,31 @@
+"""Training records: schema, writer, manifest, integrity, and readers with and without TensorFlow."""
+
+from data_pipeline.records.codec import ExampleCodec
+from data_pipeline.records.errors import RecordFormatError, RecordIntegrityError
+from data_pipeline.records.manifest import Manifest, PrismPixels, StepCount, software_versions
+from data_pipeline.records.schema import (
+    FLUX_UNIT_IN_RECORDS,
+    SCHEMA_VERSION,
+    Field,
+    Schema,
+    record_schema,
+)
+from data_pipeline.records.shards import Shard, ShardWriter, shard_count
+
+__all__ = [
+    "FLUX_UNIT_IN_RECORDS",
+    "SCHEMA_VERSION",
+    "ExampleCodec",
+    "Field",
+    "Manifest",
+    "PrismPixels",
+    "RecordFormatError",
+    "RecordIntegrityError",
+    "Schema",
+    "Shard",
+    "ShardWriter",
+    "StepCount",
+    "record_schema",
+    "shard_count",
+    "software_versions",
+]

@@ -1,0 +1,258 @@
+"""Writing a split as TFRecord shards that appear all at once or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from data_pipeline.records.codec import ExampleCodec
+from data_pipeline.records.errors import RecordFormatError
+from data_pipeline.records.schema import Schema
+from data_pipeline.records.tfrecord import FRAME_BYTES, frame
+
+MANIFEST_NAME = "manifest.json"
+TARGET_BYTES = 150_000_000
+MOST_BYTES = 200_000_000
+# Each shard is a file that is open while writing; systems commonly allow 1,024.
+MOST_SHARDS = 512
+TEXT_BYTES = 24  # typical length of an identifier
+_BUFFER = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One finished file.
+
+    Attributes:
+        file: name within the record directory.
+        count: records in it.
+        n_bytes: its size.
+        sha256: hexadecimal SHA-256 of the whole file.
+    """
+
+    file: str
+    count: int
+    n_bytes: int
+    sha256: str
+
+
+def record_bytes(schema: Schema) -> int:
+    """Size of one record on disk [bytes], with texts of typical length."""
+    payload = sum(TEXT_BYTES if field.is_text else field.n_bytes for field in schema.fields)
+    keys = sum(len(field.name) + 16 for field in schema.fields)
+    return payload + keys + FRAME_BYTES
+
+
+def shard_count(n_rows: int, schema: Schema) -> int:
+    """Number of shards that gives files of about 150 MB: 100-200 MB once there is more than one.
+
+    Args:
+        n_rows: records of the split.
+        schema: what a record holds.
+    """
+    if n_rows < 0:
+        raise ValueError(f"expected a number of rows of 0 or more, got {n_rows}")
+    total = n_rows * record_bytes(schema)
+    return min(MOST_SHARDS, max(1, math.ceil(total / MOST_BYTES), round(total / TARGET_BYTES)))
+
+
+def shard_name(split: str, index: int, n_shards: int) -> str:
+    """File name of a shard, e.g. ``train-00003-of-00024.tfrecord``."""
+    return f"{split}-{index:05d}-of-{n_shards:05d}.tfrecord"
+
+
+def _explained(error: OSError, path: Path, n_bytes: int) -> OSError:
+    """The same error with what to do about it."""
+    advice = {
+        errno.ENOSPC: "the disk is full: free space or choose another --output",
+        errno.EDQUOT: "your quota is used up: free space or choose another --output",
+        errno.EFBIG: "the file exceeds the largest size allowed here: use more shards (n_shards)",
+        errno.EMFILE: "too many open files: use fewer shards (n_shards) or raise `ulimit -n`",
+        errno.EACCES: "no permission to write: choose another --output or change the folder's permissions",
+        errno.EPERM: "no permission to write: choose another --output or change the folder's permissions",
+        errno.EROFS: "the file system is read-only: choose another --output",
+        errno.ENOTDIR: "a part of the path is a file, not a folder: choose another --output",
+        errno.EEXIST: "it exists and is no folder: choose another --output",
+    }.get(error.errno, os.strerror(error.errno or 0))
+    return OSError(error.errno, f"could not write records after {n_bytes:,} bytes; {advice}", str(path))
+
+
+class ShardWriter:
+    """Writes records round-robin to shards; context manager.
+
+    Row i goes to shard i modulo ``n_shards``, so that readers which take one record from each shard in turn
+    get the written order. Shards have temporary names until the block ends without an exception; they are
+    then flushed to the disk and renamed. After an exception none of this split's files is left. What an
+    earlier unfinished build left of this split (shards without a manifest) is removed.
+
+    Args:
+        directory: record directory, made if absent. Must not hold a manifest: finished records are not
+            overwritten.
+        split: e.g. ``train``; letters, digits, ``_``.
+        schema: what a record holds.
+        n_shards: number of files; see ``shard_count``.
+
+    Raises:
+        FileExistsError: if the directory holds a manifest.
+        OSError: disk full, no permission, too many files; with the path and the cure.
+        RecordFormatError: from ``write``, naming field, received and expected.
+    """
+
+    def __init__(self, directory: str | Path, split: str, schema: Schema, n_shards: int = 1) -> None:
+        if not split.replace("_", "").isalnum() or not split.isascii():
+            raise ValueError(f"expected a split name of letters, digits and _, got {split!r}")
+        if not 1 <= n_shards <= MOST_SHARDS:
+            raise ValueError(f"expected 1 to {MOST_SHARDS} shards, got {n_shards}")
+        self.directory = Path(directory)
+        self.split = split
+        self.count = 0
+        self._codec = ExampleCodec(schema)
+        self._names = [shard_name(split, index, n_shards) for index in range(n_shards)]
+        self._files: list[BinaryIO] = []
+        self._hashes = [hashlib.sha256() for _ in self._names]
+        self._sizes = [0] * n_shards
+        self._shards: tuple[Shard, ...] | None = None
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The finished shards, once the block has ended.
+
+        Raises:
+            RuntimeError: before that.
+        """
+        if self._shards is None:
+            raise RuntimeError(
+                f"split {self.split!r} is not finished; read shards after the writer's with block"
+            )
+        return self._shards
+
+    def _temporary(self, name: str) -> Path:
+        return self.directory / f".{name}.tmp"
+
+    def __enter__(self) -> ShardWriter:
+        if (self.directory / MANIFEST_NAME).exists():
+            raise FileExistsError(
+                f"{self.directory} already holds finished records ({MANIFEST_NAME}); choose another "
+                f"directory or remove that one first"
+            )
+        path = self.directory
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
+            for name in self._names:
+                path = self._temporary(name)
+                self._files.append(open(path, "wb", buffering=_BUFFER))
+        except OSError as error:
+            self._abandon()
+            raise _explained(error, path, 0) from error
+        return self
+
+    def _remove_leftovers(self) -> None:
+        for pattern in (f"{self.split}-*-of-*.tfrecord", f".{self.split}-*-of-*.tfrecord.tmp"):
+            for path in self.directory.glob(pattern):
+                path.unlink()
+
+    def write(self, example: Mapping[str, Any]) -> None:
+        """Append one record.
+
+        Args:
+            example: value of every field of the schema, and of no other.
+
+        Raises:
+            RecordFormatError: naming the row and the field, what was received and what is expected.
+            OSError: disk full and the like, with the path and the cure.
+        """
+        try:
+            payload = self._codec.serialise(example)
+        except RecordFormatError as error:
+            name = example.get("unique_id", "")
+            raise RecordFormatError(
+                f"split {self.split!r}, row {self.count}{f' ({name})' if name else ''}: {error}"
+            ) from error
+        self.write_serialised(payload)
+
+    def write_serialised(self, payload: bytes) -> None:
+        """Append a record that ``ExampleCodec(schema).serialise`` made, for example in another process."""
+        if not self._files:
+            raise RuntimeError("the writer is not open; use it as `with ShardWriter(...) as writer:`")
+        shard = self.count % len(self._files)
+        header, footer = frame(payload)
+        try:
+            for part in (header, payload, footer):
+                self._files[shard].write(part)
+                self._hashes[shard].update(part)
+                self._sizes[shard] += len(part)
+        except OSError as error:
+            raise _explained(error, self._temporary(self._names[shard]), sum(self._sizes)) from error
+        self.count += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._abandon()
+            return
+        try:
+            self._finish()
+        except BaseException:
+            self._abandon()
+            for name in self._names:
+                (self.directory / name).unlink(missing_ok=True)
+            raise
+
+    def _finish(self) -> None:
+        path = self.directory
+        try:
+            for name, file in zip(self._names, self._files, strict=True):
+                path = self._temporary(name)
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+            for name in self._names:
+                path = self.directory / name
+                os.replace(self._temporary(name), path)
+            sync_directory(self.directory)
+        except OSError as error:
+            raise _explained(error, path, sum(self._sizes)) from error
+        n = len(self._names)
+        self._files = []
+        self._shards = tuple(
+            Shard(
+                file=self._names[i],
+                count=self.count // n + (i < self.count % n),
+                n_bytes=self._sizes[i],
+                sha256=self._hashes[i].hexdigest(),
+            )
+            for i in range(n)
+        )
+
+    def _abandon(self) -> None:
+        for file in self._files:
+            # Closing flushes, which fails again where the disk is full; the first error is the one to tell.
+            with contextlib.suppress(OSError):
+                file.close()
+        self._files = []
+        for name in self._names:
+            # Where the folder itself could not be made or entered there is nothing to remove.
+            with contextlib.suppress(OSError):
+                self._temporary(name).unlink(missing_ok=True)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames in a directory last through a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
