@@ -1,0 +1,47 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from import_order import COMMAND_LINES, project_modules
+
+ROOT = Path(__file__).resolve().parents[1]
+PRESENT = [name for name in COMMAND_LINES if name in project_modules(ROOT)]
+
+
+def run_help(name):
+    return subprocess.run(
+        [sys.executable, "-m", name, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_help_comes_within_a_second_and_shows_an_example(name):
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run = run_help(name)
+        times.append(time.perf_counter() - start)
+        if times[-1] < 1:
+            break
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    # once in the usage line, and again in an example that can be copied
+    assert run.stdout.count(f"python -m {name}") >= 2
+    assert "example" in run.stdout.lower()
+    assert min(times) < 1, f"{name} --help took {times} s: which import is heavy? (python -X importtime)"
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_an_unknown_option_is_an_error(name):
+    run = subprocess.run(
+        [sys.executable, "-m", name, "--no-such-option"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert "usage: python -m" in run.stderr

@@ -1,0 +1,91 @@
+import configparser
+import os
+import re
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import kspecsr
+from import_order import ALLOWED
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def setup_cfg():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+@pytest.fixture(scope="module")
+def pinned():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def entries(text):
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_every_folder_with_modules_is_a_package():
+    # a folder without __init__.py is silently left out of the wheel
+    folders = {path.parent for package in ALLOWED for path in (ROOT / package).rglob("*.py")}
+    assert len(folders) >= 3
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_every_table_is_package_data(setup_cfg):
+    patterns = entries(setup_cfg["options.package_data"]["data_pipeline"])
+    package = ROOT / "data_pipeline"
+    shipped = {path for pattern in patterns for path in package.glob(pattern)}
+    data = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert data, "the instrument's tables are missing"
+    assert data - shipped == set()
+
+
+def test_only_this_projects_packages_are_installed(setup_cfg):
+    include = entries(setup_cfg["options.packages.find"]["include"])
+    assert include == ["kspecsr*", "data_pipeline*", "tuning*"]
+
+
+def test_the_version_is_the_same_everywhere(setup_cfg):
+    assert setup_cfg["metadata"]["version"] == "attr: kspecsr.__version__"
+    assert f"\nversion: {kspecsr.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_constraints_are_exact_public_versions(pinned):
+    assert len(pinned) > 20
+    odd = [line for line in pinned if not re.fullmatch(r"[A-Za-z0-9._-]+==\d[\w.]*", line)]
+    assert odd == []
+
+
+def test_constraints_pin_every_dependency_within_its_bounds(setup_cfg, pinned):
+    versions = {canonicalize_name(name): version for name, version in (line.split("==") for line in pinned)}
+    wanted = entries(setup_cfg["options"]["install_requires"])
+    wanted += entries(setup_cfg["options.extras_require"]["dev"])
+    assert len(wanted) > 10
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_gpu_extra_adds_cuda_to_tensorflow(setup_cfg):
+    assert entries(setup_cfg["options.extras_require"]["cuda"]) == ["tensorflow[and-cuda]"]
+    assert any("and-cuda" in requirement for requirement in requires("tensorflow"))
+
+
+def test_ci_runs_make_test_without_a_terminal():
+    script = ROOT / ".ci/run"
+    assert os.access(script, os.X_OK)
+    text = script.read_text()
+    assert "set -euo pipefail" in text
+    assert "make test < /dev/null" in text
+
+
+def test_the_licence_text_names_the_authors():
+    text = (ROOT / "LICENSE").read_text()
+    assert "MIT License" in text
+    assert "Copyright (c) 2026 kspecsr authors" in text
