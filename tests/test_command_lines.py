@@ -8,7 +8,11 @@ import pytest
 from import_order import COMMAND_LINES, project_modules
 
 ROOT = Path(__file__).resolve().parents[1]
-PRESENT = [name for name in COMMAND_LINES if name in project_modules(ROOT)]
+PRESENT = [
+    name.removesuffix(".__main__")
+    for name in project_modules(ROOT)
+    if name in COMMAND_LINES or name.endswith(".__main__")
+]
 
 
 def run_help(name):

@@ -96,6 +96,10 @@ PLANTED = {
         {"kspecsr/a.py": "from data_pipeline import simulate\n", "data_pipeline/simulate.py": ""},
         r"kspecsr/a.py:1: data_pipeline.simulate is a command line: .*",
     ),
+    "command line of a package imported": (
+        {"kspecsr/a.py": "from data_pipeline.x import __main__\n", "data_pipeline/x/__main__.py": ""},
+        r"kspecsr/a.py:1: data_pipeline.x.__main__ is a command line: .*",
+    ),
     "cycle of two": (
         {"data_pipeline/a.py": "from data_pipeline import b\n", "data_pipeline/b.py": "from .a import x\n"},
         r"import cycle: data_pipeline.[ab] <- data_pipeline.[ab] <- data_pipeline.[ab]",
@@ -145,7 +149,7 @@ def test_numpy_only_modules_do_not_load_tensorflow(package):
 
 def test_every_command_line_is_a_module_with_a_main():
     modules = project_modules(ROOT)
-    present = [name for name in COMMAND_LINES if name in modules]
+    present = [name for name in modules if name in COMMAND_LINES or name.endswith(".__main__")]
     assert "data_pipeline.download" in present
     for name in present:
         text = modules[name].read_text()

@@ -56,11 +56,10 @@ def _check_hdu(stream: BinaryIO, index: int, size: int) -> int:
         data_size = _data_size(cards)
     except (KeyError, ValueError) as error:
         raise IntegrityError(f"HDU {index} has no readable header ({error!r})") from error
+    missing = stream.tell() + data_size - size
+    if missing > 0:
+        raise IntegrityError(f"cut short: {missing} bytes of the data of HDU {index} are missing")
     data = stream.read(data_size)
-    if len(data) < data_size:
-        raise IntegrityError(
-            f"cut short: {data_size - len(data)} bytes of the data of HDU {index} are missing"
-        )
     if "DATASUM" in cards and cards["DATASUM"] != str(_ones_complement_sum(data)):
         raise IntegrityError(f"altered: the data of HDU {index} do not sum up to their DATASUM")
     if "CHECKSUM" in cards and _ones_complement_sum(header + data) not in (0, _ALL_ONES):
