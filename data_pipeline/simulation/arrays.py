@@ -1,0 +1,197 @@
+"""Simulated galaxies as arrays, batch by batch. NumPy and SciPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
+from data_pipeline.lines import load_lines
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.simulation.config import KINDS, SimulationConfig
+from data_pipeline.simulation.continua import intrinsic_continua
+from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.galaxies import draw_galaxies
+from data_pipeline.simulation.noise import latent_noise_level
+from data_pipeline.simulation.nuisances import draw_conditions
+from data_pipeline.simulation.observation import (
+    Spectra,
+    noise_free_prism,
+    observe_grating,
+    observe_prism,
+    truth_spectra,
+)
+from data_pipeline.simulation.survey import draw_targets, load_tiers
+
+
+@dataclass(frozen=True)
+class SimulatedBatch:
+    """b simulated observations with their truth.
+
+    Fluxes are in erg/s/cm2/A, line fluxes in erg/s/cm2, wavelengths in um (vacuum). Mask True = bad; bad
+    pixels hold NaN in the error and most of them in the flux. The truth is on the prism's flux scale:
+    grating flux = truth x ``arm_scale`` / ``flux_ratio``.
+
+    Attributes:
+        index: (b,) number of the observation in the simulation.
+        galaxy: (b,) number of the observation that first saw this galaxy.
+        tier: b tier names.
+        nirspec_id: (b,) id within the tier; (tier, id) is unique, ids repeat across tiers.
+        ra: (b,) [deg].
+        dec: (b,) [deg].
+        exposure: (b,) prism exposure [s].
+        kind: b names out of `KINDS`.
+        redshift: (b,).
+        line_names: L names.
+        line_flux: (b, L) true total fluxes.
+        broad_line_flux: (b, L) the part of them in broad components.
+        velocity_sigma: (b,) width of narrow lines [km/s].
+        broad_velocity_sigma: (b,) width of broad lines [km/s]; 0 for none.
+        prism_wavelength: (706,).
+        prism_flux: (b, 706) observed.
+        prism_error: (b, 706) quoted.
+        prism_mask: (b, 706).
+        noise_free_prism: (b, 706) expectation of ``prism_flux``: with resolution scale and zero-point shift.
+        wavelength: (6074,) the unified grid.
+        noise_free: (b, 6074) truth as the reference instrument sees it.
+        continuum: (b, 6074) the same without emission lines.
+        grating_wavelength: arm name to (n,); empty without gratings.
+        gratings: arm name to spectra; empty without gratings.
+        resolution_scale: (b,) factor on the tabulated prism resolving power.
+        zero_point_shift: (b,) prism features lie redward by this many pixels.
+        arm_scale: (b, 3) each grating's own constant, in the order of ``data_pipeline.instrument.GRATINGS``.
+        flux_ratio: (b, 3) coefficients of log(prism / grating), see `ObservingConditions`.
+        error_scale: (b,) quoted prism error over noise per detector pixel.
+        grating_taken: (b, 3) bool.
+    """
+
+    index: np.ndarray
+    galaxy: np.ndarray
+    tier: tuple[str, ...]
+    nirspec_id: np.ndarray
+    ra: np.ndarray
+    dec: np.ndarray
+    exposure: np.ndarray
+    kind: tuple[str, ...]
+    redshift: np.ndarray
+    line_names: tuple[str, ...]
+    line_flux: np.ndarray
+    broad_line_flux: np.ndarray
+    velocity_sigma: np.ndarray
+    broad_velocity_sigma: np.ndarray
+    prism_wavelength: np.ndarray
+    prism_flux: np.ndarray
+    prism_error: np.ndarray
+    prism_mask: np.ndarray
+    noise_free_prism: np.ndarray
+    wavelength: np.ndarray
+    noise_free: np.ndarray
+    continuum: np.ndarray
+    grating_wavelength: dict[str, np.ndarray]
+    gratings: dict[str, Spectra]
+    resolution_scale: np.ndarray
+    zero_point_shift: np.ndarray
+    arm_scale: np.ndarray
+    flux_ratio: np.ndarray
+    error_scale: np.ndarray
+    grating_taken: np.ndarray
+
+    def __len__(self) -> int:
+        return self.index.size
+
+    @property
+    def unique_id(self) -> tuple[str, ...]:
+        """b ids as in the JADES catalogue: ``<tier>_<NIRSpec id>``."""
+        return tuple(f"{tier}_{number}" for tier, number in zip(self.tier, self.nirspec_id, strict=True))
+
+
+def simulate_batch(
+    index: np.ndarray, seed: int, config: SimulationConfig | None = None, gratings: bool = True
+) -> SimulatedBatch:
+    """Simulates the observations ``index`` of a simulation.
+
+    Args:
+        index: (b,) numbers of the observations, zero or more.
+        seed: of the simulation.
+        config: population and nuisances; the survey's by default.
+        gratings: whether to simulate the gratings too.
+    """
+    config = SimulationConfig() if config is None else config
+    population, nuisances = config.population, config.nuisances
+    lines, tiers = load_lines(), load_tiers()
+    targets = draw_targets(population, seed, np.asarray(index))
+    galaxies = draw_galaxies(population, seed, targets, lines)
+    draws = Draws(seed, targets.index)
+    level = latent_noise_level(targets.tier, draws.normal("noise level"))
+    ultradeep = np.array([tiers.names[t].endswith("ultradeep") for t in targets.tier], dtype=bool)
+    conditions = draw_conditions(nuisances, draws, level, ultradeep)
+
+    intrinsic = intrinsic_continua(galaxies.continua, galaxies.redshift)
+    noise_free, continuum = truth_spectra(galaxies, lines, intrinsic)
+    prism_truth = noise_free_prism(galaxies, lines, intrinsic, conditions)
+    prism = observe_prism(prism_truth, conditions, nuisances, draws)
+    arms = {
+        arm: observe_grating(arm, galaxies, lines, intrinsic, conditions, nuisances, draws, targets.tier)
+        for arm in (GRATINGS if gratings else ())
+    }
+    return SimulatedBatch(
+        index=targets.index,
+        galaxy=targets.galaxy,
+        tier=tuple(tiers.names[t] for t in targets.tier),
+        nirspec_id=targets.nirspec_id,
+        ra=targets.ra,
+        dec=targets.dec,
+        exposure=tiers.exposure[targets.tier] * np.exp(-0.4 * (level - tiers.depth[targets.tier])),
+        kind=tuple(KINDS[k] for k in galaxies.kind),
+        redshift=galaxies.redshift,
+        line_names=lines.names,
+        line_flux=galaxies.line_flux,
+        broad_line_flux=galaxies.broad_line_flux,
+        velocity_sigma=galaxies.velocity_sigma,
+        broad_velocity_sigma=galaxies.broad_velocity_sigma,
+        prism_wavelength=load_instrument(PRISM).wavelength,
+        prism_flux=prism.flux,
+        prism_error=prism.error,
+        prism_mask=prism.mask,
+        noise_free_prism=prism_truth,
+        wavelength=UnifiedGrid().wavelength,
+        noise_free=noise_free,
+        continuum=continuum,
+        grating_wavelength={arm: load_instrument(arm).wavelength for arm in arms},
+        gratings=arms,
+        resolution_scale=conditions.resolution_scale,
+        zero_point_shift=conditions.zero_point_shift,
+        arm_scale=conditions.arm_scale,
+        flux_ratio=conditions.flux_ratio,
+        error_scale=conditions.error_scale,
+        grating_taken=conditions.taken,
+    )
+
+
+def simulate_batches(
+    n: int,
+    seed: int,
+    batch_size: int = 64,
+    config: SimulationConfig | None = None,
+    gratings: bool = True,
+) -> Iterator[SimulatedBatch]:
+    """Simulates ``n`` observations, ``batch_size`` at a time; memory does not grow with ``n``.
+
+    An observation depends on ``seed`` and its number alone, so batch size and workers change nothing.
+
+    Args:
+        n: number of observations.
+        seed: zero or more.
+        batch_size: the last batch may be smaller.
+        config: population and nuisances; the survey's by default.
+        gratings: False to leave the gratings out (faster).
+
+    Yields:
+        Batches in order.
+    """
+    if n < 0 or batch_size < 1:
+        raise ValueError(f"expected n >= 0 and batch_size >= 1, got n={n}, batch_size={batch_size}")
+    for start in range(0, n, batch_size):
+        yield simulate_batch(np.arange(start, min(start + batch_size, n)), seed, config, gratings)

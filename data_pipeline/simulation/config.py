@@ -1,0 +1,234 @@
+"""What a simulation is made of: frozen, JSON both ways, unknown keys refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+KINDS = ("star-forming", "broad-line", "quiescent", "post-starburst", "noise")
+
+
+def _check_keys(cls: type, given: object, what: str) -> None:
+    known = [item.name for item in fields(cls)]
+    if not isinstance(given, dict):
+        raise ValueError(f"{what}: expected an object with keys among {', '.join(known)}, got {given!r}")
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(f"{what}: unknown keys {', '.join(unknown)}; known keys: {', '.join(known)}")
+
+
+def _check_between(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name}: expected {low:g} to {high:g}, got {value}")
+
+
+@dataclass(frozen=True)
+class Population:
+    """Which galaxies are drawn. Fluxes and ratios are those of JADES DR4 unless a factor says otherwise.
+
+    Attributes:
+        name: ``survey`` or ``wide`` for the shipped ones; free for your own.
+        flat_redshift_fraction: share of galaxies with a redshift drawn flat over ``redshift_range``
+            instead of from the JADES histogram.
+        redshift_range: limits of the flat part.
+        species_scatter: extra scatter [dex] of every line ratio that atomic physics does not fix.
+        extra_dust: factor on the scatter of the Balmer decrement's reddening.
+        line_sn_median: median S/N of the strongest line in its grating, star-forming galaxies.
+        line_sn_scatter: its scatter [dex].
+        continuum_sn_median: median prism S/N per pixel of galaxies without emission lines, near 2 um.
+        continuum_sn_scatter: its scatter [dex].
+        equivalent_width_factor: factor on the rest-frame equivalent widths.
+        equivalent_width_scatter: their scatter at given redshift [dex].
+        broad_line_fraction: share of broad-line objects.
+        little_red_dot_fraction: share among the broad-line objects with a V-shaped continuum.
+        quiescent_fraction: share of quiescent galaxies.
+        post_starburst_fraction: share of absorption-line (post-starburst) galaxies.
+        noise_fraction: share of spectra without any source.
+        reobserved_fraction: share of observations that see an earlier galaxy again in another tier.
+        shared_id_fraction: share of observations that carry another galaxy's id, in another tier.
+    """
+
+    name: str = "survey"
+    flat_redshift_fraction: float = 0.0
+    redshift_range: tuple[float, float] = (0.1, 14.5)
+    species_scatter: float = 0.0
+    extra_dust: float = 1.0
+    line_sn_median: float = 21.0
+    line_sn_scatter: float = 0.42
+    continuum_sn_median: float = 15.0
+    continuum_sn_scatter: float = 0.3
+    equivalent_width_factor: float = 1.0
+    equivalent_width_scatter: float = 0.42
+    broad_line_fraction: float = 0.03
+    little_red_dot_fraction: float = 0.4
+    quiescent_fraction: float = 0.025
+    post_starburst_fraction: float = 0.02
+    noise_fraction: float = 0.05
+    reobserved_fraction: float = 0.03
+    shared_id_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "redshift_range", tuple(float(z) for z in self.redshift_range))
+        for name in (item.name for item in fields(self) if item.name.endswith("_fraction")):
+            _check_between(name, getattr(self, name), 0.0, 1.0)
+        special = (
+            self.broad_line_fraction
+            + self.quiescent_fraction
+            + self.post_starburst_fraction
+            + self.noise_fraction
+        )
+        _check_between(
+            "sum of the fractions of broad-line, quiescent, post-starburst and noise", special, 0, 1
+        )
+        if len(self.redshift_range) != 2 or not 0 <= self.redshift_range[0] < self.redshift_range[1] <= 15:
+            raise ValueError(f"redshift_range: expected 0 <= low < high <= 15, got {self.redshift_range}")
+        for name in ("line_sn_median", "continuum_sn_median", "equivalent_width_factor"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+
+
+# The training population is wider than JADES on purpose: a network trained on a narrow one recites it
+# (DESIGN section 2, point 4). Every species gets 0.42 dex of its own, a third of the redshifts are flat.
+POPULATIONS = {
+    "survey": Population(),
+    "wide": Population(
+        name="wide",
+        flat_redshift_fraction=0.35,
+        species_scatter=0.42,
+        extra_dust=1.5,
+        line_sn_scatter=0.6,
+        continuum_sn_scatter=0.5,
+        equivalent_width_scatter=0.55,
+        broad_line_fraction=0.06,
+        quiescent_fraction=0.04,
+        post_starburst_fraction=0.04,
+        noise_fraction=0.05,
+        reobserved_fraction=0.0,
+        shared_id_fraction=0.0,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Nuisances:
+    """What differs from one observation to the next besides the galaxy. Scatters are one sigma.
+
+    Attributes:
+        prism_resolution_scale: median factor on the tabulated prism resolving power (JADES: 1.22).
+        prism_resolution_scatter: its scatter as a fraction (JADES 16-84 %: 1.16-1.29, fit errors included).
+        zero_point_shift: scatter of the prism's wavelength zero point [prism pixels].
+        flux_ratio: median of prism over grating flux (JADES: 1.13).
+        flux_ratio_scatter: scatter [natural log] of its mean per galaxy.
+        flux_ratio_drift: scatter [natural log] of its smooth drift with wavelength.
+        arm_scale_scatter: scatter [natural log] of each grating's own constant.
+        noise_scale: factor on all noise; 0 gives noise-free spectra with the usual quoted errors.
+        quoted_error: median of quoted error over noise per detector pixel, prism.
+        quoted_error_scatter: its scatter [natural log].
+        grating_quoted_error: the same for gratings, over noise per pixel.
+        grating_correlation: lag-1 autocorrelation of grating noise.
+        photon_noise: growth of the variance with the source, per unit of continuum S/N.
+        bad_pixel_fraction: share of bad pixels outside edges and gaps.
+        edge_pixels: fewest and most bad pixels at each end of a prism spectrum.
+        outlier_fraction: share of detector pixels with an unflagged outlier.
+        gap_fraction: share of spectra with detector gaps in the gratings.
+        missing_grating_fraction: chance that a grating was not taken.
+    """
+
+    prism_resolution_scale: float = 1.22
+    prism_resolution_scatter: float = 0.045
+    zero_point_shift: float = 0.1
+    flux_ratio: float = 1.13
+    flux_ratio_scatter: float = 0.1
+    flux_ratio_drift: float = 0.05
+    arm_scale_scatter: float = 0.07
+    noise_scale: float = 1.0
+    quoted_error: float = 1.0
+    quoted_error_scatter: float = 0.1
+    grating_quoted_error: float = 1.0
+    grating_correlation: float = 0.35
+    photon_noise: float = 0.01
+    bad_pixel_fraction: float = 0.003
+    edge_pixels: tuple[int, int] = (2, 6)
+    outlier_fraction: float = 5e-4
+    gap_fraction: float = 1.0
+    missing_grating_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "edge_pixels", tuple(int(n) for n in self.edge_pixels))
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name.endswith("_fraction"):
+                _check_between(item.name, value, 0.0, 1.0)
+            elif not isinstance(value, tuple) and value < 0:
+                raise ValueError(f"{item.name}: expected zero or more, got {value}")
+        _check_between("grating_correlation", self.grating_correlation, 0.0, 0.5)
+        for name in ("prism_resolution_scale", "flux_ratio", "quoted_error", "grating_quoted_error"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        if len(self.edge_pixels) != 2 or not 0 <= self.edge_pixels[0] <= self.edge_pixels[1]:
+            raise ValueError(f"edge_pixels: expected 0 <= fewest <= most, got {self.edge_pixels}")
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """A whole simulation.
+
+    Attributes:
+        population: ``"survey"`` (JADES statistics), ``"wide"`` (for training), or a `Population`.
+        nuisances: what differs between observations.
+    """
+
+    population: Population | str = "survey"
+    nuisances: Nuisances = field(default_factory=Nuisances)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.population, str):
+            if self.population not in POPULATIONS:
+                raise ValueError(
+                    f"population={self.population!r} is unknown; expected one of {', '.join(POPULATIONS)} "
+                    "or a Population"
+                )
+            object.__setattr__(self, "population", POPULATIONS[self.population])
+
+    def to_json(self) -> str:
+        """This configuration as JSON text."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> SimulationConfig:
+        """Reads what `to_json` writes; keys left out keep their defaults.
+
+        ``population`` may be a name or an object; an object starts from the shipped population of its ``name``.
+
+        Raises:
+            ValueError: for text that is no JSON object, naming unknown keys and the known ones.
+        """
+        try:
+            given = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"simulation configuration: not JSON ({error}); expected an object") from None
+        _check_keys(cls, given, "simulation configuration")
+        population = given.get("population", "survey")
+        if not isinstance(population, str):
+            _check_keys(Population, population, "population")
+            start = asdict(POPULATIONS.get(population.get("name", "survey"), Population()))
+            population = Population(**{**start, **population})
+        _check_keys(Nuisances, given.get("nuisances", {}), "nuisances")
+        return cls(population, Nuisances(**given.get("nuisances", {})))
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> SimulationConfig:
+        """Reads a JSON file.
+
+        Raises:
+            FileNotFoundError: naming the file.
+            ValueError: as `from_json`, naming the file.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"configuration {path} not found; expected a JSON file")
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from None

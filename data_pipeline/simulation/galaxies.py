@@ -1,0 +1,183 @@
+"""Galaxies of every kind: redshift, line fluxes and widths, continuum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipeline.lines import LineList
+from data_pipeline.simulation.config import KINDS, Population
+from data_pipeline.simulation.continua import TEMPLATES, Continua
+from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.line_fluxes import broad_ratios_to_halpha, line_ratios_to_hbeta
+from data_pipeline.simulation.line_ratios import gas_reddening
+from data_pipeline.simulation.noise import grating_line_error, typical_prism_error
+from data_pipeline.simulation.redshifts import draw_redshifts
+from data_pipeline.simulation.survey import Targets
+
+STAR_FORMING, BROAD_LINE, QUIESCENT, POST_STARBURST, NOISE = range(len(KINDS))
+
+
+@dataclass(frozen=True)
+class Galaxies:
+    """b galaxies as they are, before any instrument.
+
+    Attributes:
+        kind: (b,) index into `KINDS`.
+        redshift: (b,).
+        line_flux: (b, L) total flux of each line [erg/s/cm2], broad part included.
+        broad_line_flux: (b, L) the broad part of it.
+        velocity_sigma: (b,) one-sigma width of the narrow lines [km/s].
+        broad_velocity_sigma: (b,) the same for the broad lines.
+        continua: the continua's parameters.
+    """
+
+    kind: np.ndarray
+    redshift: np.ndarray
+    line_flux: np.ndarray
+    broad_line_flux: np.ndarray
+    velocity_sigma: np.ndarray
+    broad_velocity_sigma: np.ndarray
+    continua: Continua
+
+
+def draw_galaxies(population: Population, seed: int, targets: Targets, lines: LineList) -> Galaxies:
+    """Draws the galaxies behind ``targets``; re-observed ones come out the same again."""
+    draws = Draws(seed, targets.galaxy)
+    kind = _draw_kind(population, draws)
+    redshift = draw_redshifts(
+        population, targets.home_tier, draws.uniform("redshift"), draws.uniform("flat redshift")
+    )
+    # Quiescent galaxies are not seen beyond z ~ 5.5: fold those back.
+    passive = (kind == QUIESCENT) | (kind == POST_STARBURST)
+    redshift = np.where(passive & (redshift > 5.5), 0.5 + 5.0 * draws.uniform("passive redshift"), redshift)
+
+    reddening = gas_reddening(redshift, draws.normal("gas reddening"), population.extra_dust)
+    shift = _kind_shifts(kind, draws)
+    narrow = line_ratios_to_hbeta(lines, redshift, reddening, draws, population.species_scatter, shift)
+    observed = lines.wavelength * (1.0 + redshift[:, None])
+    error = grating_line_error(targets.home_tier, np.clip(observed, 0.72, 5.25))
+    strongest = (narrow / error)[:, lines.wavelength > 0.36].max(axis=1)
+    sn = population.line_sn_median * 10.0 ** (population.line_sn_scatter * draws.normal("line S/N"))
+    hbeta = sn / strongest
+
+    width, level = _equivalent_widths(population, kind, redshift, narrow, hbeta, lines, draws)
+    passive_level = _passive_level(population, targets, draws)
+    level = np.where(passive, passive_level, level)
+    # Weak emission of galaxies without star formation: Halpha of 1-3 Angstrom.
+    weak = 10.0 ** (0.3 + 0.3 * draws.normal("weak emission")) * (1 + redshift) * level
+    hbeta = np.where(passive, weak / narrow[:, lines.index("Halpha")], hbeta)
+    empty = kind == NOISE
+    hbeta, level = np.where(empty, 0.0, hbeta), np.where(empty, 0.0, level)
+
+    flux = narrow * hbeta[:, None]
+    broad = _broad_lines(kind, flux, lines, draws)
+    sigma_v = np.clip(10.0 ** (1.72 + 0.2 * draws.normal("velocity")), 15.0, 300.0)
+    sigma_v = np.where(passive, 3.0 * sigma_v, sigma_v)
+    broad_sigma = 10.0 ** (2.85 + 0.2 * np.clip(draws.normal("broad velocity"), -2.1, 2.0))
+    return Galaxies(
+        kind=kind,
+        redshift=redshift,
+        line_flux=flux + broad,
+        broad_line_flux=broad,
+        velocity_sigma=sigma_v,
+        broad_velocity_sigma=np.where(kind == BROAD_LINE, broad_sigma, 0.0),
+        continua=_continua(population, kind, redshift, width, level, reddening, narrow, lines, draws),
+    )
+
+
+def _draw_kind(population: Population, draws: Draws) -> np.ndarray:
+    shares = np.array(
+        [
+            population.broad_line_fraction,
+            population.quiescent_fraction,
+            population.post_starburst_fraction,
+            population.noise_fraction,
+        ]
+    )
+    bounds = np.concatenate([np.cumsum(shares), [1.0]])
+    place = np.searchsorted(bounds, draws.uniform("kind"), side="right")
+    return np.array([BROAD_LINE, QUIESCENT, POST_STARBURST, NOISE, STAR_FORMING])[place]
+
+
+def _kind_shifts(kind: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
+    """dex by which line ratios of other kinds differ from star-forming galaxies: harder ionisation."""
+    broad, passive = kind == BROAD_LINE, (kind == QUIESCENT) | (kind == POST_STARBURST)
+    scatter = 0.15 * draws.normal("ionisation")
+    return {
+        "[OIII]/Hbeta": np.where(broad, 0.05 + 0.3 * scatter, np.where(passive, -0.35 + scatter, 0.0)),
+        "[NII]/Halpha": np.where(broad, 0.25 + scatter, np.where(passive, 0.95 + scatter, 0.0)),
+        "[OII]/Hbeta": np.where(passive, 0.3 + scatter, 0.0),
+        "HeII_4687": np.where(broad, 0.7, 0.0),
+        "HeII_1640": np.where(broad, 0.7, 0.0),
+        "CIV_1548": np.where(broad, 0.7, 0.0),
+        "[OI]_6302": np.where(passive, 0.6, 0.0),
+    }
+
+
+def _equivalent_widths(
+    population, kind, redshift, narrow, hbeta, lines, draws
+) -> tuple[np.ndarray, np.ndarray]:
+    """log10 rest-frame equivalent width of [OIII]+Hbeta [Angstrom] and the continuum level it implies.
+
+    23 % above 750 Angstrom at z 3-4.1 and 61 % beyond z 5.7 (Boyett et al. 2024) fix the trend for a
+    scatter of 0.42 dex. Faint galaxies have the larger equivalent widths.
+    """
+    at = lines.index
+    both = narrow[:, at("[OIII]_5008")] + narrow[:, at("[OIII]_4960")] + 1.0
+    trend = 2.565 + 1.7 * (np.log10(1.0 + redshift) - 0.653)
+    width = trend + population.equivalent_width_scatter * draws.normal("equivalent width")
+    width = np.clip(width + np.log10(population.equivalent_width_factor), 0.6, 3.6)
+    return width, both * hbeta / (10.0**width * (1.0 + redshift))
+
+
+def _passive_level(population: Population, targets: Targets, draws: Draws) -> np.ndarray:
+    sn = population.continuum_sn_median * 10.0 ** (
+        population.continuum_sn_scatter * draws.normal("continuum S/N")
+    )
+    return sn * typical_prism_error(targets.home_tier, 2.0)
+
+
+def _broad_lines(kind: np.ndarray, flux: np.ndarray, lines: LineList, draws: Draws) -> np.ndarray:
+    reddening = np.minimum(0.25 * np.exp(0.7 * draws.normal("broad-line reddening")), 1.5)
+    strength = 10.0 ** (0.45 + 0.3 * draws.normal("broad-line strength"))
+    halpha = np.where(kind == BROAD_LINE, strength * flux[:, lines.index("Halpha")], 0.0)
+    return broad_ratios_to_halpha(lines, reddening) * halpha[:, None]
+
+
+def _continua(population, kind, redshift, width, level, reddening, narrow, lines, draws) -> Continua:
+    """Mixtures of templates: the larger the equivalent width, the younger and the more nebular."""
+    hbeta_width = 10.0**width / (
+        narrow[:, lines.index("[OIII]_5008")] + narrow[:, lines.index("[OIII]_4960")] + 1.0
+    )
+    nebular = np.minimum(hbeta_width / 1100.0, 0.6)
+    middle = np.clip(0.45 - 0.40 * (width - 2.0) + 0.15 * draws.normal("intermediate stars"), 0.02, 0.75)
+    old = np.clip(0.20 - 0.25 * (width - 1.8) + 0.10 * draws.normal("old stars"), 0.0, 0.45)
+    share = np.stack([1.0 - middle - old, middle, old], axis=1).clip(0.05)
+    share *= ((1.0 - nebular) / share.sum(axis=1))[:, None]
+    weights = np.zeros((kind.size, len(TEMPLATES)))
+    weights[:, :3], weights[:, 3] = share, nebular
+
+    mix = draws.uniform("passive mixture", 2)
+    blue = np.where(mix[:, 1] < 0.5, 0.0, 0.08 * mix[:, 0])
+    weights[kind == QUIESCENT] = np.stack(
+        [blue, 0.35 * mix[:, 0], 1 - blue - 0.35 * mix[:, 0], 0 * blue, 0 * blue], axis=1
+    )[kind == QUIESCENT]
+    old_part = 0.25 * mix[:, 0]
+    weights[kind == POST_STARBURST] = np.stack(
+        [0.3 * blue, 1 - old_part - 0.3 * blue, old_part, 0 * blue, 0 * blue], axis=1
+    )[kind == POST_STARBURST]
+    dot = (kind == BROAD_LINE) & (draws.uniform("little red dot") < population.little_red_dot_fraction)
+    young = 0.06 + 0.25 * mix[:, 1]
+    weights[dot] = np.stack([young, 0 * young, 0 * young, 0 * young, 1 - young], axis=1)[dot]
+
+    stars = 0.44 * reddening * np.exp(0.3 * draws.normal("stellar reddening"))
+    column = 20.3 + 0.12 * np.maximum(redshift - 5.0, 0.0) + 0.8 * draws.normal("column")
+    return Continua(
+        level=level,
+        weights=weights,
+        reddening=np.where(dot, 0.0, stars),
+        tilt=0.2 * draws.normal("tilt"),
+        column=np.where(redshift > 4.5, np.clip(column, 18.0, 22.7), 18.0),
+    )

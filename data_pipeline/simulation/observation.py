@@ -1,0 +1,197 @@
+"""Galaxies through the instruments: noise-free truth, prism and gratings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from data_pipeline.instrument import GRATINGS, PRISM, Instrument, load_instrument, reference_instrument
+from data_pipeline.instrument.line_spread import LineSpreadOperator
+from data_pipeline.lines import LineList
+from data_pipeline.simulation.config import Nuisances
+from data_pipeline.simulation.continua import INTRINSIC_GRID
+from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.galaxies import Galaxies
+from data_pipeline.simulation.line_rendering import render_lines
+from data_pipeline.simulation.noise import (
+    detector_pixels,
+    grating_error,
+    grating_noise,
+    prism_error,
+    prism_noise,
+)
+from data_pipeline.simulation.nuisances import (
+    ObservingConditions,
+    bad_grating_pixels,
+    bad_prism_pixels,
+    outliers,
+)
+
+NOMINAL_LIMIT = {"nirspec-g140m": 1.89, "nirspec-g235m": 3.17, "nirspec-g395m": 5.27}  # um
+_NODE = 0.06  # steps of log(resolution scale) between which continua are interpolated
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Spectra of one instrument. Mask True = bad; bad pixels hold NaN in the error, most in the flux too.
+
+    Attributes:
+        flux: (b, n) flux density [erg/s/cm2/A].
+        error: (b, n) quoted one-sigma error [erg/s/cm2/A].
+        mask: (b, n) bool.
+    """
+
+    flux: np.ndarray
+    error: np.ndarray
+    mask: np.ndarray
+
+
+@lru_cache(maxsize=64)
+def _operator(name: str, scale: float | None = None) -> tuple[slice, LineSpreadOperator]:
+    """The part of the intrinsic grid that an instrument sees, and the operator from there to its pixels."""
+    instrument = reference_instrument() if name == "reference" else load_instrument(name, scale=scale)
+    bounds = INTRINSIC_GRID.bounds
+    margin = 10.0 * instrument.sigma(instrument.wavelength[[0, -1]])
+    first = np.searchsorted(bounds[1], instrument.bounds[0, 0] - margin[0])
+    last = np.searchsorted(bounds[0], instrument.bounds[1, -1] + margin[1])
+    seen = slice(int(first), int(last))
+    return seen, instrument.line_spread_operator(bounds[:, seen])
+
+
+def _through(intrinsic: np.ndarray, name: str, scale: float | None = None) -> np.ndarray:
+    """(b, n) intrinsic spectra as an instrument's pixels see them."""
+    seen, operator = _operator(name, scale)
+    return operator.apply(intrinsic[:, seen])
+
+
+def render_galaxy_lines(
+    instrument: Instrument,
+    galaxies: Galaxies,
+    lines: LineList,
+    resolution_scale: np.ndarray | None = None,
+    shift: np.ndarray | None = None,
+) -> np.ndarray:
+    """(b, n) emission lines on an instrument's pixels [erg/s/cm2/A].
+
+    Args:
+        instrument: pixels and line-spread function.
+        galaxies: their lines.
+        lines: the list that ``galaxies`` follows.
+        resolution_scale: (b,) factor on the instrument's resolving power.
+        shift: (b,) shift of all lines [pixels of the instrument].
+    """
+    centre = lines.wavelength * (1.0 + galaxies.redshift[:, None])  # (b, L)
+    if shift is not None:
+        width = np.interp(centre, instrument.wavelength, np.diff(instrument.bounds, axis=0)[0])
+        centre = centre + shift[:, None] * width
+    row = np.broadcast_to(np.arange(centre.shape[0])[:, None], centre.shape)
+    scale = np.ones(centre.shape[0]) if resolution_scale is None else resolution_scale
+    parts = (
+        (galaxies.line_flux - galaxies.broad_line_flux, galaxies.velocity_sigma),
+        (galaxies.broad_line_flux, galaxies.broad_velocity_sigma),
+    )
+    total = np.zeros((centre.shape[0], instrument.wavelength.size))
+    for flux, sigma in parts:
+        seen = (flux > 0) & (centre > 0.4) & (centre < 6.0)
+        if seen.any():
+            total += render_lines(
+                instrument,
+                centre[seen],
+                flux[seen],
+                sigma[row[seen]],
+                scale[row[seen]],
+                row[seen],
+                centre.shape[0],
+            )
+    return total
+
+
+def truth_spectra(
+    galaxies: Galaxies, lines: LineList, intrinsic: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Noise-free spectrum and its continuum on the unified grid, both (b, 6074) [erg/s/cm2/A].
+
+    Seen by the reference instrument, on the prism's flux scale.
+    """
+    continuum = _through(intrinsic, "reference")
+    return continuum + render_galaxy_lines(reference_instrument(), galaxies, lines), continuum
+
+
+def noise_free_prism(
+    galaxies: Galaxies, lines: LineList, intrinsic: np.ndarray, conditions: ObservingConditions
+) -> np.ndarray:
+    """(b, 706) the prism spectrum without noise, with its resolution scale and zero-point shift."""
+    scale = conditions.resolution_scale
+    prism = load_instrument(PRISM, scale=1.0)
+    # Lines have their exact width; continua are interpolated between operators of neighbouring scales.
+    place = np.log(scale) / _NODE
+    node = np.floor(place).astype(int)
+    continuum = np.zeros((scale.size, prism.wavelength.size))
+    for step in np.unique(np.concatenate([node, node + 1])):
+        weight = np.clip(1.0 - np.abs(place - step), 0.0, None)
+        rows = np.flatnonzero(weight > 0)
+        if rows.size:
+            through = _through(intrinsic[rows], PRISM, float(np.exp(_NODE * step)))
+            continuum[rows] += weight[rows, None] * through
+    continuum = _shifted(continuum, conditions.zero_point_shift)
+    return continuum + render_galaxy_lines(prism, galaxies, lines, scale, conditions.zero_point_shift)
+
+
+def _shifted(flux: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Moves spectra redward by ``shift`` pixels (below one), by four-point cubic interpolation."""
+    shift = np.clip(shift, -0.9, 0.9)
+    t = np.where(shift > 0, 1.0 - shift, -shift)[:, None]
+    padded = np.pad(flux, ((0, 0), (2, 2)), mode="edge")
+    start = np.where(shift > 0, 0, 1)
+    index = start[:, None] + np.arange(flux.shape[1])
+    row = np.arange(flux.shape[0])[:, None]
+    a, b, c, d = (padded[row, index + k] for k in range(4))
+    cubic = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+    return np.where(shift[:, None] == 0, flux, cubic)
+
+
+def observe_prism(
+    truth: np.ndarray, conditions: ObservingConditions, nuisances: Nuisances, draws: Draws
+) -> Spectra:
+    """Adds noise, outliers and bad pixels to the noise-free prism spectra (b, 706)."""
+    prism = load_instrument(PRISM)
+    pixels = prism.wavelength.size
+    quoted = prism_error(prism.wavelength, conditions.noise_level)
+    quoted = quoted * np.sqrt(1.0 + nuisances.photon_noise * np.maximum(truth, 0.0) / quoted)
+    white = draws.normal("prism noise", detector_pixels(pixels))
+    white = white + outliers(nuisances, draws, "prism", white.shape[1])
+    noise = prism_noise(white, draws.uniform("detector phase"), pixels)
+    level = nuisances.noise_scale * quoted / conditions.error_scale[:, None]
+    flux = truth + level * noise
+    no_flux, no_error = bad_prism_pixels(nuisances, draws, pixels)
+    return Spectra(np.where(no_flux, np.nan, flux), np.where(no_error, np.nan, quoted), no_flux | no_error)
+
+
+def observe_grating(
+    arm: str,
+    galaxies: Galaxies,
+    lines: LineList,
+    intrinsic: np.ndarray,
+    conditions: ObservingConditions,
+    nuisances: Nuisances,
+    draws: Draws,
+    tier: np.ndarray,
+) -> Spectra:
+    """One grating's spectra on its own pixels; all masked where it was not taken."""
+    instrument = load_instrument(arm)
+    number = GRATINGS.index(arm)
+    x = instrument.wavelength
+    true = _through(intrinsic, arm) + render_galaxy_lines(instrument, galaxies, lines)
+    true = true * conditions.arm_scale[:, number, None] / conditions.prism_over_grating(x)
+    sigma = grating_error(tier, x, instrument.bounds, NOMINAL_LIMIT[arm])
+    sigma = sigma * conditions.grating_noise[:, number, None]
+    sigma = sigma * np.sqrt(1.0 + nuisances.photon_noise * np.maximum(true, 0.0) / sigma)
+    noise = grating_noise(draws.normal(f"noise {arm}", x.size + 1), nuisances.grating_correlation)
+    noise = noise + outliers(nuisances, draws, arm, x.size)
+    flux = true + nuisances.noise_scale * sigma * noise
+    mask = bad_grating_pixels(nuisances, draws, arm, x, conditions.gap_start[:, number])
+    mask |= ~conditions.taken[:, number, None]
+    error = nuisances.grating_quoted_error * sigma
+    return Spectra(np.where(mask, np.nan, flux), np.where(mask, np.nan, error), mask)
