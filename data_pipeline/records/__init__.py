@@ -1,7 +1,10 @@
 """Training records: schema, writer, manifest, integrity, and readers with and without TensorFlow."""
 
 from data_pipeline.records.codec import ExampleCodec
+from data_pipeline.records.dataset import load
 from data_pipeline.records.errors import RecordFormatError, RecordIntegrityError
+from data_pipeline.records.integrity import verify_records
+from data_pipeline.records.iterate import iterate
 from data_pipeline.records.manifest import Manifest, PrismPixels, StepCount, software_versions
 from data_pipeline.records.schema import (
     FLUX_UNIT_IN_RECORDS,
@@ -25,7 +28,10 @@ __all__ = [
     "Shard",
     "ShardWriter",
     "StepCount",
+    "iterate",
+    "load",
     "record_schema",
     "shard_count",
     "software_versions",
+    "verify_records",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.records.errors import RecordFormatError
-from data_pipeline.records.example import decode_example, feature_header, join_example
+from data_pipeline.records.example import decode_example, decode_in_layout, feature_header, join_example
 from data_pipeline.records.schema import Field, Schema
 
 _NUMBER_KINDS = {"float64": "fiu", "float32": "fiu", "int32": "iu", "int64": "iu", "bool": "b"}
@@ -100,11 +100,13 @@ class ExampleCodec:
         self._selected_names = frozenset(field.name for field in self.selected)
         # tf.train.Example's deterministic serialisation orders by name.
         self._sorted = sorted(schema.fields, key=lambda field: field.name)
-        self._headers = {
-            field.name: feature_header(field.name, field.n_bytes)
-            for field in schema.fields
-            if not field.is_text
-        }
+        # name, bytes before the payload, length of the payload; texts vary in length
+        self._layout = [
+            (field.name, None, 0)
+            if field.is_text
+            else (field.name, feature_header(field.name, field.n_bytes), field.n_bytes)
+            for field in self._sorted
+        ]
 
     def serialise(self, example: Mapping[str, Any]) -> bytes:
         """One record.
@@ -118,10 +120,9 @@ class ExampleCodec:
         if example.keys() != self.schema.by_name.keys():
             self._refuse_keys(example)
         parts: list[bytes] = []
-        for field in self._sorted:
-            payload = field_bytes(field, example[field.name])
-            header = self._headers.get(field.name) or feature_header(field.name, len(payload))
-            parts += (header, payload)
+        for field, (name, header, _) in zip(self._sorted, self._layout, strict=True):
+            payload = field_bytes(field, example[name])
+            parts += (header or feature_header(name, len(payload)), payload)
         return join_example(parts)
 
     def _refuse_keys(self, received: Iterable[str]) -> None:
@@ -143,9 +144,9 @@ class ExampleCodec:
         Raises:
             RecordFormatError: for bytes that do not follow the schema, naming the field.
         """
-        payloads = decode_example(data, self._selected_names)
-        if len(payloads) != len(self.selected):
-            missing = sorted(self._selected_names - payloads.keys())
+        payloads = decode_in_layout(data, self._layout) or decode_example(data, self._selected_names)
+        missing = sorted(self._selected_names - payloads.keys())
+        if missing:
             raise RecordFormatError(f"the record lacks field {', '.join(missing)}")
         return {field.name: field_value(field, payloads[field.name]) for field in self.selected}
 

@@ -13,7 +13,7 @@ All of them are length-delimited (wire type 2): tag byte, length as a base-128 i
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from data_pipeline.records.errors import RecordFormatError
 
@@ -103,20 +103,65 @@ def decode_example(data: bytes, names: Container[str] | None = None) -> dict[str
     features: dict[str, memoryview] = {}
     for _, features_at, features_end in _fields(data, 0, len(data)):
         for _, at, end in _fields(data, features_at, features_end):
-            name, value = b"", (end, end)
-            for tag, first, last in _fields(data, at, end):
-                if tag == FIELD_1:
-                    name = data[first:last]
-                else:
-                    value = (first, last)
-            try:
-                key = name.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise RecordFormatError(f"no tf.train.Example: feature name {name!r} is not UTF-8") from error
-            if names is None or key in names:
-                first, last = _only_bytes(data, key, *value)
-                features[key] = view[first:last]
+            name, value = _entry(data, at, end)
+            if names is None or name in names:
+                first, last = _only_bytes(data, name, *value)
+                features[name] = view[first:last]
     return features
+
+
+def decode_in_layout(
+    data: bytes, layout: Sequence[tuple[str, bytes | None, int]]
+) -> dict[str, memoryview] | None:
+    """What ``decode_example`` gives, several times faster, for a message of a known layout.
+
+    Args:
+        data: serialised ``tf.train.Example``.
+        layout: in the order of the message: name, ``feature_header`` and length of each payload; None and 0
+            where the length varies.
+
+    Returns:
+        Payload by name; None if the message, though perhaps valid, is laid out otherwise.
+    """
+    if data[:1] != b"\x0a":
+        return None
+    size, at = _read_varint(data, 1, len(data))
+    if at + size != len(data):
+        return None
+    view = memoryview(data)
+    features = {}
+    for name, header, length in layout:
+        if header is None:
+            if data[at : at + 1] != b"\x0a":
+                return None
+            size, at = _read_varint(data, at + 1, len(data))
+            end = at + size
+            found, value = _entry(data, at, end) if end <= len(data) else ("", (0, 0))
+            if found != name:
+                return None
+            first, end = _only_bytes(data, name, *value)
+        else:
+            first = at + len(header)
+            end = first + length
+            if not data.startswith(header, at) or end > len(data):
+                return None
+        features[name] = view[first:end]
+        at = end
+    return features if at == len(data) else None
+
+
+def _entry(data: bytes, at: int, end: int) -> tuple[str, tuple[int, int]]:
+    """Name of a map entry, and where its Feature message lies."""
+    name, value = b"", (end, end)
+    for tag, first, last in _fields(data, at, end):
+        if tag == FIELD_1:
+            name = data[first:last]
+        else:
+            value = (first, last)
+    try:
+        return name.decode("utf-8"), value
+    except UnicodeDecodeError as error:
+        raise RecordFormatError(f"no tf.train.Example: feature name {name!r} is not UTF-8") from error
 
 
 def _only_bytes(data: bytes, name: str, at: int, end: int) -> tuple[int, int]:

@@ -68,7 +68,7 @@ class PrismPixels:
         if self.sha256 and self.sha256 != found:
             raise ValueError(
                 f"prism wavelengths: table {self.table} has SHA-256 {found[:12]}..., the records were made "
-                f"with {self.sha256[:12]}...; install the version of kspecsr that made them, or build them again"
+                f"with {self.sha256[:12]}...; install the version of kspecsr that made them, or rebuild"
             )
         object.__setattr__(self, "sha256", found)
 

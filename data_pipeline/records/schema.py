@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -62,20 +63,20 @@ class Field:
         if self.is_text and self.shape:
             raise ValueError(f"field {self.name!r}: text has shape (), got {self.shape}")
 
-    @property
+    @cached_property
     def is_text(self) -> bool:
         """Holds text, not numbers."""
         return self.dtype == TEXT
 
-    @property
+    @cached_property
     def disk_dtype(self) -> np.dtype:
         """Little-endian NumPy type on disk; not defined for text."""
         return np.dtype(DISK_TYPES[self.dtype])
 
-    @property
+    @cached_property
     def n_bytes(self) -> int | None:
         """Bytes on disk; None for text, whose length is free."""
-        return None if self.is_text else int(np.prod(self.shape, dtype=np.int64)) * self.disk_dtype.itemsize
+        return None if self.is_text else math.prod(self.shape) * self.disk_dtype.itemsize
 
 
 @dataclass(frozen=True)

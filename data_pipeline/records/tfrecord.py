@@ -63,8 +63,8 @@ def record_positions(path: str | Path) -> np.ndarray:
             end = at + FRAME_BYTES + length
             if len(header) < HEADER_BYTES or end > size:
                 raise RecordIntegrityError(
-                    f"{path}: record {len(positions)} at byte {at} is cut off or its length is damaged: it would "
-                    f"end at byte {max(end, at + FRAME_BYTES)}, the file has {size} bytes; {CURE}"
+                    f"{path}: record {len(positions)} at byte {at} is cut off or its length is damaged: "
+                    f"it would end at byte {max(end, at + FRAME_BYTES)}, the file has {size} bytes; {CURE}"
                 )
             positions.append((at + HEADER_BYTES, length))
             at = end
@@ -88,7 +88,7 @@ def read_records(path: str | Path) -> Iterator[bytes]:
             if data[:HEADER_BYTES] != header or data[-4:] != footer:
                 part = "length" if data[:HEADER_BYTES] != header else "payload"
                 raise RecordIntegrityError(
-                    f"{path}: record {number} at byte {first - HEADER_BYTES}: the checksum of its {part} does "
-                    f"not match; found damaged bytes, expected the record as written; {CURE}"
+                    f"{path}: record {number} at byte {first - HEADER_BYTES}: the checksum of its {part} "
+                    f"does not match; found damaged bytes, expected the record as written; {CURE}"
                 )
             yield payload

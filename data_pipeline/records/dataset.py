@@ -1,0 +1,150 @@
+"""Reading records as a ``tf.data.Dataset``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_pipeline.records.integrity import open_split
+from data_pipeline.records.iterate import shard_positions
+from data_pipeline.records.schema import Field
+from data_pipeline.records.shards import Shard
+from data_pipeline.records.tfrecord import HEADER_BYTES
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# Files read in turn; more than this many decays (tensorflow issue 39197).
+MOST_OPEN = 64
+# Shuffling: runs of so many neighbouring records are drawn in random order over the whole split, so many runs
+# are read in turn, and a buffer of so many records (70 MB) mixes what they give.
+RUN_LENGTH = 16
+OPEN_RUNS = 16
+SHUFFLE_BUFFER = 512
+# Records decoded together where single examples are asked for: one by one takes twice as long.
+DECODE_TOGETHER = 32
+
+
+def load(
+    directory: str | Path,
+    split: str,
+    batch_size: int | None = None,
+    *,
+    shuffle_seed: int | None = None,
+    fields: Iterable[str] | None = None,
+    repeat: bool = False,
+    verify: bool = True,
+    drop_remainder: bool = False,
+    deterministic: bool = True,
+) -> tf.data.Dataset:
+    """A split as a dataset of dicts of tensors.
+
+    Args:
+        directory: record directory.
+        split: e.g. ``train``.
+        batch_size: examples per element, along a new first axis; None for one at a time.
+        shuffle_seed: random order over the whole split, another one in each pass; the sequence of orders is
+            the same for the same seed and ``tf.random.set_seed``. None for the written order (which more than
+            64 shards keep only roughly).
+        fields: names to decode; others are skipped. None for all.
+        repeat: start again for ever; batches then run on across the end of a pass.
+        verify: compare all shards with the manifest's SHA-256 first, once per process. If False, sizes are
+            still compared, and TensorFlow checks each record's CRC-32C while reading.
+        drop_remainder: leave out a last batch that is not full; makes the batch size static.
+        deterministic: keep the order reproducible; False lets quicker reads overtake.
+
+    Returns:
+        Dataset of dicts: name to tensor of shape ``field.shape`` or (batch, *field.shape) in the schema's
+        type; texts as ``tf.string``. Prefetched.
+
+    Raises:
+        FileNotFoundError: without a manifest.
+        ValueError: for an unknown split or field, or a batch size below 1.
+        RecordIntegrityError: for damage, before the dataset is made.
+    """
+    # Inside the function: builders and other frameworks import this package where TensorFlow is absent.
+    import tensorflow as tf
+
+    directory = Path(directory)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"expected a batch size of 1 or more, got {batch_size}")
+    manifest = open_split(directory, split, fields, verify)
+    shards = manifest.shards(split)
+    selected = manifest.schema.select(fields)
+    if shuffle_seed is None:
+        records = _in_order(tf, directory, shards)
+    else:
+        records = _shuffled(tf, directory, shards, shuffle_seed)
+    records = records.apply(tf.data.experimental.assert_cardinality(manifest.count(split)))
+    if repeat:
+        records = records.repeat()
+    records = records.batch(batch_size or DECODE_TOGETHER, drop_remainder=drop_remainder and bool(batch_size))
+    dataset = records.map(lambda batch: _decode(tf, batch, selected), num_parallel_calls=tf.data.AUTOTUNE)
+    if batch_size is None:
+        dataset = dataset.unbatch()
+    options = tf.data.Options()
+    options.deterministic = deterministic
+    return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
+
+
+def _in_order(tf: Any, directory: Path, shards: tuple[Shard, ...]) -> tf.data.Dataset:
+    """Serialised records in the order in which they were dealt to the shards."""
+    paths = [str(directory / shard.file) for shard in shards]
+    return tf.data.Dataset.from_tensor_slices(paths).interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=min(len(paths), MOST_OPEN),
+        block_length=1,
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
+def _shuffled(tf: Any, directory: Path, shards: tuple[Shard, ...], seed: int) -> tf.data.Dataset:
+    """Serialised records in random order: short runs from everywhere in the split, then a buffer.
+
+    A buffer alone mixes only neighbours, and neighbours in the archive are alike (same tier, same galaxy).
+    """
+    paths, starts = [], []
+    for shard, positions in zip(shards, shard_positions(directory, shards), strict=True):
+        runs = positions[::RUN_LENGTH, 0] - HEADER_BYTES
+        starts.append(runs)
+        paths += [str(directory / shard.file)] * len(runs)
+
+    def read_run(path: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
+        # tf.data.TFRecordDataset has no argument for the first byte; the operation beneath it has.
+        variant = tf.raw_ops.TFRecordDatasetV2(
+            filenames=path, compression_type="", buffer_size=1 << 18, byte_offsets=start
+        )
+        return tf.data.experimental.from_variant(variant, tf.TensorSpec((), tf.string)).take(RUN_LENGTH)
+
+    runs = tf.data.Dataset.from_tensor_slices(
+        (tf.constant(paths, tf.string), tf.constant(np.concatenate(starts), tf.int64))
+    )
+    return (
+        runs.shuffle(max(1, len(paths)), seed=seed)
+        .interleave(read_run, cycle_length=OPEN_RUNS, block_length=1, num_parallel_calls=tf.data.AUTOTUNE)
+        .shuffle(SHUFFLE_BUFFER, seed=seed + 1)
+    )
+
+
+def _decode(tf: Any, batch: tf.Tensor, fields: tuple[Field, ...]) -> dict[str, tf.Tensor]:
+    """Tensors of (batch,) serialised examples."""
+    payloads = tf.io.parse_example(
+        batch, {field.name: tf.io.FixedLenFeature([], tf.string) for field in fields}
+    )
+    return {field.name: _tensor(tf, field, payloads[field.name]) for field in fields}
+
+
+def _tensor(tf: Any, field: Field, payload: tf.Tensor) -> tf.Tensor:
+    if field.is_text:
+        return payload
+    disk = tf.uint8 if field.dtype == "bool" else tf.dtypes.as_dtype(field.dtype)
+    values = tf.io.decode_raw(payload, disk, little_endian=True)
+    # A length that differs from the schema's is an error here, not rows that shift against each other.
+    values = tf.ensure_shape(values, (None, math.prod(field.shape)))
+    values = tf.reshape(values, (-1, *field.shape))
+    values = tf.ensure_shape(values, (payload.shape[0], *field.shape))
+    return tf.cast(values, tf.bool) if field.dtype == "bool" else values
