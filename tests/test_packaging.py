@@ -1,6 +1,7 @@
 import configparser
 import os
 import re
+import sys
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import kspecsr
-from import_order import ALLOWED
+from import_order import ALLOWED, imports_of, project_modules
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -70,6 +71,19 @@ def test_constraints_pin_every_dependency_within_its_bounds(setup_cfg, pinned):
     assert len(wanted) > 10
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
+
+
+def test_every_library_that_is_imported_is_a_dependency(setup_cfg):
+    wanted = {
+        canonicalize_name(Requirement(line).name)
+        for line in entries(setup_cfg["options"]["install_requires"])
+    }
+    imported = {
+        item.root for module, path in project_modules(ROOT).items() for item in imports_of(module, path)
+    }
+    libraries = {canonicalize_name(root) for root in imported - set(ALLOWED) - sys.stdlib_module_names}
+    assert {"numpy", "astropy", "requests"} <= libraries
+    assert libraries - wanted == set()
 
 
 def test_the_gpu_extra_adds_cuda_to_tensorflow(setup_cfg):
