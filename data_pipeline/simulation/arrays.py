@@ -103,7 +103,7 @@ class SimulatedBatch:
 
     @property
     def unique_id(self) -> tuple[str, ...]:
-        """b ids as in the JADES catalogue: ``<tier>_<NIRSpec id>``."""
+        """Ids as in the JADES catalogue: ``<tier>_<NIRSpec id>``."""
         return tuple(f"{tier}_{number}" for tier, number in zip(self.tier, self.nirspec_id, strict=True))
 
 

@@ -199,7 +199,7 @@ class SimulationConfig:
     def from_json(cls, text: str) -> SimulationConfig:
         """Reads what `to_json` writes; keys left out keep their defaults.
 
-        ``population`` may be a name or an object; an object starts from the shipped population of its ``name``.
+        ``population`` may be a name or an object, which starts from the shipped population of its ``name``.
 
         Raises:
             ValueError: for text that is no JSON object, naming unknown keys and the known ones.

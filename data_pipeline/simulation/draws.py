@@ -29,11 +29,11 @@ class Draws:
         return self.indices.size
 
     def normal(self, purpose: str, *shape: int) -> np.ndarray:
-        """(b, \\*shape) standard normal numbers."""
+        """Standard normal numbers, (b,) followed by ``shape``."""
         return self._fill(purpose, shape, lambda stream: stream.standard_normal(shape))
 
     def uniform(self, purpose: str, *shape: int) -> np.ndarray:
-        """(b, \\*shape) numbers in [0, 1)."""
+        """Numbers in [0, 1), (b,) followed by ``shape``."""
         return self._fill(purpose, shape, lambda stream: stream.random(shape))
 
     def _fill(self, purpose: str, shape: tuple[int, ...], draw) -> np.ndarray:

@@ -102,7 +102,7 @@ def _draw_kind(population: Population, draws: Draws) -> np.ndarray:
 
 
 def _kind_shifts(kind: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
-    """dex by which line ratios of other kinds differ from star-forming galaxies: harder ionisation."""
+    """By how many dex line ratios of other kinds differ from star-forming galaxies: harder ionisation."""
     broad, passive = kind == BROAD_LINE, (kind == QUIESCENT) | (kind == POST_STARBURST)
     scatter = 0.15 * draws.normal("ionisation")
     return {

@@ -111,7 +111,7 @@ def _red(x: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _cumulative() -> tuple[float, np.ndarray]:
-    """log of the grid's first edge, and (K, m) integrals of the templates from there [um]."""
+    """Logarithm of the grid's first edge, and (K, m) integrals of the templates from there [um]."""
     count = int(np.log(_STOP / _START) * _SAMPLING)
     edges = _START * np.exp(np.arange(count + 1) / _SAMPLING)
     x = 0.5 * (edges[1:] + edges[:-1])

@@ -1,0 +1,221 @@
+"""A simulated survey on disk: the JADES DR4 tree, its catalogue, and the truth beside it.
+
+Needs astropy; `data_pipeline.simulation` itself does not import this module.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_pipeline.instrument import GRATINGS
+from data_pipeline.jades_names import jades_file_name
+from data_pipeline.simulation.arrays import SimulatedBatch, simulate_batch
+from data_pipeline.simulation.catalogue import catalogue_rows
+from data_pipeline.simulation.config import SimulationConfig
+from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.noise import detector_pixels, grating_noise, prism_noise
+from data_pipeline.simulation.observation import Spectra
+from data_pipeline.simulation.truth import FOLDER, write_truth_chunk, write_truth_index
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
+from data_pipeline.writers.jades_catalog import write_jades_catalog
+from data_pipeline.writers.jades_x1d import write_jades_x1d
+
+CATALOGUE = "Combined_DR4_external_v1.2.1.fits"
+DESCRIPTION = "simulation.json"
+CHUNK = 64  # observations per truth file; fixed, so that a resumed run finds the same chunks
+_FILTERS = {"PRISM": "CLEAR", "G140M": "F070LP", "G235M": "F170LP", "G395M": "F290LP"}
+_PROGRAMMES = {
+    "goods-n": "1181",
+    "goods-s-deephst": "1210",
+    "goods-s-deepjwst": "1286",
+    "goods-s-ultradeep": "3215",
+}
+_WIDE_NOISE = 1.3  # noise of the five-pixel extraction over that of three pixels
+_WIDE_FLUX = 1.03  # its flux over that of three pixels
+
+
+def write_archive(
+    directory: str | Path,
+    n: int,
+    seed: int,
+    config: SimulationConfig | None = None,
+    workers: int = 2,
+    progress: bool = True,
+) -> Path:
+    """Writes ``n`` observations as a JADES DR4 tree.
+
+    ``<field>/spectra/<filter-grating>/<tier>/hlsp_jades_...x1d.fits``, the catalogue, ``truth/`` (see
+    `data_pipeline.simulation.truth`) and ``simulation.json``. An interrupted run goes on where it was; an
+    archive that is complete is left alone. A longer run (larger ``n``) extends a shorter one.
+
+    Args:
+        directory: root of the archive.
+        n: number of observations.
+        seed: of the simulation.
+        config: population and nuisances; the survey's by default.
+        workers: processes.
+        progress: whether to show a progress bar.
+
+    Returns:
+        Path of the catalogue.
+
+    Raises:
+        ValueError: if the directory holds another simulation, or for n < 1.
+    """
+    config = SimulationConfig() if config is None else config
+    if n < 1 or workers < 1:
+        raise ValueError(f"expected n >= 1 and workers >= 1, got n={n}, workers={workers}")
+    root = Path(directory)
+    _describe(root, n, seed, config)
+    (root / FOLDER).mkdir(parents=True, exist_ok=True)
+    todo = [start for start in range(0, n, CHUNK) if not _is_complete(root, start, n)]
+    with tqdm(total=n, desc="archive", unit="spectra", disable=not progress) as bar:
+        bar.update(n - sum(min(CHUNK, n - start) for start in todo))
+        for count in _written(partial(_write_chunk, root, n, seed, config.to_json()), todo, workers):
+            bar.update(count)
+    rows = _all_rows(root, n)
+    write_jades_catalog(root / CATALOGUE, rows)
+    write_truth_index(root)
+    return root / CATALOGUE
+
+
+def _written(task, todo: list[int], workers: int) -> Iterator[int]:
+    if workers == 1 or len(todo) < 2:
+        yield from map(task, todo)
+        return
+    # "spawn" everywhere: a fork after TensorFlow or a plotting back end has started threads may hang.
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(todo))) as pool:
+        yield from pool.imap_unordered(task, todo)
+
+
+def _describe(root: Path, n: int, seed: int, config: SimulationConfig) -> None:
+    """Writes simulation.json, or checks that the directory holds the same simulation."""
+    path = root / DESCRIPTION
+    description = {"n": n, "seed": seed, "config": json.loads(config.to_json()), "versions": _versions()}
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differing = [key for key in ("seed", "config") if found.get(key) != description[key]]
+        if differing:
+            raise ValueError(
+                f"{root} holds another simulation ({' and '.join(differing)} differ from {path}); "
+                "choose an empty directory or the same settings"
+            )
+        if n < found.get("n", 0):
+            raise ValueError(
+                f"{root} holds {found['n']} observations, more than n={n}; choose n >= {found['n']}"
+            )
+    elif root.is_dir() and any(root.iterdir()):
+        raise ValueError(f"{root} is not empty and holds no {DESCRIPTION}; choose an empty directory")
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _versions() -> dict[str, str]:
+    found = {"numpy": np.__version__}
+    for package in ("kspecsr", "scipy", "astropy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            found[package] = "not installed"
+    return found
+
+
+def _chunk_path(root: Path, start: int, kind: str) -> Path:
+    return root / FOLDER / f"{kind}_{start // CHUNK:05d}.npz"
+
+
+def _is_complete(root: Path, start: int, n: int) -> bool:
+    """The truth file is written last, so its presence says that the chunk's spectra are there."""
+    path = _chunk_path(root, start, "truth")
+    if not path.is_file():
+        return False
+    with np.load(path) as arrays:
+        return arrays["index"].size == min(CHUNK, n - start)
+
+
+def _write_chunk(root: Path, n: int, seed: int, config_json: str, start: int) -> int:
+    config = SimulationConfig.from_json(config_json)
+    batch = simulate_batch(np.arange(start, min(start + CHUNK, n)), seed, config)
+    wide = _wide_extraction(batch, seed, config)
+    for row in range(len(batch)):
+        for name in ("nirspec-prism", *GRATINGS):
+            if name != "nirspec-prism" and not batch.grating_taken[row, GRATINGS.index(name)]:
+                continue
+            _write_spectrum(root, batch, wide, name, row)
+    rows = catalogue_rows(batch, seed)
+    temporary = _chunk_path(root, start, ".rows")
+    with temporary.open("wb") as stream:
+        np.savez(stream, **rows)
+    temporary.replace(_chunk_path(root, start, "rows"))
+    write_truth_chunk(_chunk_path(root, start, "truth"), batch)
+    return len(batch)
+
+
+def _wide_extraction(batch: SimulatedBatch, seed: int, config: SimulationConfig) -> dict[str, Spectra]:
+    """The five-pixel extraction: the three-pixel one with a little more flux and more noise."""
+    draws = Draws(seed, batch.index)
+    extra = np.sqrt(_WIDE_NOISE**2 - _WIDE_FLUX**2) * config.nuisances.noise_scale
+    prism = Spectra(batch.prism_flux, batch.prism_error, batch.prism_mask)
+    out = {}
+    for name, spectra in {"nirspec-prism": prism, **batch.gratings}.items():
+        pixels = spectra.flux.shape[1]
+        if name == "nirspec-prism":
+            normal = draws.normal("wide prism noise", detector_pixels(pixels))
+            noise = prism_noise(normal, draws.uniform("detector phase"), pixels) / batch.error_scale[:, None]
+        else:
+            normal = draws.normal(f"wide noise {name}", pixels + 1)
+            noise = grating_noise(normal, config.nuisances.grating_correlation)
+            noise = noise / config.nuisances.grating_quoted_error
+        flux = _WIDE_FLUX * spectra.flux + extra * noise * np.nan_to_num(spectra.error)
+        out[name] = Spectra(flux, _WIDE_NOISE * spectra.error, spectra.mask)
+    return out
+
+
+def _write_spectrum(root: Path, batch: SimulatedBatch, wide: dict[str, Spectra], name: str, row: int) -> None:
+    tier = batch.tier[row]
+    number = int(batch.nirspec_id[row])
+    disperser = name.removeprefix("nirspec-").upper()
+    band = _FILTERS[disperser]
+    meta = SpectrumMeta(
+        target=f"{number:08d}",
+        source_id=str(number),
+        ra=float(batch.ra[row]),
+        dec=float(batch.dec[row]),
+        disperser=disperser,
+        filter=band,
+        tier=tier,
+        field=tier[:7],
+        program=_PROGRAMMES.get(tier, _PROGRAMMES.get(tier[:7], "1180")),
+        exposure_time=float(batch.exposure[row]),
+    )
+    if name == "nirspec-prism":
+        wavelength = batch.prism_wavelength
+        narrow = Spectra(batch.prism_flux, batch.prism_error, batch.prism_mask)
+    else:
+        wavelength, narrow = batch.grating_wavelength[name], batch.gratings[name]
+    # Only a missing flux is masked here: DR4 has pixels whose error alone is NaN.
+    three, five = (
+        ObservedSpectrum(wavelength, s.flux[row], s.error[row], np.isnan(s.flux[row]), meta)
+        for s in (narrow, wide[name])
+    )
+    folder = root / tier[:7] / "spectra" / f"{band}-{disperser}".lower() / tier
+    path = folder / jades_file_name(tier, number, band, disperser)
+    write_jades_x1d(path, three, five, simulated=True)
+
+
+def _all_rows(root: Path, n: int) -> dict[str, np.ndarray]:
+    chunks = []
+    for start in range(0, n, CHUNK):
+        with np.load(_chunk_path(root, start, "rows")) as arrays:
+            chunks.append({key: arrays[key] for key in arrays.files})
+    return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
