@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import time
@@ -49,3 +50,14 @@ def test_an_unknown_option_is_an_error(name):
     )
     assert run.returncode == 2
     assert "usage: python -m" in run.stderr
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_every_command_in_the_documents_exists_with_its_options(document):
+    text = (ROOT / document).read_text()
+    commands = re.findall(r"python -m ((?:data_pipeline|kspecsr|tuning)[\w.]*)([^`#\n]*)", text)
+    for module, arguments in commands:
+        shown = run_help(module)
+        assert shown.returncode == 0, f"{document} shows python -m {module}, which does not run"
+        unknown = [option for option in re.findall(r"--[\w-]+", arguments) if option not in shown.stdout]
+        assert unknown == [], f"{document}: python -m {module} has no {unknown}"
