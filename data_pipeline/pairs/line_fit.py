@@ -68,6 +68,13 @@ class LineFluxes:
         return float(total / np.sqrt(variance))
 
 
+def unfitted_lines(lines: LineList) -> LineFluxes:
+    """The result for a spectrum without a redshift: nothing covered, every flux NaN."""
+    missing = np.full(len(lines), np.nan)
+    nothing = np.zeros(len(lines), bool)
+    return LineFluxes(lines.names, missing, missing.copy(), nothing, np.arange(len(lines)), 0.0, np.nan)
+
+
 def fit_lines(
     wavelength: np.ndarray,
     bounds: np.ndarray,

@@ -236,7 +236,7 @@ def _one_per_disperser(prism: ArchiveFile, candidates: Sequence[ArchiveFile]) ->
     for disperser in GRATING_DISPERSERS:
         of_it = [c for c in candidates if c.disperser == disperser]
         if of_it:
-            chosen[disperser] = max(of_it, key=lambda c: len(_shared_start(c.path, prism.path)))
+            chosen[disperser] = max(of_it, key=lambda c: _shared_start(c.path, prism.path))
     return list(chosen.values())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipeline.instrument import PRISM, instrument_for, load_instrument, reference_instrument
 from data_pipeline.lines import load_lines
-from data_pipeline.pairs.line_fit import LineFitConfig, LineFluxes, fit_lines
+from data_pipeline.pairs.line_fit import LineFitConfig, LineFluxes, fit_lines, unfitted_lines
 from data_pipeline.pairs.matching import GRATING_DISPERSERS, Dropped, Match
 from data_pipeline.pairs.sky_groups import chord, unit_vectors
 from data_pipeline.pairs.stitching import StitchConfig, StitchedSpectrum, stitch
@@ -127,6 +127,8 @@ def make_pair(
 ) -> Pair:
     """Stitches, aligns and measures one galaxy; a missing grating is a gap.
 
+    Without a redshift (NaN) no line is fitted.
+
     Raises:
         QualityError: where nothing can be stitched or aligned.
     """
@@ -143,16 +145,20 @@ def make_pair(
         on_pixels, on_grid = align(prism, config.grid)
     except ValueError as error:
         raise QualityError("aligned", f"{prism.meta.origin}: {error}") from error
-    lines = fit_lines(
-        stitched.wavelength,
-        config.grid.bounds,
-        stitched.flux,
-        stitched.error,
-        stitched.mask,
-        redshift,
-        _reference(known, config.grid),
-        load_lines(),
-        config.line_fit,
+    lines = (
+        unfitted_lines(load_lines())
+        if not np.isfinite(redshift)
+        else fit_lines(
+            stitched.wavelength,
+            config.grid.bounds,
+            stitched.flux,
+            stitched.error,
+            stitched.mask,
+            redshift,
+            _reference(known, config.grid),
+            load_lines(),
+            config.line_fit,
+        )
     )
     return Pair(
         on_pixels,

@@ -30,7 +30,7 @@ class StitchConfig:
     """
 
     bin_pixels: int = 20
-    scale_prior: float = 0.2
+    scale_prior: float = 0.15
     minimum_bins: int = 3
     step_taper: float = 0.2
     step_window: int = 60

@@ -1,0 +1,1 @@
+"""Building records: sources of pairs, resumable chunks, expansion into shards."""

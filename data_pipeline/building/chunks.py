@@ -1,0 +1,110 @@
+"""Chunks of finished objects on disk: what makes a killed build go on where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.building.config import BuildConfig
+from data_pipeline.configuration import to_dict
+from data_pipeline.pairs.matching import Dropped
+from data_pipeline.records import ExampleCodec, Schema
+from data_pipeline.records.tfrecord import frame, read_records
+from data_pipeline.writers.atomic import replacing
+
+WORK_FOLDER = ".building"
+
+
+class ChunkStore:
+    """Finished chunks of a build, below the output folder.
+
+    A chunk is a TFRecord file with the rows that were kept and a JSON file with their splits and with what
+    was dropped; the JSON file is renamed into place last and marks the chunk as finished.
+
+    Args:
+        output: record directory.
+        schema: of the rows.
+    """
+
+    def __init__(self, output: str | os.PathLike, schema: Schema):
+        self.folder = Path(output) / WORK_FOLDER
+        self._codec = ExampleCodec(schema)
+
+    def open(self, config: BuildConfig, fingerprint: str) -> None:
+        """Starts or continues a build.
+
+        Args:
+            config: settings; a work folder of other settings is refused.
+            fingerprint: hash of the list of objects; a work folder of other objects is refused.
+
+        Raises:
+            FileExistsError: naming what differs, and how to start afresh.
+        """
+        state = {"config": to_dict(config), "objects": fingerprint}
+        path = self.folder / "build.json"
+        if path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            if before != state:
+                differing = _differences(before, state)
+                raise FileExistsError(
+                    f"{self.folder} holds an unfinished build with other settings ({differing}); repeat that "
+                    "command to finish it, delete the folder to start afresh, or choose another --output"
+                )
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+    def _path(self, chunk: int, suffix: str) -> Path:
+        return self.folder / f"chunk-{chunk:06d}.{suffix}"
+
+    def finished(self, chunk: int) -> bool:
+        """Whether a chunk is complete."""
+        return self._path(chunk, "json").is_file()
+
+    def write(
+        self, chunk: int, rows: Sequence[dict[str, Any]], splits: Sequence[str], dropped: Sequence[Dropped]
+    ) -> None:
+        """Stores a chunk: rows, the split of each, and what was dropped."""
+        with replacing(self._path(chunk, "tfrecord")) as temporary, open(temporary, "wb") as file:
+            for row in rows:
+                payload = self._codec.serialise(row)
+                header, footer = frame(payload)
+                file.write(header + payload + footer)
+        with replacing(self._path(chunk, "json")) as temporary:
+            content = {"splits": list(splits), "dropped": [asdict(d) for d in dropped]}
+            temporary.write_text(json.dumps(content), encoding="utf-8")
+
+    def summary(self, chunk: int) -> tuple[list[str], list[Dropped]]:
+        """Splits of the rows of a chunk, and what was dropped."""
+        content = json.loads(self._path(chunk, "json").read_text(encoding="utf-8"))
+        return content["splits"], [Dropped(**d) for d in content["dropped"]]
+
+    def rows(self, chunk: int, split: str) -> Iterator[dict[str, Any]]:
+        """Rows of a chunk that belong to a split."""
+        splits, _ = self.summary(chunk)
+        for payload, of in zip(read_records(self._path(chunk, "tfrecord")), splits, strict=True):
+            if of == split:
+                yield self._codec.parse(payload)
+
+    def remove(self) -> None:
+        """Deletes the work folder of a finished build."""
+        shutil.rmtree(self.folder)
+
+
+def _differences(before: dict, after: dict, prefix: str = "") -> str:
+    """Keys whose values differ, with both values."""
+    found = []
+    for key in sorted(set(before) | set(after)):
+        a, b = before.get(key), after.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            inner = _differences(a, b, f"{prefix}{key}.")
+            found += [inner] if inner else []
+        elif a != b:
+            found.append(f"{prefix}{key}: {str(a)[:40]} before, {str(b)[:40]} now")
+    return "; ".join(found)

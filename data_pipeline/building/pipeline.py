@@ -1,0 +1,194 @@
+"""The build itself: plan, process in chunks, expand into shards, write the manifest."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tqdm import tqdm
+
+from data_pipeline.building.archive_source import ArchiveSource
+from data_pipeline.building.chunks import ChunkStore
+from data_pipeline.building.config import BuildConfig
+from data_pipeline.building.expansion import Expansion
+from data_pipeline.building.simulation_source import SimulationSource
+from data_pipeline.building.workers import ordered_map
+from data_pipeline.configuration import to_dict
+from data_pipeline.lines import load_lines
+from data_pipeline.pairs.matching import Dropped
+from data_pipeline.pairs.sky_groups import SPLITS
+from data_pipeline.records import Manifest, Schema, Shard, ShardWriter, StepCount, record_schema, shard_count
+from data_pipeline.records.shards import MANIFEST_NAME
+
+
+class Source(Protocol):
+    """Where pairs come from."""
+
+    dropped: tuple[Dropped, ...]
+    description: dict
+
+    @property
+    def n_chunks(self) -> int:
+        """Number of chunks."""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Steps that may drop an object, in order."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the list of objects."""
+
+    def process(self, chunk: int) -> tuple[list[dict], list[str], list[Dropped]]:
+        """Rows of a chunk, their splits, and what was dropped."""
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build made.
+
+    Attributes:
+        manifest: of the records.
+        dropped: every object that was not kept, with step and reason.
+        resumed: chunks that an earlier, interrupted run had finished.
+    """
+
+    manifest: Manifest
+    dropped: tuple[Dropped, ...]
+    resumed: int
+
+
+@dataclass(frozen=True)
+class _ChunkTask:
+    """Processes one chunk in a worker and stores it."""
+
+    source: Source
+    output: str
+    schema: Schema
+
+    def __call__(self, chunk: int) -> int:
+        rows, splits, dropped = self.source.process(chunk)
+        ChunkStore(self.output, self.schema).write(chunk, rows, splits, dropped)
+        return chunk
+
+
+def build(
+    config: BuildConfig, output: str | os.PathLike, workers: int = 1, quiet: bool = False
+) -> BuildResult:
+    """Builds records; an interrupted build of the same settings goes on where it was.
+
+    Args:
+        config: settings.
+        output: record directory.
+        workers: processes.
+        quiet: no progress bars.
+
+    Raises:
+        FileExistsError: where finished records, or an unfinished build of other settings, lie there.
+        ValueError: where no object is left for the training part.
+    """
+    if (Path(output) / MANIFEST_NAME).is_file():
+        raise FileExistsError(
+            f"{output} holds finished records ({MANIFEST_NAME}); choose another --output or remove the folder"
+        )
+
+    def bar(items, **options):
+        return tqdm(items, disable=quiet, dynamic_ncols=True, **options)
+
+    schema = record_schema(config.preprocessing.grid, line_names=load_lines().names)
+    source: Source = (
+        ArchiveSource.plan(config, lambda files: bar(files, desc="scan", unit="file"))
+        if config.source == "archive"
+        else SimulationSource.plan(config)
+    )
+    store = ChunkStore(output, schema)
+    store.open(config, source.fingerprint)
+    resumed = _process(source, store, schema, str(output), workers, bar)
+    dropped = [*source.dropped]
+    counts: Counter[str] = Counter()
+    for chunk in range(source.n_chunks):
+        splits, lost = store.summary(chunk)
+        counts.update(splits)
+        dropped += lost
+    if not counts["train"]:
+        listed = "; ".join(f"{d.unique_id}: {d.step}: {d.reason}" for d in dropped[:3]) or "none dropped"
+        raise ValueError(
+            f"no object is left for the training part ({dict(counts)} kept; {listed}); give more galaxies or "
+            "loosen the cuts"
+        )
+    expansion = Expansion(str(output), schema, config.preprocessing.grid, config.augmentation, config.seed)
+    shards = {
+        split: _write_split(split, counts[split], expansion, source.n_chunks, workers, bar)
+        for split in SPLITS
+    }
+    manifest = Manifest(
+        schema=schema,
+        grid=config.preprocessing.grid,
+        line_names=load_lines().names,
+        splits=shards,
+        seeds={"build": config.seed, "split": config.split.seed},
+        split_settings=to_dict(config.split),
+        augmentation=to_dict(config.augmentation),
+        source={**source.description, "config": to_dict(config)},
+        steps=step_counts(source.steps, dropped, sum(counts.values())),
+    )
+    manifest.write(output)
+    store.remove()
+    return BuildResult(manifest, tuple(dropped), resumed)
+
+
+def _process(
+    source: Source, store: ChunkStore, schema: Schema, output: str, workers: int, bar: Callable
+) -> int:
+    """Processes the chunks that are missing; returns how many were there already."""
+    missing = [chunk for chunk in range(source.n_chunks) if not store.finished(chunk)]
+    finished = source.n_chunks - len(missing)
+    task = _ChunkTask(source, output, schema)
+    with bar(None, desc="pairs", unit="chunk", total=source.n_chunks, initial=finished) as progress:
+        for _ in ordered_map(task, missing, workers):
+            progress.update()
+    return finished
+
+
+def _write_split(
+    split: str, n_objects: int, expansion: Expansion, n_chunks: int, workers: int, bar: Callable
+) -> tuple[Shard, ...]:
+    copies = expansion.augmentation.realisations if split == "train" else 0
+    rows = n_objects * (copies + 1)
+    if not rows:
+        return ()
+    tasks = list(expansion.tasks(split, n_chunks))
+    with (
+        ShardWriter(expansion.output, split, expansion.schema, shard_count(rows, expansion.schema)) as writer,
+        bar(None, desc=f"{split} records", unit="row", total=rows) as progress,
+    ):
+        # Plain copies are faster than handing them to a process.
+        for payloads in ordered_map(expansion.rows, tasks, workers if copies else 1):
+            for payload in payloads:
+                writer.write_serialised(payload)
+            progress.update(len(payloads))
+    return writer.shards
+
+
+def step_counts(steps: Sequence[str], dropped: Sequence[Dropped], kept: int) -> tuple[StepCount, ...]:
+    """What each step kept and dropped, from the first to the last."""
+    by_step: dict[str, Counter[str]] = {step: Counter() for step in steps}
+    for item in dropped:
+        by_step.setdefault(item.step, Counter())[_short(item.reason)] += 1
+    left = kept + len(dropped)
+    table = []
+    for step, reasons in by_step.items():
+        lost = sum(reasons.values())
+        left -= lost
+        table.append(StepCount(step, left, lost, dict(reasons)))
+    return tuple(table)
+
+
+def _short(reason: str) -> str:
+    """A reason without its numbers and paths, so that like reasons are counted together."""
+    words = ["#" if any(c.isdigit() for c in word) else word for word in reason.split() if "/" not in word]
+    return " ".join(words)[:90] or "unstated"

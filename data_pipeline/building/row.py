@@ -1,0 +1,144 @@
+"""Between aligned pairs in physical units and record rows in the schema's units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.pairs.augmentation import AlignedSpectra
+from data_pipeline.pairs.line_fit import LineFluxes
+from data_pipeline.pairs.matching import Match
+from data_pipeline.pairs.preprocessing import Pair
+from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid
+from data_pipeline.records import FLUX_UNIT_IN_RECORDS
+from data_pipeline.resampling import to_pixels
+
+SPECTRA = ("prism", "prism_unified", "grating")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of a simulated galaxy.
+
+    Attributes:
+        kind: class of object.
+        noise_free: (n,) noise-free reference spectrum on the unified grid [erg/s/cm2/A].
+        line_flux: (lines,) true fluxes [erg/s/cm2] in the order of the shipped list.
+        line_known: (lines,) bool.
+    """
+
+    kind: str
+    noise_free: np.ndarray
+    line_flux: np.ndarray
+    line_known: np.ndarray
+
+
+def _name(spectrum: str, quantity: str) -> str:
+    """Record field of a quantity: ``prism_unified`` and ``flux`` give ``prism_flux_unified``."""
+    stem, _, suffix = spectrum.partition("_")
+    return f"{stem}_{quantity}" + (f"_{suffix}" if suffix else "")
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """To record units in float64, then float32."""
+    return (np.asarray(values, np.float64) / FLUX_UNIT_IN_RECORDS).astype(np.float32)
+
+
+def original_row(match: Match, pair: Pair, group: int, truth: Truth | None) -> dict[str, Any]:
+    """Row of an observation itself (realisation 0).
+
+    Args:
+        match: ids and redshift.
+        pair: aligned spectra and fitted lines.
+        group: sky group.
+        truth: known for simulated galaxies; their line fluxes replace the fitted ones.
+    """
+    stitched = pair.stitched
+    spectra = {
+        "prism": pair.prism,
+        "prism_unified": pair.prism_unified,
+        "grating": (stitched.flux, stitched.error, stitched.mask),
+    }
+    unknown = np.full(stitched.wavelength.size, np.nan)
+    row: dict[str, Any] = {
+        "noise_free": _scaled(unknown if truth is None else truth.noise_free),
+        "has_noise_free": truth is not None and bool(np.isfinite(truth.noise_free).any()),
+        "redshift": float(match.redshift),
+        "redshift_shift": 0.0,
+        "redshift_flag": match.redshift_flag,
+        "realisation": 0,
+        "unique_id": match.unique_id,
+        "tier": match.tier,
+        "field": match.field,
+        "kind": "observed" if truth is None else truth.kind,
+        "group": int(group),
+        "ra": float(match.ra),
+        "dec": float(match.dec),
+        **_line_fields(pair.lines, truth),
+    }
+    for name, (flux, error, mask) in spectra.items():
+        row[_name(name, "flux")] = _scaled(np.where(mask, np.nan, flux))
+        row[_name(name, "error")] = _scaled(np.where(mask, np.nan, error))
+        row[_name(name, "mask")] = np.asarray(mask, bool)
+    return row
+
+
+def _line_fields(lines: LineFluxes, truth: Truth | None) -> dict[str, np.ndarray]:
+    if truth is None:
+        flux, error, known = lines.flux, lines.error, lines.covered & np.isfinite(lines.flux)
+    else:
+        flux, error, known = truth.line_flux, np.zeros(len(lines.names)), truth.line_known
+    return {
+        "line_flux": _scaled(np.where(known, flux, np.nan)),
+        "line_flux_error": _scaled(np.where(known, error, np.nan)),
+        "line_flux_known": np.asarray(known, bool),
+    }
+
+
+def truth_on_grid(noise_free: np.ndarray, grid: UnifiedGrid) -> np.ndarray:
+    """The simulator's truth, which is on the default unified grid, on another one (flux conserved)."""
+    noise_free = np.asarray(noise_free, np.float64)
+    if grid == UNIFIED_GRID:
+        return noise_free
+    fine = UNIFIED_GRID.wavelength
+    unknown = ~np.isfinite(noise_free)
+    return to_pixels(fine, noise_free, np.ones(fine.size), unknown, grid.wavelength)[0]
+
+
+def aligned_spectra(row: Mapping[str, Any]) -> AlignedSpectra:
+    """The arrays of a row that augmentation changes, as float64 in record units."""
+
+    def spectrum(name: str):
+        return (
+            row[_name(name, "flux")].astype(np.float64),
+            row[_name(name, "error")].astype(np.float64),
+            np.asarray(row[_name(name, "mask")], bool),
+        )
+
+    return AlignedSpectra(
+        spectrum("prism"),
+        spectrum("prism_unified"),
+        spectrum("grating"),
+        row["noise_free"].astype(np.float64),
+        float(row["redshift"]),
+    )
+
+
+def augmented_row(row: Mapping[str, Any], spectra: AlignedSpectra, realisation: int) -> dict[str, Any]:
+    """The row of a perturbed copy; line fluxes stay, since the stretch keeps them."""
+    new = dict(row)
+    for name in SPECTRA:
+        flux, error, mask = getattr(spectra, name)
+        new[_name(name, "flux")] = flux.astype(np.float32)
+        new[_name(name, "error")] = error.astype(np.float32)
+        new[_name(name, "mask")] = np.asarray(mask, bool)
+    new["noise_free"] = spectra.noise_free.astype(np.float32)
+    new["redshift"] = float(spectra.redshift)
+    new["redshift_shift"] = float(spectra.redshift - row["redshift"])
+    if np.isnan(new["redshift"]):
+        new["redshift_shift"] = 0.0
+    new["realisation"] = int(realisation)
+    return new
