@@ -98,7 +98,7 @@ class ExampleCodec:
         self.schema = schema
         self.selected = schema.select(fields)
         self._selected_names = frozenset(field.name for field in self.selected)
-        # tf.train.Example's deterministic serialisation orders by name.
+        # By name, as protobuf's deterministic serialisation orders a map: the same input gives the same file.
         self._sorted = sorted(schema.fields, key=lambda field: field.name)
         # name, bytes before the payload, length of the payload; texts vary in length
         self._layout = [

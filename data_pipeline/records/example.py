@@ -55,7 +55,7 @@ def join_example(parts: list[bytes]) -> bytes:
 
 
 def encode_example(features: Mapping[str, bytes]) -> bytes:
-    """The message with one byte string per feature, as TensorFlow's deterministic serialisation writes it."""
+    """The message with one byte string per feature, in the order of the names."""
     parts: list[bytes] = []
     for name in sorted(features):
         parts += (feature_header(name, len(features[name])), features[name])

@@ -67,7 +67,7 @@ def check_files(directory: str | Path, *, schema: Schema | None = None) -> Manif
     if schema is not None and schema.hash != manifest.schema.hash:
         raise RecordIntegrityError(
             f"{directory / MANIFEST_NAME}: records of another schema: "
-            f"{_difference(manifest.schema, schema)}; build the records again with the settings that you train with"
+            f"{_difference(manifest.schema, schema)}; build them again with the settings that you train with"
         )
     problems = list(_file_problems(directory, manifest))
     if problems:

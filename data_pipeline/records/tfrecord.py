@@ -72,23 +72,31 @@ def record_positions(path: str | Path) -> np.ndarray:
 
 
 def read_records(path: str | Path) -> Iterator[bytes]:
-    """Payloads in order, each checked.
+    """Payloads in order, each with its length and its contents checked.
 
     Raises:
         RecordIntegrityError: naming the file, the record and what is wrong with it.
         ImportError: without the package google-crc32c.
     """
-    positions = record_positions(path)
+    path = Path(path)
+    size = path.stat().st_size
+    at = number = 0
     with open(path, "rb") as file:
-        for number, (first, length) in enumerate(positions):
-            file.seek(first - HEADER_BYTES)
-            data = file.read(length + FRAME_BYTES)
-            payload = data[HEADER_BYTES:-4]
-            header, footer = frame(payload)
-            if data[:HEADER_BYTES] != header or data[-4:] != footer:
-                part = "length" if data[:HEADER_BYTES] != header else "payload"
+        while at < size:
+            where = f"{path}: record {number} at byte {at}"
+            header = file.read(HEADER_BYTES)
+            if len(header) == HEADER_BYTES and header[8:] != _FOOTER.pack(masked_crc32c(header[:8])):
+                raise RecordIntegrityError(f"{where}: the checksum of its length does not match; {CURE}")
+            length = _HEADER.unpack(header)[0] if len(header) == HEADER_BYTES else 0
+            data = file.read(length + _FOOTER.size)
+            end = at + FRAME_BYTES + length
+            if end > size:
                 raise RecordIntegrityError(
-                    f"{path}: record {number} at byte {first - HEADER_BYTES}: the checksum of its {part} "
-                    f"does not match; found damaged bytes, expected the record as written; {CURE}"
+                    f"{where} is cut off: it would end at byte {end}, the file has {size} bytes; {CURE}"
                 )
+            payload = data[:-4]
+            if data[-4:] != _FOOTER.pack(masked_crc32c(payload)):
+                raise RecordIntegrityError(f"{where}: the checksum of its payload does not match; {CURE}")
             yield payload
+            at = end
+            number += 1
