@@ -174,6 +174,7 @@ def test_the_tree_of_dr3_gives_every_nirspec_catalogue(tmp_path):
         ("https://x.org/DR4/goods-s/tier/", "tier/"),
         ("a%2Bb.fits", "a+b.fits"),
         ("?C=M;O=A", None),
+        ("a.fits?version=old", None),
         ("../", None),
         ("%2e%2e/", None),
         ("/DR4/", None),
@@ -328,6 +329,14 @@ def test_a_transfer_stopped_in_the_middle_is_continued(tmp_path):
         assert [request.range for request in server.requests] == [None, f"bytes={begun}-"]
     assert (copy / "big.fits").read_bytes() == content
     assert not (copy / "big.fits.part").exists()
+
+
+def test_a_transfer_that_breaks_off_between_two_hdus_is_not_taken_for_whole(whole, tmp_path):
+    path, boundaries = whole
+    with serve(path.parent) as server:
+        server.truncate_once[path.name] = boundaries[2]
+        assert fetch(RemoteFile(path.name, f"{server.url}{path.name}"), tmp_path, HttpClient(IMPATIENT))
+    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
 def test_files_larger_than_the_disk_are_not_begun(tmp_path):

@@ -159,11 +159,11 @@ def _write(
     received: Progress,
 ) -> None:
     """Append the body to ``part`` (or begin it), which then carries the server's modification time."""
-    expected = response.headers.get("Content-Length")
     count = 0
     try:
         with part.open("ab" if resumes else "wb") as stream:
-            # read1 hands over what has come: iter_content would lose the last bytes before a break
+            # read1 hands over what has come (iter_content would lose the last bytes before a break) and
+            # raises if that is less than Content-Length
             while chunk := response.raw.read1(_CHUNK):
                 stream.write(chunk)
                 count += len(chunk)
@@ -174,8 +174,6 @@ def _write(
         raise RetryableError(f"{response.url} broke off after {count} bytes: {error}") from error
     finally:
         _set_modification_time(part, response.headers.get("Last-Modified"))
-    if expected is not None and count != int(expected):
-        raise RetryableError(f"{response.url} broke off: {count} of {expected} bytes came")
 
 
 def _set_modification_time(part: Path, last_modified: str | None) -> None:
