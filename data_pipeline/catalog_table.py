@@ -15,7 +15,8 @@ import numpy as np
 from astropy.io import fits
 
 from data_pipeline.catalog_columns import CatalogError
-from data_pipeline.readers.source import Source, column_names, column_unit, open_source
+from data_pipeline.readers.opening import open_source
+from data_pipeline.readers.source import Source, column_names, column_unit
 from data_pipeline.spectrum import SpectrumError
 
 if TYPE_CHECKING:
@@ -97,12 +98,11 @@ def open_tables(path: str | os.PathLike) -> Iterator[dict[str, CatalogTable]]:
             if source.hdus is None:
                 yield {"": _text_table(path)}
                 return
-            source.hdu_names()  # loads all headers, with a clear error for a damaged file
             yield {
                 source.label(hdu): CatalogTable(
                     f"{path}[{source.label(hdu)}]", tuple(column_names(hdu)), hdu, source
                 )
-                for hdu in source.hdus
+                for hdu in source.all_hdus()
                 if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)
             }
     except SpectrumError as error:

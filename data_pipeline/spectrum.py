@@ -109,8 +109,8 @@ class ObservedSpectrum:
     ) -> ObservedSpectrum:
         """Checks units, order and sanity once, and converts in float64.
 
-        A descending grid is reversed. Pixels without a wavelength are dropped. Pixels whose flux or
-        error is not finite, or whose error is not positive, are masked. Each repair leaves a note.
+        A descending grid is reversed. Pixels without a (positive) wavelength are dropped. Pixels whose flux
+        or error is not finite, or whose error is not positive, are masked. Each repair leaves a note.
 
         Args:
             wavelength: (n,) vacuum wavelengths, any length unit.
@@ -126,15 +126,14 @@ class ObservedSpectrum:
         meta = meta or SpectrumMeta()
         _check_lengths(meta, wavelength=wavelength, flux=flux, error=error, mask=mask)
         wave = _wavelength_in_um(wavelength, meta)
-        value = _flux_density(flux, wave, "flux", meta)
-        sigma = _flux_density(error, wave, "error", meta)
-        bad = np.zeros(wave.shape, bool) if mask is None else np.array(mask, dtype=bool)
         notes = list(meta.notes)
-
-        placed = np.isfinite(wave)
+        bad = np.zeros(wave.shape, bool) if mask is None else np.array(mask, dtype=bool)
+        placed = np.isfinite(wave) & (wave > 0)
         if not placed.all():
             notes.append(f"{np.sum(~placed)} pixels without a wavelength dropped")
-            wave, value, sigma, bad = (a[placed] for a in (wave, value, sigma, bad))
+            wave, flux, error, bad = (a[placed] for a in (wave, flux, error, bad))
+        value = _flux_density(flux, wave, "flux", meta)
+        sigma = _flux_density(error, wave, "error", meta)
         if wave.size < 2:
             raise SpectrumError(
                 f"{meta.origin}: {wave.size} pixels have a wavelength; a spectrum needs two or more. "
@@ -202,7 +201,8 @@ def _flux_density(values: u.Quantity, wave_um: np.ndarray, name: str, meta: Spec
         # building the equivalency takes longer than the rest of a read; f_lambda does not need it
         same_kind = quantity.unit.is_equivalent(FLUX_UNIT)
         equivalency = [] if same_kind else u.spectral_density(wave_um * WAVELENGTH_UNIT)
-        return np.asarray(quantity.to_value(FLUX_UNIT, equivalency), dtype=np.float64)
+        with np.errstate(all="ignore"):  # what is not finite is masked later
+            return np.asarray(quantity.to_value(FLUX_UNIT, equivalency), dtype=np.float64)
     except (u.UnitConversionError, AttributeError) as error:
         raise SpectrumError(
             f"{meta.origin}: {name} comes in {getattr(values, 'unit', 'no unit')!s}; expected a flux "

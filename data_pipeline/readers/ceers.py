@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from data_pipeline.readers.format import Format, ReadOptions
-from data_pipeline.readers.header import text_of
+from data_pipeline.readers.header import strip_zeros, text_of
 from data_pipeline.readers.source import Source
 from data_pipeline.readers.stsci import has_pipeline_columns, pipeline_metadata, read_pipeline_table
 from data_pipeline.spectrum import ObservedSpectrum
+
+_NAME = re.compile(r"hlsp_ceers_jwst_nirspec_(?P<pointing>nirspec\d+)-(?P<id>\d+)_")
 
 
 def identify(source: Source) -> bool:
@@ -22,7 +25,10 @@ def identify(source: Source) -> bool:
 def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
     """Reads HDU 1. The masked files drop rows, so the grid has jumps; they stay jumps."""
     hdu = source.table(1 if options.hdu is None else options.hdu)
-    meta = replace(pipeline_metadata(source, hdu, "ceers"), tier="ceers")
+    meta = pipeline_metadata(source, hdu, "ceers")
+    name = _NAME.search(source.path.name)
+    if name:
+        meta = replace(meta, source_id=strip_zeros(name["id"]), tier=f"ceers-{name['pointing']}")
     return read_pipeline_table(source, hdu, options, meta)
 
 

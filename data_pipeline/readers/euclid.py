@@ -58,7 +58,9 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
 
 def _only_spectrum(source: Source) -> int:
     spectra = [
-        number for number, hdu in enumerate(source.hdus) if number and column_names(hdu) and _is_spectrum(hdu)
+        number
+        for number, hdu in enumerate(source.all_hdus())
+        if number and column_names(hdu) and _is_spectrum(hdu)
     ]
     if len(spectra) > 1:
         raise SpectrumError(

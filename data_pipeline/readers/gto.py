@@ -40,7 +40,13 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
     mask = np.zeros(flux.shape, bool)
     for name in _FLAG_HDUS:
         if source.get(name) is not None:
-            mask |= source.image(name, u.dimensionless_unscaled).value != 0
+            flags = source.image(name, u.dimensionless_unscaled).value
+            if flags.shape != mask.shape:
+                raise SpectrumError(
+                    f"{source.path}[{name}]: has shape {flags.shape}, expected {mask.shape} as {flux_hdu}. "
+                    "Download the file again."
+                )
+            mask |= flags != 0
     name = _NAME.match(source.path.name)
     meta = SpectrumMeta(
         target=name["id"] if name else "",

@@ -1,38 +1,34 @@
-"""An opened file: checked once, its FITS columns and images handed out as float64 quantities."""
+"""An opened file, whose FITS columns and images are handed out as float64 quantities."""
 
 from __future__ import annotations
 
-import os
-import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 
 from data_pipeline.readers.units import parse_unit
 from data_pipeline.spectrum import SpectrumError
 
-_FITS_START = b"SIMPLE  ="
-_GZIP_START = b"\x1f\x8b"
-_ECSV_START = b"# %ECSV"
 _FITS_BLOCK = 2880
-_OTHER_KINDS = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a zip archive (perhaps .npz); unpack it",
-    b"\x89HDF": "an HDF5 file",
-    b"<!DO": "an HTML page, perhaps a failed download",
-    b"<htm": "an HTML page, perhaps a failed download",
-}
+_MOST_COLUMNS = 999  # of the FITS standard
 # What astropy raises for bytes that are missing or damaged.
-_DAMAGE = (OSError, EOFError, TypeError, ValueError, KeyError, IndexError, zlib.error, fits.VerifyError)
+DAMAGE = (
+    OSError,
+    EOFError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+    LookupError,
+    MemoryError,
+    zlib.error,
+    fits.VerifyError,
+)
 
 
 @dataclass
@@ -42,12 +38,12 @@ class Source:
     Attributes:
         path: the file.
         hdus: its extensions, read lazily; None for a text table (ECSV).
-        compressed: True for gzip.
+        size: length in bytes, unpacked.
     """
 
     path: Path
     hdus: fits.HDUList | None
-    compressed: bool = False
+    size: int = 0
 
     @property
     def primary(self) -> fits.Header:
@@ -59,11 +55,10 @@ class Source:
         if self.hdus is None:
             return None
         try:
-            with quiet_fits():
-                return self.hdus[key]
+            return self.hdus[key]
         except (KeyError, IndexError):
             return None
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise SpectrumError(
                 f"{self.path}: damaged while looking for HDU {key!r} ({error}); the file is truncated or "
                 "altered. Download it again."
@@ -87,18 +82,29 @@ class Source:
             )
         return hdu
 
-    def hdu_names(self) -> str:
-        """All extensions as ``0 PRIMARY, 1 EXTRACT1D``."""
+    def all_hdus(self) -> list:
+        """All extensions, the primary one included, with their headers loaded.
+
+        Raises:
+            SpectrumError: for a damaged file.
+        """
         if self.hdus is None:
-            return "no HDUs (text table)"
+            return []
         try:
-            with quiet_fits():
-                return listed([f"{number} {hdu.name or '(no name)'}" for number, hdu in enumerate(self.hdus)])
-        except _DAMAGE as error:
+            return list(self.hdus)
+        except DAMAGE as error:
             raise SpectrumError(
                 f"{self.path}: damaged while listing HDUs ({error}); the file is truncated or altered. "
                 "Download it again."
             ) from error
+
+    def hdu_names(self) -> str:
+        """All extensions as ``0 PRIMARY, 1 EXTRACT1D``."""
+        if self.hdus is None:
+            return "no HDUs (text table)"
+        names = [f"{number} {hdu.name or '(no name)'}" for number, hdu in enumerate(self.all_hdus())]
+        cut = " (and is cut: its length is no multiple of 2880 bytes)" if self.size % _FITS_BLOCK else ""
+        return listed(names) + cut
 
     def label(self, hdu) -> str:
         """Name of an extension for people; its index where it has no name."""
@@ -147,7 +153,7 @@ class Source:
 
     def notes(self) -> tuple[str, ...]:
         """Remarks on the file as a whole."""
-        if self.hdus is None or self.compressed or os.path.getsize(self.path) % _FITS_BLOCK == 0:
+        if self.hdus is None or self.size % _FITS_BLOCK == 0:
             return ()
         return ("file length is no multiple of 2880 bytes: cut after this HDU, download it again",)
 
@@ -168,29 +174,30 @@ class Source:
             SpectrumError: for truncated or damaged data, or none at all.
         """
         where = f"{self.path}[{self.label(hdu)}]"
-        if not self.compressed:
-            expected = hdu.fileinfo()["datLoc"] + hdu.size
-            present = os.path.getsize(self.path)
-            if present < expected:
-                raise SpectrumError(
-                    f"{where}: truncated, {present} bytes on disk, this HDU ends at byte {expected}. "
-                    "Download the file again."
-                )
+        if not isinstance(hdu, fits.BinTableHDU | fits.TableHDU | fits.ImageHDU):
+            raise SpectrumError(f"{where}: header damaged. Download the file again.")
         try:
-            with quiet_fits():
-                data = hdu.data
-        except _DAMAGE as error:
+            expected = hdu.fileinfo()["datLoc"] + hdu.size
+            cut = self.size < expected
+            data = None if cut else hdu.data
+        except DAMAGE as error:
+            raise SpectrumError(f"{where}: damaged ({error}). Download the file again.") from error
+        if cut:
             raise SpectrumError(
-                f"{where}: truncated or damaged ({error}). Download the file again."
-            ) from error
+                f"{where}: truncated, the file has {self.size} bytes, this HDU ends at byte {expected}. "
+                "Download the file again."
+            )
         if data is None or len(data) == 0:
             raise SpectrumError(f"{where}: holds no rows. Choose another HDU with hdu=; {self.hdu_names()}.")
         return data
 
 
 def column_names(hdu) -> list[str]:
-    """Column names of a table, from its header alone."""
-    return [str(hdu.header.get(f"TTYPE{k}", "")).strip() for k in range(1, hdu.header.get("TFIELDS", 0) + 1)]
+    """Column names of a table, from its header alone; none where the header is damaged."""
+    count = hdu.header.get("TFIELDS", 0)
+    if not isinstance(count, int) or not 0 <= count <= _MOST_COLUMNS:
+        return []
+    return [str(hdu.header.get(f"TTYPE{number}", "")).strip() for number in range(1, count + 1)]
 
 
 def column_unit(hdu, name: str) -> str | None:
@@ -223,72 +230,3 @@ def listed(names: Sequence[str]) -> str:
     """Names for an error text: all, or the first dozen and their number."""
     shown = ", ".join(names[:12]) or "none"
     return shown if len(names) <= 12 else f"{shown}, ... ({len(names)} in all)"
-
-
-@contextmanager
-def quiet_fits() -> Iterator[None]:
-    """Silences astropy's remarks on header style; damage is checked and raised by this module."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
-        yield
-
-
-@contextmanager
-def open_source(path: str | os.PathLike) -> Iterator[Source]:
-    """Opens a FITS file (plain or gzip) or an ECSV table.
-
-    Raises:
-        SpectrumError: for what is no such file: missing, a directory, unreadable, empty, another kind.
-    """
-    path = Path(path)
-    start = _first_bytes(path)
-    if start.startswith(_ECSV_START):
-        yield Source(path, None)
-        return
-    compressed = start.startswith(_GZIP_START)
-    if not compressed and not start.startswith(_FITS_START):
-        raise SpectrumError(
-            f"{path}: is {_kind(start)}; expected a FITS file (.fits, .fits.gz) or an ECSV table."
-        )
-    try:
-        with quiet_fits():
-            hdus = fits.open(path, memmap=False, lazy_load_hdus=True)
-    except _DAMAGE as error:
-        raise SpectrumError(
-            f"{path}[PRIMARY]: no readable FITS header ({error}); the file is truncated or altered. "
-            "Download it again."
-        ) from error
-    try:
-        yield Source(path, hdus, compressed)
-    finally:
-        with quiet_fits():
-            hdus.close()
-
-
-def _first_bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(16)
-    except FileNotFoundError as error:
-        raise SpectrumError(f"{path}: no such file. Check the path.") from error
-    except IsADirectoryError as error:
-        raise SpectrumError(
-            f"{path}: is a directory; expected one file. Name a file in it, or give the directory to "
-            "python -m data_pipeline.readers."
-        ) from error
-    except PermissionError as error:
-        raise SpectrumError(
-            f"{path}: no permission to read. Run chmod u+r on it, or ask its owner."
-        ) from error
-    if not start:
-        raise SpectrumError(f"{path}: is empty (0 bytes). Download it again.")
-    return start
-
-
-def _kind(start: bytes) -> str:
-    for magic, kind in _OTHER_KINDS.items():
-        if start[: len(magic)].lower() == magic.lower():
-            return kind
-    if all(byte in b"\t\n\r\x0c" or 32 <= byte < 127 for byte in start):
-        return "a plain text file without units (write it as ECSV, which states them)"
-    return f"no format known here (it starts with {start[:8]!r})"

@@ -29,7 +29,7 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
     """Reads EXTRACT1D; pixels with DQ bit 1 (DO_NOT_USE) are masked."""
     key = options.hdu
     if key is None:
-        several = [number for number, hdu in enumerate(source.hdus) if hdu.name == "EXTRACT1D"]
+        several = [number for number, hdu in enumerate(source.all_hdus()) if hdu.name == "EXTRACT1D"]
         if len(several) > 1:
             raise SpectrumError(
                 f"{source.path}: holds {len(several)} spectra (HDUs {several}); choose one, "

@@ -53,8 +53,7 @@ def identify_table(source: Source) -> bool:
 
 
 def _table_hdu(source: Source):
-    source.hdu_names()  # loads all headers, with a clear error for a damaged file
-    for hdu in source.hdus:
+    for hdu in source.all_hdus():
         if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) and _has_spectrum(column_names(hdu)):
             return hdu
     return None
