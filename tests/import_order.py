@@ -18,10 +18,6 @@ ALLOWED = {
     "kspecsr": frozenset({"data_pipeline"}),
     "tuning": frozenset({"data_pipeline", "kspecsr"}),
 }
-# run with `python -m`, imported by nothing; so is every __main__ of a package
-COMMAND_LINES = tuple(
-    f"data_pipeline.{name}" for name in ("simulate", "build", "download", "inspect", "demo")
-)
 # also used where only NumPy and SciPy are installed
 NUMPY_ONLY = ("data_pipeline.instrument", "data_pipeline.simulation", "data_pipeline.simulate")
 TENSORFLOW = frozenset({"tensorflow", "tensorflow_probability", "keras", "tf_keras", "keras_tuner"})
@@ -68,6 +64,18 @@ def project_modules(root: Path) -> dict[str, Path]:
     return modules
 
 
+def command_lines(modules: dict[str, Path]) -> set[str]:
+    """The modules that are run with ``python -m``: they say ``if __name__ == "__main__":``."""
+    return {
+        name
+        for name, path in modules.items()
+        if any(
+            isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+        )
+    }
+
+
 def _is_type_checking(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
@@ -105,14 +113,14 @@ def imports_of(module: str, path: Path) -> Iterator[Import]:
         pending += [(child, top_block, types or top_block) for child in ast.iter_child_nodes(node)]
 
 
-def _broken_rules(item: Import, target: str) -> Iterator[str]:
+def _broken_rules(item: Import, target: str, commands: set[str]) -> Iterator[str]:
     owner = item.importer.split(".")[0]
     if item.root in ALLOWED:
         if item.root != owner and item.root not in ALLOWED[owner]:
             yield f"{owner} must not import {item.root}"
         if not item.at_top:
             yield f"import of {target} is not at the top of the file"
-        if target in COMMAND_LINES or target.endswith(".__main__"):
+        if target in commands:
             yield f"{target} is a command line: move what is shared into a module of its own"
     numpy_only = any(item.importer == name or item.importer.startswith(f"{name}.") for name in NUMPY_ONLY)
     if numpy_only and item.root in TENSORFLOW:
@@ -122,13 +130,14 @@ def _broken_rules(item: Import, target: str) -> Iterator[str]:
 def violations(root: Path) -> list[str]:
     """What breaks the import rules under ``root``, one line each as ``file:line: rule``."""
     modules = project_modules(root)
+    commands = command_lines(modules)
     graph: dict[str, set[str]] = {name: set() for name in modules}
     found = []
     for module, path in modules.items():
         for item in imports_of(module, path):
             target = item.module(modules)
             where = f"{path.relative_to(root)}:{item.line}"
-            found += [f"{where}: {rule}" for rule in _broken_rules(item, target)]
+            found += [f"{where}: {rule}" for rule in _broken_rules(item, target, commands)]
             if target in modules and target != module and item.at_top and not item.for_types_only:
                 graph[module].add(target)
     try:

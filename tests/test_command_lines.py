@@ -6,14 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from import_order import COMMAND_LINES, project_modules
+from import_order import command_lines, project_modules
 
 ROOT = Path(__file__).resolve().parents[1]
-PRESENT = [
-    name.removesuffix(".__main__")
-    for name in project_modules(ROOT)
-    if name in COMMAND_LINES or name.endswith(".__main__")
-]
+COMMANDS = sorted(name.removesuffix(".__main__") for name in command_lines(project_modules(ROOT)))
 
 
 def run_help(name):
@@ -22,7 +18,7 @@ def run_help(name):
     )
 
 
-@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_comes_within_a_second_and_shows_an_example(name):
     times = []
     for _ in range(3):
@@ -39,7 +35,7 @@ def test_help_comes_within_a_second_and_shows_an_example(name):
     assert min(times) < 1, f"{name} --help took {times} s: which import is heavy? (python -X importtime)"
 
 
-@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_an_unknown_option_is_an_error(name):
     run = subprocess.run(
         [sys.executable, "-m", name, "--no-such-option"],
