@@ -88,6 +88,8 @@ def load(
         dataset = dataset.unbatch()
     options = tf.data.Options()
     options.deterministic = deterministic
+    # Shards may be fewer than workers, and runs of a shuffled split are no files: divide the examples.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
