@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -21,18 +22,30 @@ def run_help(name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_comes_within_a_second_and_shows_an_example(name):
     times = []
-    for _ in range(3):
+    while len(times) < 3:
         start = time.perf_counter()
         run = run_help(name)
         times.append(time.perf_counter() - start)
-        if times[-1] < 1:
+        # one second of an otherwise idle machine; longer where several processes share a core
+        limit = max(1, os.getloadavg()[0] / os.cpu_count())
+        if times[-1] < limit:
             break
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     # once in the usage line, and again in an example that can be copied
     assert run.stdout.count(f"python -m {name}") >= 2
     assert "example" in run.stdout.lower()
-    assert min(times) < 1, f"{name} --help took {times} s: which import is heavy? (python -X importtime)"
+    assert min(times) < limit, f"{name} --help took {times} s: which import is heavy? (python -X importtime)"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_loads_nothing_heavy(name):
+    script = f"import sys, runpy; sys.argv = ['x', '--help']; runpy.run_module('{name}', run_name='__main__')"
+    code = f"import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {script}"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(run.stderr.split())
+    assert "argparse" in loaded
+    assert loaded & {"tensorflow", "keras", "specutils", "matplotlib.pyplot", "astroquery"} == set()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
