@@ -16,7 +16,7 @@ from data_pipeline.building.chunks import ChunkStore
 from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.expansion import Expansion
 from data_pipeline.building.simulation_source import SimulationSource
-from data_pipeline.building.workers import ordered_map
+from data_pipeline.building.workers import OrderedMap, worker_pool
 from data_pipeline.configuration import to_dict
 from data_pipeline.lines import load_lines
 from data_pipeline.pairs.matching import Dropped
@@ -107,7 +107,20 @@ def build(
     )
     store = ChunkStore(output, schema)
     store.open(config, source.fingerprint)
-    resumed = _process(source, store, schema, str(output), workers, bar)
+    with worker_pool(workers) as pool:
+        return _build(config, output, source, store, schema, pool, bar)
+
+
+def _build(
+    config: BuildConfig,
+    output: str | os.PathLike,
+    source: Source,
+    store: ChunkStore,
+    schema: Schema,
+    pool: OrderedMap,
+    bar: Callable,
+) -> BuildResult:
+    resumed = _process(source, store, schema, str(output), pool, bar)
     dropped = [*source.dropped]
     counts: Counter[str] = Counter()
     for chunk in range(source.n_chunks):
@@ -122,8 +135,7 @@ def build(
         )
     expansion = Expansion(str(output), schema, config.preprocessing.grid, config.augmentation, config.seed)
     shards = {
-        split: _write_split(split, counts[split], expansion, source.n_chunks, workers, bar)
-        for split in SPLITS
+        split: _write_split(split, counts[split], expansion, source.n_chunks, pool, bar) for split in SPLITS
     }
     manifest = Manifest(
         schema=schema,
@@ -142,20 +154,20 @@ def build(
 
 
 def _process(
-    source: Source, store: ChunkStore, schema: Schema, output: str, workers: int, bar: Callable
+    source: Source, store: ChunkStore, schema: Schema, output: str, pool: OrderedMap, bar: Callable
 ) -> int:
     """Processes the chunks that are missing; returns how many were there already."""
     missing = [chunk for chunk in range(source.n_chunks) if not store.finished(chunk)]
     finished = source.n_chunks - len(missing)
     task = _ChunkTask(source, output, schema)
     with bar(None, desc="pairs", unit="chunk", total=source.n_chunks, initial=finished) as progress:
-        for _ in ordered_map(task, missing, workers):
+        for _ in pool(task, missing):
             progress.update()
     return finished
 
 
 def _write_split(
-    split: str, n_objects: int, expansion: Expansion, n_chunks: int, workers: int, bar: Callable
+    split: str, n_objects: int, expansion: Expansion, n_chunks: int, pool: OrderedMap, bar: Callable
 ) -> tuple[Shard, ...]:
     copies = expansion.augmentation.realisations if split == "train" else 0
     rows = n_objects * (copies + 1)
@@ -167,7 +179,7 @@ def _write_split(
         bar(None, desc=f"{split} records", unit="row", total=rows) as progress,
     ):
         # Plain copies are faster than handing them to a process.
-        for payloads in ordered_map(expansion.rows, tasks, workers if copies else 1):
+        for payloads in pool(expansion.rows, tasks) if copies else map(expansion.rows, tasks):
             for payload in payloads:
                 writer.write_serialised(payload)
             progress.update(len(payloads))
@@ -178,7 +190,7 @@ def step_counts(steps: Sequence[str], dropped: Sequence[Dropped], kept: int) -> 
     """What each step kept and dropped, from the first to the last."""
     by_step: dict[str, Counter[str]] = {step: Counter() for step in steps}
     for item in dropped:
-        by_step.setdefault(item.step, Counter())[_short(item.reason)] += 1
+        by_step.setdefault(item.step, Counter())[item.reason.split(":")[0]] += 1
     left = kept + len(dropped)
     table = []
     for step, reasons in by_step.items():
@@ -186,9 +198,3 @@ def step_counts(steps: Sequence[str], dropped: Sequence[Dropped], kept: int) -> 
         left -= lost
         table.append(StepCount(step, left, lost, dict(reasons)))
     return tuple(table)
-
-
-def _short(reason: str) -> str:
-    """A reason without its numbers and paths, so that like reasons are counted together."""
-    words = ["#" if any(c.isdigit() for c in word) else word for word in reason.split() if "/" not in word]
-    return " ".join(words)[:90] or "unstated"

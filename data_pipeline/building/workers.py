@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
-T = TypeVar("T")
-R = TypeVar("R")
+OrderedMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 def _ignore_interrupt() -> None:
@@ -16,30 +18,34 @@ def _ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+@contextmanager
+def worker_pool(workers: int) -> Iterator[OrderedMap]:
     """``map`` over processes; results in the order of the items, few of them in memory at a time.
 
     Processes are spawned, not forked, so that threads of numerical libraries are never copied half-way.
 
     Args:
-        function: picklable.
-        items: picklable.
-        workers: 0 or 1 computes in this process.
+        workers: number of processes; 0 or 1 computes in this one.
+
+    Yields:
+        A function like ``map`` for one picklable function and picklable items.
     """
     if workers <= 1:
-        yield from map(function, items)
+        yield map
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, initializer=_ignore_interrupt) as pool:
-        yield from _bounded(pool, function, items, 4 * workers)
+        yield partial(_bounded_map, pool, 4 * workers)
 
 
-def _bounded(pool, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+def _bounded_map(
+    pool: Any, ahead: int, function: Callable[[Any], Any], items: Iterable[Any]
+) -> Iterator[Any]:
     """At most ``ahead`` results wait: `imap` alone would run through all items whatever the consumer does."""
-    pending = []
+    pending: deque = deque()
     for item in items:
         pending.append(pool.apply_async(function, (item,)))
         if len(pending) >= ahead:
-            yield pending.pop(0).get()
+            yield pending.popleft().get()
     while pending:
-        yield pending.pop(0).get()
+        yield pending.popleft().get()

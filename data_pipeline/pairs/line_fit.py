@@ -124,13 +124,7 @@ def fit_lines(
     continuum = _continuum(wavelength[near], config)
     best = None
     for width in config.velocity_widths:
-        profiles = np.stack(
-            [
-                sum(share * _profile(box, centre[i], width, instrument) for i, share in group)
-                for group in parameters
-            ],
-            axis=1,
-        )
+        profiles = _profiles(box, centre, _line_sigma(box, centre, width, instrument), parameters)
         design = np.concatenate([profiles / UM_TO_ANGSTROM, continuum], axis=1) / sigma[:, None] * unit
         solution = _solve(design, data / sigma)
         if best is None or solution[2] < best[0][2]:
@@ -188,13 +182,25 @@ def _tie(lines, centre, covered, instrument, config):
     return list(groups.values()), tied_to
 
 
-def _profile(bounds, centre: float, velocity_width: float, instrument: Instrument) -> np.ndarray:
-    """Unit-flux Gaussian averaged over pixels [1/um]; the instrument's width includes the pixel."""
+def _line_sigma(bounds, centre, velocity_width: float, instrument: Instrument) -> np.ndarray:
+    """(lines,) widths of the kernels [um] whose average over pixels is as wide as the instrument's lines."""
+    pixel = np.interp(centre, bounds.mean(axis=0), bounds[1] - bounds[0])
+    variance = instrument.sigma(centre) ** 2 - pixel**2 / 12.0 + (centre * velocity_width / LIGHT_SPEED) ** 2
+    return np.sqrt(np.maximum(variance, (0.1 * pixel) ** 2))
+
+
+def _profiles(bounds, centre, sigma, parameters) -> np.ndarray:
+    """(n, parameters) unit-flux Gaussians averaged over pixels [1/um], tied lines added up."""
     width = bounds[1] - bounds[0]
-    at = np.interp(centre, bounds.mean(axis=0), width)
-    variance = instrument.sigma(centre) ** 2 - at**2 / 12.0 + (centre * velocity_width / LIGHT_SPEED) ** 2
-    sigma = np.sqrt(max(variance, (0.1 * at) ** 2))
-    return (ndtr((bounds[1] - centre) / sigma) - ndtr((bounds[0] - centre) / sigma)) / width
+    low = np.searchsorted(bounds[1], centre - 6.0 * sigma)
+    high = np.searchsorted(bounds[0], centre + 6.0 * sigma)
+    profiles = np.zeros((width.size, len(parameters)))
+    for k, group in enumerate(parameters):
+        for i, share in group:
+            near = slice(low[i], high[i])
+            step = ndtr((bounds[:, near] - centre[i]) / sigma[i])
+            profiles[near, k] += share * (step[1] - step[0]) / width[near]
+    return profiles
 
 
 def _continuum(wavelength, config: LineFitConfig) -> np.ndarray:

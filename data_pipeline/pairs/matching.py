@@ -95,7 +95,7 @@ class Dropped:
     Attributes:
         unique_id: of the object, or the path of the file.
         step: which step.
-        reason: why, in a sentence.
+        reason: why: a few words, then a colon and the details.
     """
 
     unique_id: str
@@ -134,7 +134,7 @@ def scan_archive(
             try:
                 meta = read_spectrum(path).meta
             except SpectrumError as error:
-                dropped.append(Dropped(str(path), "file readable", str(error)))
+                dropped.append(Dropped(str(path), "file readable", f"unreadable: {error}"))
                 continue
             found.append(ArchiveFile(str(path), meta.tier, meta.source_id, meta.disperser, meta.ra, meta.dec))
     return found, dropped
@@ -186,9 +186,7 @@ def match(
     for prism in sorted(prisms, key=lambda f: (f.tier, f.source_id.zfill(12), f.path)):
         unique_id = f"{prism.tier}_{prism.source_id}" if prism.tier else Path(prism.path).name.split(".")[0]
         if unique_id in seen:
-            dropped.append(
-                Dropped(unique_id, "one prism file", f"{prism.path} is a second file of this object")
-            )
+            dropped.append(Dropped(unique_id, "one prism file", f"second file of an object: {prism.path}"))
             continue
         seen.add(unique_id)
         own = by_name.get((prism.tier, prism.source_id), []) if prism.tier else []
@@ -198,7 +196,9 @@ def match(
         if len(chosen) < config.minimum_gratings:
             dropped.append(
                 Dropped(
-                    unique_id, "grating matched", f"{len(chosen)} gratings, {config.minimum_gratings} needed"
+                    unique_id,
+                    "grating matched",
+                    f"too few gratings: {len(chosen)}, {config.minimum_gratings} needed",
                 )
             )
             continue
@@ -210,7 +210,9 @@ def match(
         if not np.isfinite(redshift) or (flag and flag not in config.flags):
             dropped.append(
                 Dropped(
-                    unique_id, "secure redshift", f"z = {redshift}, flag {flag!r}, not one of {config.flags}"
+                    unique_id,
+                    "secure redshift",
+                    f"no secure redshift: z = {redshift}, flag {flag!r}, not one of {config.flags}",
                 )
             )
             continue

@@ -86,7 +86,7 @@ def read_match(match: Match, config: PreprocessingConfig) -> tuple[ObservedSpect
     try:
         prism = read_spectrum(match.prism, extraction=config.extraction)
     except SpectrumError as error:
-        raise QualityError("files readable", str(error)) from error
+        raise QualityError("files readable", f"unreadable: {error}") from error
     gratings, broken = [], []
     for path in match.gratings:
         try:
@@ -94,13 +94,13 @@ def read_match(match: Match, config: PreprocessingConfig) -> tuple[ObservedSpect
         except SpectrumError as error:
             broken.append(str(error))
     if not gratings:
-        raise QualityError("files readable", "; ".join(broken))
+        raise QualityError("files readable", f"unreadable: {'; '.join(broken)}")
     for grating in gratings:
         apart = _separation(prism, grating)
         if apart > config.position_tolerance_arcsec:
             raise QualityError(
                 "positions agree",
-                f"{grating.meta.path} lies {apart:.2f} arcsec from its prism, "
+                f"header positions differ: {grating.meta.path} lies {apart:.2f} arcsec from its prism, "
                 f"{config.position_tolerance_arcsec} allowed",
             )
     return prism, gratings
@@ -137,14 +137,14 @@ def make_pair(
     try:
         stitched = stitch(known, config.grid, config.stitch)
     except (SpectrumError, ValueError) as error:
-        raise QualityError("stitched", str(error)) from error
+        raise QualityError("stitched", f"not stitched: {error}") from error
     covered = 1.0 - stitched.mask.mean()
     if covered < config.minimum_grating_coverage:
-        raise QualityError("stitched", f"gratings cover {covered:.1%} of the grid")
+        raise QualityError("stitched", f"too little coverage: gratings cover {covered:.1%} of the grid")
     try:
         on_pixels, on_grid = align(prism, config.grid)
     except ValueError as error:
-        raise QualityError("aligned", f"{prism.meta.origin}: {error}") from error
+        raise QualityError("aligned", f"not aligned: {prism.meta.origin}: {error}") from error
     lines = (
         unfitted_lines(load_lines())
         if not np.isfinite(redshift)
@@ -187,7 +187,10 @@ def check_quality(pair: Pair, config: PreprocessingConfig) -> None:
     snr = {"+".join(names): pair.lines.signal_to_noise(*names) for names in QUALITY_LINES}
     if not any(value > config.minimum_line_snr for value in snr.values() if np.isfinite(value)):
         text = ", ".join(f"{name} {value:.1f}" for name, value in snr.items())
-        raise QualityError(f"line at S/N > {config.minimum_line_snr:g}", f"S/N {text} (nan: not covered)")
+        raise QualityError(
+            f"line at S/N > {config.minimum_line_snr:g}",
+            f"no significant line: S/N {text} (nan: not covered)",
+        )
 
 
 def process_match(match: Match, config: PreprocessingConfig) -> Pair | Dropped:

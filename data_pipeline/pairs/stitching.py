@@ -33,7 +33,7 @@ class StitchConfig:
     scale_prior: float = 0.15
     minimum_bins: int = 3
     step_taper: float = 0.2
-    step_window: int = 60
+    step_window: int = 150
     minimum_coverage: float = 0.5
 
     def __post_init__(self) -> None:
@@ -159,6 +159,15 @@ def _measure_overlap(wavelength, near, far, config: StitchConfig) -> Overlap:
     flux_near, flux_far = binned(near[0][both], 1), binned(far[0][both], 1)
     variance_near, variance_far = binned(near[1][both] ** 2, 2), binned(far[1][both] ** 2, 2)
     scale, scale_error = _relative_scale(flux_near, variance_near, flux_far, variance_far, config.scale_prior)
+    # Errors of neighbouring grid pixels are correlated and quoted errors are not always right: the scatter
+    # of the bins themselves decides how much the overlap weighs against the prior.
+    variance = variance_near + scale**2 * variance_far
+    excess = np.sum((flux_near - scale * flux_far) ** 2 / variance) / max(filled.sum() - 1, 1)
+    if excess > 1.0:
+        variance_near, variance_far = excess * variance_near, excess * variance_far
+        scale, scale_error = _relative_scale(
+            flux_near, variance_near, flux_far, variance_far, config.scale_prior
+        )
     variance = variance_near + scale**2 * variance_far
     offset = np.sum((flux_near - scale * flux_far) / variance) / np.sum(1.0 / variance)
     return Overlap(
@@ -245,7 +254,7 @@ def _seams(wavelength, segments, names) -> tuple[float, ...]:
     return tuple(seams)
 
 
-def boundary_step(wavelength, flux, error, mask, seam: float, window: int = 60) -> float:
+def boundary_step(wavelength, flux, error, mask, seam: float, window: int = 150) -> float:
     """Step of a spectrum at a seam in units of the one-sigma error of a pixel there.
 
     A straight line plus a step is fitted to ``window`` pixels on each side.

@@ -1,0 +1,131 @@
+"""Command line: ``python -m data_pipeline.check``: stitching and alignment against a simulation's truth."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_pipeline.catalog import read_catalog
+from data_pipeline.pairs.matching import find_catalog, match, scan_archive
+from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, make_pair, read_match
+from data_pipeline.pairs.truth_comparison import (
+    ScaleRecovery,
+    line_flux_ratio,
+    scale_recoveries,
+    seam_steps,
+)
+from data_pipeline.simulation.truth import TruthReader
+
+EXAMPLES = """examples:
+  python -m data_pipeline.simulate --archive sim --n 300 --seed 1
+  python -m data_pipeline.check --archive sim
+
+  python -m data_pipeline.simulate --archive sharp --n 300 --seed 1 --noise-scale 0
+  python -m data_pipeline.check --archive sharp --noise-free
+"""
+SCALE_TOLERANCE = 0.01
+STEP_TOLERANCE = 0.5
+FLUX_TOLERANCE = 0.005
+
+
+@dataclass
+class Findings:
+    """What the objects of an archive gave."""
+
+    scales: list[ScaleRecovery] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)
+    flux_ratios: list[float] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m data_pipeline.check",
+        description="Compare stitching and alignment with the truth of a simulated archive.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--archive", required=True, metavar="DIR", help="written by data_pipeline.simulate")
+    p.add_argument(
+        "--noise-free", action="store_true", help="also compare line fluxes; needs an archive without noise"
+    )
+    p.add_argument("--quiet", action="store_true", help="no progress bar")
+    return p
+
+
+def examine(archive: str, noise_free: bool, quiet: bool) -> Findings:
+    """Reads, stitches and aligns every match of an archive."""
+    config, truths, findings = PreprocessingConfig(), TruthReader(archive), Findings()
+    matches, _ = match(scan_archive(archive)[0], read_catalog(Path(find_catalog(archive))))
+    for one in tqdm(matches, desc="check", unit="galaxy", disable=quiet):
+        try:
+            prism, gratings = read_match(one, config)
+            pair = make_pair(prism, gratings, one.redshift, config)
+        except QualityError as error:
+            findings.skipped.append(f"{one.unique_id}: {error.step}: {error}")
+            continue
+        findings.scales += scale_recoveries(pair.stitched, truths.get(one.unique_id).arm_scale)
+        findings.steps += seam_steps(pair.stitched, config.stitch.step_window)
+        if noise_free:
+            ratio = line_flux_ratio(pair, gratings, one.redshift, config.grid)
+            findings.flux_ratios += [ratio] if np.isfinite(ratio) else []
+    return findings
+
+
+def _row(name: str, values: Sequence[float], tolerance: float, target: float) -> tuple[str, bool]:
+    if not len(values):
+        return f"{name:52s} n     0  nothing to measure", False
+    low, middle, high = np.percentile(values, (16, 50, 84))
+    passed = abs(middle - target) <= tolerance
+    verdict = "pass" if passed else "MISS"
+    return (
+        f"{name:52s} n {len(values):5d}  median {middle:8.4f}  16-84 % {low:8.4f} to {high:7.4f}  "
+        f"(wanted {target:g} +- {tolerance:g})  {verdict}",
+        passed,
+    )
+
+
+def report(findings: Findings, noise_free: bool) -> tuple[str, bool]:
+    """The table, and whether every figure is within its tolerance."""
+    ratio = np.array([s.recovered / s.injected for s in findings.scales])
+    error = np.array([s.error / s.recovered for s in findings.scales])
+    rows = [
+        _row("scale, recovered over injected", ratio, SCALE_TOLERANCE, 1.0),
+        _row("  where its quoted error is below 3 %", ratio[error < 0.03], SCALE_TOLERANCE, 1.0),
+        _row("step at a seam [sigma of a pixel], absolute", np.abs(findings.steps), STEP_TOLERANCE, 0.0),
+    ]
+    pull = np.log(ratio) / error
+    if noise_free:
+        rows.append(_row("line flux after over before", findings.flux_ratios, FLUX_TOLERANCE, 1.0))
+        worst = np.abs(np.array(findings.flux_ratios) - 1.0)
+        rows.append((f"{'  largest deviation':52s} {worst.max() if worst.size else np.nan:.5f}", True))
+    else:
+        low, high = np.percentile(pull, (16, 84)) if pull.size else (np.nan, np.nan)
+        rows.append((f"{'  pull of the scale, half its 16-84 % range':52s} {0.5 * (high - low):.2f}", True))
+    return "\n".join(text for text, _ in rows), all(passed for _, passed in rows)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table; 1 if a figure misses its tolerance or an object could not be processed."""
+    args = parser().parse_args(argv)
+    try:
+        findings = examine(args.archive, args.noise_free, args.quiet)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    text, passed = report(findings, args.noise_free)
+    print(text)
+    for item in findings.skipped:
+        print(f"left out: {item}", file=sys.stderr)
+    return 0 if passed and not findings.skipped else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
