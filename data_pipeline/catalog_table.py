@@ -59,9 +59,7 @@ class CatalogTable:
         """Column as (n,) str without blanks around; whole numbers without decimals."""
         values = self._raw(name)
         if values.dtype.kind == "f":
-            return np.array(
-                [f"{value:.0f}" if value == np.round(value) else f"{value}" for value in values], str
-            )
+            return np.array([_number_text(value) for value in values], dtype=str)
         return np.array([str(value).strip() for value in values.tolist()], dtype=str)
 
     def unit(self, name: str) -> str | None:
@@ -76,9 +74,8 @@ class CatalogTable:
             return np.asarray(self.source.data(self.columns)[name])
         values = self.columns[name]
         if hasattr(values, "filled"):  # a masked column: blanks in the file
-            values = values.filled(
-                np.nan if values.dtype.kind == "f" else ("" if values.dtype.kind in "US" else -1)
-            )
+            numeric = values.dtype.kind in "iuf"
+            values = values.astype(np.float64).filled(np.nan) if numeric else values.filled("")
         return np.asarray(values)
 
 
@@ -98,6 +95,10 @@ def open_tables(path: str | os.PathLike) -> Iterator[dict[str, CatalogTable]]:
             if source.hdus is None:
                 yield {"": _text_table(path)}
                 return
+            if source.notes():
+                raise CatalogError(
+                    f"{path}: truncated, {source.size} bytes is no multiple of 2880. Download it again."
+                )
             yield {
                 source.label(hdu): CatalogTable(
                     f"{path}[{source.label(hdu)}]", tuple(column_names(hdu)), hdu, source
@@ -107,6 +108,12 @@ def open_tables(path: str | os.PathLike) -> Iterator[dict[str, CatalogTable]]:
             }
     except SpectrumError as error:
         raise CatalogError(str(error)) from error
+
+
+def _number_text(value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.0f}" if value == np.round(value) else f"{value}"
 
 
 def _text_table(path: Path) -> CatalogTable:

@@ -23,7 +23,7 @@ OBS_INFO_COLUMNS = (
 )
 LINE_HDUS = ("R1000_5pix", "R1000_3pix")
 _UNITS = {"RA_TARG": "deg", "Dec_TARG": "deg"}
-_LINE_UNIT = "1e-20 erg s-1 cm-2"  # as the JADES catalogue counts line fluxes
+_LINE_UNIT = "10**-20 erg s-1 cm-2"  # as the JADES catalogue counts, in the spelling of the FITS standard
 
 
 def write_jades_catalog(path: str | os.PathLike, table: Mapping[str, np.ndarray]) -> None:

@@ -1,0 +1,331 @@
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from data_pipeline.catalog import read_catalog
+from data_pipeline.catalog_columns import CatalogError, ColumnMapping
+from data_pipeline.writers import write_jades_catalog
+from layouts import table, write
+
+N = 6
+FLAGS = np.array(["A", "B", "C", "D", "E", "A"])
+
+
+def columns(**changes):
+    tier = np.array(["goods-n-mediumhst"] * 3 + ["goods-s-ultradeep"] * 3)
+    number = np.arange(101, 107)
+    return {
+        "Unique_ID": np.array([f"{t}_{i}" for t, i in zip(tier, number, strict=True)]),
+        "TIER": tier,
+        "NIRSpec_ID": number,
+        "RA_TARG": np.linspace(53, 54, N),
+        "Dec_TARG": np.linspace(-28, -27, N),
+        "Field": np.array(["GN"] * 3 + ["GS"] * 3),
+        "z_Spec": np.array([1.0, 2.0, 3.0, 4.0, -1.0, 6.0]),
+        "z_Spec_flag": FLAGS,
+        "z_R1000": np.array([1.001, -1.0, 3.001, np.nan, -1.0, 6.001]),
+        "O3_5007_flux": np.arange(1.0, N + 1),
+        "O3_5007_flux_err": np.full(N, 0.1),
+        "HBaA_6563_flux": np.arange(11.0, N + 11),
+        "HBaA_6563_flux_err": np.full(N, 0.2),
+    } | changes
+
+
+@pytest.fixture
+def dr4(tmp_path):
+    write_jades_catalog(tmp_path / "dr4.fits", columns())
+    return tmp_path / "dr4.fits"
+
+
+def test_dr4_round_trip(dr4):
+    catalog = read_catalog(dr4)
+    written = columns()
+    assert len(catalog) == N
+    for name, column in (
+        ("unique_id", "Unique_ID"),
+        ("tier", "TIER"),
+        ("ra", "RA_TARG"),
+        ("dec", "Dec_TARG"),
+    ):
+        np.testing.assert_array_equal(getattr(catalog, name), written[column])
+    assert catalog.source_id.tolist() == ["101", "102", "103", "104", "105", "106"]
+    assert catalog.field.tolist() == ["goods-n"] * 3 + ["goods-s"] * 3
+    assert catalog.redshift_flag.tolist() == FLAGS.tolist()
+
+
+def test_grating_redshift_is_preferred_and_minus_one_is_none(dr4):
+    np.testing.assert_array_equal(read_catalog(dr4).redshift, [1.001, 2.0, 3.001, 4.0, np.nan, 6.001])
+
+
+def test_line_fluxes_are_in_physical_units(dr4):
+    catalog = read_catalog(dr4)
+    assert set(catalog.grating_lines) == {"O3_5007", "HBaA_6563"}
+    assert not catalog.prism_lines
+    line = catalog.grating_lines["O3_5007"]
+    np.testing.assert_allclose(line.flux, np.arange(1, N + 1) * 1e-20, rtol=1e-12)  # erg/s/cm2
+    np.testing.assert_allclose(line.error, 1e-21, rtol=1e-12)
+
+
+def test_secure_rows(dr4):
+    secure = read_catalog(dr4).select_secure()
+    assert secure.redshift_flag.tolist() == ["A", "B", "C", "A"]
+    np.testing.assert_allclose(secure.grating_lines["HBaA_6563"].flux, np.array([11, 12, 13, 16]) * 1e-20)
+    assert len(read_catalog(dr4).select_secure("ab")) == 3
+    # flag E has no redshift: never secure
+    assert len(read_catalog(dr4).select_secure("ABCDE")) == len(read_catalog(dr4).select_secure(None)) == 5
+
+
+def dr4_hdus(
+    line_names=("R1000_3pix", "R1000_5pix", "R100_3pix"), line="O3_5007", order=slice(None), **changes
+):
+    data = columns(**changes)
+    kinds = {"U": "24A", "i": "K", "f": "D"}
+    info = [(name, kinds[np.asarray(data[name]).dtype.kind], None, data[name]) for name in list(data)[:9]]
+    hdus = [table(info, "Obs_info")]
+    for factor, name in enumerate(line_names, start=1):
+        lines = [
+            ("Unique_ID", "24A", None, data["Unique_ID"][order]),
+            (f"{line}_flux", "D", None, (factor * data["O3_5007_flux"])[order]),
+            (f"{line}_flux_err", "D", None, (factor * data["O3_5007_flux_err"])[order]),
+            (f"{line}_SNR", "D", None, np.ones(N)),
+        ]
+        hdus.append(table(lines, name))
+    return hdus
+
+
+@pytest.mark.parametrize("prism", ["R100_3pix", "PRISM_3pix"])
+def test_hdu_aliases_and_extraction(tmp_path, prism):
+    write(tmp_path / "c.fits", {}, *dr4_hdus(("R1000_3pix", "R1000_5pix", prism)))
+    three, five = read_catalog(tmp_path / "c.fits"), read_catalog(tmp_path / "c.fits", extraction="5pix")
+    np.testing.assert_allclose(three.grating_lines["O3_5007"].flux, np.arange(1, N + 1) * 1e-20)
+    np.testing.assert_allclose(five.grating_lines["O3_5007"].flux, np.arange(1, N + 1) * 2e-20)
+    np.testing.assert_allclose(three.prism_lines["O3_5007"].flux, np.arange(1, N + 1) * 3e-20)
+    assert not five.prism_lines
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("HA_6563", "HBaA_6563"),
+        ("HBaA_6563", "HBaA_6563"),
+        ("HB_4861", "HBaB_4861"),
+        ("Blnd_HA_N2", "Blnd_HBaA_N2"),
+        ("HE1_5875", "HE1_5875"),
+        ("S2_6718", "S2_6718"),
+    ],
+)
+def test_line_name_aliases(tmp_path, written, read):
+    write(tmp_path / "c.fits", {}, *dr4_hdus(line=written))
+    assert set(read_catalog(tmp_path / "c.fits").grating_lines) == {read}
+
+
+def test_line_table_in_another_order_is_matched_by_id(tmp_path):
+    write(tmp_path / "c.fits", {}, *dr4_hdus(order=slice(None, None, -1)))
+    flux = read_catalog(tmp_path / "c.fits").grating_lines["O3_5007"].flux
+    np.testing.assert_allclose(flux, np.arange(1, N + 1) * 1e-20)
+
+
+def test_line_table_of_other_objects_is_refused(tmp_path):
+    hdus = dr4_hdus()
+    hdus[1].data["Unique_ID"][2] = "goods-n-other_7"
+    write(tmp_path / "c.fits", {}, *hdus)
+    with pytest.raises(CatalogError, match=r"c\.fits\[R1000_3PIX\]: column Unique_ID lacks 1 objects .*_103"):
+        read_catalog(tmp_path / "c.fits")
+
+
+def test_dr3_prism_catalogue(tmp_path):
+    data = [
+        ("NIRSpec_ID", "K", None, np.arange(1, 4)),
+        ("TIER", "20A", None, np.array(["medium_hst_gn"] * 3)),
+        ("Field", "2A", None, np.array(["GN"] * 3)),
+        ("RA_TARG", "D", "deg", np.ones(3)),
+        ("Dec_TARG", "D", "deg", np.ones(3)),
+        ("z_Spec", "D", None, np.array([1.0, -1.0, 2.0])),
+        ("z_Spec_flag", "1A", None, np.array(["A", "E", "B"])),
+        ("PRISM_flux_flag", "K", None, np.ones(3)),
+        ("HA_6563_flux", "D", "1e-20 erg/s/cm2", np.ones(3)),
+        ("HA_6563_flux_err", "D", "1e-20 erg/s/cm2", np.ones(3)),
+    ]
+    write(tmp_path / "dr3.fits", {}, table(data))
+    catalog = read_catalog(tmp_path / "dr3.fits")
+    assert catalog.unique_id.tolist() == [f"goods-n-mediumhst_{k}" for k in (1, 2, 3)]
+    np.testing.assert_array_equal(catalog.redshift, [1.0, np.nan, 2.0])
+    np.testing.assert_allclose(catalog.prism_lines["HBaA_6563"].flux, 1e-20)
+    assert not catalog.grating_lines
+
+
+# stated columns ----------------------------------------------------------------------------------------
+
+OTHER = {
+    "name": ["007", "012", "x3"],
+    "zbest": [0.5, -1.0, 2.0],
+    "alpha": [1.0, 2.0, 3.0],
+    "quality": ["a", "b", "d"],
+}
+MAPPING = ColumnMapping.parse("redshift=zbest, source_id=name, ra=alpha, redshift_flag=quality")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits"])
+def test_any_table_with_stated_columns(tmp_path, suffix):
+    path = tmp_path / f"other.{suffix}"
+    Table(OTHER).write(path)
+    catalog = read_catalog(path, MAPPING)
+    assert catalog.source_id.tolist()[2] == "x3"
+    assert catalog.source_id.tolist()[:2] == ["7", "12"]
+    assert catalog.unique_id.tolist() == catalog.source_id.tolist()
+    np.testing.assert_array_equal(catalog.redshift, [0.5, np.nan, 2.0])
+    np.testing.assert_array_equal(catalog.ra, [1, 2, 3])
+    assert np.isnan(catalog.dec).all()
+    assert catalog.redshift_flag.tolist() == ["A", "B", "D"]
+
+
+def test_blank_cells_are_unknown(tmp_path):
+    path = tmp_path / "blank.csv"
+    path.write_text("id,z,ra,tier\n1,0.5,10,a\n2,,,\n")
+    catalog = read_catalog(path)
+    np.testing.assert_array_equal(catalog.redshift, [0.5, np.nan])
+    np.testing.assert_array_equal(catalog.ra, [10, np.nan])
+    assert catalog.tier.tolist() == ["a", ""]
+    assert catalog.unique_id.tolist() == ["a_1", "2"]
+
+
+def test_usual_names_need_no_mapping(tmp_path):
+    path = tmp_path / "usual.csv"
+    path.write_text("Unique_ID,field,ra,dec,z_spec,z_flag\ngoods-n-deep_3,GN,1,2,3.5,A\n")
+    catalog = read_catalog(path)
+    assert (catalog.source_id[0], catalog.field[0], catalog.redshift[0]) == ("3", "goods-n", 3.5)
+    assert len(catalog.select_secure()) == 1
+
+
+def test_table_without_flags_says_how_to_go_on(tmp_path):
+    path = tmp_path / "plain.csv"
+    path.write_text("id,z\n1,0.5\n2,-1\n")
+    with pytest.raises(
+        CatalogError, match=r"plain\.csv: has no redshift flags; state .* or take every redshift"
+    ):
+        read_catalog(path).select_secure()
+    assert len(read_catalog(path).select_secure(None)) == 1
+
+
+def test_stated_hdu(tmp_path):
+    first = table([("id", "K", None, np.array([1])), ("z", "D", None, np.array([1.0]))], "FIRST")
+    second = table([("id", "K", None, np.array([2])), ("z", "D", None, np.array([2.0]))], "SECOND")
+    write(tmp_path / "two.fits", {}, first, second)
+    for text in ("hdu=2", "hdu=SECOND"):
+        assert read_catalog(tmp_path / "two.fits", ColumnMapping.parse(text)).redshift[0] == 2.0
+    assert read_catalog(tmp_path / "two.fits").redshift[0] == 1.0
+    with pytest.raises(CatalogError, match=r"HDU 'THIRD' is missing; the file has tables FIRST, SECOND"):
+        read_catalog(tmp_path / "two.fits", ColumnMapping(hdu="THIRD"))
+
+
+def test_mapping_text_round_trip():
+    assert ColumnMapping.parse(str(MAPPING)) == MAPPING
+    assert ColumnMapping.parse("") == ColumnMapping()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        MAPPING.ra = "x"
+
+
+@pytest.mark.parametrize("text", ["redshift", "colour=B-V", "ra=", "ra=a,ra=b"])
+def test_mapping_text_that_is_not_understood(text):
+    with pytest.raises(
+        CatalogError, match=r"is not understood; expected role=column.*redshift, redshift_grating"
+    ):
+        ColumnMapping.parse(text)
+
+
+# errors ------------------------------------------------------------------------------------------------
+
+
+def test_missing_columns_list_the_candidates(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("id,colour\n1,2\n")
+    with pytest.raises(
+        CatalogError, match=r"x\.csv: no column for redshift; looked for z_Spec, .*the table has id, colour"
+    ):
+        read_catalog(path)
+    path.write_text("name,z\n1,2\n")
+    with pytest.raises(
+        CatalogError, match=r"no column for source_id; looked for NIRSpec_ID, .*the table has name, z"
+    ):
+        read_catalog(path)
+    with pytest.raises(
+        CatalogError, match=r"column 'zz', stated for redshift, is missing; the table has name, z"
+    ):
+        read_catalog(path, ColumnMapping(redshift="zz", source_id="name"))
+
+
+def test_column_of_the_wrong_kind(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("id,z\n1,high\n2,0.3\n")
+    with pytest.raises(CatalogError, match=r"x\.csv: column z should hold numbers .*'high'"):
+        read_catalog(path)
+
+
+def test_line_flux_in_no_flux_unit(tmp_path):
+    hdus = dr4_hdus()
+    hdus[1].header["TUNIT2"] = "Angstrom"
+    write(tmp_path / "c.fits", {}, *hdus)
+    with pytest.raises(
+        CatalogError, match=r"\[R1000_3PIX\]: column O3_5007_flux has the unit 'Angstrom'; expected"
+    ):
+        read_catalog(tmp_path / "c.fits")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits"])
+def test_missing_catalogue(tmp_path, suffix):
+    with pytest.raises(CatalogError, match=rf"none\.{suffix}: no such file"):
+        read_catalog(tmp_path / f"none.{suffix}")
+
+
+def test_files_that_are_no_catalogue(tmp_path):
+    (tmp_path / "image.fits").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(CatalogError, match=r"image\.fits: is a PNG image"):
+        read_catalog(tmp_path / "image.fits")
+    write(tmp_path / "empty.fits", {}, fits.ImageHDU(np.zeros((2, 2))))
+    with pytest.raises(CatalogError, match=r"empty\.fits: holds no table"):
+        read_catalog(tmp_path / "empty.fits")
+    (tmp_path / "bad.ecsv").write_text("# %ECSV 1.0\n# ---\n# datatype: [\n")
+    with pytest.raises(CatalogError, match=r"bad\.ecsv: no readable ECSV table"):
+        read_catalog(tmp_path / "bad.ecsv")
+
+
+def test_truncated_catalogue(dr4):
+    with dr4.open("r+b") as stream:
+        stream.truncate(2880 * 3 + 100)  # after Obs_info, within the line tables
+    with pytest.raises(CatalogError, match=r"dr4\.fits: truncated, 8740 bytes is no multiple of 2880"):
+        read_catalog(dr4)
+
+
+# writer ------------------------------------------------------------------------------------------------
+
+
+def test_writer_checks_its_table(tmp_path):
+    short = columns()
+    del short["z_R1000"], short["TIER"]
+    with pytest.raises(ValueError, match=r"columns TIER, z_R1000 are missing; got Unique_ID"):
+        write_jades_catalog(tmp_path / "c.fits", short)
+    with pytest.raises(ValueError, match=r"expected columns of equal length"):
+        write_jades_catalog(tmp_path / "c.fits", columns(z_Spec=np.zeros(2)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writer_keeps_further_columns_and_reads_without_warnings(tmp_path):
+    write_jades_catalog(tmp_path / "c.fits", columns(PID=np.full(N, 1180), MUV=np.linspace(-20, -18, N)))
+    with fits.open(tmp_path / "c.fits") as hdus:
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "OBS_INFO", "R1000_5PIX", "R1000_3PIX"]
+        assert {"PID", "MUV"} <= set(hdus["Obs_info"].columns.names)
+        assert not any(name.endswith("_flux") for name in hdus["Obs_info"].columns.names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_catalog(tmp_path / "c.fits")) == N
+        Table.read(tmp_path / "c.fits", hdu="R1000_3pix")
+
+
+def test_writer_of_an_empty_catalogue(tmp_path):
+    write_jades_catalog(tmp_path / "c.fits", {name: values[:0] for name, values in columns().items()})
+    with pytest.raises(CatalogError, match=r"c\.fits\[OBS_INFO\]: holds no rows"):
+        read_catalog(tmp_path / "c.fits")
