@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -9,6 +10,8 @@ from urllib.robotparser import RobotFileParser
 
 from data_pipeline.archives.http_client import HttpClient, NotOnServerError, TransferError, user_agent
 from data_pipeline.archives.release import DISPERSER_FOLDERS, Release, RemoteFile, Selection
+
+logger = logging.getLogger(__name__)
 
 # written by `sha256sum`, paths below the folder that it lies in
 CHECKSUM_LIST = "SHA256SUMS"
@@ -74,12 +77,18 @@ class Tree:
         return self.base_url + quote(path)
 
     def folder(self, path: str) -> list[str]:
-        """Names in a folder, itself given with a trailing ``/`` (empty for the root).
+        """Names in a folder, itself given with a trailing ``/``; none, and a warning, if it is not there.
+
+        Mirrors and simulated archives need not hold every disperser of every field.
 
         Raises:
-            TransferError: if the page cannot be had, or the server's robots.txt asks not to read it.
+            TransferError: if the server fails, or its robots.txt asks not to read the page.
         """
-        html, final_url = self._page(self.url(path))
+        try:
+            html, final_url = self._page(self.url(path))
+        except NotOnServerError as error:
+            logger.warning("nothing taken from %s: %s", path, error)
+            return []
         return children(html, final_url)
 
     def checksums(self) -> dict[str, str]:
@@ -121,7 +130,7 @@ def list_tree(release: Release, base_url: str, selection: Selection, client: Htt
         client: paces and retries.
 
     Raises:
-        TransferError: if a folder cannot be listed, or no spectrum is found.
+        TransferError: if the server fails, or no wanted spectrum is found.
         ValueError: if ``base_url`` is no http(s) URL.
     """
     tree = Tree(base_url, client)
