@@ -118,9 +118,7 @@ def scan_archive(
     top = Path(directory)
     if not top.is_dir():
         raise FileNotFoundError(f"archive {top} is not a folder; give the top of a tree of x1d files")
-    paths = sorted(
-        p for pattern in ("*.fits", "*.fits.gz") for p in top.rglob(pattern) if not p.name.startswith(".")
-    )
+    paths = _fits_files(top)
     if not paths:
         raise FileNotFoundError(
             f"archive {top} holds no FITS file; expected *_x1d.fits or *.spec.fits below it"
@@ -140,6 +138,21 @@ def scan_archive(
     return found, dropped
 
 
+def _fits_files(top: Path) -> list[Path]:
+    """FITS files below a folder in order of name; links to folders are followed, each folder once."""
+    found, seen = [], set()
+    for folder, inner, names in os.walk(top, followlinks=True):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        if os.path.realpath(folder) in seen:
+            inner.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        found += [
+            Path(folder, name) for name in names if name.endswith((".fits", ".fits.gz")) and name[0] != "."
+        ]
+    return sorted(found)
+
+
 def _is_catalogue(name: str) -> bool:
     lower = name.lower()
     return "catalog" in lower or "combined_" in lower or "line-fluxes" in lower or "line_fluxes" in lower
@@ -152,7 +165,7 @@ def find_catalog(directory: str | os.PathLike) -> Path:
         FileNotFoundError: for none or more than one, saying how to name it.
     """
     top = Path(directory)
-    candidates = sorted(p for p in top.rglob("*.fits") if _is_catalogue(p.name))
+    candidates = [p for p in _fits_files(top) if _is_catalogue(p.name)]
     if len(candidates) == 1:
         return candidates[0]
     listed = ", ".join(str(c) for c in candidates) or "none"

@@ -1,0 +1,304 @@
+"""Records from a simulated archive through the FITS path, and straight from the simulator."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline.build import config_from, main, parser
+from data_pipeline.building.config import BuildConfig
+from data_pipeline.building.expansion import row_generator
+from data_pipeline.building.pipeline import build, step_counts
+from data_pipeline.pairs.augmentation import AugmentationConfig
+from data_pipeline.pairs.matching import Dropped
+from data_pipeline.pairs.preprocessing import PreprocessingConfig
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.records import Manifest
+from data_pipeline.records.iterate import iterate
+from data_pipeline.simulation import SimulationConfig, simulate_batch
+from data_pipeline.simulation.archive import write_archive
+from data_pipeline.simulation.truth import TruthReader
+
+N = 24
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("archive")
+    write_archive(directory, N, 5, workers=1)
+    return directory
+
+
+def settings(archive, **changes):
+    config = {"archive": str(archive), "augmentation": AugmentationConfig(realisations=2), "chunk_size": 5}
+    return BuildConfig(**{**config, **changes})
+
+
+@pytest.fixture(scope="module")
+def records(archive, tmp_path_factory):
+    output = tmp_path_factory.mktemp("records") / "data"
+    result = build(settings(archive), output, quiet=True)
+    return output, result
+
+
+def rows(output, splits=("train", "validation", "test")):
+    manifest = Manifest.read(output)
+    return [row for split in splits if manifest.splits[split] for row in iterate(output, split)]
+
+
+def test_every_object_is_kept_or_accounted_for(records, archive):
+    output, result = records
+    kept = {str(r["unique_id"]) for r in rows(output)}
+    lost = {d.unique_id for d in result.dropped}
+    truths = TruthReader(archive)
+    assert len(kept) + len(lost) == N and not kept & lost
+    assert all(name in truths for name in kept | lost)
+    assert result.manifest.steps[-1].kept == len(kept)
+    assert sum(step.dropped for step in result.manifest.steps) == len(lost)
+
+
+def test_only_the_training_part_is_expanded(records):
+    train = rows(records[0], ("train",))
+    ids = {str(r["unique_id"]) for r in train}
+    assert len(train) == 3 * len(ids) and {int(r["realisation"]) for r in train} == {0, 1, 2}
+    assert all(int(r["realisation"]) == 0 for r in rows(records[0], ("validation", "test")))
+    shifted = [r for r in train if r["realisation"]]
+    assert all(r["redshift_shift"] != 0 for r in shifted)
+    original = {str(r["unique_id"]): float(r["redshift"]) for r in train if not r["realisation"]}
+    for r in shifted:
+        assert r["redshift"] == pytest.approx(original[str(r["unique_id"])] + float(r["redshift_shift"]))
+
+
+def test_no_sky_group_crosses_a_split(records):
+    output, _ = records
+    place = {}
+    for split in ("train", "validation", "test"):
+        for row in iterate(output, split) if Manifest.read(output).splits[split] else ():
+            assert place.setdefault(int(row["group"]), split) == split
+
+
+def test_good_pixels_are_finite_with_positive_errors(records):
+    for row in rows(records[0]):
+        for stem, suffix in (("prism", ""), ("prism", "_unified"), ("grating", "")):
+            good = ~row[f"{stem}_mask{suffix}"]
+            assert good.any()
+            assert np.isfinite(row[f"{stem}_flux{suffix}"][good]).all()
+            assert (row[f"{stem}_error{suffix}"][good] > 0).all()
+            assert np.isnan(row[f"{stem}_flux{suffix}"][~good]).all()
+        known = row["line_flux_known"]
+        assert np.isfinite(row["line_flux"][known]).all() and np.isnan(row["line_flux"][~known]).all()
+
+
+def test_rows_carry_the_simulation_s_truth(records, archive):
+    truths = TruthReader(archive)
+    for row in rows(records[0]):
+        truth = truths.get(str(row["unique_id"]))
+        assert row["kind"] == truth.kind and bool(row["has_noise_free"])
+        np.testing.assert_allclose(row["line_flux"], truth.line_flux / 1e-20, rtol=1e-6)
+        assert (row["line_flux_error"] == 0).all()
+        if not row["realisation"]:
+            np.testing.assert_allclose(row["noise_free"], truth.noise_free / 1e-20, rtol=1e-6)
+            assert row["redshift"] == pytest.approx(truth.redshift, abs=2e-3)
+
+
+def test_the_prism_in_a_row_is_the_one_in_the_file(records, archive):
+    truths = TruthReader(archive)
+    pulls = []
+    for row in rows(records[0], ("test", "validation", "train")):
+        if row["realisation"]:
+            continue
+        truth, good = truths.get(str(row["unique_id"])), ~row["prism_mask"]
+        expected = truth.noise_free_prism[good] / 1e-20
+        pulls.append((row["prism_flux"][good] - expected) / row["prism_error"][good])
+    # quoted errors exceed the scatter of a pixel, as in the archive
+    assert 0.4 < np.std(np.clip(np.concatenate(pulls), -5, 5)) < 1.1
+
+
+def test_the_same_build_gives_the_same_bytes_with_other_workers(records, archive, tmp_path):
+    again = build(settings(archive), tmp_path / "again", workers=2, quiet=True)
+    assert again.manifest.splits == records[1].manifest.splits
+
+
+def test_a_killed_build_goes_on_where_it_was(records, archive, tmp_path):
+    output = tmp_path / "killed"
+    command = [sys.executable, "-m", "data_pipeline.build", "--archive", str(archive), "--output", str(output),
+               "--realisations", "2",
+               "--workers", "1", "--quiet"]  # fmt: skip
+    root = Path(__file__).parents[1]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = output / ".building" / "chunk-000000.json"
+    deadline = time.monotonic() + 60
+    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert first.exists() and not (output / "manifest.json").exists()
+    before = first.stat().st_mtime_ns
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "from an earlier run" in done.stdout
+    assert before and not (output / ".building").exists()
+    whole = settings(archive, chunk_size=BuildConfig(archive="-").chunk_size)
+    reference = build(whole, tmp_path / "whole", quiet=True)
+    assert Manifest.read(output).splits == reference.manifest.splits
+
+
+def test_an_unfinished_build_of_other_settings_is_not_mixed_in(archive, tmp_path, monkeypatch):
+    output = tmp_path / "mixed"
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("data_pipeline.building.pipeline._write_split", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(settings(archive), output, quiet=True)
+    other = settings(archive, preprocessing=PreprocessingConfig(minimum_line_snr=7.0))
+    with pytest.raises(
+        FileExistsError, match=r"minimum_line_snr: 5\.0 before, 7\.0 now.*choose another --output"
+    ):
+        build(other, output, quiet=True)
+    monkeypatch.undo()
+    assert build(settings(archive), output, quiet=True).resumed == 5
+
+
+def test_finished_records_are_never_overwritten(records, archive):
+    with pytest.raises(FileExistsError, match="holds finished records"):
+        build(settings(archive), records[0], quiet=True)
+
+
+def test_a_truncated_file_costs_its_object_only(archive, tmp_path, capsys):
+    copy = tmp_path / "archive"
+    copy.mkdir()
+    for path in sorted(archive.rglob("*.fits")):
+        target = copy / path.relative_to(archive)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(path)
+    victim = next(iter(sorted(copy.rglob("*clear-prism*.fits"))))
+    content = victim.resolve().read_bytes()
+    victim.unlink()
+    victim.write_bytes(content[: len(content) // 3])
+    output = tmp_path / "data"
+    status = main(
+        ["--archive", str(copy), "--output", str(output), "--realisations", "0", "--workers", "1", "--quiet"]
+    )
+    printed = capsys.readouterr()
+    assert status == 1 and "could not be read" in printed.err and victim.name in printed.err
+    # without the sidecar nothing is known but what is measured
+    kept = rows(output)
+    assert kept and all(row["kind"] == "observed" and np.isnan(row["noise_free"]).all() for row in kept)
+    assert any((row["line_flux_error"][row["line_flux_known"]] > 0).all() for row in kept)
+
+
+def test_fitted_line_fluxes_agree_with_the_truth(archive, tmp_path):
+    real_like = tmp_path / "copy"
+    real_like.mkdir()
+    for item in archive.iterdir():
+        if item.name != "truth":
+            (real_like / item.name).symlink_to(item)
+    truths = TruthReader(archive)
+    build(settings(real_like, augmentation=AugmentationConfig(realisations=0)), tmp_path / "data", quiet=True)
+    ratios = []
+    for row in rows(tmp_path / "data"):
+        truth = truths.get(str(row["unique_id"]))
+        strong = row["line_flux_known"] & (row["line_flux"] > 20 * row["line_flux_error"])
+        if truth.kind == "star-forming":
+            ratios += list(row["line_flux"][strong] * 1e-20 / truth.line_flux[strong])
+    # the gratings carry their own flux scale: prism over grating 1.13 with 10 % scatter
+    assert len(ratios) > 10 and 0.7 < np.median(ratios) < 1.05
+
+
+def test_nothing_left_is_an_error_that_says_why(archive, tmp_path):
+    strict = settings(archive, preprocessing=PreprocessingConfig(minimum_line_snr=1e9))
+    with pytest.raises(ValueError, match=r"no object is left for the training part.*no significant line"):
+        build(strict, tmp_path / "data", quiet=True)
+
+
+def test_straight_from_the_simulator(tmp_path):
+    config = BuildConfig(source="simulation", n=20, seed=3, augmentation=AugmentationConfig(realisations=0),
+                         preprocessing=PreprocessingConfig(minimum_line_snr=0.0), chunk_size=6)  # fmt: skip
+    result = build(config, tmp_path / "data", quiet=True)
+    found = {str(r["unique_id"]): r for r in rows(tmp_path / "data")}
+    batch = simulate_batch(np.arange(20), 3, SimulationConfig("wide"))
+    assert set(found) == set(batch.unique_id) and not result.dropped
+    for i, name in enumerate(batch.unique_id):
+        np.testing.assert_allclose(
+            found[name]["noise_free"], batch.noise_free[i] / 1e-20, rtol=1e-5, atol=1e-6
+        )
+        if np.isnan(batch.redshift[i]):
+            assert np.isnan(found[name]["redshift"])
+    source = result.manifest.source
+    assert json.loads(source["simulation"])["population"]["name"] == "wide" and source["n"] == 20
+
+
+def test_another_grid_gives_records_on_that_grid(archive, tmp_path):
+    grid = UnifiedGrid(1.0, 5.0, 2000.0)
+    config = settings(
+        archive,
+        preprocessing=PreprocessingConfig(grid=grid),
+        augmentation=AugmentationConfig(realisations=0),
+        seed=2,
+    )
+    result = build(config, tmp_path / "data", quiet=True)
+    assert result.manifest.grid == grid
+    row = rows(tmp_path / "data")[0]
+    assert row["noise_free"].shape == (grid.size,)
+    truth = TruthReader(archive).get(str(row["unique_id"])).noise_free / 1e-20
+    smooth = np.interp(grid.wavelength, UnifiedGrid().wavelength, truth)
+    assert np.median(np.abs(row["noise_free"] / smooth - 1)) < 0.01
+
+
+def test_building_needs_no_tensorflow(archive, tmp_path):
+    code = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "from data_pipeline.build import main\n"
+        f"sys.exit(main(['--archive', {str(archive)!r}, '--output', {str(tmp_path / 'data')!r}, "
+        "'--realisations', '0', '--workers', '1', '--quiet']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "built in" in done.stdout
+
+
+def test_the_command_line_states_the_paper_s_defaults():
+    archive = config_from(parser().parse_args(["--archive", "x", "--output", "y"]))
+    assert (archive.augmentation.realisations, archive.augmentation.redshift_sigma) == (20, 0.3)
+    assert archive.augmentation.noise_fraction == 0.1 and archive.split.test_fraction == 0.2
+    assert archive.preprocessing.minimum_line_snr == 5 and archive.matching.flags == "ABC"
+    simulated = config_from(parser().parse_args(["--n", "7", "--output", "y"]))
+    assert (simulated.source, simulated.augmentation.realisations) == ("simulation", 0)
+    assert simulated.preprocessing.minimum_line_snr == 0
+
+
+def test_errors_of_the_command_line(tmp_path, capsys):
+    assert main(["--output", str(tmp_path / "a")]) == 1
+    assert "an archive build needs --archive DIR" in capsys.readouterr().err
+    assert main(["--archive", str(tmp_path / "nowhere"), "--output", str(tmp_path / "b")]) == 1
+    assert "is not a folder" in capsys.readouterr().err
+
+
+def test_steps_are_counted_in_order():
+    dropped = [
+        Dropped("a", "one", "no row: x"),
+        Dropped("b", "two", "too faint: 3"),
+        Dropped("c", "two", "too faint: 4"),
+    ]
+    table = step_counts(("one", "two", "three"), dropped, 5)
+    assert [(s.step, s.kept, s.dropped) for s in table] == [("one", 7, 1), ("two", 5, 2), ("three", 5, 0)]
+    assert table[1].reasons == {"too faint": 2}
+
+
+def test_copies_of_a_galaxy_differ_and_are_repeatable():
+    draws = [row_generator(1, "a", r).normal() for r in (1, 2)] + [row_generator(1, "b", 1).normal()]
+    assert len(set(draws)) == 3 and row_generator(1, "a", 1).normal() == draws[0]
