@@ -7,6 +7,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from tqdm import tqdm
+
+from data_pipeline.pictures.simulation_check import draw_simulation_check
+from data_pipeline.pictures.style import save_picture
+from data_pipeline.simulation import SimulationConfig
+from data_pipeline.simulation.archive import write_archive
+from data_pipeline.simulation.benchmark import measure_speed
+from data_pipeline.simulation.check import compare, report
+from data_pipeline.simulation.check_measurements import measure_simulation
+
 _EXAMPLES = """examples:
   # 300 galaxies as JADES would release them, with catalogue and truth
   python -m data_pipeline.simulate --archive simulated --n 300 --seed 1
@@ -48,10 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _config(arguments: argparse.Namespace):
-    # Imported here and below so that --help answers at once.
-    from data_pipeline.simulation import SimulationConfig
-
+def _config(arguments: argparse.Namespace) -> SimulationConfig:
     config = SimulationConfig.from_file(arguments.config) if arguments.config else SimulationConfig()
     if arguments.population:
         config = SimulationConfig(arguments.population, config.nuisances)
@@ -87,11 +94,36 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     if arguments.archive:
-        from data_pipeline.simulation.archive import write_archive
-
         catalogue = write_archive(arguments.archive, arguments.n, arguments.seed, config, arguments.workers)
         print(f"{arguments.n} observations in {arguments.archive}, catalogue {catalogue.name}")
+    if arguments.check:
+        _check(config, arguments.n or 1500, arguments.seed, arguments.check_output)
+    if arguments.benchmark:
+        _benchmark(config, arguments.n or 1024, arguments.seed, arguments.workers)
     return 0
+
+
+def _check(config: SimulationConfig, n: int, seed: int, output: Path | None) -> None:
+    with tqdm(total=n, desc="check", unit="galaxies") as bar:
+        measured = measure_simulation(n, seed, config, bar.update)
+    text = report(compare(measured), n)
+    print(text, end="")
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "simulation_check.txt").write_text(text, encoding="utf-8")
+        picture = save_picture(draw_simulation_check(measured), output / "simulation_check.png")
+        print(f"picture: {picture}")
+
+
+def _benchmark(config: SimulationConfig, n: int, seed: int, workers: int) -> None:
+    """Speed with gratings, and the largest memory of a fresh process for ``n`` and for ``4 n``."""
+    for count in (n, 4 * n):
+        result = measure_speed(count, seed, config, workers)
+        print(
+            f"{count} galaxies with gratings, {workers} processes: {result.rate:.0f} galaxies/s "
+            f"({result.seconds:.1f} s after {result.start_up:.1f} s of start-up), "
+            f"largest process {result.peak_memory:.0f} MB"
+        )
 
 
 if __name__ == "__main__":

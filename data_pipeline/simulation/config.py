@@ -54,8 +54,8 @@ class Population:
     redshift_range: tuple[float, float] = (0.1, 14.5)
     species_scatter: float = 0.0
     extra_dust: float = 1.0
-    line_sn_median: float = 21.0
-    line_sn_scatter: float = 0.42
+    line_sn_median: float = 38.0
+    line_sn_scatter: float = 0.46
     continuum_sn_median: float = 15.0
     continuum_sn_scatter: float = 0.3
     equivalent_width_factor: float = 1.0
@@ -127,7 +127,8 @@ class Nuisances:
         quoted_error_scatter: its scatter [natural log].
         grating_quoted_error: the same for gratings, over noise per pixel.
         grating_correlation: lag-1 autocorrelation of grating noise.
-        photon_noise: growth of the variance with the source, per unit of continuum S/N.
+        photon_noise: growth of the prism's variance with the source, per unit of S/N in a pixel.
+        grating_photon_noise: the same for gratings, whose background is lower.
         bad_pixel_fraction: share of bad pixels outside edges and gaps.
         edge_pixels: fewest and most bad pixels at each end of a prism spectrum.
         outlier_fraction: share of detector pixels with an unflagged outlier.
@@ -136,7 +137,7 @@ class Nuisances:
     """
 
     prism_resolution_scale: float = 1.22
-    prism_resolution_scatter: float = 0.045
+    prism_resolution_scatter: float = 0.025
     zero_point_shift: float = 0.1
     flux_ratio: float = 1.13
     flux_ratio_scatter: float = 0.1
@@ -146,8 +147,9 @@ class Nuisances:
     quoted_error: float = 1.0
     quoted_error_scatter: float = 0.1
     grating_quoted_error: float = 1.0
-    grating_correlation: float = 0.35
-    photon_noise: float = 0.01
+    grating_correlation: float = 0.42
+    photon_noise: float = 0.02
+    grating_photon_noise: float = 0.05
     bad_pixel_fraction: float = 0.003
     edge_pixels: tuple[int, int] = (2, 6)
     outlier_fraction: float = 5e-4

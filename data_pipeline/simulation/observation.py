@@ -187,7 +187,7 @@ def observe_grating(
     true = true * conditions.arm_scale[:, number, None] / conditions.prism_over_grating(x)
     sigma = grating_error(tier, x, instrument.bounds, NOMINAL_LIMIT[arm])
     sigma = sigma * conditions.grating_noise[:, number, None]
-    sigma = sigma * np.sqrt(1.0 + nuisances.photon_noise * np.maximum(true, 0.0) / sigma)
+    sigma = sigma * np.sqrt(1.0 + nuisances.grating_photon_noise * np.maximum(true, 0.0) / sigma)
     noise = grating_noise(draws.normal(f"noise {arm}", x.size + 1), nuisances.grating_correlation)
     noise = noise + outliers(nuisances, draws, arm, x.size)
     flux = true + nuisances.noise_scale * sigma * noise

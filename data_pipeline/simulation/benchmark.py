@@ -1,0 +1,75 @@
+"""Speed and memory of the arrays, measured in fresh processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipeline.simulation.arrays import simulate_batch
+from data_pipeline.simulation.config import SimulationConfig
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What `measure_speed` found.
+
+    Attributes:
+        rate: galaxies per second of all processes together, start-up left out.
+        seconds: wall time of the simulation.
+        start_up: seconds until the slowest process had its line-spread operators.
+        peak_memory: largest resident size of a process [MB].
+    """
+
+    rate: float
+    seconds: float
+    start_up: float
+    peak_memory: float
+
+
+def measure_speed(n: int, seed: int, config: SimulationConfig, workers: int) -> Speed:
+    """Simulates ``n`` galaxies with gratings, shared between ``workers`` processes.
+
+    Args:
+        n: number of galaxies.
+        seed: of the simulation.
+        config: population and nuisances.
+        workers: processes.
+    """
+    begin = time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(workers + 1)
+    with context.Manager() as manager:
+        memory = manager.list()
+        processes = [
+            context.Process(target=_simulate_share, args=(n, seed, config, rank, workers, ready, memory))
+            for rank in range(workers)
+        ]
+        for process in processes:
+            process.start()
+        ready.wait()
+        started = time.perf_counter()
+        for process in processes:
+            process.join()
+        seconds = time.perf_counter() - started
+        failed = [process.exitcode for process in processes if process.exitcode]
+        if failed:
+            raise RuntimeError(f"{len(failed)} of {workers} processes failed; their messages stand above")
+        return Speed(n / seconds, seconds, started - begin, max(memory))
+
+
+def _simulate_share(
+    n: int, seed: int, config: SimulationConfig, rank: int, workers: int, ready, memory
+) -> None:
+    simulate_batch(np.arange(_BATCH), seed, config)  # builds the line-spread operators
+    ready.wait()
+    for start in range(rank * _BATCH, n, workers * _BATCH):
+        simulate_batch(np.arange(start, min(start + _BATCH, n)), seed, config)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory.append(peak / (1e6 if sys.platform == "darwin" else 1e3))
