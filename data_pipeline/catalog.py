@@ -135,9 +135,10 @@ def _observation_table(tables: dict[str, CatalogTable], mapping: ColumnMapping, 
         raise CatalogError(f"{path}: holds no table; expected a FITS, ECSV or CSV catalogue.")
     if mapping.hdu is not None:
         names = list(tables)
+        name = mapping.hdu
         # FITS numbers its extensions from 1, and catalogues hold nothing but tables
-        number = mapping.hdu - 1 if isinstance(mapping.hdu, int) else -1
-        name = names[number] if 0 <= number < len(names) else str(mapping.hdu)
+        if name not in tables and name.isdigit() and 1 <= int(name) <= len(names):
+            name = names[int(name) - 1]
         if name not in tables:
             raise CatalogError(
                 f"{path}: HDU {mapping.hdu!r} is missing; the file has tables {', '.join(names)}."

@@ -31,7 +31,8 @@ class ColumnMapping:
 
     Attributes:
         redshift: best redshift.
-        redshift_grating: redshift from the gratings, preferred where it is positive.
+        redshift_grating: redshift from the gratings, preferred where it is positive; not looked for if
+            `redshift` is stated.
         redshift_flag: quality letter.
         unique_id: identifier that no other row has.
         source_id: identifier as in the spectrum's file.
@@ -51,7 +52,7 @@ class ColumnMapping:
     field: str | None = None
     ra: str | None = None
     dec: str | None = None
-    hdu: str | int | None = None
+    hdu: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> ColumnMapping:
@@ -61,7 +62,7 @@ class ColumnMapping:
             CatalogError: for anything but known roles, each with a column.
         """
         known = [role.name for role in fields(cls)]
-        stated: dict[str, str | int] = {}
+        stated: dict[str, str] = {}
         for part in filter(None, (piece.strip() for piece in text.split(","))):
             role, separator, column = (piece.strip() for piece in part.partition("="))
             if not separator or not column or role not in known or role in stated:
@@ -69,7 +70,7 @@ class ColumnMapping:
                     f"column mapping {text!r}: {part!r} is not understood; expected role=column, separated "
                     f"by commas, each role once, with the roles {', '.join(known)}."
                 )
-            stated[role] = int(column) if role == "hdu" and column.isdigit() else column
+            stated[role] = column
         return cls(**stated)
 
     def __str__(self) -> str:
@@ -88,6 +89,8 @@ class ColumnMapping:
         Raises:
             CatalogError: where the stated column is missing.
         """
+        if role == "redshift_grating" and self.redshift is not None and self.redshift_grating is None:
+            return None  # who names a redshift wants that one
         stated = getattr(self, role)
         lower = {name.lower(): name for name in names}
         if stated is None:

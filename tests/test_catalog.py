@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import warnings
 
 import numpy as np
@@ -8,6 +9,7 @@ from astropy.table import Table
 
 from data_pipeline.catalog import read_catalog
 from data_pipeline.catalog_columns import CatalogError, ColumnMapping
+from data_pipeline.configuration import ConfigurationError, from_dict, to_dict
 from data_pipeline.writers import write_jades_catalog
 from layouts import table, write
 
@@ -227,6 +229,20 @@ def test_mapping_text_round_trip():
     assert ColumnMapping.parse("") == ColumnMapping()
     with pytest.raises(dataclasses.FrozenInstanceError):
         MAPPING.ra = "x"
+
+
+def test_mapping_survives_json():
+    mapping = ColumnMapping.parse("redshift=z,hdu=2")
+    assert from_dict(ColumnMapping, json.loads(json.dumps(to_dict(mapping)))) == mapping
+    with pytest.raises(ConfigurationError, match=r"unknown key 'colour'"):
+        from_dict(ColumnMapping, {"colour": "B-V"})
+
+
+def test_a_stated_redshift_is_not_overruled_by_the_gratings(dr4):
+    stated = read_catalog(dr4, ColumnMapping(redshift="z_Spec"))
+    np.testing.assert_array_equal(stated.redshift, [1.0, 2.0, 3.0, 4.0, np.nan, 6.0])
+    both = read_catalog(dr4, ColumnMapping(redshift="z_Spec", redshift_grating="z_R1000"))
+    np.testing.assert_array_equal(both.redshift, read_catalog(dr4).redshift)
 
 
 @pytest.mark.parametrize("text", ["redshift", "colour=B-V", "ra=", "ra=a,ra=b"])

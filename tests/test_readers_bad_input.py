@@ -301,6 +301,20 @@ def test_ecsv_without_units_or_errors(tmp_path):
         read_spectrum(path, hdu=1)
 
 
+@pytest.mark.parametrize("card", [("AIRORVAC", "air"), ("VACUUM", False)])
+def test_wavelengths_in_air(tmp_path, card):
+    path = tmp_path / "optical.fits"
+    wavelength, flux, error, _ = example()
+    columns = [("wave", "D", "um", wavelength), ("flux", "D", "Jy", flux), ("err", "D", "Jy", error)]
+    layouts.write(path, dict([card]), layouts.table(columns, "SPEC"))
+    with pytest.raises(
+        SpectrumError, match=r"optical\.fits\[SPEC\]: wavelengths are in air, expected vacuum"
+    ):
+        read_spectrum(path)
+    layouts.write(path, {"VACUUM": True}, layouts.table(columns, "SPEC"))
+    assert len(read_spectrum(path)) == 50
+
+
 def test_damaged_ecsv(tmp_path):
     path = tmp_path / "table.ecsv"
     path.write_text("# %ECSV 1.0\n# ---\n# datatype: [\n1 2\n")

@@ -88,6 +88,12 @@ def read_table(source: Source, options: ReadOptions) -> ObservedSpectrum:
         hdu=source.label(hdu),
         notes=source.notes(),
     )
+    # keywords of SDSS and DESI, and of the ESO products
+    if text("AIRORVAC").lower() == "air" or text("VACUUM") in ("False", "F"):
+        raise SpectrumError(
+            f"{meta.origin}: wavelengths are in air, expected vacuum; convert them first "
+            "(specutils.utils.wcs_utils.air_to_vac) and write VACUUM = T."
+        )
     names = column_names(hdu)
     return _assemble(
         names,
