@@ -127,9 +127,8 @@ def test_the_same_build_gives_the_same_bytes_with_other_workers(records, archive
 
 def test_a_killed_build_goes_on_where_it_was(records, archive, tmp_path):
     output = tmp_path / "killed"
-    command = [sys.executable, "-m", "data_pipeline.build", "--archive", str(archive), "--output", str(output),
-               "--realisations", "2",
-               "--workers", "1", "--quiet"]  # fmt: skip
+    arguments = f"--archive {archive} --output {output} --realisations 2 --workers 1 --quiet"
+    command = [sys.executable, "-m", "data_pipeline.build", *arguments.split()]
     root = Path(__file__).parents[1]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = output / ".building" / "chunk-000000.json"

@@ -110,9 +110,10 @@ class ArchiveSource:
         )
 
     @property
-    def n_chunks(self) -> int:
-        """Number of chunks."""
-        return -(-len(self.objects) // self.chunk_size)
+    def chunks(self) -> list[int]:
+        """Number of objects in each chunk."""
+        whole, rest = divmod(len(self.objects), self.chunk_size)
+        return [self.chunk_size] * whole + [rest] * (rest > 0)
 
     @property
     def steps(self) -> tuple[str, ...]:

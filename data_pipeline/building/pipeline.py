@@ -32,8 +32,8 @@ class Source(Protocol):
     description: dict
 
     @property
-    def n_chunks(self) -> int:
-        """Number of chunks."""
+    def chunks(self) -> list[int]:
+        """Number of objects in each chunk."""
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ def _build(
     resumed = _process(source, store, schema, str(output), pool, bar)
     dropped = [*source.dropped]
     counts: Counter[str] = Counter()
-    for chunk in range(source.n_chunks):
+    for chunk in range(len(source.chunks)):
         splits, lost = store.summary(chunk)
         counts.update(splits)
         dropped += lost
@@ -135,7 +135,8 @@ def _build(
         )
     expansion = Expansion(str(output), schema, config.preprocessing.grid, config.augmentation, config.seed)
     shards = {
-        split: _write_split(split, counts[split], expansion, source.n_chunks, pool, bar) for split in SPLITS
+        split: _write_split(split, counts[split], expansion, len(source.chunks), pool, bar)
+        for split in SPLITS
     }
     manifest = Manifest(
         schema=schema,
@@ -157,12 +158,19 @@ def _process(
     source: Source, store: ChunkStore, schema: Schema, output: str, pool: OrderedMap, bar: Callable
 ) -> int:
     """Processes the chunks that are missing; returns how many were there already."""
-    missing = [chunk for chunk in range(source.n_chunks) if not store.finished(chunk)]
-    finished = source.n_chunks - len(missing)
+    sizes = source.chunks
+    missing = [chunk for chunk in range(len(sizes)) if not store.finished(chunk)]
+    finished = len(sizes) - len(missing)
     task = _ChunkTask(source, output, schema)
-    with bar(None, desc="pairs", unit="chunk", total=source.n_chunks, initial=finished) as progress:
-        for _ in pool(task, missing):
-            progress.update()
+    with bar(
+        None,
+        desc="pairs",
+        unit="galaxy",
+        total=sum(sizes),
+        initial=sum(sizes) - sum(sizes[i] for i in missing),
+    ) as progress:
+        for chunk in pool(task, missing):
+            progress.update(sizes[chunk])
     return finished
 
 

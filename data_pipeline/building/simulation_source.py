@@ -47,9 +47,10 @@ class SimulationSource:
         )
 
     @property
-    def n_chunks(self) -> int:
-        """Number of chunks."""
-        return -(-self.n // self.chunk_size)
+    def chunks(self) -> list[int]:
+        """Number of objects in each chunk."""
+        whole, rest = divmod(self.n, self.chunk_size)
+        return [self.chunk_size] * whole + [rest] * (rest > 0)
 
     @property
     def steps(self) -> tuple[str, ...]:
