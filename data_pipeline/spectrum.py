@@ -144,15 +144,7 @@ class ObservedSpectrum:
             notes.append("wavelengths descend; reversed")
         _check_order(wave, meta)
 
-        with np.errstate(invalid="ignore"):
-            for text, rows in (
-                ("flux is not finite", ~np.isfinite(value)),
-                ("error is not finite", np.isfinite(value) & ~np.isfinite(sigma)),
-                ("error is zero or negative", np.isfinite(sigma) & (sigma <= 0)),
-            ):
-                if np.any(rows & ~bad):
-                    notes.append(f"{np.sum(rows & ~bad)} pixels masked: {text}")
-                bad |= rows
+        notes += _mask_unusable(value, sigma, bad)
         if bad.all():
             raise SpectrumError(
                 f"{meta.origin}: all {wave.size} pixels are bad ({'; '.join(notes) or 'mask given'}). "
@@ -209,6 +201,21 @@ def _flux_density(values: u.Quantity, wave_um: np.ndarray, name: str, meta: Spec
             "density, such as erg/(s cm2 Angstrom), W/m3, uJy or Jy. State the unit in TUNIT or pass an "
             "astropy Quantity."
         ) from error
+
+
+def _mask_unusable(value: np.ndarray, sigma: np.ndarray, bad: np.ndarray) -> list[str]:
+    """Sets `bad` where flux or error cannot be used, and says of how many pixels."""
+    notes = []
+    with np.errstate(invalid="ignore"):
+        for text, rows in (
+            ("flux is not finite", ~np.isfinite(value)),
+            ("error is not finite", np.isfinite(value) & ~np.isfinite(sigma)),
+            ("error is zero or negative", np.isfinite(sigma) & (sigma <= 0)),
+        ):
+            if np.any(rows & ~bad):
+                notes.append(f"{np.sum(rows & ~bad)} pixels masked: {text}")
+            bad |= rows
+    return notes
 
 
 def _check_order(wave: np.ndarray, meta: SpectrumMeta) -> None:

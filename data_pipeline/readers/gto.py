@@ -20,7 +20,7 @@ _NAME = re.compile(r"^(?P<id>[^_]+)_(?P<disperser>[a-z0-9]+)_(?P<filter>[a-z0-9]
 
 
 def identify(source: Source) -> bool:
-    """True if the first extension is the image DATA and the file type or pipeline name is the GTO's."""
+    """True if the primary header names the file type R1D, or the GTO pipeline beside a WAVELENGTH image."""
     primary = source.primary
     return text_of(primary, "FILETYPE") == "R1D" or (
         text_of(primary, "SYSTEM") == "ESA-PIPELINE" and source.get("WAVELENGTH") is not None

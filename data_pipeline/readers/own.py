@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from data_pipeline.readers.format import Format, ReadOptions
 from data_pipeline.readers.header import text_of, value_of
 from data_pipeline.readers.source import Source
@@ -52,9 +50,7 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
         wavelength,
         source.column(hdu, options.flux_column or "flux"),
         source.column(hdu, "uncertainty"),
-        source.integers(hdu, "mask") != 0
-        if options.flux_column is None
-        else np.zeros(wavelength.shape, bool),
+        source.integers(hdu, "mask") != 0,
         meta,
     )
 
