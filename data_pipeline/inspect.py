@@ -1,0 +1,195 @@
+"""Command line: ``python -m data_pipeline.inspect``: pictures of spectra, pairs and records."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_pipeline.catalog import read_catalog
+from data_pipeline.catalog_columns import ColumnMapping
+from data_pipeline.pairs.matching import Dropped, Match, MatchConfig, find_catalog, match, scan_archive
+from data_pipeline.pairs.preprocessing import PreprocessingConfig, make_pair, read_match
+from data_pipeline.pictures.augmentation_family import draw_augmentation_family
+from data_pipeline.pictures.choice import (
+    ARCHIVE_RULE,
+    RECORDS_RULE,
+    choose_match,
+    choose_original,
+    find_family,
+    find_match,
+)
+from data_pipeline.pictures.galaxy_pair import draw_galaxy_pair
+from data_pipeline.pictures.single_spectrum import draw_single_spectrum, facts
+from data_pipeline.pictures.stitching_overlaps import draw_stitching
+from data_pipeline.pictures.style import save_picture
+from data_pipeline.readers import read_spectrum
+from data_pipeline.records import Manifest, RecordIntegrityError
+from data_pipeline.spectrum import SpectrumError
+
+EXAMPLES = f"""examples:
+  python -m data_pipeline.inspect spectrum.fits
+  python -m data_pipeline.inspect spectrum.fits --redshift 3.235 --output spectrum.png
+  python -m data_pipeline.inspect archive/*_x1d.fits --output pictures
+  python -m data_pipeline.inspect --archive JADES_DR4 --picture pair
+  python -m data_pipeline.inspect --archive pairs --catalog z.csv --columns redshift=z --object 1181_39353
+  python -m data_pipeline.inspect --records data/records --output pictures
+
+which galaxy, where --object is not given:
+  archive: {ARCHIVE_RULE};
+  records: {RECORDS_RULE}
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m data_pipeline.inspect",
+        description="Draw spectra: single files; prism and gratings of a galaxy (paper Figure 1) and how the "
+        "gratings were stitched, from an archive; an augmentation family (paper Figure 2), from records.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("files", nargs="*", metavar="FILE", help="spectra of any known format, one picture each")
+    p.add_argument("--archive", default="", metavar="DIR", help="top of a tree of x1d or spec.fits files")
+    p.add_argument("--records", default="", metavar="DIR", help="record directory")
+    p.add_argument(
+        "--output", default=".", metavar="DIR|FILE.png", help="default: this folder, names after the object"
+    )
+    p.add_argument("--object", default="", metavar="ID", help="galaxy; default: see below")
+    p.add_argument("--picture", choices=("pair", "stitching", "augmentation", "all"), default="all")
+    p.add_argument("--redshift", type=float, metavar="Z", help="files: label lines")
+    p.add_argument("--catalog", default="", metavar="FILE", help="default: the one that lies in the archive")
+    p.add_argument("--columns", default="", metavar="OURS=THEIRS,...", help="columns of your own catalogue")
+    p.add_argument("--extraction", choices=("3pix", "5pix"), default="3pix", help="default %(default)s")
+    return p
+
+
+def check(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuses combinations that would leave an option without effect."""
+    sources = [bool(args.files), bool(args.archive), bool(args.records)]
+    if sum(sources) != 1:
+        p.error("expected one of: FILE..., --archive DIR, --records DIR")
+    if args.redshift is not None and (not args.files or args.redshift <= -1):
+        p.error(f"--redshift goes with FILE and is above -1, got {args.redshift}")
+    if args.files and (args.object or args.picture != "all"):
+        p.error("--object and --picture go with --archive or --records")
+    if not args.archive and (args.catalog or args.columns):
+        p.error("--catalog and --columns go with --archive")
+    if args.records and args.extraction != "3pix":
+        p.error("--extraction goes with FILE or --archive; records hold one extraction")
+    if args.records and args.picture not in ("augmentation", "all"):
+        p.error(f"--picture {args.picture} is drawn from --archive; records give --picture augmentation")
+    if args.archive and args.picture == "augmentation":
+        p.error("--picture augmentation is drawn from --records; an archive gives pair and stitching")
+    several = len(args.files) > 1 or (args.archive and args.picture == "all")
+    if several and args.output.lower().endswith(".png"):
+        p.error(f"--output {args.output} names one file, but several pictures are drawn; give a folder")
+
+
+def target(output: str, name: str) -> Path:
+    """Where a picture goes: the file that was named, or a name in a folder."""
+    return Path(output) if output.lower().endswith(".png") else Path(output) / f"{name}.png"
+
+
+def inspect_files(args: argparse.Namespace) -> list[str]:
+    """One picture and one line of facts per file; returns what could not be read."""
+    broken: list[str] = []
+    taken: dict[str, int] = {}
+    for path in args.files:
+        try:
+            spectrum = read_spectrum(path, extraction=args.extraction)
+        except SpectrumError as error:
+            broken.append(str(error))
+            continue
+        stem = Path(path).name.removesuffix(".gz").removesuffix(".fits")
+        taken[stem] = taken.get(stem, 0) + 1
+        name = stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
+        saved = save_picture(draw_single_spectrum(spectrum, args.redshift), target(args.output, name))
+        print(f"{facts(spectrum)}\n  -> {saved}", flush=True)
+    return broken
+
+
+def find_pair(args: argparse.Namespace, config: PreprocessingConfig) -> tuple[Match, list[Dropped]]:
+    """The galaxy to draw, and files of the archive that cannot be read."""
+    files, unreadable = scan_archive(args.archive, partial(tqdm, desc="scan", unit="file", delay=2))
+    mapping = ColumnMapping.parse(args.columns) if args.columns else None
+    catalog = read_catalog(args.catalog or find_catalog(args.archive), mapping)
+    if args.object:
+        # Whoever asks for a galaxy by name sees it, however sure its redshift is.
+        matches, dropped = match(files, catalog, MatchConfig(flags="ABCDE"))
+        return find_match(matches, [*unreadable, *dropped], args.object), unreadable
+    matches, _ = match(files, catalog)
+    return choose_match(matches, catalog, config, partial(tqdm, desc="choose", delay=2)), unreadable
+
+
+def inspect_archive(args: argparse.Namespace) -> list[str]:
+    """Draws one galaxy of an archive; returns what could not be read."""
+    config = PreprocessingConfig(extraction=args.extraction)
+    found, unreadable = find_pair(args, config)
+    prism, gratings = read_match(found, config)
+    print(f"{found.unique_id}, z = {found.redshift:.4f}, flag {found.redshift_flag or 'not stated'}")
+    for spectrum in (prism, *gratings):
+        print(f"  {facts(spectrum)}")
+    read = {s.meta.path for s in gratings}
+    broken = [f"{path}: left out of the picture" for path in found.gratings if path not in read]
+    if args.picture in ("pair", "all"):
+        figure = draw_galaxy_pair(prism, gratings, found.redshift, found.unique_id)
+        print(f"  -> {save_picture(figure, target(args.output, f'pair_{found.unique_id}'))}")
+    if args.picture in ("stitching", "all"):
+        stitched = make_pair(prism, gratings, found.redshift, config).stitched
+        figure = draw_stitching(gratings, stitched, found.redshift, found.unique_id)
+        print(f"  -> {save_picture(figure, target(args.output, f'stitching_{found.unique_id}'))}")
+    return [*(f"{d.unique_id}: {d.reason}" for d in unreadable), *broken]
+
+
+def inspect_records(args: argparse.Namespace) -> list[str]:
+    """Draws the augmentation family of one galaxy of records."""
+
+    def bar(rows, total: int):
+        return tqdm(rows, desc="search", total=total, unit="row", delay=2, leave=False)
+
+    unique_id = args.object or str(choose_original(args.records)["unique_id"])
+    family, manifest = find_family(args.records, unique_id, bar), Manifest.read(args.records)
+    if family.stored:
+        made = f"{len(family.copies)} realisations as stored ({family.split})"
+    else:
+        made = (
+            f"{len(family.copies)} realisations made for this picture: the records ({family.split}) hold none"
+        )
+    title = f"{unique_id} · z = {family.original['redshift']:.4f} · {made}"
+    print(title)
+    figure = draw_augmentation_family(
+        family.original, family.copies, manifest.prism.wavelength, manifest.grid.wavelength, title
+    )
+    print(f"  -> {save_picture(figure, target(args.output, f'augmentation_{unique_id}'))}")
+    return []
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; 1 if a file could not be read or nothing could be drawn, 130 on Ctrl-C."""
+    p = parser()
+    args = p.parse_args(argv)
+    check(p, args)
+    draw: Callable[[argparse.Namespace], list[str]] = (
+        inspect_files if args.files else inspect_archive if args.archive else inspect_records
+    )
+    try:
+        broken = draw(args)
+    except (ValueError, OSError, RecordIntegrityError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; pictures drawn so far are complete", file=sys.stderr)
+        return 130
+    if broken:
+        print(f"{len(broken)} could not be read:", *broken, sep="\n  ", file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The flux axis: its unit, and limits that wild pixels do not set and lines do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FLUX_UNIT_TEXT = r"erg s$^{-1}$ cm$^{-2}$ $\mathrm{\AA}^{-1}$"
+_LINE_SN = 5.0  # a line's peak, in sigma of its pixel
+_NEIGHBOUR = 0.25  # ... and the brighter neighbour has at least this share of it: a line is no single pixel
+_EDGE = 4  # good pixels at each end, and beside each gap, that alone do not set a limit
+_QUIET_ERROR = 6.0  # pixels with errors beyond this many medians do not set a limit, unless they hold a line
+
+
+def flux_unit(limits: tuple[float, float]) -> tuple[float, str]:
+    """Power of ten that makes a flux axis readable.
+
+    Args:
+        limits: of the axis [erg/s/cm2/A].
+
+    Returns:
+        Value of one axis unit [erg/s/cm2/A], and the axis label.
+    """
+    exponent = int(np.floor(np.log10(max(map(abs, limits)))))
+    return 10.0**exponent, rf"Flux density [$10^{{{exponent}}}$ {FLUX_UNIT_TEXT}]"
+
+
+def line_pixels(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Pixels bright enough to be the core of an emission line: significant, and not alone.
+
+    Args:
+        flux: (n,).
+        error: (n,) one sigma.
+        mask: (n,) bool, True = bad.
+
+    Returns:
+        (n,) bool.
+    """
+    bad = mask | ~np.isfinite(flux) | ~np.isfinite(error)
+    value = np.where(bad, -np.inf, flux)
+    beside = np.maximum(np.append(value[1:], -np.inf), np.append(-np.inf, value[:-1]))
+    with np.errstate(invalid="ignore"):
+        bright = ~bad & (flux > _LINE_SN * error) & (beside >= _NEIGHBOUR * value)
+    return bright & ~_beside_bad(bad)
+
+
+def _beside_bad(bad: np.ndarray) -> np.ndarray:
+    """Pixels within a few of an end or of a run of three or more bad ones: extraction is wild there."""
+    run = np.concatenate([np.ones(_EDGE, bool), bad, np.ones(_EDGE, bool)])
+    long = run[:-2] & run[1:-1] & run[2:]
+    long = np.convolve(long, np.ones(3, bool))[: run.size] > 0
+    near = np.convolve(long, np.ones(2 * _EDGE + 1), mode="same") > 0
+    return near[_EDGE:-_EDGE]
+
+
+def flux_limits(*spectra: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[float, float]:
+    """Limits that show every emission line in full, and the continuum with its noise.
+
+    Single outliers, edges of a spectrum, and pixels of outsize error may lie outside.
+
+    Args:
+        *spectra: (flux, error, mask) each, in one unit.
+
+    Returns:
+        Lower and upper limit.
+    """
+    low, high = [0.0], [0.0]
+    for flux, error, mask in spectra:
+        good = ~mask & np.isfinite(flux) & np.isfinite(error)
+        if not good.any():
+            continue
+        quiet = good & (error < _QUIET_ERROR * np.median(error[good])) & ~_beside_bad(~good)
+        if quiet.any():
+            lowest, highest = np.percentile(flux[quiet], (0.3, 99.7))
+            low.append(float(lowest))
+            high.append(float(highest))
+        lines = line_pixels(flux, error, mask)
+        if lines.any():
+            high.append(float(flux[lines].max()))
+    bottom, top = min(low), max(high)
+    span = top - bottom or 1.0
+    return bottom - 0.06 * span, top + 0.08 * span
+
+
+def leave_headroom(axes: Axes, share: float = 0.13) -> None:
+    """Raises the upper limit, so that legends and notes at the top stand clear of the data."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + share * (high - low))
+
+
+def mark_beyond(axes: Axes, wavelength: np.ndarray, flux: np.ndarray, mask: np.ndarray, colour: str) -> int:
+    """Small triangles at the axis' ends for good pixels outside its limits; returns how many."""
+    low, high = axes.get_ylim()
+    good = ~mask & np.isfinite(flux)
+    count = 0
+    for rows, marker, place in ((good & (flux > high), "^", 0.985), (good & (flux < low), "v", 0.015)):
+        if rows.any():
+            count += int(rows.sum())
+            axes.plot(
+                wavelength[rows],
+                np.full(int(rows.sum()), place),
+                marker,
+                color=colour,
+                markersize=2.5,
+                transform=axes.get_xaxis_transform(),
+                linestyle="none",
+            )
+    return count
