@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_pipeline.pictures.style import styled
-from data_pipeline.simulation.check import (
+from data_pipeline.simulation.check import ratio_percentiles
+from data_pipeline.simulation.check_measurements import BANDS, LAGS, Measurements
+from data_pipeline.simulation.check_targets import (
     AUTOCORRELATION,
     CONTINUUM_SN,
     DETECTED_FRACTIONS,
     PRISM_ERRORS,
     RESOLUTION,
-    ratio_percentiles,
 )
-from data_pipeline.simulation.check_measurements import BANDS, LAGS, Measurements
 from data_pipeline.tables import read_table
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def _draw_resolution(axis: Axes, measured: Measurements) -> None:
         alpha=0.5,
         label=f"{count} simulated lines",
     )
+    axis.margins(y=0.45)
     low, middle, high = RESOLUTION
     axis.axvspan(low, high, color=_REAL, alpha=0.15, label="JADES, 16-84 %")
     axis.axvline(middle, color=_REAL, label="JADES, median")
@@ -169,9 +170,10 @@ def _draw_ratio(axis: Axes, measured: Measurements, ratio: str) -> None:
         (real, _REAL, "JADES DR4", -0.08),
         (simulated, _SIMULATED, "simulated", 0.08),
     ):
-        axis.plot(centre + offset, values[1], "o", color=color, label=f"{label}, median")
+        axis.plot(centre + offset, values[1], "o", color=color, label=f"{label}, 16, 50, 84 %")
         axis.vlines(centre + offset, values[0], values[2], color=color)
         axis.plot(centre + offset, values[2], "_", color=color, ms=9)
         axis.plot(centre + offset, values[0], "_", color=color, ms=9)
+    axis.margins(y=0.25)
     top, bottom = (_LABELS[name] for name in ratio.split("/"))
     _finish(axis, f"{top} / {bottom}, denominator above 10 σ", "z", f"log {top}/{bottom}")

@@ -34,12 +34,15 @@ class Population:
         redshift_range: limits of the flat part.
         species_scatter: extra scatter [dex] of every line ratio that atomic physics does not fix.
         extra_dust: factor on the scatter of the Balmer decrement's reddening.
-        line_sn_median: median S/N of the strongest line in its grating, star-forming galaxies.
+        line_sn_median: median S/N of the strongest line before source noise, star-forming galaxies: flux over
+            the typical line error of the tier.
         line_sn_scatter: its scatter [dex].
         continuum_sn_median: median prism S/N per pixel of galaxies without emission lines, near 2 um.
         continuum_sn_scatter: its scatter [dex].
         equivalent_width_factor: factor on the rest-frame equivalent widths.
         equivalent_width_scatter: their scatter at given redshift [dex].
+        equivalent_width_correlation: of the equivalent width with the line S/N at given redshift: targets
+            are selected by their continuum, so bright lines mean large equivalent widths.
         broad_line_fraction: share of broad-line objects.
         little_red_dot_fraction: share among the broad-line objects with a V-shaped continuum.
         quiescent_fraction: share of quiescent galaxies.
@@ -54,12 +57,13 @@ class Population:
     redshift_range: tuple[float, float] = (0.1, 14.5)
     species_scatter: float = 0.0
     extra_dust: float = 1.0
-    line_sn_median: float = 38.0
+    line_sn_median: float = 41.0
     line_sn_scatter: float = 0.46
     continuum_sn_median: float = 15.0
     continuum_sn_scatter: float = 0.3
     equivalent_width_factor: float = 1.0
     equivalent_width_scatter: float = 0.42
+    equivalent_width_correlation: float = 0.5
     broad_line_fraction: float = 0.03
     little_red_dot_fraction: float = 0.4
     quiescent_fraction: float = 0.025
@@ -83,6 +87,7 @@ class Population:
         )
         if len(self.redshift_range) != 2 or not 0 <= self.redshift_range[0] < self.redshift_range[1] <= 15:
             raise ValueError(f"redshift_range: expected 0 <= low < high <= 15, got {self.redshift_range}")
+        _check_between("equivalent_width_correlation", self.equivalent_width_correlation, -1.0, 1.0)
         for name in ("line_sn_median", "continuum_sn_median", "equivalent_width_factor"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
@@ -149,7 +154,7 @@ class Nuisances:
     grating_quoted_error: float = 1.0
     grating_correlation: float = 0.42
     photon_noise: float = 0.02
-    grating_photon_noise: float = 0.05
+    grating_photon_noise: float = 0.11
     bad_pixel_fraction: float = 0.003
     edge_pixels: tuple[int, int] = (2, 6)
     outlier_fraction: float = 5e-4

@@ -122,12 +122,14 @@ def _equivalent_widths(
     """log10 rest-frame equivalent width of [OIII]+Hbeta [Angstrom] and the continuum level it implies.
 
     23 % above 750 Angstrom at z 3-4.1 and 61 % beyond z 5.7 (Boyett et al. 2024) fix the trend for a
-    scatter of 0.42 dex. Faint galaxies have the larger equivalent widths.
+    scatter of 0.42 dex.
     """
     at = lines.index
     both = narrow[:, at("[OIII]_5008")] + narrow[:, at("[OIII]_4960")] + 1.0
-    trend = 2.565 + 1.7 * (np.log10(1.0 + redshift) - 0.653)
-    width = trend + population.equivalent_width_scatter * draws.normal("equivalent width")
+    trend = 2.61 + 1.5 * (np.log10(1.0 + redshift) - 0.653)
+    rho = population.equivalent_width_correlation
+    normal = rho * draws.normal("line S/N") + np.sqrt(1.0 - rho**2) * draws.normal("equivalent width")
+    width = trend + population.equivalent_width_scatter * normal
     width = np.clip(width + np.log10(population.equivalent_width_factor), 0.6, 3.6)
     return width, both * hbeta / (10.0**width * (1.0 + redshift))
 

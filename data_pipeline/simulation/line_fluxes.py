@@ -85,7 +85,7 @@ def line_ratios_to_hbeta(
     _set_doublet(out, lines, "[OII]_3730", o2, doublet["[OII]_3730"])
     _set_doublet(out, lines, "[SII]_6718", sulphur, doublet["[SII]_6718"])
     # Auroral line: hotter gas at high redshift.
-    auroral = -1.90 + 0.75 * np.log10((1 + redshift) / 3) + 0.15 * draws.normal("[OIII]_4364")
+    auroral = -1.82 + 0.68 * np.log10((1 + redshift) / 3) + 0.15 * draws.normal("[OIII]_4364")
     dust = relative[:, at("[OIII]_4364")] / relative[:, at("[OIII]_5008")]
     out[:, at("[OIII]_4364")] = o3 * 10.0 ** (auroral + extra("[OIII]_4364")) * dust
     for name, level, slope, scatter in _SPECIES:
