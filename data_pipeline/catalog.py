@@ -227,7 +227,7 @@ def _row_order(table: CatalogTable, catalog: Catalog, id_column: str | None) -> 
                 f"{missing[0]}. Get an unaltered copy."
             )
         return np.array([row_of[identifier] for identifier in catalog.unique_id], dtype=int)
-    rows = len(table.texts(table.names[0]))
+    rows = len(table.texts(table.names[0])) if table.names else 0
     if rows != len(catalog):
         raise CatalogError(f"{table.where}: has {rows} rows, expected {len(catalog)}. Get an unaltered copy.")
     return np.arange(rows)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import astropy.units as u
 import numpy as np
 from astropy.io import fits
 
 from data_pipeline.catalog_columns import CatalogError
 from data_pipeline.readers.opening import open_source
-from data_pipeline.readers.source import Source, column_names, column_unit
+from data_pipeline.readers.source import DAMAGE, Source, column_names, column_unit
 from data_pipeline.spectrum import SpectrumError
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def _text_table(path: Path) -> CatalogTable:
     kind = "ascii.csv" if path.name.lower().endswith(".csv") else "ascii.ecsv"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", u.UnitsWarning)
+            warnings.simplefilter("ignore")  # remarks on style; what is used is checked later
             table = Table.read(path, format=kind)
     except FileNotFoundError as error:
         raise CatalogError(f"{path}: no such file. Check the path.") from error
@@ -130,7 +129,7 @@ def _text_table(path: Path) -> CatalogTable:
         raise CatalogError(
             f"{path}: no permission to read. Run chmod u+r on it, or ask its owner."
         ) from error
-    except (ValueError, OSError, TypeError, IndexError) as error:
+    except DAMAGE as error:
         raise CatalogError(
             f"{path}: no readable {kind.removeprefix('ascii.').upper()} table ({error})."
         ) from error

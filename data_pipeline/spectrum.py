@@ -180,7 +180,8 @@ def _check_lengths(meta: SpectrumMeta, **columns) -> None:
 def _wavelength_in_um(wavelength: u.Quantity, meta: SpectrumMeta) -> np.ndarray:
     try:
         return np.asarray(wavelength.to_value(WAVELENGTH_UNIT, u.spectral()), dtype=np.float64)
-    except (u.UnitConversionError, AttributeError) as error:
+    # an unrecognised unit raises ValueError, a number without unit AttributeError
+    except (u.UnitConversionError, ValueError, AttributeError) as error:
         raise SpectrumError(
             f"{meta.origin}: wavelengths come in {getattr(wavelength, 'unit', 'no unit')!s}; expected a "
             "length, such as um or Angstrom. State the unit in TUNIT or pass an astropy Quantity."
@@ -195,7 +196,8 @@ def _flux_density(values: u.Quantity, wave_um: np.ndarray, name: str, meta: Spec
         equivalency = [] if same_kind else u.spectral_density(wave_um * WAVELENGTH_UNIT)
         with np.errstate(all="ignore"):  # what is not finite is masked later
             return np.asarray(quantity.to_value(FLUX_UNIT, equivalency), dtype=np.float64)
-    except (u.UnitConversionError, AttributeError) as error:
+    # an unrecognised unit raises ValueError, a number without unit AttributeError
+    except (u.UnitConversionError, ValueError, AttributeError) as error:
         raise SpectrumError(
             f"{meta.origin}: {name} comes in {getattr(values, 'unit', 'no unit')!s}; expected a flux "
             "density, such as erg/(s cm2 Angstrom), W/m3, uJy or Jy. State the unit in TUNIT or pass an "

@@ -215,6 +215,7 @@ def test_unknown_flux_column(path):
     [
         ("furlong / fortnight", r"column FLUX has the unknown unit 'furlong / fortnight'\. State the unit"),
         ("", r"column FLUX has no unit\. State the unit in the header \(TUNIT or BUNIT\)"),
+        ("um, Jy", r"column FLUX has the unknown unit 'um, Jy'"),
         ("ct", r"flux comes in ct; expected a flux density"),
         ("MJy/sr", r"flux comes in MJy / sr; expected a flux density"),
     ],
@@ -238,7 +239,9 @@ def test_table_of_text(tmp_path):
     columns = layouts.jades_columns(*example())
     columns[1] = ("FLUX", "3A", layouts.JADES_UNIT, np.full(50, "bad"))
     layouts.write(path, {}, layouts.table(columns, "EXTRACT3PIX1D"))
-    with pytest.raises(SpectrumError, match=r"\[EXTRACT3PIX1D\]: column FLUX does not hold numbers"):
+    with pytest.raises(
+        SpectrumError, match=r"\[EXTRACT3PIX1D\]: column FLUX does not hold real numbers but <U3; choose"
+    ):
         read_spectrum(path)
 
 
@@ -313,6 +316,21 @@ def test_wavelengths_in_air(tmp_path, card):
         read_spectrum(path)
     layouts.write(path, {"VACUUM": True}, layouts.table(columns, "SPEC"))
     assert len(read_spectrum(path)) == 50
+
+
+@pytest.mark.parametrize(
+    ("column", "place"), [("wavelength", "wavelengths come in"), ("flux", "flux comes in")]
+)
+def test_ecsv_with_an_unknown_unit(tmp_path, column, place):
+    path = tmp_path / "table.ecsv"
+    table = QTable({"wavelength": [1.0, 2.0] * u.um, "flux": [1.0, 2.0] * u.Jy, "error": [1.0, 2.0] * u.Jy})
+    table.write(path)
+    unit = str(table[column].unit)
+    path.write_text(
+        path.read_text().replace(f"{{name: {column}, unit: {unit}", f"{{name: {column}, unit: furlong")
+    )
+    with pytest.raises(SpectrumError, match=rf"table\.ecsv: {place} furlong; expected"):
+        read_spectrum(path)
 
 
 def test_damaged_ecsv(tmp_path):

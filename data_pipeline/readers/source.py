@@ -123,19 +123,12 @@ class Source:
 
     def values(self, hdu, name: str) -> np.ndarray:
         """Table column as float64 without unit; an only row of vectors is flattened."""
-        data = self.data(hdu)
-        try:
-            values = np.asarray(data[require_column(self, hdu, name)], dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise SpectrumError(
-                f"{self.path}[{self.label(hdu)}]: column {name} does not hold numbers ({error}); choose "
-                "another with flux_column= or hdu=."
-            ) from error
+        values = self._numbers(hdu, name, np.float64)
         return values[0] if values.ndim == 2 and values.shape[0] == 1 else values
 
     def integers(self, hdu, name: str) -> np.ndarray:
         """Table column of flags as int64."""
-        return np.asarray(self.data(hdu)[require_column(self, hdu, name)]).astype(np.int64).ravel()
+        return self._numbers(hdu, name, np.int64).ravel()
 
     def image(self, name: str, unit: u.UnitBase | None = None) -> u.Quantity:
         """One-dimensional image extension as float64 quantity; `unit` is used where BUNIT is blank.
@@ -150,6 +143,15 @@ class Source:
         if unit is None or (isinstance(text, str) and text.strip()):
             unit = self._unit(hdu, "BUNIT", text)
         return u.Quantity(np.asarray(self.data(hdu), dtype=np.float64), unit, copy=False)
+
+    def _numbers(self, hdu, name: str, dtype: type) -> np.ndarray:
+        values = np.asarray(self.data(hdu)[require_column(self, hdu, name)])
+        if values.dtype.kind not in "biuf":
+            raise SpectrumError(
+                f"{self.path}[{self.label(hdu)}]: column {name} does not hold real numbers but "
+                f"{values.dtype}; choose another with flux_column= or hdu=."
+            )
+        return values.astype(dtype)
 
     def notes(self) -> tuple[str, ...]:
         """Remarks on the file as a whole."""

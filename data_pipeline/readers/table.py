@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from data_pipeline.readers.format import Format, ReadOptions
 from data_pipeline.readers.header import strip_zeros, text_of, value_of
-from data_pipeline.readers.source import Source, column_names, listed
+from data_pipeline.readers.source import DAMAGE, Source, column_names, listed
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 
 WAVELENGTH_NAMES = ("wavelength", "wave", "lambda", "lam", "wl", "spectral_axis", "wavelengths")
@@ -113,9 +113,9 @@ def _read_ecsv(source: Source, options: ReadOptions) -> ObservedSpectrum:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", u.UnitsWarning)
+            warnings.simplefilter("ignore")  # remarks on style; units and values are checked below
             table = QTable.read(source.path, format="ascii.ecsv")
-    except (ValueError, KeyError, OSError, TypeError) as error:
+    except DAMAGE as error:
         raise SpectrumError(
             f"{source.path}: no readable ECSV table ({error}). Write it again with astropy."
         ) from error

@@ -33,10 +33,13 @@ def parse_unit(text: str) -> u.UnitBase:
     """The unit that `text` means; non-standard spellings such as ``AA-1`` are understood.
 
     Raises:
-        ValueError: for text that is no unit; the message is astropy's.
+        ValueError: for text that is no unit, or several, or a logarithmic one.
     """
     standard = _WORD.sub(lambda word: _SPELLINGS.get(word[0], word[0]), text.strip())
     with warnings.catch_warnings():
         # several slashes and deprecated spellings are unambiguous in these files
         warnings.simplefilter("ignore", u.UnitsWarning)
-        return u.Unit(standard)
+        unit = u.Unit(standard)
+    if not isinstance(unit, u.UnitBase):  # "um, Jy" or "mag(AB)": no linear unit of one column
+        raise ValueError(f"{text!r} is no single linear unit")
+    return unit
