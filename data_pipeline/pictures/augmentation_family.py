@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_pipeline.pictures.flux_axis import FLUX_UNIT_TEXT, flux_limits, leave_headroom
-from data_pipeline.pictures.style import WAVELENGTH_LABEL, draw_steps, gapped, new_figure, styled
+from data_pipeline.pictures.style import WAVELENGTH_LABEL, draw_steps, gapped, new_figure, note, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,8 +56,7 @@ def draw_augmentation_family(
     top.set_xlim(*limits)
     for axes, (prefix, wavelength, text) in zip((top, bottom), arms, strict=True):
         _draw_family(axes, prefix, wavelength, original, copies, lambda z: colours(scale(z)), limits)
-        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
-        axes.text(0.01, 0.96, text, transform=axes.transAxes, va="top", fontsize=8.5, bbox=box)
+        note(axes, text)
         axes.set_ylabel(_FLUX_LABEL)
     top.legend(loc="upper right", ncols=2)
     bottom.set_xlabel(WAVELENGTH_LABEL)

@@ -13,6 +13,7 @@ FLUX_UNIT_TEXT = r"erg s$^{-1}$ cm$^{-2}$ $\mathrm{\AA}^{-1}$"
 _LINE_SN = 5.0  # a line's peak, in sigma of its pixel
 _NEIGHBOUR = 0.25  # ... and the brighter neighbour has at least this share of it: a line is no single pixel
 _EDGE = 4  # good pixels at each end, and beside each gap, that alone do not set a limit
+_OUTLIER = 8.0  # sigma
 _QUIET_ERROR = 6.0  # pixels with errors beyond this many medians do not set a limit, unless they hold a line
 
 
@@ -48,6 +49,13 @@ def line_pixels(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> np.nda
     return bright & ~_beside_bad(bad)
 
 
+def _outliers(flux: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Good pixels far from the median of themselves and their neighbours."""
+    padded = np.pad(flux, 1, mode="edge")
+    middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1)
+    return np.abs(flux - middle) > _OUTLIER * error
+
+
 def _beside_bad(bad: np.ndarray) -> np.ndarray:
     """Pixels within a few of an end or of a run of three or more bad ones: extraction is wild there."""
     run = np.concatenate([np.ones(_EDGE, bool), bad, np.ones(_EDGE, bool)])
@@ -74,6 +82,7 @@ def flux_limits(*spectra: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[fl
         if not good.any():
             continue
         quiet = good & (error < _QUIET_ERROR * np.median(error[good])) & ~_beside_bad(~good)
+        quiet[good] &= ~_outliers(flux[good], error[good])
         if quiet.any():
             lowest, highest = np.percentile(flux[quiet], (0.3, 99.7))
             low.append(float(lowest))

@@ -105,7 +105,7 @@ def _title(spectrum: ObservedSpectrum, redshift: float | None, beyond: int) -> s
         f"{meta.format} {meta.extraction}".strip(),
         "" if redshift is None else f"z = {redshift:.4f}",
     ]
-    below = [f"{masked} of {len(spectrum)} pixels masked (ticks at the bottom)"]
+    below = [f"{masked} of {len(spectrum)} pixels masked" + (" (ticks at the bottom)" if masked else "")]
     if beyond:
-        below.append(f"{beyond} good pixels beyond the axis (triangles)")
+        below.append(f"good pixels beyond the axis: {beyond} (triangles)")
     return " · ".join(filter(None, parts)) + "\n" + "; ".join(below)

@@ -11,7 +11,7 @@ import numpy as np
 from data_pipeline.pairs.stitching import Overlap, StitchedSpectrum
 from data_pipeline.pictures.flux_axis import flux_limits, flux_unit, leave_headroom
 from data_pipeline.pictures.line_marks import mark_lines
-from data_pipeline.pictures.style import WAVELENGTH_LABEL, arm_colour, draw_steps, new_figure, styled
+from data_pipeline.pictures.style import WAVELENGTH_LABEL, arm_colour, draw_steps, new_figure, note, styled
 from data_pipeline.pixel_grid import pixel_bounds
 from data_pipeline.resampling import resampler
 from data_pipeline.spectrum import ObservedSpectrum
@@ -67,7 +67,8 @@ def draw_stitching(
     after.set_xlabel(WAVELENGTH_LABEL)
     figure.supylabel(label, fontsize=9)
     known = f" · z = {redshift:.4f}" if np.isfinite(redshift) else ""
-    figure.suptitle(f"{name}{known} · shaded: overlaps; dotted: seams", fontsize=9.5)
+    how = "shaded: overlaps; dotted: seams" if shared else "no overlap from which to scale"
+    figure.suptitle(f"{name}{known} · {how}", fontsize=9.5)
     for column, (key, overlap) in enumerate(shared):
         view = figure.add_subplot(rows[2, column])
         residual = figure.add_subplot(rows[3, column], sharex=view)
@@ -160,7 +161,7 @@ def _draw_arms(
             after, stitched.wavelength, flux / unit, None, mask, colour, scale_text(stitched, arm), 0.6
         )
     for axes, text in ((before, "as read"), (after, "scaled")):
-        axes.text(0.01, 0.95, text, transform=axes.transAxes, va="top", fontsize=8)
+        note(axes, text)
         axes.axhline(0.0, color="0.6", linewidth=0.6, zorder=0.4)
         axes.legend(loc="upper right", ncols=len(stitched.arms), columnspacing=1.2)
 

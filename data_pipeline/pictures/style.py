@@ -127,6 +127,12 @@ def draw_steps(
     axes.step(wavelength, shown, where="mid", color=colour, linewidth=width, label=label or None)
 
 
+def note(axes: Axes, text: str) -> None:
+    """A word in the upper left corner, readable on top of data."""
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
+    axes.text(0.01, 0.96, text, transform=axes.transAxes, va="top", fontsize=8.5, bbox=box)
+
+
 def arm_colour(disperser: str) -> str:
     """Colour of a disperser; high-resolution gratings share that of the medium one."""
     name = disperser.upper()

@@ -1,0 +1,438 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
+from PIL import Image
+
+from data_pipeline.building.config import BuildConfig
+from data_pipeline.building.pipeline import build
+from data_pipeline.catalog import read_catalog
+from data_pipeline.inspect import main
+from data_pipeline.instrument import PRISM, load_instrument
+from data_pipeline.pairs.augmentation import AugmentationConfig
+from data_pipeline.pairs.matching import find_catalog, match, scan_archive
+from data_pipeline.pairs.preprocessing import PreprocessingConfig
+from data_pipeline.pairs.stitching import stitch
+from data_pipeline.pictures.augmentation_family import draw_augmentation_family
+from data_pipeline.pictures.choice import choose_match, find_family
+from data_pipeline.pictures.flux_axis import flux_limits, line_pixels
+from data_pipeline.pictures.galaxy_pair import draw_galaxy_pair, line_windows
+from data_pipeline.pictures.line_marks import LINE_MARK, spread
+from data_pipeline.pictures.single_spectrum import MASKED, draw_single_spectrum, facts
+from data_pipeline.pictures.stitching_overlaps import binned, draw_stitching
+from data_pipeline.pictures.style import ARM_COLOURS, new_figure, save_picture
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.records import iterate
+from data_pipeline.simulation.archive import write_archive
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
+
+REDSHIFT = 2.5
+LINES_UM = {"Halpha": 0.65646, "[OIII]_5008": 0.50082}  # vacuum, NIST
+
+
+def arm(disperser, low, high, pixels, scale=1.0, noise=2e-22, seed=0, wild=True):
+    """Continuum, Halpha and [O III] at z = 2.5 with noise, one gap, and wild pixels at the blue end."""
+    rng = np.random.default_rng(seed)
+    wavelength = np.linspace(low, high, pixels)
+    width = 0.012 if disperser == "PRISM" else 0.0012
+    flux = np.full(pixels, 1e-21)
+    for rest in LINES_UM.values():
+        flux += 1e-21 * 0.05 / width * np.exp(-0.5 * ((wavelength - rest * (1 + REDSHIFT)) / width) ** 2)
+    flux = scale * flux + rng.normal(0, noise, pixels)
+    if wild:
+        flux[:3] = 1e-17
+    mask = np.zeros(pixels, bool)
+    mask[40:60] = True
+    meta = SpectrumMeta(target="1234", disperser=disperser, filter="CLEAR", format="test", path="x.fits")
+    return ObservedSpectrum(wavelength, flux, np.full(pixels, noise), mask, meta)
+
+
+@pytest.fixture(scope="module")
+def prism():
+    return arm("PRISM", 0.6, 5.3, 706)
+
+
+@pytest.fixture(scope="module")
+def gratings():
+    return [
+        arm("G140M", 0.7, 1.9, 1900, 0.9, seed=1, wild=False),
+        arm("G235M", 1.6, 3.2, 1500, 1.0, seed=2, wild=False),
+        arm("G395M", 2.8, 5.3, 1400, 1.2, seed=3, wild=False),
+    ]
+
+
+def steps(axes):
+    return [line for line in axes.lines if line.get_drawstyle() == "steps-mid"]
+
+
+def mark_positions(axes):
+    return sorted(line.get_xdata()[0] for line in axes.lines if line.get_gid() == LINE_MARK)
+
+
+def smallest_text(figure):
+    figure.draw_without_rendering()
+    return min(t.get_fontsize() for t in figure.findobj(Text) if t.get_text() and t.get_visible())
+
+
+def test_masked_pixels_are_gaps_and_ticked(prism):
+    top, bottom = draw_single_spectrum(prism).axes
+    for axes in (top, bottom):
+        (line,) = steps(axes)
+        assert np.array_equal(np.isnan(line.get_ydata()), prism.mask)
+        assert np.array_equal(line.get_xdata(), prism.wavelength)
+    (ticks,) = [line for line in top.lines if line.get_gid() == MASKED]
+    assert np.array_equal(ticks.get_xdata(), prism.wavelength[prism.mask])
+
+
+def test_single_spectrum_states_units_target_disperser_and_format(prism):
+    figure = draw_single_spectrum(prism, REDSHIFT)
+    top, bottom = figure.axes
+    assert "10^{-21}" in top.get_ylabel() or "10^{-20}" in top.get_ylabel()
+    assert "erg s$^{-1}$ cm$^{-2}$" in top.get_ylabel()
+    assert "µm" in bottom.get_xlabel()
+    assert bottom.get_ylabel() == "S/N per pixel"
+    title = figure.get_suptitle()
+    for part in ("1234", "PRISM/CLEAR", "test", "z = 2.5000", "20 of 706 pixels masked"):
+        assert part in title
+    assert smallest_text(figure) >= 8
+
+
+def test_flux_in_the_picture_is_the_flux_of_the_file(prism):
+    figure = draw_single_spectrum(prism)
+    exponent = int(figure.axes[0].get_ylabel().split("10^{")[1].split("}")[0])
+    shown = steps(figure.axes[0])[0].get_ydata() * 10.0**exponent
+    np.testing.assert_allclose(shown[~prism.mask], prism.flux[~prism.mask], rtol=1e-12)
+
+
+def test_limits_show_the_line_and_leave_wild_pixels_out(prism):
+    low, high = draw_single_spectrum(prism).axes[0].get_ylim()
+    shown = steps(draw_single_spectrum(prism).axes[0])[0].get_ydata()
+    peak = np.nanmax(shown[10:])
+    assert low < 0 < peak < high < 1.5 * peak
+    assert np.nanmax(shown) > 100 * high  # the wild pixels are drawn, beyond the axis
+
+
+def test_pixels_beyond_the_axis_are_counted_and_pointed_at(prism):
+    figure = draw_single_spectrum(prism)
+    (up,) = [line for line in figure.axes[0].lines if line.get_marker() == "^"]
+    assert np.array_equal(up.get_xdata(), prism.wavelength[:3])
+    assert "good pixels beyond the axis: 3" in figure.get_suptitle()
+
+
+@settings(max_examples=40)
+@given(
+    peak=st.floats(10, 1e4),
+    centre=st.floats(20.0, 180.0),
+    width=st.floats(0.9, 6.0),
+    wild=st.floats(1e5, 1e9),
+    seed=st.integers(0, 1000),
+)
+def test_limits_hold_any_line_and_no_single_outlier(peak, centre, width, wild, seed):
+    x = np.arange(200.0)
+    flux = np.random.default_rng(seed).normal(size=200) + peak * np.exp(-0.5 * ((x - centre) / width) ** 2)
+    line = flux.copy()
+    flux[[0, 1, 199]] = wild
+    flux[10] = -wild
+    low, high = flux_limits((flux, np.ones(200), np.zeros(200, bool)))
+    assert line[5:195].max() <= high <= 1.2 * max(line.max(), 4) + 1
+    assert -wild < low <= 0
+
+
+def test_an_outlier_is_no_line():
+    flux, error = np.zeros(100), np.ones(100)
+    flux[50] = 1000.0
+    assert not line_pixels(flux, error, np.zeros(100, bool)).any()
+    flux[51] = 500.0
+    assert line_pixels(flux, error, np.zeros(100, bool)).nonzero()[0].tolist() == [50, 51]
+
+
+def test_lines_are_marked_at_rest_wavelength_times_one_plus_z(prism):
+    top, bottom = draw_single_spectrum(prism, REDSHIFT).axes
+    marks = mark_positions(top)
+    for rest in LINES_UM.values():
+        assert np.min(np.abs(np.array(marks) - rest * (1 + REDSHIFT))) < 1e-4
+    assert marks == mark_positions(bottom)
+    assert min(marks) > 0.6 and max(marks) < 5.3
+    labels = {t.get_text() for t in top.texts}
+    assert {"Hα", "[O III]", "Hβ", "[O II]"} <= labels
+    assert "Lyα" not in labels  # 0.43 um, not covered
+    assert mark_positions(draw_single_spectrum(prism).axes[0]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0.001, 0.1))
+def test_labels_keep_order_and_distance_and_their_mean_place(wanted, gap):
+    wanted = np.sort(wanted)
+    places = spread(wanted, gap)
+    assert np.all(np.diff(places) >= gap - 1e-9)
+    assert places.mean() == pytest.approx(wanted.mean(), abs=1e-9)
+    if np.all(np.diff(wanted) > gap):
+        np.testing.assert_allclose(places, wanted, atol=1e-9)
+
+
+def test_facts_in_one_line(prism):
+    text = facts(prism)
+    assert text.startswith("x.fits: PRISM, 706 pixels, 2.8% masked, median S/N 4.98")
+    assert "0.600-5.300 um" in text
+    assert "\n" not in text
+
+
+def test_pair_has_the_papers_colours_dashes_and_redshift(prism, gratings):
+    figure = draw_galaxy_pair(prism, gratings, REDSHIFT, "galaxy")
+    main = figure.axes[0]
+    drawn = {line.get_label(): to_hex(line.get_color()) for line in steps(main)}
+    assert drawn == {
+        "prism": ARM_COLOURS["PRISM"],
+        **{name: ARM_COLOURS[name] for name in ("G140M", "G235M", "G395M")},
+    }
+    assert "z = 2.5000" in figure.get_suptitle()
+    dashes = [line for line in main.lines if line.get_gid() == LINE_MARK]
+    assert dashes and all(line.get_linestyle() == "--" for line in dashes)
+    assert smallest_text(figure) >= 8
+
+
+def test_pair_is_normalised_to_the_same_line_at_both_resolutions(prism, gratings):
+    figure = draw_galaxy_pair(prism, gratings, REDSHIFT, "galaxy")
+    main = figure.axes[0]
+    line = main.get_ylabel().removeprefix("Flux density / peak of ")
+    at = (1 + REDSHIFT) * LINES_UM[{"Hα": "Halpha", "[O III]": "[OIII]_5008"}[line]]
+    peaks = {}
+    for drawn in steps(main):
+        x, y = drawn.get_xdata(), drawn.get_ydata()
+        near = np.abs(x - at) < 0.02
+        if near.any():
+            peaks[drawn.get_label()] = np.nanmax(y[near])
+    assert peaks.pop("prism") == pytest.approx(1.0)
+    assert max(peaks.values()) == pytest.approx(1.0, abs=0.35)
+    high = main.get_ylim()[1]
+    assert high > max(np.nanmax(d.get_ydata()[10:]) for d in steps(main))
+
+
+def test_pair_magnifies_the_detected_groups(prism, gratings):
+    windows = line_windows(prism, gratings, REDSHIFT)
+    assert [any(low < rest * 3.5 < high for low, high in windows) for rest in LINES_UM.values()] == [
+        True,
+        True,
+    ]
+    figure = draw_galaxy_pair(prism, gratings, REDSHIFT, "galaxy")
+    assert [axes.get_xlim() for axes in figure.axes[1:]] == windows
+    assert "[N II]" in {t.get_text() for axes in figure.axes[1:] for t in axes.texts}
+
+
+def test_pair_with_one_grating_and_without_lines(prism, gratings):
+    flat = [s.replace(flux=np.where(np.arange(len(s)) % 2, 1e-22, -1e-22)) for s in (prism, gratings[1])]
+    figure = draw_galaxy_pair(flat[0], flat[1:], REDSHIFT, "nothing")
+    assert len(figure.axes) == 1
+    assert figure.axes[0].get_ylabel() == "Flux density / median"
+
+
+def test_stitching_shows_scales_with_errors_overlaps_and_smaller_residuals(gratings):
+    stitched = stitch(gratings, UnifiedGrid())
+    figure = draw_stitching(gratings, stitched, REDSHIFT, "galaxy")
+    before, after, *panels = figure.axes
+    labels = [t.get_text() for t in after.get_legend().get_texts()]
+    overlap = stitched.overlaps["G235M", "G395M"]
+    assert labels[1] == "G235M: reference"
+    assert labels[2] == f"G395M × {stitched.scales['G395M']:.3f} ± {overlap.scale_error:.3f}"
+    assert abs(stitched.scales["G395M"] * 1.2 - 1) < 0.1  # the injected scale
+    spans = sorted((p.get_x(), p.get_x() + p.get_width()) for p in before.patches)
+    np.testing.assert_allclose(spans, sorted((o.low, o.high) for o in stitched.overlaps.values()), rtol=1e-9)
+    dotted = sorted(line.get_xdata()[0] for line in after.lines if line.get_linestyle() == ":")
+    np.testing.assert_allclose(dotted, sorted(stitched.seams))
+    for residual in panels[1::2]:
+        rms = [np.sqrt(np.mean(line.get_ydata() ** 2)) for line in residual.lines if line.get_marker() == "o"]
+        assert rms[1] < rms[0]
+    assert smallest_text(figure) >= 8
+
+
+def test_stitching_of_one_arm_says_so(gratings):
+    figure = draw_stitching(gratings[1:2], stitch(gratings[1:2]), float("nan"), "lonely")
+    assert "no overlap" in figure.get_suptitle()
+    assert len(figure.axes) == 2
+    assert mark_positions(figure.axes[0]) == []
+
+
+def test_means_keep_flux_and_shrink_errors():
+    wavelength = np.linspace(1.0, 1.1, 400)
+    segment = (np.full(400, 3.0), np.full(400, 2.0), np.zeros(400, bool))
+    x, y, e = binned(wavelength, segment, np.ones(400, bool))
+    assert x.size == 10 and np.all(y == 3.0)
+    np.testing.assert_allclose(e, 2.0 / np.sqrt(40))
+    np.testing.assert_allclose(binned(wavelength, segment, np.ones(400, bool), 4.0)[2], 2.0 / np.sqrt(10))
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("archive")
+    write_archive(folder, 6, 3, workers=1, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(archive, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records")
+    build(
+        BuildConfig(archive=str(archive), augmentation=AugmentationConfig(realisations=3)), folder, quiet=True
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train_id(records):
+    return next(iterate(records, "train"))["unique_id"]
+
+
+def test_family_is_one_black_and_the_copies_dashed_in_order_of_redshift(records, train_id):
+    family = find_family(records, train_id)
+    assert family.stored and family.split == "train" and len(family.copies) == 3
+    grid = UnifiedGrid().wavelength
+    figure = draw_augmentation_family(
+        family.original, family.copies, load_instrument(PRISM).wavelength, grid, "t"
+    )
+    top, bottom, bar = figure.axes
+    for axes, name in ((top, "prism_flux"), (bottom, "grating_flux")):
+        dashed = [line for line in axes.lines if line.is_dashed()]
+        assert len(dashed) == 3
+        (solid,) = steps(axes)
+        assert to_hex(solid.get_color()) == "#000000"
+        np.testing.assert_array_equal(solid.get_ydata(), family.original[name])
+        for line, row in zip(dashed, family.copies, strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), row[name])
+        # the colour map grows from blue to yellow
+        red = [line.get_color()[0] for line in dashed]
+        assert np.array_equal(np.argsort(red), np.argsort([row["redshift"] for row in family.copies]))
+        assert "erg s$^{-1}$" in axes.get_ylabel()
+    assert bar.get_ylabel() == "Redshift of the realisation"
+    low, high = top.get_xlim()
+    assert low >= 1.0 and high <= 5.0  # the common range
+    assert smallest_text(figure) >= 8
+
+
+def test_records_picture_and_its_wording(records, train_id, tmp_path, capsys):
+    assert main(["--records", str(records), "--object", train_id, "--output", str(tmp_path)]) == 0
+    assert "3 realisations as stored (train)" in capsys.readouterr().out
+    picture = tmp_path / f"augmentation_{train_id}.png"
+    with Image.open(picture) as image:
+        assert image.size[0] == 1400
+    assert list(tmp_path.iterdir()) == [picture]
+
+
+def test_without_stored_realisations_some_are_made_and_said_so(archive, tmp_path, capsys):
+    plain = tmp_path / "records"
+    build(
+        BuildConfig(archive=str(archive), augmentation=AugmentationConfig(realisations=0)), plain, quiet=True
+    )
+    assert main(["--records", str(plain), "--output", str(tmp_path / "one.png")]) == 0
+    assert "20 realisations made for this picture: the records (train) hold none" in capsys.readouterr().out
+    assert (tmp_path / "one.png").is_file()
+
+
+def test_archive_pictures_of_the_default_galaxy(archive, tmp_path, capsys):
+    assert main(["--archive", str(archive), "--output", str(tmp_path)]) == 0
+    files, _ = scan_archive(archive)
+    catalog = read_catalog(find_catalog(archive))
+    matches, _ = match(files, catalog)
+    chosen = choose_match(matches, catalog, PreprocessingConfig())
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        f"pair_{chosen.unique_id}.png",
+        f"stitching_{chosen.unique_id}.png",
+    ]
+    out = capsys.readouterr().out
+    assert f"{chosen.unique_id}, z = {chosen.redshift:.4f}, flag A" in out
+    assert "PRISM, 706 pixels" in out
+
+    # the rule, on the catalogue itself
+    most = [m for m in matches if len(m.gratings) == max(len(m.gratings) for m in matches)]
+    row_of = list(catalog.unique_id)
+
+    def detected(m):
+        row = row_of.index(m.unique_id)
+        return sum(line.flux[row] > 5 * line.error[row] for line in catalog.grating_lines.values())
+
+    assert detected(chosen) == max(detected(m) for m in most)
+
+
+def test_default_galaxy_without_line_fluxes_is_read_from_the_spectra(archive):
+    files, _ = scan_archive(archive)
+    catalog = read_catalog(find_catalog(archive))
+    matches, _ = match(files, catalog)
+    bare = type(catalog)(**{**vars(catalog), "grating_lines": {}, "prism_lines": {}})
+    looked_at = []
+
+    def progress(candidates):
+        looked_at.extend(candidates)
+        return candidates
+
+    assert choose_match(matches, bare, PreprocessingConfig(), progress) in looked_at
+
+
+def test_files_one_picture_each_and_a_bad_file_costs_itself_only(archive, tmp_path, capsys):
+    good = sorted(archive.rglob("*clear-prism*.fits"))[:2]
+    bad = tmp_path / "cut.fits"
+    bad.write_bytes(good[0].read_bytes()[:4000])
+    out = tmp_path / "pictures"
+    assert main([str(good[0]), str(bad), str(good[1]), "--redshift", "2", "--output", str(out)]) == 1
+    assert sorted(p.name for p in out.iterdir()) == sorted(
+        f"{p.name.removesuffix('.fits')}.png" for p in good
+    )
+    shown = capsys.readouterr()
+    assert shown.out.count("PRISM, 706 pixels") == 2
+    assert "1 could not be read" in shown.err and "cut.fits" in shown.err
+
+
+def test_files_of_the_same_name_do_not_overwrite_each_other(archive, tmp_path):
+    good = next(archive.rglob("*clear-prism*.fits"))
+    copy = tmp_path / "other" / good.name
+    copy.parent.mkdir()
+    copy.write_bytes(good.read_bytes())
+    out = tmp_path / "pictures"
+    assert main([str(good), str(copy), "--output", str(out)]) == 0
+    assert len(list(out.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected one of: FILE..., --archive DIR, --records DIR"),
+        (["a.fits", "--archive", "x"], "expected one of"),
+        (["a.fits", "--object", "1"], "--object and --picture go with"),
+        (["a.fits", "--redshift", "-3"], "above -1"),
+        (["--archive", "x", "--redshift", "2"], "--redshift goes with FILE"),
+        (["--records", "x", "--catalog", "c"], "--catalog and --columns go with --archive"),
+        (["--records", "x", "--picture", "pair"], "is drawn from --archive"),
+        (["--records", "x", "--extraction", "5pix"], "--extraction goes with"),
+        (["--archive", "x", "--picture", "augmentation"], "is drawn from --records"),
+        (["--archive", "x", "--output", "p.png"], "names one file, but several pictures"),
+        (["a.fits", "b.fits", "--output", "p.png"], "names one file, but several pictures"),
+    ],
+)
+def test_options_without_effect_are_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_errors_name_what_is_missing_and_what_is_near(archive, records, tmp_path, capsys):
+    known = str(next(iterate(records, "train"))["unique_id"])
+    for arguments, message in (
+        (["--archive", str(tmp_path / "none")], "is not a folder"),
+        (["--archive", str(archive), "--object", known + "9"], f"such as {known}"),
+        (["--records", str(records), "--object", known + "9"], "no object"),
+        (["--records", str(archive)], "no manifest.json"),
+    ):
+        assert main([*arguments, "--output", str(tmp_path)]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_pictures_are_png_written_whole(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"expected a name that ends in \.png"):
+        save_picture(new_figure(2.0), tmp_path / "a.pdf")
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.print_figure", stop)
+    with pytest.raises(KeyboardInterrupt):
+        save_picture(new_figure(2.0), tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
