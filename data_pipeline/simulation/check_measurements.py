@@ -138,7 +138,7 @@ def _residual_products(
         spoiled[:, shift:] |= spoiled[:, :-shift] & (np.abs(residual) > 3.0)[:, :-shift]
     near = np.apply_along_axis(np.convolve, 1, spoiled.astype(float), np.ones(11), "same") > 0
     # The brightest continua have structure of their own below the running median.
-    faint = np.nanmedian(np.abs(ratio), axis=1, keepdims=True) < 15.0
+    faint = np.median(np.abs(filled), axis=1, keepdims=True) < 15.0
     use = good & ~near & faint
     out = [use.sum(), (residual[use] ** 2).sum()]
     for lag in LAGS:

@@ -1,0 +1,80 @@
+"""Command line of the simulator."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.simulate import main
+from data_pipeline.simulation.benchmark import measure_speed
+from data_pipeline.simulation.config import SimulationConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_help_answers_fast_and_shows_examples():
+    times = []
+    for _ in range(2):  # the first call may have to compile
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "data_pipeline.simulate", "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        times.append(time.perf_counter() - start)
+    assert done.returncode == 0
+    assert "--archive simulated --n 300 --seed 1" in done.stdout
+    assert min(times) < 2.5  # 1 s on an idle machine
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to do: give --archive DIR --n N, --check or --benchmark"),
+        (["--archive", "x"], "--archive needs --n"),
+        (["--archive", "x", "--n", "0"], "--n: expected 1 or more, got 0"),
+        (["--check", "--workers", "0"], "--workers: expected 1 or more, got 0"),
+        (["--archive", "x", "--n", "1", "--check-output", "y"], "--check-output goes with --check"),
+        (["--check", "--population", "narrow"], "invalid choice: 'narrow'"),
+    ],
+)
+def test_wrong_arguments_are_explained(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_wrong_configuration_is_explained(tmp_path, capsys):
+    (tmp_path / "c.json").write_text('{"nuisances": {"noise": 1}}')
+    assert main(["--archive", str(tmp_path / "a"), "--n", "1", "--config", str(tmp_path / "c.json")]) == 2
+    assert "c.json: nuisances: unknown keys noise" in capsys.readouterr().err
+    assert main(["--archive", str(tmp_path / "a"), "--n", "1", "--noise-scale", "-1"]) == 2
+    assert "noise_scale: expected zero or more, got -1" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+def test_archive_with_options(tmp_path, capsys):
+    root = tmp_path / "archive"
+    arguments = ["--archive", str(root), "--n", "2", "--seed", "5", "--population", "wide", "--workers", "1"]
+    assert main([*arguments, "--noise-scale", "0"]) == 0
+    assert "2 observations in" in capsys.readouterr().out
+    text = (root / "simulation.json").read_text()
+    assert '"name": "wide"' in text
+    assert '"noise_scale": 0.0' in text
+
+
+def test_check_prints_and_draws(tmp_path, capsys):
+    assert main(["--check", "--n", "64", "--check-output", str(tmp_path / "check")]) == 0
+    out = capsys.readouterr().out
+    assert "outside their tolerance" in out
+    assert (tmp_path / "check" / "simulation_check.txt").read_text() in out
+    assert (tmp_path / "check" / "simulation_check.png").is_file()
+
+
+def test_speed_and_memory_are_measured():
+    speed = measure_speed(128, 1, SimulationConfig(), workers=1)
+    assert speed.rate > 20  # the command prints above 200 on two idle cores
+    assert 50 < speed.peak_memory < 2000

@@ -1,0 +1,76 @@
+"""Simulated beside real: the comparison sees what it should, from observations alone."""
+
+import numpy as np
+import pytest
+
+from data_pipeline.pictures.simulation_check import draw_simulation_check
+from data_pipeline.pictures.style import save_picture
+from data_pipeline.simulation import Nuisances, Population, SimulationConfig
+from data_pipeline.simulation.check import REASONS, Comparison, compare, report
+from data_pipeline.simulation.check_measurements import measure_simulation
+
+
+@pytest.fixture(scope="module")
+def measured():
+    seen = []
+    result = measure_simulation(256, 2, SimulationConfig(), seen.append)
+    assert sum(seen) == 256
+    return result
+
+
+def figures(measured):
+    return {f"{item.group}: {item.name}": item for item in compare(measured)}
+
+
+def test_noise_and_instrument_agree_with_jades(measured):
+    found = figures(measured)
+    for name, item in found.items():
+        if item.group in ("noise", "prism error"):
+            assert item.passes, name
+    assert found["instrument: R from lines / tabulated R, 50 %"].simulated == pytest.approx(1.22, abs=0.03)
+    assert found["instrument: prism / grating line flux, 50 %"].simulated == pytest.approx(1.13, abs=0.06)
+
+
+def test_most_line_figures_agree_with_jades(measured):
+    items = [i for i in compare(measured) if i.group in ("detections", "line fluxes", "line errors")]
+    assert np.mean([item.passes for item in items]) > 0.7  # 256 galaxies: sampling errors are large
+
+
+def test_a_wrong_simulation_is_caught():
+    wrong = SimulationConfig(
+        Population(line_sn_median=8.0),
+        Nuisances(prism_resolution_scale=1.0, flux_ratio=1.6, quoted_error=2.0),
+    )
+    found = figures(measure_simulation(128, 2, wrong))
+    for name in (
+        "detections: HBaA_6563 above 20 sigma",
+        "instrument: R from lines / tabulated R, 50 %",
+        "instrument: prism / grating line flux, 50 %",
+        "noise: prism scatter / quoted error",
+    ):
+        assert not found[name].passes, name
+
+
+def test_the_report_states_tolerances_reasons_and_misses():
+    items = [
+        Comparison("noise", "one", 1.0, 1.01, 0.05),
+        Comparison("noise", "two", 1.0, 1.2, 0.05),
+        Comparison("instrument", "three", 1.0, float("nan"), 0.05),
+    ]
+    text = report(items, 7)
+    assert text.startswith("simulated beside JADES, 7 simulated observations")
+    assert f"noise: {REASONS['noise']}" in text
+    assert "3 figures, 2 outside their tolerance" in text
+    assert "missed: noise, two" in text
+    assert "missed: instrument, three" in text
+    assert text.count("pass") == 1
+
+
+def test_the_picture_has_a_panel_per_subject(measured, tmp_path):
+    figure = draw_simulation_check(measured)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert len(titles) == 12
+    assert all(axis.get_xlabel() for axis in figure.axes)
+    assert sum("denominator above" in title for title in titles) == 6
+    path = save_picture(figure, tmp_path / "check.png")
+    assert path.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,163 @@
+"""Lines of the simulator: rendering and the ratios that atomic physics fixes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import erf
+
+from data_pipeline.instrument import GRATINGS, PRISM, load_instrument, reference_instrument
+from data_pipeline.lines import load_lines
+from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.dust import calzetti, cardelli
+from data_pipeline.simulation.line_fluxes import broad_ratios_to_halpha, line_ratios_to_hbeta
+from data_pipeline.simulation.line_ratios import doublet_ratios, gas_reddening, strong_line_ratios
+from data_pipeline.simulation.line_rendering import SPEED_OF_LIGHT, render_lines
+from data_pipeline.simulation.survey import load_tiers
+
+INSTRUMENTS = (PRISM, *GRATINGS, "reference")
+
+
+def instrument(name):
+    return reference_instrument() if name == "reference" else load_instrument(name)
+
+
+def widths(pixels):
+    return (pixels.bounds[1] - pixels.bounds[0]) * 1e4  # Angstrom
+
+
+@given(
+    name=st.sampled_from(INSTRUMENTS),
+    place=st.floats(0.05, 0.95),
+    offset=st.floats(-0.5, 0.5),
+    velocity=st.floats(0.0, 2000.0),
+    scale=st.floats(0.8, 1.4),
+)
+def test_flux_is_conserved_at_any_position_within_a_pixel(name, place, offset, velocity, scale):
+    pixels = instrument(name)
+    pixel = int(place * pixels.wavelength.size)
+    low, high = pixels.bounds[:, pixel]
+    centre = 0.5 * (low + high) + offset * (high - low)
+    sigma = np.hypot(pixels.sigma(centre) / scale, velocity / SPEED_OF_LIGHT * centre)
+    if centre - 6 * sigma < pixels.bounds[0, 0] or centre + 6 * sigma > pixels.bounds[1, -1]:
+        return  # part of the line lies beyond the detector
+    line = render_lines(pixels, [centre], [3e-18], np.array([velocity]), scale)
+    assert (line[0] * widths(pixels)).sum() == pytest.approx(3e-18, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", INSTRUMENTS)
+@pytest.mark.parametrize("velocity", [0.0, 300.0])
+def test_width_and_centre_are_those_asked_for(name, velocity):
+    pixels = instrument(name)
+    for centre in np.linspace(*pixels.wavelength[[60, -60]], 7):
+        line = render_lines(pixels, [centre], [1.0], np.array([velocity]))[0] * widths(pixels)
+        mean = (line * pixels.wavelength).sum()
+        variance = (line * (pixels.wavelength - mean) ** 2).sum()
+        expected = pixels.sigma(centre) ** 2 + (velocity / SPEED_OF_LIGHT * centre) ** 2
+        pixel = np.interp(centre, pixels.wavelength, widths(pixels)) * 1e-4
+        assert abs(mean - centre) < 0.03 * pixel
+        assert variance == pytest.approx(expected, rel=0.02)
+
+
+def test_rendering_agrees_with_a_direct_integral_of_the_gaussian():
+    prism = load_instrument(PRISM)
+    centre, velocity = 2.0037, 900.0
+    pixel = widths(prism)[np.searchsorted(prism.bounds[1], centre)] * 1e-4
+    sigma = np.sqrt(prism.sigma(centre) ** 2 - pixel**2 / 12 + (velocity / SPEED_OF_LIGHT * centre) ** 2)
+    edges = (prism.bounds - centre) / sigma / np.sqrt(2)
+    direct = 0.5 * (erf(edges[1]) - erf(edges[0])) / widths(prism)
+    line = render_lines(prism, [centre], [1.0], np.array([velocity]))[0]
+    np.testing.assert_allclose(line, direct, rtol=1e-6, atol=1e-8 * direct.max())
+
+
+def test_lines_go_to_their_own_spectra_and_add_up():
+    prism = load_instrument(PRISM)
+    centre, flux, velocity = np.array([1.5, 1.51, 3.0]), np.array([1.0, 2.0, 4.0]), np.zeros(3)
+    both = render_lines(prism, centre, flux, velocity, row=np.array([0, 0, 2]), rows=3)
+    alone = [render_lines(prism, centre[[k]], flux[[k]], velocity[[k]])[0] for k in range(3)]
+    np.testing.assert_allclose(both[0], alone[0] + alone[1], rtol=1e-12)
+    assert not both[1].any()
+    np.testing.assert_allclose(both[2], alone[2], rtol=1e-12)
+
+
+def ratios(n=400, redshift=2.0, reddening=0.0, species_scatter=0.0):
+    lines = load_lines()
+    draws = Draws(5, np.arange(n))
+    return lines, line_ratios_to_hbeta(
+        lines, np.full(n, redshift), np.full(n, reddening), draws, species_scatter, {}
+    )
+
+
+@pytest.mark.parametrize("species_scatter", [0.0, 0.42])
+@pytest.mark.parametrize("reddening", [0.0, 0.4])
+def test_ratios_fixed_by_atomic_physics_are_exact(species_scatter, reddening):
+    lines, flux = ratios(reddening=reddening, species_scatter=species_scatter)
+    density_sensitive = {"[OII]_3730", "[SII]_6718", "CIII]_1907", "[NI]_5202"}
+    checked = 0
+    for name, partner, ratio in zip(lines.names, lines.partner, lines.ratio, strict=True):
+        if partner and name not in density_sensitive:
+            np.testing.assert_allclose(
+                flux[:, lines.index(name)] / flux[:, lines.index(partner)], ratio, rtol=1e-12
+            )
+            checked += 1
+    assert checked >= 10
+
+
+def test_hydrogen_follows_case_b_without_dust_and_reddens_with_it():
+    lines, flux = ratios()
+    hydrogen = np.isfinite(lines.case_b)
+    np.testing.assert_allclose(flux[:, hydrogen], np.tile(lines.case_b[hydrogen], (400, 1)), rtol=1e-12)
+    _, dusty = ratios(reddening=0.5)
+    halpha, paschen = lines.index("Halpha"), lines.index("Pabeta")
+    expected = 2.863 * 10 ** (0.4 * 0.5 * (cardelli(0.486269) - cardelli(0.656463)))
+    np.testing.assert_allclose(dusty[:, halpha], expected, rtol=1e-6)
+    assert dusty[0, paschen] / flux[0, paschen] > dusty[0, halpha] / flux[0, halpha] > 1.0
+
+
+def test_density_sensitive_doublets_have_the_tabulated_ratios():
+    at_100, at_1000 = doublet_ratios(np.array([2.0])), doublet_ratios(np.array([3.0]))
+    for name, low, high in (("[OII]_3730", 1.349, 0.81), ("[SII]_6718", 1.351, 0.91)):
+        assert at_100[name][0] == pytest.approx(low, rel=0.04)
+        assert at_1000[name][0] == pytest.approx(high, rel=0.04)
+    assert doublet_ratios(np.array([2.0]))["CIII]_1907"][0] == pytest.approx(1.5097, rel=0.01)
+
+
+def test_strong_lines_have_the_asked_correlations_and_trends():
+    normal = np.random.default_rng(1).standard_normal((40_000, 4))
+    now, then = (strong_line_ratios(np.full(40_000, z), normal) for z in (3.0, 7.0))
+    rank = np.corrcoef(now["[OIII]/Hbeta"], now["[NeIII]/Hbeta"])[0, 1]
+    assert 0.6 < rank < 0.75
+    assert np.corrcoef(now["[OIII]/Hbeta"], now["[OII]/Hbeta"])[0, 1] < -0.3
+    assert np.median(now["[OII]/Hbeta"]) - np.median(then["[OII]/Hbeta"]) > 0.4
+
+
+def test_extra_species_scatter_widens_ratios_by_as_much():
+    lines, narrow = ratios(1500)
+    _, wide = ratios(1500, species_scatter=0.42)
+    for name in ("[OIII]_5008", "[NeIII]_3870", "HeI_10833"):
+        column = lines.index(name)
+        before, after = (np.log10(flux[:, column]).std() for flux in (narrow, wide))
+        assert np.sqrt(after**2 - before**2) == pytest.approx(0.42, rel=0.12)
+
+
+def test_attenuation_curves_have_their_published_values():
+    assert cardelli(0.55) == pytest.approx(3.1, rel=0.01)
+    assert cardelli(0.44) - cardelli(0.55) == pytest.approx(1.0, abs=0.03)
+    assert cardelli(0.2175) == pytest.approx(9.7, abs=0.5)  # the bump
+    assert calzetti(0.55) == pytest.approx(4.05, rel=0.02)
+    assert calzetti(0.15) == pytest.approx(10.3, rel=0.03)
+
+
+def test_reddening_is_positive_and_broad_lines_are_hydrogen_and_helium():
+    assert (gas_reddening(np.full(100, 3.0), np.linspace(-3, 3, 100), 1.0) > 0).all()
+    lines = load_lines()
+    broad = broad_ratios_to_halpha(lines, np.zeros(1))[0]
+    assert broad[lines.index("Halpha")] == pytest.approx(1.0)
+    assert broad[lines.index("[OIII]_5008")] == 0.0
+
+
+def test_tiers_are_those_of_the_release():
+    tiers = load_tiers()
+    assert len(tiers.names) == 7
+    assert tiers.share.sum() == pytest.approx(1.0)
+    assert {tiers.field(k) for k in range(7)} == {"goods-n", "goods-s"}
