@@ -19,6 +19,12 @@ def run_help(name):
     )
 
 
+def time_limit():
+    """One second of an idle machine; more where other tests or other people share its cores."""
+    shared = os.getloadavg()[0] / os.cpu_count()
+    return max(1.0, shared, 2.0 if "PYTEST_XDIST_WORKER" in os.environ else 0.0)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_comes_within_a_second_and_shows_an_example(name):
     times = []
@@ -26,16 +32,16 @@ def test_help_comes_within_a_second_and_shows_an_example(name):
         start = time.perf_counter()
         run = run_help(name)
         times.append(time.perf_counter() - start)
-        # one second of an otherwise idle machine; longer where several processes share a core
-        limit = max(1, os.getloadavg()[0] / os.cpu_count())
-        if times[-1] < limit:
+        if times[-1] < time_limit():
             break
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     # once in the usage line, and again in an example that can be copied
     assert run.stdout.count(f"python -m {name}") >= 2
     assert "example" in run.stdout.lower()
-    assert min(times) < limit, f"{name} --help took {times} s: which import is heavy? (python -X importtime)"
+    assert min(times) < time_limit(), (
+        f"{name} --help took {times} s: which import is heavy? (python -X importtime)"
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)
