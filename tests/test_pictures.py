@@ -17,7 +17,7 @@ from data_pipeline.pairs.preprocessing import PreprocessingConfig
 from data_pipeline.pairs.stitching import stitch
 from data_pipeline.pictures.augmentation_family import draw_augmentation_family
 from data_pipeline.pictures.choice import choose_match, find_family
-from data_pipeline.pictures.flux_axis import flux_limits, line_pixels
+from data_pipeline.pictures.flux_axis import flux_limits, line_significance
 from data_pipeline.pictures.galaxy_pair import draw_galaxy_pair, line_windows
 from data_pipeline.pictures.line_marks import LINE_MARK, spread
 from data_pipeline.pictures.single_spectrum import MASKED, draw_single_spectrum, facts
@@ -143,9 +143,16 @@ def test_limits_hold_any_line_and_no_single_outlier(peak, centre, width, wild, s
 def test_an_outlier_is_no_line():
     flux, error = np.zeros(100), np.ones(100)
     flux[50] = 1000.0
-    assert not line_pixels(flux, error, np.zeros(100, bool)).any()
+    assert not line_significance(flux, error, np.zeros(100, bool)).any()
     flux[51] = 500.0
-    assert line_pixels(flux, error, np.zeros(100, bool)).nonzero()[0].tolist() == [50, 51]
+    found = line_significance(flux, error, np.zeros(100, bool))
+    assert found.nonzero()[0].tolist() == [50, 51]
+    assert found[50] == 1000.0
+
+
+def test_bright_continuum_is_no_line():
+    flux = 100.0 + np.linspace(0, 50, 300) + np.random.default_rng(5).normal(size=300)
+    assert not line_significance(flux, np.ones(300), np.zeros(300, bool)).any()
 
 
 def test_lines_are_marked_at_rest_wavelength_times_one_plus_z(prism):

@@ -17,7 +17,7 @@ from data_pipeline.catalog import Catalog
 from data_pipeline.pairs.augmentation import AugmentationConfig, augment
 from data_pipeline.pairs.matching import Dropped, Match
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, read_match
-from data_pipeline.pictures.flux_axis import line_pixels
+from data_pipeline.pictures.flux_axis import line_significance
 from data_pipeline.records import Manifest, iterate
 
 CANDIDATES = 200  # originals among which the default galaxy of records is chosen
@@ -116,9 +116,8 @@ def choose_match(
 
 
 def brightest_line(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> float:
-    """S/N of the brightest pixel of a line; 0 without a line."""
-    rows = line_pixels(flux, error, mask)
-    return float(np.max(flux[rows] / error[rows], initial=0.0))
+    """Excess of the brightest line pixel over its surroundings, in sigma; 0 without a line."""
+    return float(line_significance(flux, error, mask).max())
 
 
 def choose_original(directory: str | Path) -> dict[str, Any]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.ndimage import median_filter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FLUX_UNIT_TEXT = r"erg s$^{-1}$ cm$^{-2}$ $\mathrm{\AA}^{-1}$"
-_LINE_SN = 5.0  # a line's peak, in sigma of its pixel
+_LINE_SN = 5.0  # a line's peak above its surroundings, in sigma of its pixel
 _NEIGHBOUR = 0.25  # ... and the brighter neighbour has at least this share of it: a line is no single pixel
+_SURROUNDINGS = 51  # pixels of the running median
 _EDGE = 4  # good pixels at each end, and beside each gap, that alone do not set a limit
 _OUTLIER = 8.0  # sigma
 _QUIET_ERROR = 6.0  # pixels with errors beyond this many medians do not set a limit, unless they hold a line
@@ -30,8 +32,8 @@ def flux_unit(limits: tuple[float, float]) -> tuple[float, str]:
     return 10.0**exponent, rf"Flux density [$10^{{{exponent}}}$ {FLUX_UNIT_TEXT}]"
 
 
-def line_pixels(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Pixels bright enough to be the core of an emission line: significant, and not alone.
+def line_significance(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """How far pixels of emission lines stand above their surroundings.
 
     Args:
         flux: (n,).
@@ -39,14 +41,19 @@ def line_pixels(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> np.nda
         mask: (n,) bool, True = bad.
 
     Returns:
-        (n,) bool.
+        (n,) excess over the running median in sigma where it is above 5, no single pixel, and neither at an end
+        nor at a gap; 0 elsewhere.
     """
-    bad = mask | ~np.isfinite(flux) | ~np.isfinite(error)
-    value = np.where(bad, -np.inf, flux)
-    beside = np.maximum(np.append(value[1:], -np.inf), np.append(-np.inf, value[:-1]))
-    with np.errstate(invalid="ignore"):
-        bright = ~bad & (flux > _LINE_SN * error) & (beside >= _NEIGHBOUR * value)
-    return bright & ~_beside_bad(bad)
+    good = ~mask & np.isfinite(flux) & np.isfinite(error)
+    significance = np.zeros(flux.size)
+    if not good.any():
+        return significance
+    height = np.full(flux.size, -np.inf)
+    height[good] = flux[good] - median_filter(flux[good], _SURROUNDINGS, mode="nearest")
+    beside = np.maximum(np.append(height[1:], -np.inf), np.append(-np.inf, height[:-1]))
+    significance[good] = height[good] / error[good]
+    line = (significance > _LINE_SN) & (beside >= _NEIGHBOUR * height) & ~_beside_bad(~good)
+    return np.where(line, significance, 0.0)
 
 
 def _outliers(flux: np.ndarray, error: np.ndarray) -> np.ndarray:
@@ -87,7 +94,7 @@ def flux_limits(*spectra: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[fl
             lowest, highest = np.percentile(flux[quiet], (0.3, 99.7))
             low.append(float(lowest))
             high.append(float(highest))
-        lines = line_pixels(flux, error, mask)
+        lines = line_significance(flux, error, mask) > 0
         if lines.any():
             high.append(float(flux[lines].max()))
     bottom, top = min(low), max(high)

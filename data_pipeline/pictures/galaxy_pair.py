@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_pipeline.pictures.flux_axis import flux_limits, leave_headroom, line_pixels
+from data_pipeline.pictures.flux_axis import flux_limits, leave_headroom, line_significance
 from data_pipeline.pictures.line_marks import CLOSE_LINES, KEY_LINES, mark_lines, observed_wavelengths
 from data_pipeline.pictures.style import WAVELENGTH_LABEL, arm_colour, draw_steps, new_figure, styled
 from data_pipeline.spectrum import ObservedSpectrum
@@ -100,11 +100,11 @@ def _peak(spectra: Sequence[ObservedSpectrum], at: float) -> tuple[float, float]
     """Flux and S/N of the most significant line pixel near a wavelength; 0 for none."""
     best = (0.0, 0.0)
     for s in spectra:
-        near = (np.abs(s.wavelength - at) < _NEAR * at) & line_pixels(s.flux, s.error, s.mask)
-        if near.any():
-            row = np.flatnonzero(near)[np.argmax(s.flux[near] / s.error[near])]
-            found = (float(s.flux[row]), float(s.flux[row] / s.error[row]))
-            best = max(best, found, key=lambda pair: pair[1])
+        near = np.abs(s.wavelength - at) < _NEAR * at
+        excess = np.where(near, line_significance(s.flux, s.error, s.mask), 0.0)
+        row = int(np.argmax(excess))
+        if excess[row] > best[1]:
+            best = (float(s.flux[row]), float(excess[row]))
     return best
 
 
@@ -119,9 +119,8 @@ def line_windows(
         peak = 0.0
         for arm in gratings:
             inside = (arm.wavelength > low) & (arm.wavelength < high)
-            if np.mean(inside & ~arm.mask) > 0 and inside.sum() >= 10:
-                rows = inside & line_pixels(arm.flux, arm.error, arm.mask)
-                peak = max(peak, float(np.max(arm.signal_to_noise[rows], initial=0.0)))
+            excess = line_significance(arm.flux, arm.error, arm.mask)
+            peak = max(peak, float(np.max(excess[inside], initial=0.0)))
         if peak > 0:
             ranked.append((peak, float(low), float(high)))
     return sorted((low, high) for _, low, high in sorted(ranked, reverse=True)[:_MOST_WINDOWS])
@@ -157,7 +156,7 @@ def _draw_window(
         good = rows & ~s.mask
         if good.any():
             value, sigma = s.flux[good] / by, s.error[good] / by
-            lines = line_pixels(s.flux, s.error, s.mask)[good]
+            lines = line_significance(s.flux, s.error, s.mask)[good] > 0
             inside += [*np.percentile(value, (1, 98)), *(value + sigma)[lines]]
     low, high = min(0.0, *inside), max(inside)
     axes.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
