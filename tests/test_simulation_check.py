@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from data_pipeline.pictures.simulation_check import draw_simulation_check
-from data_pipeline.pictures.style import save_picture
 from data_pipeline.simulation import Nuisances, Population, SimulationConfig
 from data_pipeline.simulation.check import REASONS, Comparison, compare, report
 from data_pipeline.simulation.check_measurements import measure_simulation
@@ -41,7 +40,7 @@ def test_a_wrong_simulation_is_caught():
         Population(line_sn_median=8.0),
         Nuisances(prism_resolution_scale=1.0, flux_ratio=1.6, quoted_error=2.0),
     )
-    found = figures(measure_simulation(128, 2, wrong))
+    found = figures(measure_simulation(96, 2, wrong))
     for name in (
         "detections: HBaA_6563 above 20 sigma",
         "instrument: R from lines / tabulated R, 50 %",
@@ -66,11 +65,9 @@ def test_the_report_states_tolerances_reasons_and_misses():
     assert text.count("pass") == 1
 
 
-def test_the_picture_has_a_panel_per_subject(measured, tmp_path):
+def test_the_picture_has_a_panel_per_subject(measured):
     figure = draw_simulation_check(measured)
     titles = [axis.get_title() for axis in figure.axes]
     assert len(titles) == 12
     assert all(axis.get_xlabel() for axis in figure.axes)
     assert sum("denominator above" in title for title in titles) == 6
-    path = save_picture(figure, tmp_path / "check.png")
-    assert path.read_bytes().startswith(b"\x89PNG")

@@ -1,7 +1,7 @@
 """What an observer measures on simulated spectra, for comparison with what was measured on JADES.
 
 Everything here starts from observed fluxes, quoted errors and masks; of the truth only the redshift is
-used, as a survey's catalogue has it.
+used, as a survey's catalogue has it, and that spectra without a source get no secure flag.
 """
 
 from __future__ import annotations

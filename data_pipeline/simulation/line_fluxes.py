@@ -39,8 +39,8 @@ _SPECIES = (
     ("[FeII]_12570", -1.55, -0.5, 0.25),
     ("H2_1-0S1", -1.8, -0.5, 0.3),
     ("MgII_2796", -0.9, -0.3, 0.3),
-    ("CIII]_1907", -0.55, 0.9, 0.3),
-    ("CIV_1548", -1.3, 1.2, 0.45),
+    ("CIII]_1907", -0.55, 0.6, 0.3),
+    ("CIV_1548", -1.3, 1.0, 0.45),
     ("HeII_1640", -1.1, 0.6, 0.35),
     ("OIII]_1666", -1.25, 1.0, 0.3),
 )
@@ -85,7 +85,7 @@ def line_ratios_to_hbeta(
     _set_doublet(out, lines, "[OII]_3730", o2, doublet["[OII]_3730"])
     _set_doublet(out, lines, "[SII]_6718", sulphur, doublet["[SII]_6718"])
     # Auroral line: hotter gas at high redshift.
-    auroral = -1.82 + 0.68 * np.log10((1 + redshift) / 3) + 0.15 * draws.normal("[OIII]_4364")
+    auroral = -1.82 + 0.76 * np.log10((1 + redshift) / 3) + 0.15 * draws.normal("[OIII]_4364")
     dust = relative[:, at("[OIII]_4364")] / relative[:, at("[OIII]_5008")]
     out[:, at("[OIII]_4364")] = o3 * 10.0 ** (auroral + extra("[OIII]_4364")) * dust
     for name, level, slope, scatter in _SPECIES:
