@@ -150,6 +150,13 @@ def test_an_outlier_is_no_line():
     assert found[50] == 1000.0
 
 
+def test_a_rising_blue_continuum_stays_in_the_picture_though_its_errors_grow():
+    rise = np.linspace(1.0, 0.0, 400) ** 6
+    flux, error = 1.0 + 30.0 * rise, 0.1 + 3.0 * rise
+    flux += error * np.random.default_rng(2).normal(size=400)
+    assert flux_limits((flux, error, np.zeros(400, bool)))[1] > 0.95 * flux[8:].max()
+
+
 def test_bright_continuum_is_no_line():
     flux = 100.0 + np.linspace(0, 50, 300) + np.random.default_rng(5).normal(size=300)
     assert not line_significance(flux, np.ones(300), np.zeros(300, bool)).any()

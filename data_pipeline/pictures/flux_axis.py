@@ -16,7 +16,8 @@ _NEIGHBOUR = 0.25  # ... and the brighter neighbour has at least this share of i
 _SURROUNDINGS = 51  # pixels of the running median
 _EDGE = 4  # good pixels at each end, and beside each gap, that alone do not set a limit
 _OUTLIER = 8.0  # sigma
-_QUIET_ERROR = 6.0  # pixels with errors beyond this many medians do not set a limit, unless they hold a line
+_QUIET_ERROR = 6.0  # pixels with errors beyond this many medians do not set a limit ...
+_CONTINUUM_SN = 3.0  # ... unless the continuum there has this S/N per pixel
 
 
 def flux_unit(limits: tuple[float, float]) -> tuple[float, str]:
@@ -41,8 +42,8 @@ def line_significance(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> 
         mask: (n,) bool, True = bad.
 
     Returns:
-        (n,) excess over the running median in sigma where it is above 5, no single pixel, and neither at an end
-        nor at a gap; 0 elsewhere.
+        (n,) excess over the running median in sigma where it is above 5, no single pixel, and beside no end
+        or gap; 0 elsewhere.
     """
     good = ~mask & np.isfinite(flux) & np.isfinite(error)
     significance = np.zeros(flux.size)
@@ -56,11 +57,11 @@ def line_significance(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> 
     return np.where(line, significance, 0.0)
 
 
-def _outliers(flux: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Good pixels far from the median of themselves and their neighbours."""
-    padded = np.pad(flux, 1, mode="edge")
-    middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1)
-    return np.abs(flux - middle) > _OUTLIER * error
+def _trusted(flux: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Good pixels that are no outliers, with errors as usual or on a continuum that is detected."""
+    outlier = np.abs(flux - median_filter(flux, 3, mode="nearest")) > _OUTLIER * error
+    detected = median_filter(flux / error, 9, mode="nearest") > _CONTINUUM_SN
+    return ~outlier & ((error < _QUIET_ERROR * np.median(error)) | detected)
 
 
 def _beside_bad(bad: np.ndarray) -> np.ndarray:
@@ -88,8 +89,8 @@ def flux_limits(*spectra: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[fl
         good = ~mask & np.isfinite(flux) & np.isfinite(error)
         if not good.any():
             continue
-        quiet = good & (error < _QUIET_ERROR * np.median(error[good])) & ~_beside_bad(~good)
-        quiet[good] &= ~_outliers(flux[good], error[good])
+        quiet = good & ~_beside_bad(~good)
+        quiet[good] &= _trusted(flux[good], error[good])
         if quiet.any():
             lowest, highest = np.percentile(flux[quiet], (0.3, 99.7))
             low.append(float(lowest))
