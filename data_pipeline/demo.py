@@ -63,7 +63,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--check",
         action="store_true",
-        help=f"also draw simulated beside real statistics ({CHECK_GALAXIES} more galaxies)",
+        help=f"also draw simulated beside real statistics ({CHECK_GALAXIES} more galaxies: too few for rare "
+        "lines and high redshifts, which are then reported as missed)",
     )
     return p
 
