@@ -251,7 +251,7 @@ def test_unified_grid():
         native = load_instrument(name).wavelength
         step = np.interp(stop, native[1:], np.diff(native))
         assert stop / grid.sampling <= step * 1.0, name
-    with pytest.raises(ValueError, match="expected 0 < start < stop, got start=5.0, stop=1.0 um"):
+    with pytest.raises(ValueError, match=r"expected 0 < start < stop, got start=5\.0, stop=1\.0 um"):
         UnifiedGrid(5.0, 1.0)
 
 

@@ -133,7 +133,7 @@ def test_bringing_a_prism_to_its_own_pixels_conserves_flux_and_width():
     expected = np.sum((flux - 3 - np.sin(3 * wavelength)) * width(pixel_bounds(wavelength)))
     assert w.sum() == pytest.approx(expected, rel=2e-3)
     assert centre == pytest.approx(3.1, abs=2e-4)
-    # a mean over 1.5 pixels becomes one over 1; stairs would add 1.5^2 / 12 pixel^2 instead and broaden by 6 %
+    # a mean over 1.5 pixels becomes one over 1; stairs would add 1.5^2 / 12 pixel^2 and broaden by 6 %
     pixel = np.interp(3.1, own.wavelength, width(own.bounds))
     assert spread == pytest.approx(np.sqrt(own.sigma(3.1) ** 2 - (1.5**2 - 1) / 12 * pixel**2), rel=0.01)
     assert np.all(sigma[~bad] > 0)

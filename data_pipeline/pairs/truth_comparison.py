@@ -16,6 +16,8 @@ from data_pipeline.resampling import Resampler
 from data_pipeline.spectrum import ObservedSpectrum
 
 REFERENCE_ARM = "G235M"
+# Half-widths of windows [FWHM] that hold a whole line or blend and have a clean neighbour to the red.
+ISOLATED = {"Halpha": 4.0, "[OIII]_5008": 2.5, "[OII]_3730": 3.0}
 
 
 @dataclass(frozen=True)
@@ -63,36 +65,39 @@ def seam_steps(stitched: StitchedSpectrum, window: int) -> list[float]:
 def line_flux_ratio(
     pair: Pair, gratings: Sequence[ObservedSpectrum], redshift: float, grid: UnifiedGrid
 ) -> float:
-    """Flux of the brightest line after stitching and alignment over that on the native pixels.
+    """Flux of the brightest of Halpha, [O III] and [O II] after stitching and alignment over that before.
 
-    Both are integrals over the same window less the same straight continuum, so nothing is fitted and
-    nothing but stitch and align lies between them. NaN where no line lies wholly in one arm.
+    Both are integrals over the same window less the same continuum, so nothing is fitted and nothing but
+    stitch and align lies between them. NaN where none is detected at 10 sigma wholly within one arm.
     """
-    lines, reference = load_lines(), reference_instrument(grid)
-    stitched = pair.stitched
-    for i in np.argsort(-np.nan_to_num(pair.lines.flux, nan=-np.inf)):
-        if not pair.lines.covered[i]:
-            return float("nan")
-        centre = lines.wavelength[i] * (1.0 + redshift)
-        half = 2.5 * reference.fwhm(centre)
-        windows = np.array([[centre - 2 * half, centre - half, centre + half]] * 2)
-        windows[1] += np.array([half, 2 * half, half])
-        sharp = _line_integral(grid.bounds, stitched.flux, stitched.mask, windows)
-        native = [
-            stitched.scales[g.meta.disperser]
-            * _line_integral(pixel_bounds(g.wavelength), g.flux, g.mask, windows)
-            for g in gratings
-        ]
-        native = [value for value in native if np.isfinite(value)]
-        if np.isfinite(sharp) and len(native) == 1:
-            return float(sharp / native[0])
+    lines, reference, stitched = load_lines(), reference_instrument(grid), pair.stitched
+    snr = {name: pair.lines.signal_to_noise(name) for name in ISOLATED}
+    for name in sorted(ISOLATED, key=lambda line: -np.nan_to_num(snr[line])):
+        if not snr[name] > 10:
+            continue
+        centre = lines.wavelength[lines.index(name)] * (1.0 + redshift)
+        half = ISOLATED[name] * reference.fwhm(centre)
+        windows = np.array([[centre - half, centre + half], [centre + half, centre + 2 * half]])
+        after = _line_integral(grid.bounds, stitched.flux, stitched.mask, windows)
+        alone = [g for g in gratings if _sees(g, windows)]
+        if len(alone) == 1 and np.isfinite(after):
+            native = _line_integral(pixel_bounds(alone[0].wavelength), alone[0].flux, alone[0].mask, windows)
+            if np.isfinite(native):
+                return float(after / (native * stitched.scales[alone[0].meta.disperser]))
     return float("nan")
 
 
+def _sees(grating: ObservedSpectrum, windows: np.ndarray) -> bool:
+    """Whether an arm has any good pixel there: where two have, the average follows both scales."""
+    wavelength = grating.wavelength[~grating.mask]
+    return bool(np.any((wavelength > windows.min()) & (wavelength < windows.max())))
+
+
 def _line_integral(bounds: np.ndarray, flux: np.ndarray, mask: np.ndarray, windows: np.ndarray) -> float:
-    """Integral over the middle window less the mean of the outer two; NaN unless all pixels are good."""
-    resample = Resampler.between(bounds, windows, 1.0).resample
-    mean, _, bad = resample(np.nan_to_num(flux), np.ones(flux.size), mask)
+    """Integral over the first window less the mean of the second; NaN unless all pixels are good."""
+    mean, _, bad = Resampler.between(bounds, windows.T, 1.0).resample(
+        np.nan_to_num(flux), np.ones(flux.size), mask
+    )
     if bad.any():
         return float("nan")
-    return float((mean[1] - 0.5 * (mean[0] + mean[2])) * (windows[1, 1] - windows[0, 1]))
+    return float((mean[0] - mean[1]) * (windows[0, 1] - windows[0, 0]))
