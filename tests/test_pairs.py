@@ -108,6 +108,16 @@ def test_an_overlap_without_signal_keeps_its_scale_near_one():
     assert all(0.55 < scale < 1.8 for scale in stitch(blank).scales.values())
 
 
+def test_wild_pixels_at_the_end_of_an_arm_do_not_choose_the_scale():
+    rng = np.random.default_rng(2)
+    blue, red = observe("nirspec-g235m", 1.0, 1e-20, rng), observe("nirspec-g395m", 1.2, 1e-20, rng)
+    calm = stitch([blue, red]).scales["G395M"]
+    wild = red.flux.copy()
+    wild[3:6] += 3e-18
+    got = stitch([blue, red.replace(flux=wild)]).scales["G395M"]
+    assert got == pytest.approx(calm, rel=0.01) and got == pytest.approx(1 / 1.2, rel=0.05)
+
+
 def test_residual_steps_are_removed():
     rng = np.random.default_rng(4)
     steps, before = [], []

@@ -164,10 +164,11 @@ def _gaussian_over_boxes(box_a: np.ndarray, box_b: np.ndarray, sigma: np.ndarray
 def _balance(bounds_in: np.ndarray, bounds_out: np.ndarray, kernel_variance: Callable) -> Callable:
     """Smooth factor s with s(x) * integral of K(x, y) s(y) dy = 1, on a grid that outreaches both."""
     low, high = min(bounds_in[0, 0], bounds_out[0, 0]), max(bounds_in[1, -1], bounds_out[1, -1])
-    log_step = np.log1p(
-        0.25 * np.sqrt(kernel_variance(np.linspace(low, high, 200))) / np.linspace(low, high, 200)
-    ).min()
-    half = int(np.ceil(4 * REACH * _relative_range(kernel_variance, low, high)))
+    coarse = np.linspace(low, high, 200)
+    relative = np.sqrt(kernel_variance(coarse)) / coarse
+    # Two points per sigma: sums of a Gaussian over them are integrals to 1e-30.
+    log_step = np.log1p(0.5 * relative.min())
+    half = int(np.ceil(2 * REACH * relative.max() / relative.min()))
     count = int(np.ceil(np.log(high / low) / log_step)) + 2 * half
     x = low * np.exp((np.arange(count) - half) * log_step)
     spacing = x * log_step
@@ -188,10 +189,3 @@ def _balance(bounds_in: np.ndarray, bounds_out: np.ndarray, kernel_variance: Cal
         factor /= np.sqrt(factor * np.maximum(received, 0.5))
     edge = slice(half, count - half)
     return lambda wavelength: np.interp(wavelength, x[edge], factor[edge])
-
-
-def _relative_range(kernel_variance: Callable, low: float, high: float) -> float:
-    """Largest over smallest relative width: how many steps of the finest grid the widest kernel spans."""
-    x = np.linspace(low, high, 200)
-    relative = np.sqrt(kernel_variance(x)) / x
-    return float(relative.max() / relative.min())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -24,6 +24,7 @@ class StitchConfig:
         scale_prior: one-sigma width of the lognormal prior on an arm's relative scale; keeps an overlap
             without signal from choosing a wild scale.
         minimum_bins: fewest common bins from which a scale is taken.
+        outlier_sigma: bins that disagree by more than this many robust sigma do not count.
         step_taper: distance [um] over which the correction of a residual step fades out.
         step_window: grid pixels on each side of a seam in which its residual step is measured.
         minimum_coverage: share of a grid pixel that good data must cover.
@@ -32,12 +33,20 @@ class StitchConfig:
     bin_pixels: int = 20
     scale_prior: float = 0.15
     minimum_bins: int = 3
+    outlier_sigma: float = 4.0
     step_taper: float = 0.2
     step_window: int = 150
     minimum_coverage: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("bin_pixels", "minimum_bins", "step_window", "scale_prior", "step_taper"):
+        for name in (
+            "bin_pixels",
+            "minimum_bins",
+            "step_window",
+            "scale_prior",
+            "step_taper",
+            "outlier_sigma",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"stitching: expected {name} > 0, got {getattr(self, name)}")
 
@@ -158,11 +167,14 @@ def _measure_overlap(wavelength, near, far, config: StitchConfig) -> Overlap:
 
     flux_near, flux_far = binned(near[0][both], 1), binned(far[0][both], 1)
     variance_near, variance_far = binned(near[1][both] ** 2, 2), binned(far[1][both] ** 2, 2)
+    sane = _sane_bins(flux_near, variance_near, flux_far, variance_far, config)
+    flux_near, variance_near = flux_near[sane], variance_near[sane]
+    flux_far, variance_far = flux_far[sane], variance_far[sane]
     scale, scale_error = _relative_scale(flux_near, variance_near, flux_far, variance_far, config.scale_prior)
     # Errors of neighbouring grid pixels are correlated and quoted errors are not always right: the scatter
     # of the bins themselves decides how much the overlap weighs against the prior.
     variance = variance_near + scale**2 * variance_far
-    excess = np.sum((flux_near - scale * flux_far) ** 2 / variance) / max(filled.sum() - 1, 1)
+    excess = np.sum((flux_near - scale * flux_far) ** 2 / variance) / max(sane.sum() - 1, 1)
     if excess > 1.0:
         variance_near, variance_far = excess * variance_near, excess * variance_far
         scale, scale_error = _relative_scale(
@@ -177,17 +189,30 @@ def _measure_overlap(wavelength, near, far, config: StitchConfig) -> Overlap:
         scale_error,
         float(offset),
         float(np.sum(1.0 / variance) ** -0.5),
-        int(filled.sum()),
+        int(sane.sum()),
     )
 
 
-def _relative_scale(flux_near, variance_near, flux_far, variance_far, prior: float) -> tuple[float, float]:
-    """Scale of the far arm: maximum a posteriori of ln(scale), and its error from the curvature."""
+def _sane_bins(flux_near, variance_near, flux_far, variance_far, config: StitchConfig) -> np.ndarray:
+    """Bins in which the arms agree once scaled: wild pixels at the ends of an arm are often not masked."""
+    rough, _ = _relative_scale(flux_near, variance_near, flux_far, variance_far, config.scale_prior, np.log1p)
+    pull = np.abs(flux_near - rough * flux_far) / np.sqrt(variance_near + rough**2 * variance_far)
+    sane = pull <= config.outlier_sigma * max(1.0, 1.4826 * float(np.median(pull)))
+    return sane if sane.sum() >= config.minimum_bins else np.ones(pull.shape, bool)
+
+
+def _relative_scale(
+    flux_near, variance_near, flux_far, variance_far, prior: float, loss: Callable = np.asarray
+) -> tuple[float, float]:
+    """Scale of the far arm: maximum a posteriori of ln(scale), and its error from the curvature.
+
+    ``loss`` of the squared pulls: the identity for Gaussian errors, ``log1p`` where some may be wild.
+    """
 
     def cost(log_scale: float) -> float:
         scale = np.exp(log_scale)
         variance = variance_near + scale**2 * variance_far
-        misfit = np.sum((flux_near - scale * flux_far) ** 2 / variance)
+        misfit = np.sum(loss((flux_near - scale * flux_far) ** 2 / variance))
         return misfit + (log_scale / prior) ** 2
 
     best = minimize_scalar(cost, bounds=(-5 * prior, 5 * prior), method="bounded", options={"xatol": 1e-7}).x

@@ -26,7 +26,8 @@ def table(manifest: Manifest) -> str:
     rows = [("split", "shards", "examples", "MB", "MB per shard")]
     for split, shards in manifest.splits.items():
         size = sum(shard.n_bytes for shard in shards) / 1e6
-        each = f"{min(s.n_bytes for s in shards) / 1e6:.1f}-{max(s.n_bytes for s in shards) / 1e6:.1f}"
+        sizes = [s.n_bytes for s in shards] or [0]
+        each = f"{min(sizes) / 1e6:.1f}-{max(sizes) / 1e6:.1f}"
         rows.append((split, str(len(shards)), f"{manifest.count(split):,}", f"{size:,.1f}", each))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
