@@ -1,11 +1,13 @@
-"""Frozen dataclasses to JSON and back; unknown keys are errors."""
+"""Frozen dataclasses to JSON and back; unknown keys are errors, nothing is dropped in silence."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -27,20 +29,46 @@ def from_dict(cls: type[T], data: dict, where: str = "") -> T:
         ConfigurationError: for an unknown key or a value of the wrong type, naming its place.
     """
     where = where or cls.__name__
-    if not isinstance(data, dict):
-        raise ConfigurationError(f"{where}: expected an object with keys, got {type(data).__name__}")
+    data = check_keys(data, cls, where)
     hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls) if f.init}
-    unknown = sorted(set(data) - known)
-    if unknown:
+    return cls(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+
+
+def check_keys(data: Any, cls: type, where: str) -> dict[str, Any]:
+    """The mapping itself, once its keys are the fields of a dataclass.
+
+    Args:
+        data: parsed JSON.
+        cls: dataclass whose field names are the allowed keys; those without a default are needed.
+        where: what is read, for the error text.
+
+    Raises:
+        ConfigurationError: if ``data`` is no mapping, or has an unknown key or lacks one.
+    """
+    known = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    if not isinstance(data, Mapping):
         raise ConfigurationError(
-            f"{where}: unknown key {', '.join(map(repr, unknown))}; known keys: {', '.join(sorted(known))}"
+            f"{where}: expected an object with keys among {', '.join(known)}, got {data!r}"
         )
-    values = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()}
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ConfigurationError(f"{where}: {error}") from error
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise ConfigurationError(f"{where}: unknown key {', '.join(unknown)}; known keys: {', '.join(known)}")
+    missing = [
+        name
+        for name, field in known.items()
+        if name not in data
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigurationError(f"{where}: missing key {', '.join(missing)}")
+    return dict(data)
+
+
+def json_hash(data: Any) -> str:
+    """SHA-256 of the canonical JSON text (sorted keys, no blanks), as hexadecimal digits."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

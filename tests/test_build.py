@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from data_pipeline.building.pipeline import build, step_counts
 from data_pipeline.pairs.augmentation import AugmentationConfig
 from data_pipeline.pairs.matching import Dropped
 from data_pipeline.pairs.preprocessing import PreprocessingConfig
+from data_pipeline.pairs.sky_groups import SplitConfig
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.records import Manifest
+from data_pipeline.records import Manifest, load
+from data_pipeline.records.__main__ import main as records_main
 from data_pipeline.records.iterate import iterate
 from data_pipeline.simulation import SimulationConfig, simulate_batch
 from data_pipeline.simulation.archive import write_archive
@@ -250,6 +253,18 @@ def test_another_grid_gives_records_on_that_grid(archive, tmp_path):
     truth = TruthReader(archive).get(str(row["unique_id"])).noise_free / 1e-20
     smooth = np.interp(grid.wavelength, UnifiedGrid().wavelength, truth)
     assert np.median(np.abs(row["noise_free"] / smooth - 1)) < 0.01
+
+
+def test_an_empty_split_is_said_to_be_empty(archive, tmp_path, capsys):
+    one_part = settings(archive, split=SplitConfig(test_fraction=0.0), augmentation=AugmentationConfig(0))
+    build(one_part, tmp_path / "data", quiet=True)
+    assert records_main([str(tmp_path / "data")]) == 0
+    assert re.search(r"test +0 +0 ", capsys.readouterr().out)
+    for read in (iterate, load):
+        with pytest.raises(
+            ValueError, match=r"split 'test' of .* holds no example; build from more galaxies"
+        ):
+            read(tmp_path / "data", "test")
 
 
 def test_building_needs_no_tensorflow(archive, tmp_path):

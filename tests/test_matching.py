@@ -159,7 +159,7 @@ def test_build_configuration_round_trips_and_refuses_unknown_keys():
     data = json.loads(json.dumps(to_dict(config)))
     assert from_dict(BuildConfig, data) == config
     with pytest.raises(
-        ConfigurationError, match=r"BuildConfig.matching: unknown key 'flag'; known keys: flags"
+        ConfigurationError, match=r"BuildConfig.matching: unknown key flag; known keys: separation_arcsec"
     ):
         from_dict(BuildConfig, {**data, "matching": {"flag": "A"}})
     with pytest.raises(ConfigurationError, match=r"BuildConfig.n: expected int, got 'many'"):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_pipeline.configuration import json_hash
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records import (
     SCHEMA_VERSION,
@@ -24,7 +25,6 @@ from data_pipeline.records import (
     verify_records,
 )
 from data_pipeline.records.__main__ import main
-from data_pipeline.records.strict_json import json_hash
 from data_pipeline.records.tfrecord import record_positions
 from records_sample import GRID, LINES, SCHEMA, write_records
 

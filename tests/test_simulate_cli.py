@@ -50,7 +50,7 @@ def test_wrong_arguments_are_explained(arguments, message, capsys):
 def test_wrong_configuration_is_explained(tmp_path, capsys):
     (tmp_path / "c.json").write_text('{"nuisances": {"noise": 1}}')
     assert main(["--archive", str(tmp_path / "a"), "--n", "1", "--config", str(tmp_path / "c.json")]) == 2
-    assert "c.json: nuisances: unknown keys noise" in capsys.readouterr().err
+    assert "c.json: nuisances: unknown key noise" in capsys.readouterr().err
     assert main(["--archive", str(tmp_path / "a"), "--n", "1", "--noise-scale", "-1"]) == 2
     assert "noise_scale: expected zero or more, got -1" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()

@@ -31,10 +31,10 @@ def test_a_name_and_partial_objects_are_understood():
     [
         (
             '{"populatoin": "wide"}',
-            "simulation configuration: unknown keys populatoin; known keys: population",
+            "simulation configuration: unknown key populatoin; known keys: population",
         ),
-        ('{"nuisances": {"noise": 0}}', "nuisances: unknown keys noise; known keys: prism_resolution_scale"),
-        ('{"population": {"seed": 1}}', "population: unknown keys seed; known keys: name"),
+        ('{"nuisances": {"noise": 0}}', "nuisances: unknown key noise; known keys: prism_resolution_scale"),
+        ('{"population": {"seed": 1}}', "population: unknown key seed; known keys: name"),
         ('{"population": "deep"}', "population='deep' is unknown; expected one of survey, wide"),
         ('{"population": 3}', "population: expected an object"),
         ("[1]", "expected an object with keys among population, nuisances"),

@@ -88,12 +88,16 @@ def open_split(
 
     Raises:
         FileNotFoundError: without a manifest.
-        ValueError: for an unknown split or field.
+        ValueError: for an unknown or empty split, or an unknown field.
         RecordIntegrityError: as ``verify_records``.
     """
     directory = Path(directory)
     manifest = check_files(directory)
-    manifest.shards(split)
+    if not manifest.shards(split):
+        raise ValueError(
+            f"split {split!r} of {directory} holds no example; build from more galaxies, or with another "
+            "--split-seed or fraction"
+        )
     manifest.schema.select(fields)
     if verify and _verified.get(directory.resolve()) != _signature(directory, manifest):
         verify_records(directory)

@@ -62,7 +62,7 @@ def iterate(
 
     Raises:
         FileNotFoundError: without a manifest.
-        ValueError: for an unknown split or field, or a batch size below 1.
+        ValueError: for an unknown or empty split, an unknown field, or a batch size below 1.
         RecordIntegrityError: for damage: before the first example where ``verify``, else when it is met.
     """
     directory = Path(directory)

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.configuration import check_keys, json_hash
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records.errors import RecordIntegrityError
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS, SCHEMA_VERSION, Schema
 from data_pipeline.records.shards import MANIFEST_NAME, Shard, sync_directory
-from data_pipeline.records.strict_json import check_keys, json_hash
 from data_pipeline.tables import read_table
 
 PRISM_TABLE = "jades_prism_pixels.ecsv"
@@ -161,7 +161,7 @@ class Manifest:
         return sum(shard.count for shard in self.shards(split))
 
     def shards(self, split: str) -> tuple[Shard, ...]:
-        """Shards of a split.
+        """Shards of a split; none where it is empty.
 
         Raises:
             ValueError: for a split that is not there, listing those that are.

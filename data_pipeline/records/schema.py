@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.configuration import check_keys, json_hash
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.records.strict_json import check_keys, json_hash
 
 # Raised by one whenever a record written before can no longer be read as it was meant.
 SCHEMA_VERSION = 1

@@ -6,16 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from data_pipeline.configuration import check_keys
+
 KINDS = ("star-forming", "broad-line", "quiescent", "post-starburst", "noise")
-
-
-def _check_keys(cls: type, given: object, what: str) -> None:
-    known = [item.name for item in fields(cls)]
-    if not isinstance(given, dict):
-        raise ValueError(f"{what}: expected an object with keys among {', '.join(known)}, got {given!r}")
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise ValueError(f"{what}: unknown keys {', '.join(unknown)}; known keys: {', '.join(known)}")
 
 
 def _check_between(name: str, value: float, low: float, high: float) -> None:
@@ -215,13 +208,13 @@ class SimulationConfig:
             given = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"simulation configuration: not JSON ({error}); expected an object") from None
-        _check_keys(cls, given, "simulation configuration")
+        check_keys(given, cls, "simulation configuration")
         population = given.get("population", "survey")
         if not isinstance(population, str):
-            _check_keys(Population, population, "population")
+            check_keys(population, Population, "population")
             start = asdict(POPULATIONS.get(population.get("name", "survey"), Population()))
             population = Population(**{**start, **population})
-        _check_keys(Nuisances, given.get("nuisances", {}), "nuisances")
+        check_keys(given.get("nuisances", {}), Nuisances, "nuisances")
         return cls(population, Nuisances(**given.get("nuisances", {})))
 
     @classmethod
