@@ -16,13 +16,13 @@ from data_pipeline.building.chunks import ChunkStore
 from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.expansion import Expansion
 from data_pipeline.building.simulation_source import SimulationSource
-from data_pipeline.building.workers import OrderedMap, worker_pool
 from data_pipeline.configuration import to_dict
 from data_pipeline.lines import load_lines
 from data_pipeline.pairs.matching import Dropped
 from data_pipeline.pairs.sky_groups import SPLITS
 from data_pipeline.records import Manifest, Schema, Shard, ShardWriter, StepCount, record_schema, shard_count
 from data_pipeline.records.shards import MANIFEST_NAME
+from data_pipeline.workers import OrderedMap, worker_pool
 
 
 class Source(Protocol):

@@ -5,7 +5,7 @@ from data_pipeline.records.dataset import load
 from data_pipeline.records.errors import RecordFormatError, RecordIntegrityError
 from data_pipeline.records.integrity import verify_records
 from data_pipeline.records.iterate import iterate
-from data_pipeline.records.manifest import Manifest, PrismPixels, StepCount, software_versions
+from data_pipeline.records.manifest import Manifest, PrismPixels, StepCount
 from data_pipeline.records.schema import (
     FLUX_UNIT_IN_RECORDS,
     SCHEMA_VERSION,
@@ -32,6 +32,5 @@ __all__ = [
     "load",
     "record_schema",
     "shard_count",
-    "software_versions",
     "verify_records",
 ]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -21,9 +19,9 @@ from data_pipeline.records.errors import RecordIntegrityError
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS, SCHEMA_VERSION, Schema
 from data_pipeline.records.shards import MANIFEST_NAME, Shard, sync_directory
 from data_pipeline.tables import read_table
+from data_pipeline.versions import software_versions
 
 PRISM_TABLE = "jades_prism_pixels.ecsv"
-_SOFTWARE = ("kspecsr", "numpy", "scipy", "astropy", "specutils")
 _REBUILD = "build the records again, or copy the whole directory again"
 
 
@@ -76,17 +74,6 @@ class PrismPixels:
     def wavelength(self) -> np.ndarray:
         """(n_prism,) pixel centres [um, vacuum], read-only."""
         return read_table(self.table)["wavelength_um"]
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape the numbers; those not installed are left out."""
-    versions = {"python": platform.python_version()}
-    for package in _SOFTWARE:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def _plain(name: str, value: Mapping[str, Any]) -> dict[str, Any]:

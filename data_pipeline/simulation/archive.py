@@ -6,10 +6,7 @@ Needs astropy; `data_pipeline.simulation` itself does not import this module.
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Iterator
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +22,8 @@ from data_pipeline.simulation.noise import detector_pixels, grating_noise, prism
 from data_pipeline.simulation.observation import Spectra
 from data_pipeline.simulation.truth import FOLDER, write_truth_chunk, write_truth_index
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
+from data_pipeline.versions import software_versions
+from data_pipeline.workers import worker_pool
 from data_pipeline.writers.jades_catalog import write_jades_catalog
 from data_pipeline.writers.jades_x1d import write_jades_x1d
 
@@ -77,9 +76,12 @@ def write_archive(
     _describe(root, n, seed, config)
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     todo = [start for start in range(0, n, CHUNK) if not _is_complete(root, start, n)]
-    with tqdm(total=n, desc="archive", unit="spectra", disable=not progress) as bar:
+    with (
+        tqdm(total=n, desc="archive", unit="galaxy", disable=not progress) as bar,
+        worker_pool(min(workers, len(todo))) as pool,
+    ):
         bar.update(n - sum(min(CHUNK, n - start) for start in todo))
-        for count in _written(partial(_write_chunk, root, n, seed, config.to_json()), todo, workers):
+        for count in pool(partial(_write_chunk, root, n, seed, config.to_json()), todo):
             bar.update(count)
     rows = _all_rows(root, n)
     write_jades_catalog(root / CATALOGUE, rows)
@@ -87,19 +89,15 @@ def write_archive(
     return root / CATALOGUE
 
 
-def _written(task, todo: list[int], workers: int) -> Iterator[int]:
-    if workers == 1 or len(todo) < 2:
-        yield from map(task, todo)
-        return
-    # "spawn" everywhere: a fork after TensorFlow or a plotting back end has started threads may hang.
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(todo))) as pool:
-        yield from pool.imap_unordered(task, todo)
-
-
 def _describe(root: Path, n: int, seed: int, config: SimulationConfig) -> None:
     """Writes simulation.json, or checks that the directory holds the same simulation."""
     path = root / DESCRIPTION
-    description = {"n": n, "seed": seed, "config": json.loads(config.to_json()), "versions": _versions()}
+    description = {
+        "n": n,
+        "seed": seed,
+        "config": json.loads(config.to_json()),
+        "versions": software_versions(),
+    }
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         differing = [key for key in ("seed", "config") if found.get(key) != description[key]]
@@ -118,16 +116,6 @@ def _describe(root: Path, n: int, seed: int, config: SimulationConfig) -> None:
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
-
-
-def _versions() -> dict[str, str]:
-    found = {"numpy": np.__version__}
-    for package in ("kspecsr", "scipy", "astropy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # run from a source tree that is not installed
-            found[package] = "not installed"
-    return found
 
 
 def _chunk_path(root: Path, start: int, kind: str) -> Path:
