@@ -7,21 +7,19 @@ can be copied.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_pipeline.jades_names import jades_file_name
+from data_pipeline.quiet_start import held_back_stderr
 from data_pipeline.records import Manifest, RecordIntegrityError, iterate, load
 
 MARKER = ".kspecsr-demo"
@@ -114,24 +112,6 @@ def run(*arguments: str) -> None:
         raise
     if status:
         raise DemoError(f"python -m {arguments[0]} ended with status {status}; its message stands above")
-
-
-@contextmanager
-def held_back_stderr() -> Iterator[None]:
-    """Holds back what TensorFlow writes on starting; shows all of it where something goes wrong."""
-    sys.stderr.flush()
-    shown = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(shown, held.read())
-            raise
-        finally:
-            os.dup2(shown, 2)
-            os.close(shown)
 
 
 def read_batches(records: Path) -> tuple[str, float, str]:

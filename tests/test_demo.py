@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -7,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.demo import MARKER, PARTS, DemoError, held_back_stderr, main, prepare, run
+from data_pipeline.demo import MARKER, PARTS, DemoError, main, prepare, run
 from data_pipeline.records import verify_records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,16 +94,6 @@ def test_a_step_that_fails_is_named(tmp_path, capfd):
     with pytest.raises(DemoError, match=r"data_pipeline\.records ended with status 1"):
         run("data_pipeline.records", str(tmp_path))
     assert "no manifest.json" in capfd.readouterr().err
-
-
-def test_held_back_messages_come_out_when_something_goes_wrong(capfd):
-    with held_back_stderr():
-        os.write(2, b"chatter")
-    assert capfd.readouterr().err == ""
-    with pytest.raises(ValueError, match="bad"), held_back_stderr():
-        os.write(2, b"the reason")
-        raise ValueError("bad")
-    assert capfd.readouterr().err == "the reason"
 
 
 def test_interrupt_ends_the_running_step_and_the_next_run_may_start_afresh(tmp_path):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from data_pipeline.quiet_start import held_back_stderr
 from data_pipeline.records.dataset import load
 from data_pipeline.records.errors import RecordIntegrityError
 from data_pipeline.records.integrity import verify_records
@@ -66,6 +67,8 @@ def benchmark(directory: Path, manifest: Manifest, split: str, batch_size: int) 
     if n == 0:
         print(f"benchmark: split {split!r} is empty")
         return
+    with held_back_stderr():
+        next(iter(load(directory, split, batch_size)))
     print(f"\nreading {split!r} in batches of {batch_size}, all fields:")
     for name, seed in (("in order", None), ("shuffled", 1)):
         print(
