@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.catalog import read_catalog
-from data_pipeline.catalog_columns import ColumnMapping
+from data_pipeline.catalog.columns import ColumnMapping
 from data_pipeline.pairs.arm_comparison import ArmComparison, compare_arms
 from data_pipeline.pairs.matching import Dropped, find_catalog, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, make_pair, read_match

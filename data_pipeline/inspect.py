@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_pipeline.catalog import read_catalog
-from data_pipeline.catalog_columns import ColumnMapping
+from data_pipeline.catalog.columns import ColumnMapping
 from data_pipeline.pairs.matching import Dropped, Match, MatchConfig, find_catalog, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, make_pair, read_match
 from data_pipeline.pictures.augmentation_family import draw_augmentation_family

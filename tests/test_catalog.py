@@ -8,7 +8,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from data_pipeline.catalog import read_catalog
-from data_pipeline.catalog_columns import CatalogError, ColumnMapping
+from data_pipeline.catalog.columns import CatalogError, ColumnMapping
 from data_pipeline.configuration import ConfigurationError, from_dict, to_dict
 from data_pipeline.writers import write_jades_catalog
 from layouts import table, write

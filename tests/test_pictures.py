@@ -79,7 +79,7 @@ def test_single_spectrum_states_units_target_disperser_and_format(prism):
     assert "10^{-21}" in top.get_ylabel() or "10^{-20}" in top.get_ylabel()
     assert "erg s$^{-1}$ cm$^{-2}$" in top.get_ylabel()
     assert "µm" in bottom.get_xlabel()
-    assert bottom.get_ylabel() == "S/N per pixel"
+    assert bottom.get_ylabel() == "S/N"
     title = figure.get_suptitle()
     for part in ("1234", "PRISM/CLEAR", "test", "z = 2.5000", "20 of 706 pixels masked"):
         assert part in title

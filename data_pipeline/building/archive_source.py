@@ -13,7 +13,7 @@ import numpy as np
 from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.row import Truth, original_row, truth_on_grid
 from data_pipeline.catalog import read_catalog
-from data_pipeline.catalog_columns import ColumnMapping
+from data_pipeline.catalog.columns import ColumnMapping
 from data_pipeline.lines import load_lines
 from data_pipeline.pairs.matching import Dropped, Match, find_catalog, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, process_match

@@ -76,7 +76,7 @@ def draw_single_spectrum(spectrum: ObservedSpectrum, redshift: float | None = No
     bottom.step(wave, gapped(ratio, mask), where="mid", color=colour, linewidth=0.7)
     bottom.axhline(0.0, color="0.6", linewidth=0.6, zorder=0.4)
     bottom.set_ylim(*flux_limits((ratio, np.ones_like(ratio), mask)))
-    bottom.set_ylabel("S/N per pixel")
+    bottom.set_ylabel("S/N")
     bottom.set_xlabel(WAVELENGTH_LABEL)
     figure.align_ylabels()
     return figure

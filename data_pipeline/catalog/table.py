@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.io import fits
 
-from data_pipeline.catalog_columns import CatalogError
+from data_pipeline.catalog.columns import CatalogError
 from data_pipeline.readers.opening import open_source
 from data_pipeline.readers.source import DAMAGE, Source, column_names, column_unit
 from data_pipeline.spectrum import SpectrumError

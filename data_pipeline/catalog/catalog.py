@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 import astropy.units as u
 import numpy as np
 
-from data_pipeline.catalog_columns import ALIASES, CatalogError, ColumnMapping
-from data_pipeline.catalog_table import CatalogTable, open_tables
+from data_pipeline.catalog.columns import ALIASES, CatalogError, ColumnMapping
+from data_pipeline.catalog.table import CatalogTable, open_tables
 from data_pipeline.jades_names import normalise_tier, sky_field
 from data_pipeline.readers.source import listed
 from data_pipeline.readers.units import parse_unit
