@@ -96,8 +96,9 @@ def to_pixels(
     error: np.ndarray,
     mask: np.ndarray,
     target: np.ndarray,
+    minimum_coverage: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Brings a spectrum onto other pixels of similar size, conserving flux.
+    """Brings a spectrum onto other pixels of similar or smaller size, conserving flux.
 
     The running integral is interpolated with a cubic spline and differenced, so that a coarser input
     does not come out as stairs, which would broaden the line-spread function. On the pixels that the
@@ -109,9 +110,11 @@ def to_pixels(
         error: (n,) one-sigma errors, taken as independent.
         mask: (n,) bool, True = bad.
         target: (m,) pixel centres to bring it to [um].
+        minimum_coverage: share of a target pixel that good input must cover.
 
     Returns:
-        Flux, error and mask, (m,) each; NaN and masked where good input covers less than half of a pixel.
+        Flux, error and mask, (m,) each; NaN where masked. Errors are those of the mean over a target pixel:
+        where that is finer than the input, neighbours share an input pixel and their errors are correlated.
     """
     row = _rows_of(target, wavelength)
     if row is not None:
@@ -126,7 +129,7 @@ def to_pixels(
     integral = np.concatenate([[0.0], np.cumsum(bridged * np.diff(edges))])
     clipped = np.clip(bounds_out, edges[0], edges[-1])
     spline = CubicSpline(edges, integral)
-    coarse, sigma, bad = resampler(bounds, bounds_out).resample(flux, error, mask)
+    coarse, sigma, bad = resampler(bounds, bounds_out, minimum_coverage).resample(flux, error, mask)
     touched = resampler(bounds, bounds_out, 1.0).resample(flux, error, mask)[2]
     width = np.diff(clipped, axis=0)[0]
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -14,15 +14,17 @@ from data_pipeline.instrument.line_spread import (
     line_spread_operator,
 )
 from data_pipeline.instrument.nirspec import GRATINGS, PRISM
-from data_pipeline.instrument.reference import reference_instrument
+from data_pipeline.instrument.reference import HAND_OVERS, arm_shares, reference_instrument
 
 __all__ = [
     "FWHM_PER_SIGMA",
     "GRATINGS",
+    "HAND_OVERS",
     "PRISM",
     "Instrument",
     "InstrumentEntry",
     "LineSpreadOperator",
+    "arm_shares",
     "instrument_for",
     "instrument_names",
     "line_spread_operator",

@@ -11,15 +11,28 @@ from data_pipeline.instrument.nirspec import GRATINGS
 from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid
 
 # Where one grating hands over to the next: the overlaps of the nominal ranges [um].
-HAND_OVERS = ((1.66, 1.89), (2.87, 3.17))
+HAND_OVERS = {("G140M", "G235M"): (1.66, 1.89), ("G235M", "G395M"): (2.87, 3.17)}
+
+
+def arm_shares(wavelength: np.ndarray) -> dict[str, np.ndarray]:
+    """Part that each grating takes in the reference spectrum: 1 where it is in charge, a ramp at hand-overs.
+
+    Args:
+        wavelength: (n,) [um].
+
+    Returns:
+        Disperser to (n,) shares, which add up to 1.
+    """
+    rise = [np.interp(wavelength, hand_over, (0.0, 1.0)) for hand_over in HAND_OVERS.values()]
+    return {"G140M": 1.0 - rise[0], "G235M": rise[0] * (1.0 - rise[1]), "G395M": rise[1]}
 
 
 @lru_cache(maxsize=8)
 def reference_instrument(grid: UnifiedGrid = UNIFIED_GRID, illumination: str = "uniform") -> Instrument:
     """The stitched medium gratings on a unified grid (paper section 3.1).
 
-    Its line-spread function is that of the grating in charge; in an overlap the variance crosses
-    over linearly, as it does in an average of the two.
+    Its line-spread function is that of the grating in charge. At a hand-over the variance crosses over with
+    the shares, as it does in an average of the two.
 
     Args:
         grid: the unified grid.
@@ -27,9 +40,8 @@ def reference_instrument(grid: UnifiedGrid = UNIFIED_GRID, illumination: str = "
     """
     wavelength = grid.wavelength
     gratings = [load_instrument(name, illumination) for name in GRATINGS]
-    share = [np.interp(wavelength, hand_over, (0.0, 1.0)) for hand_over in HAND_OVERS]
-    weights = (1.0 - share[0], share[0] * (1.0 - share[1]), share[1])
-    variance = sum(w * g.fwhm(wavelength) ** 2 for w, g in zip(weights, gratings, strict=True))
+    shares = arm_shares(wavelength)
+    variance = sum(shares[g.disperser] * g.fwhm(wavelength) ** 2 for g in gratings)
     return Instrument(
         name="nirspec-medium-stitched",
         disperser="G140M+G235M+G395M",

@@ -1,10 +1,12 @@
-"""Line fluxes of a grating spectrum at a known redshift, by linear least squares."""
+"""Line fluxes of grating spectra at a known redshift, by linear least squares."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 from scipy.special import ndtr
 
 from data_pipeline.instrument import Instrument
@@ -19,14 +21,18 @@ class LineFitConfig:
     """How lines are fitted.
 
     Attributes:
-        velocity_widths: one-sigma widths tried [km/s]; the one with the least chi-square is taken.
+        velocity_widths: one-sigma widths tried [km/s]; the best is refined between its neighbours.
+        velocity_prior: median of a lognormal prior on the width [km/s]: faint lines do not choose their own.
+        velocity_prior_scatter: its scatter [natural log].
         half_window: continuum and lines are fitted within this distance of a line [km/s].
         continuum_knots: knots of the piecewise linear continuum per window width of ``2 * half_window``.
         blend: lines closer than this many FWHM cannot be told apart and share a fixed ratio.
         tie: partners with a fixed ratio are tied when closer than this relative distance.
     """
 
-    velocity_widths: tuple[float, ...] = (0.0, 100.0, 200.0, 400.0, 800.0, 1500.0)
+    velocity_widths: tuple[float, ...] = (0.0, 120.0, 250.0, 500.0, 1000.0, 1600.0)
+    velocity_prior: float = 70.0
+    velocity_prior_scatter: float = 0.6
     half_window: float = 3000.0
     continuum_knots: int = 2
     blend: float = 0.8
@@ -75,27 +81,38 @@ def unfitted_lines(lines: LineList) -> LineFluxes:
     return LineFluxes(lines.names, missing, missing.copy(), nothing, np.arange(len(lines)), 0.0, np.nan)
 
 
+@dataclass(frozen=True)
+class FittedArm:
+    """One grating on its own pixels, brought to the common flux scale.
+
+    Attributes:
+        instrument: gives the pixels and the line-spread function.
+        flux: (n,) flux density [erg/s/cm2/A].
+        error: (n,) one-sigma errors [erg/s/cm2/A].
+        mask: (n,) bool, True = bad.
+    """
+
+    instrument: Instrument
+    flux: np.ndarray
+    error: np.ndarray
+    mask: np.ndarray
+
+
 def fit_lines(
-    wavelength: np.ndarray,
-    bounds: np.ndarray,
-    flux: np.ndarray,
-    error: np.ndarray,
-    mask: np.ndarray,
+    arms: Sequence[FittedArm],
     redshift: float,
-    instrument: Instrument,
     lines: LineList | None = None,
     config: LineFitConfig | None = None,
 ) -> LineFluxes:
     """Fits all lines of a list with Gaussians of the instrument's width on a local linear continuum.
 
+    All arms are fitted together on their native pixels, where errors are nearly independent: a line in an
+    overlap has one flux and each arm its own profile and continuum. What correlation of neighbouring pixels
+    the residuals show enlarges the errors.
+
     Args:
-        wavelength: (n,) pixel centres [um].
-        bounds: (2, n) pixel bounds [um].
-        flux: (n,) flux density [erg/s/cm2/A].
-        error: (n,) one-sigma errors [erg/s/cm2/A].
-        mask: (n,) bool, True = bad.
+        arms: the gratings.
         redshift: known redshift.
-        instrument: gives the line-spread function.
         lines: None for the shipped list.
         config: None for the default.
 
@@ -108,41 +125,110 @@ def fit_lines(
         )
     lines, config = lines or load_lines(), config or LineFitConfig()
     centre = lines.wavelength * (1.0 + redshift)
-    good = ~mask
-    covered = _covered(wavelength, bounds, good, centre, instrument)
-    parameters, tied_to = _tie(lines, centre, covered, instrument, config)
-    empty = LineFluxes(
-        lines.names, np.full(len(lines), np.nan), np.full(len(lines), np.nan), covered, tied_to, 0.0, np.nan
+    seen = np.array([_covered(arm, centre) for arm in arms])
+    covered = seen.any(axis=0)
+    fwhm = np.min(
+        [np.where(s, arm.instrument.fwhm(centre), np.inf) for s, arm in zip(seen, arms, strict=True)], 0
     )
+    parameters, tied_to = _tie(lines, centre, covered, fwhm, config)
+    flux, error = np.full((2, len(lines)), np.nan)
     if not parameters:
-        return empty
-    near = good & (
-        np.abs(wavelength[:, None] / centre[covered] - 1.0) < config.half_window / LIGHT_SPEED
-    ).any(axis=1)
-    data, sigma, box = flux[near], error[near], bounds[:, near]
-    unit = np.median(sigma)
-    continuum = _continuum(wavelength[near], config)
-    best = None
-    for width in config.velocity_widths:
-        profiles = _profiles(box, centre, _line_sigma(box, centre, width, instrument), parameters)
-        design = np.concatenate([profiles / UM_TO_ANGSTROM, continuum], axis=1) / sigma[:, None] * unit
-        solution = _solve(design, data / sigma)
-        if best is None or solution[2] < best[0][2]:
-            best = (solution, width)
-    (value, deviation, chi_square), width = best
-    line_flux, line_error = empty.flux, empty.error
+        return LineFluxes(lines.names, flux, error, covered, tied_to, 0.0, np.nan)
+    windows = [_Window.around(arm, centre[covered], config) for arm in arms]
+    solution, width = _best_width(windows, centre, parameters, config)
+    unit = np.median([w.unit for w in windows])
+    inflation = np.sqrt(1.0 + 2.0 * solution.correlation)
     for k, group in enumerate(parameters):
         for i, share in group:
-            line_flux[i], line_error[i] = value[k] * share * unit, deviation[k] * share * unit
-    freedom = max(data.size - design.shape[1], 1)
+            flux[i] = solution.value[k] * share * unit
+            error[i] = solution.deviation[k] * share * unit * inflation
     return LineFluxes(
-        lines.names, line_flux, line_error, covered, tied_to, width, float(chi_square / freedom)
+        lines.names, flux, error, covered, tied_to, width, solution.chi_square / max(solution.freedom, 1)
     )
 
 
-def _covered(wavelength, bounds, good, centre, instrument) -> np.ndarray:
-    """Lines whose central FWHM lies on good pixels to 80 %."""
-    half = 0.5 * instrument.fwhm(centre)
+@dataclass(frozen=True)
+class _Window:
+    """The good pixels of an arm near its lines, and the continuum under them."""
+
+    bounds: np.ndarray
+    data: np.ndarray
+    sigma: np.ndarray
+    continuum: np.ndarray
+    instrument: Instrument
+
+    @classmethod
+    def around(cls, arm: FittedArm, centre: np.ndarray, config: LineFitConfig) -> _Window:
+        wavelength = arm.instrument.wavelength
+        distance = np.abs(wavelength[:, None] / centre - 1.0).min(axis=1)
+        near = ~arm.mask & (distance < config.half_window / LIGHT_SPEED)
+        continuum = _continuum(wavelength[near], config) if near.any() else np.zeros((0, 0))
+        return cls(arm.instrument.bounds[:, near], arm.flux[near], arm.error[near], continuum, arm.instrument)
+
+    @property
+    def unit(self) -> float:
+        return float(np.median(self.sigma)) if self.sigma.size else 1e-20
+
+
+@dataclass(frozen=True)
+class _Solution:
+    value: np.ndarray
+    deviation: np.ndarray
+    chi_square: float
+    freedom: int
+    correlation: float
+
+
+def _best_width(windows, centre, parameters, config: LineFitConfig) -> tuple[_Solution, float]:
+    """The most probable velocity width: the best of those tried, refined between its neighbours."""
+    widths = sorted(config.velocity_widths)
+    tried = {width: _fit(windows, centre, parameters, width) for width in widths}
+
+    def surprise(width: float) -> float:
+        # Widths far below the instrument's are all alike: hence the floor.
+        deviation = np.log(max(width, 20.0) / config.velocity_prior) / config.velocity_prior_scatter
+        return tried[width].chi_square + deviation**2
+
+    best = min(widths, key=surprise)
+    place = widths.index(best)
+    low, high = widths[max(place - 1, 0)], widths[min(place + 1, len(widths) - 1)]
+    if high > low:
+
+        def cost(width: float) -> float:
+            tried[width] = _fit(windows, centre, parameters, width)
+            return surprise(width)
+
+        minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 5.0, "maxiter": 8})
+        best = min(tried, key=surprise)
+    return tried[best], float(best)
+
+
+def _fit(windows, centre, parameters, width: float) -> _Solution:
+    """Linear least squares of all arms at a given velocity width."""
+    unit = np.median([w.unit for w in windows])
+    columns = sum(w.continuum.shape[1] for w in windows)
+    blocks, offset = [], len(parameters)
+    for window in windows:
+        block = np.zeros((window.data.size, len(parameters) + columns))
+        sigma = _line_sigma(window.bounds, centre, width, window.instrument)
+        block[:, : len(parameters)] = _profiles(window.bounds, centre, sigma, parameters) / UM_TO_ANGSTROM
+        block[:, offset : offset + window.continuum.shape[1]] = window.continuum
+        offset += window.continuum.shape[1]
+        blocks.append(block * (unit / window.sigma[:, None]))
+    design = np.concatenate(blocks)
+    data = np.concatenate([w.data / w.sigma for w in windows])
+    value, deviation, residual = _solve(design, data)
+    pieces = np.split(residual, np.cumsum([w.data.size for w in windows])[:-1])
+    lagged = sum(float(piece[1:] @ piece[:-1]) for piece in pieces)
+    chi_square = float(residual @ residual)
+    correlation = float(np.clip(lagged / chi_square, 0.0, 1.0)) if chi_square > 0 else 0.0
+    return _Solution(value, deviation, chi_square, data.size - design.shape[1], correlation)
+
+
+def _covered(arm: FittedArm, centre: np.ndarray) -> np.ndarray:
+    """Lines whose central FWHM lies on good pixels of an arm to 80 %."""
+    wavelength, bounds, good = arm.instrument.wavelength, arm.instrument.bounds, ~arm.mask
+    half = 0.5 * arm.instrument.fwhm(centre)
     low = np.searchsorted(bounds[1], centre - half, "right")
     high = np.searchsorted(bounds[0], centre + half, "left")
     running = np.concatenate([[0.0], np.cumsum(good * np.diff(bounds, axis=0)[0])])
@@ -150,11 +236,10 @@ def _covered(wavelength, bounds, good, centre, instrument) -> np.ndarray:
     return (centre - half > wavelength[0]) & (centre + half < wavelength[-1]) & (seen > 0.8 * 2 * half)
 
 
-def _tie(lines, centre, covered, instrument, config):
+def _tie(lines, centre, covered, fwhm, config):
     """Free parameters as lists of (line, share), and the line that carries each line's parameter."""
     tied_to = np.arange(len(lines))
     ratio_to_head = np.ones(len(lines))
-    fwhm = instrument.fwhm(centre)
     for i in np.flatnonzero(covered):
         if not lines.partner[i]:
             continue
@@ -218,8 +303,8 @@ def _continuum(wavelength, config: LineFitConfig) -> np.ndarray:
     return np.concatenate(columns, axis=1)
 
 
-def _solve(design: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Least squares through scaled normal equations: parameters, their errors, chi-square."""
+def _solve(design: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Least squares through scaled normal equations: parameters, their errors, residuals."""
     norm = np.sqrt((design**2).sum(axis=0))
     norm[norm == 0] = 1.0
     scaled = design / norm
@@ -227,5 +312,4 @@ def _solve(design: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray
     normal[np.diag_indices_from(normal)] += 1e-10
     inverse = np.linalg.inv(normal)
     value = inverse @ (scaled.T @ data)
-    residual = data - scaled @ value
-    return value / norm, np.sqrt(np.diag(inverse)) / norm, float(residual @ residual)
+    return value / norm, np.sqrt(np.diag(inverse)) / norm, data - scaled @ value

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data_pipeline.instrument import PRISM, instrument_for, load_instrument, reference_instrument
+from data_pipeline.instrument import PRISM, instrument_for, load_instrument
 from data_pipeline.lines import load_lines
-from data_pipeline.pairs.line_fit import LineFitConfig, LineFluxes, fit_lines, unfitted_lines
+from data_pipeline.pairs.line_fit import FittedArm, LineFitConfig, LineFluxes, fit_lines, unfitted_lines
 from data_pipeline.pairs.matching import GRATING_DISPERSERS, Dropped, Match
 from data_pipeline.pairs.sky_groups import chord, unit_vectors
 from data_pipeline.pairs.stitching import StitchConfig, StitchedSpectrum, stitch
@@ -145,21 +145,9 @@ def make_pair(
         on_pixels, on_grid = align(prism, config.grid)
     except ValueError as error:
         raise QualityError("aligned", f"not aligned: {prism.meta.origin}: {error}") from error
-    lines = (
-        unfitted_lines(load_lines())
-        if not np.isfinite(redshift)
-        else fit_lines(
-            stitched.wavelength,
-            config.grid.bounds,
-            stitched.flux,
-            stitched.error,
-            stitched.mask,
-            redshift,
-            _reference(known, config.grid),
-            load_lines(),
-            config.line_fit,
-        )
-    )
+    lines = unfitted_lines(load_lines())
+    if np.isfinite(redshift):
+        lines = fit_lines(_scaled_arms(known, stitched), redshift, load_lines(), config.line_fit)
     return Pair(
         on_pixels,
         on_grid,
@@ -170,12 +158,14 @@ def make_pair(
     )
 
 
-def _reference(gratings: Sequence[ObservedSpectrum], grid: UnifiedGrid):
-    """The grating itself where there is one only, else the stitched instrument."""
-    if len(gratings) == 1:
-        name = instrument_for(gratings[0].meta.disperser)
-        return load_instrument(name).with_pixels(grid.wavelength, grid.bounds)
-    return reference_instrument(grid)
+def _scaled_arms(gratings: Sequence[ObservedSpectrum], stitched: StitchedSpectrum) -> list[FittedArm]:
+    """Gratings on their native pixels and on the stitched spectrum's flux scale."""
+    arms = []
+    for grating in gratings:
+        scale = stitched.scales[grating.meta.disperser]
+        instrument = load_instrument(instrument_for(grating.meta.disperser)).with_pixels(grating.wavelength)
+        arms.append(FittedArm(instrument, grating.flux * scale, grating.error * scale, grating.mask))
+    return arms
 
 
 def check_quality(pair: Pair, config: PreprocessingConfig) -> None:

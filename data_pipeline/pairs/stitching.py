@@ -9,8 +9,9 @@ from itertools import pairwise
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from data_pipeline.pixel_grid import UnifiedGrid, pixel_bounds
-from data_pipeline.resampling import resampler
+from data_pipeline.instrument import HAND_OVERS, arm_shares
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.resampling import to_pixels
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
 
@@ -86,7 +87,7 @@ class StitchedSpectrum:
         arms: dispersers in order of wavelength.
         scales: disperser to the factor applied to it.
         overlaps: (bluer, redder) disperser to `Overlap`.
-        seams: wavelengths at which the set of contributing arms changes [um].
+        seams: wavelengths at which a hand-over between two arms begins or ends [um].
         segments: disperser to its (flux, error, mask) on the grid after scaling and step removal.
     """
 
@@ -112,8 +113,9 @@ def stitch(
     Each arm is resampled to the grid with its flux conserved. In each overlap the relative scale minimises
     the error-weighted squared flux difference, with the errors of *both* arms in the denominator (the
     one-sided least-squares scale shrinks where the spectrum is noisy). Scales run outwards from the
-    reference arm. What step is left is removed and fades out over ``step_taper``. Overlaps are averaged with
-    inverse variance, tapered to nothing at an arm's end so that no seam appears there.
+    reference arm. What step is left is removed and fades out over ``step_taper``. One arm hands over to the
+    next as in `arm_shares`, with inverse variance as weight, so that the result has the line-spread function
+    of `reference_instrument`; where the arm in charge has no good pixel, the other one stands in.
 
     Args:
         spectra: one per disperser.
@@ -131,9 +133,9 @@ def stitch(
     if not arms or len(set(names)) != len(names):
         raise SpectrumError(f"stitching: expected one spectrum per disperser, got {list(names) or 'none'}")
     segments = {
-        s.meta.disperser: resampler(
-            pixel_bounds(s.wavelength), grid.bounds, config.minimum_coverage
-        ).resample(s.flux, s.error, s.mask)
+        s.meta.disperser: to_pixels(
+            s.wavelength, s.flux, s.error, s.mask, grid.wavelength, config.minimum_coverage
+        )
         for s in arms
     }
     home = names.index(reference) if reference in names else len(names) // 2
@@ -145,7 +147,7 @@ def stitch(
         overlaps[names[min(near, far)], names[max(near, far)]] = overlap
         segments[names[far]] = _correct(grid.wavelength, segments[names[far]], overlap, far > near, config)
     flux, error, mask = _average(segments, names, grid.wavelength)
-    seams = _seams(grid.wavelength, segments, names)
+    seams = tuple(edge for pair in pairwise(names) for edge in HAND_OVERS.get(pair, ()))
     return StitchedSpectrum(grid.wavelength, flux, error, mask, names, scales, overlaps, seams, segments)
 
 
@@ -233,50 +235,22 @@ def _correct(wavelength, segment, overlap: Overlap, redward: bool, config: Stitc
 
 
 def _average(segments, names, wavelength):
-    """Inverse-variance average of all arms, each tapered linearly towards its end inside an overlap."""
-    total = np.zeros(wavelength.size)
-    summed = np.zeros(wavelength.size)
-    variance = np.zeros(wavelength.size)
-    present = {name: ~segments[name][2] for name in names}
+    """Joins the arms by shares over variance; where the arm in charge is blind the other stands in."""
+    shares = arm_shares(wavelength)
+    good = {name: ~segments[name][2] for name in names}
+    in_charge = np.any([good[name] & (shares.get(name, 1.0) > 0) for name in names], axis=0)
+    total, summed, variance = np.zeros((3, wavelength.size))
     for name in names:
         flux, error, _ = segments[name]
-        taper = np.ones(wavelength.size)
-        for other in names:
-            if other != name:
-                taper = np.minimum(
-                    taper, _taper(present[name], present[other], names.index(other) > names.index(name))
-                )
-        good = present[name]
-        weight = np.where(good, taper, 0.0)
-        weight[good] /= error[good] ** 2
+        share = np.where(in_charge, shares.get(name, 1.0), 1.0)
+        weight = np.zeros(wavelength.size)
+        weight[good[name]] = (share / error**2)[good[name]]
         total += weight
-        summed += np.where(good, weight * np.where(good, flux, 0.0), 0.0)
-        variance += np.where(good, weight * np.where(good, error, 0.0), 0.0) ** 2
+        summed += weight * np.where(good[name], flux, 0.0)
+        variance += (weight * np.where(good[name], error, 0.0)) ** 2
     mask = total <= 0
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(mask, np.nan, summed / total), np.where(mask, np.nan, np.sqrt(variance) / total), mask
-
-
-def _taper(mine: np.ndarray, other: np.ndarray, other_is_redder: bool) -> np.ndarray:
-    """1 where only this arm sees, falling linearly towards its end through the overlap; never quite 0."""
-    span = np.ones(mine.size)
-    both = np.flatnonzero(mine & other)
-    if both.size == 0:
-        return span
-    first, last = both[0], both[-1]
-    ramp = np.linspace(0.0, 1.0, last - first + 3)[1:-1]
-    span[first : last + 1] = ramp[::-1] if other_is_redder else ramp
-    # Where the other arm has a gap inside the overlap, this arm stands alone whatever its taper is.
-    return span
-
-
-def _seams(wavelength, segments, names) -> tuple[float, ...]:
-    seams = []
-    for blue, red in pairwise(names):
-        both = wavelength[~segments[blue][2] & ~segments[red][2]]
-        if both.size:
-            seams += [float(both[0]), float(both[-1])]
-    return tuple(seams)
 
 
 def boundary_step(wavelength, flux, error, mask, seam: float, window: int = 150) -> float:
