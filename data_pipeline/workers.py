@@ -5,10 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.connection import wait
 from typing import Any
 
 OrderedMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
@@ -30,9 +34,22 @@ def _single_threaded() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _ignore_interrupt() -> None:
+class WorkerError(OSError):
+    """A worker process died before it had answered."""
+
+
+def _prepare_worker() -> None:
     # Ctrl-C reaches the whole process group; the parent alone decides what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """Ends this worker when its parent is gone, even killed, so that none is left behind."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 @contextmanager
@@ -40,29 +57,51 @@ def worker_pool(workers: int) -> Iterator[OrderedMap]:
     """``map`` over processes; results in the order of the items, few of them in memory at a time.
 
     Processes are spawned, not forked, so that threads of numerical libraries are never copied half-way.
+    When the block is left by an exception (Ctrl-C included), what waits is dropped and the processes are
+    ended at once.
 
     Args:
         workers: number of processes; 0 or 1 computes in this one.
 
     Yields:
         A function like ``map`` for one picklable function and picklable items.
+
+    Raises:
+        WorkerError: if a process died, for instance killed for want of memory.
     """
     if workers <= 1:
         yield map
         return
-    context = multiprocessing.get_context("spawn")
-    with _single_threaded(), context.Pool(workers, initializer=_ignore_interrupt) as pool:
-        yield partial(_bounded_map, pool, 4 * workers)
+    others = multiprocessing.active_children()
+    with _single_threaded():
+        pool = ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare_worker
+        )
+        try:
+            yield partial(_bounded_map, pool, 4 * workers)
+        except BaseException:
+            for process in multiprocessing.active_children():
+                if process not in others:
+                    process.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _bounded_map(
-    pool: Any, ahead: int, function: Callable[[Any], Any], items: Iterable[Any]
+    pool: ProcessPoolExecutor, ahead: int, function: Callable[[Any], Any], items: Iterable[Any]
 ) -> Iterator[Any]:
-    """At most ``ahead`` results wait: `imap` alone would run through all items whatever the consumer does."""
+    """At most ``ahead`` results wait: `Executor.map` would submit all items whatever the consumer does."""
     pending: deque = deque()
-    for item in items:
-        pending.append(pool.apply_async(function, (item,)))
-        if len(pending) >= ahead:
-            yield pending.popleft().get()
-    while pending:
-        yield pending.popleft().get()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "a worker process died (killed, or out of memory?); the same command goes on where it was; "
+            "use fewer --workers"
+        ) from error
