@@ -20,6 +20,24 @@ from hypothesis import settings
 settings.register_profile("kspecsr", deadline=None, derandomize=True, database=None)
 settings.load_profile("kspecsr")
 
+_approx = pytest.approx
+
+
+def _approx_of_physical_size(expected, rel=None, abs=None, nan_ok=False):
+    """`pytest.approx` that refuses fluxes in erg/s/cm2 without ``abs``: its own 1e-12 passes them all."""
+    if abs is None:
+        values = list(expected.values()) if isinstance(expected, dict) else expected
+        largest = np.max(np.abs(values), initial=0.0)
+        if 0 < largest < 1e-9:
+            raise ValueError(
+                f"pytest.approx({expected!r}) would pass anything below its default abs=1e-12; "
+                "give abs=0 or divide by the unit"
+            )
+    return _approx(expected, rel=rel, abs=abs, nan_ok=nan_ok)
+
+
+pytest.approx = _approx_of_physical_size
+
 
 @pytest.fixture(autouse=True)
 def fixed_seeds():

@@ -42,7 +42,7 @@ def test_flux_is_conserved_at_any_position_within_a_pixel(name, place, offset, v
     if centre - 6 * sigma < pixels.bounds[0, 0] or centre + 6 * sigma > pixels.bounds[1, -1]:
         return  # part of the line lies beyond the detector
     line = render_lines(pixels, [centre], [3e-18], np.array([velocity]), scale)
-    assert (line[0] * widths(pixels)).sum() == pytest.approx(3e-18, rel=1e-3)
+    assert (line[0] * widths(pixels)).sum() == pytest.approx(3e-18, rel=1e-3, abs=0)
 
 
 @pytest.mark.parametrize("name", INSTRUMENTS)
