@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 from scipy.optimize import curve_fit
 from scipy.special import ndtr
 
@@ -46,6 +47,7 @@ def fit_profile(
     centre: float,
     fwhm: float,
     reach: float = 3.0,
+    covariance: sparse.spmatrix | None = None,
 ) -> LineProfile:
     """Fits a pixel-averaged Gaussian and a straight continuum within ``reach`` FWHM of ``centre``.
 
@@ -56,11 +58,13 @@ def fit_profile(
         wavelength: (n,) pixel centres [um].
         bounds: (2, n) pixel bounds [um].
         flux: (n,) flux density [erg/s/cm2/A].
-        error: (n,) one-sigma errors.
+        error: (n,) one-sigma errors [erg/s/cm2/A], the weights of the fit.
         mask: (n,) bool, True = bad.
         centre: where the line is expected [um].
         fwhm: expected width [um].
         reach: half-width of the window in units of ``fwhm``.
+        covariance: (n, n) of the flux densities, from which the errors of centre, width and flux follow
+            whatever the weights; None where ``error`` is all there is to the noise.
 
     Raises:
         ValueError: with fewer than six good pixels in the window, or where no line can be fitted.
@@ -75,6 +79,21 @@ def fit_profile(
         line = (ndtr((high - offset) / width) - ndtr((low - offset) / width)) / (high - low)
         return amplitude * line + level + slope * x
 
+    def jacobian(_, amplitude, offset, width, level, slope):
+        ends = [(edge - offset) / width for edge in (low, high)]
+        density = [np.exp(-0.5 * end**2) / np.sqrt(2.0 * np.pi) for end in ends]
+        steep = amplitude / width / (high - low)
+        return np.stack(
+            [
+                (ndtr(ends[1]) - ndtr(ends[0])) / (high - low),
+                steep * (density[0] - density[1]),
+                steep * (ends[0] * density[0] - ends[1] * density[1]),
+                np.ones_like(x),
+                x,
+            ],
+            axis=1,
+        )
+
     edge = np.abs(x) > 1.5 * fwhm
     level = np.median(y[edge] if edge.sum() > 2 else y) / unit
     start = (
@@ -86,12 +105,17 @@ def fit_profile(
     )
     limits = ([0, -fwhm, 0.1 * start[2], -np.inf, -np.inf], [np.inf, fwhm, 4 * start[2], np.inf, np.inf])
     try:
-        best, covariance = curve_fit(
-            model, x, y / unit, start, sigma / unit, absolute_sigma=True, bounds=limits
+        best, spread = curve_fit(
+            model, x, y / unit, start, sigma / unit, absolute_sigma=True, bounds=limits, jac=jacobian
         )
     except RuntimeError as reason:
         raise ValueError(f"no line could be fitted at {centre:.4f} um: {reason}") from reason
-    deviation = np.sqrt(np.diag(covariance))
+    if covariance is not None:
+        # The fit is linear near its end: parameters follow the pixels through this matrix.
+        response = spread @ (jacobian(x, *best) / (sigma / unit)[:, None] ** 2).T
+        inside = sparse.csr_matrix(covariance)[near][:, near].toarray() / unit**2
+        spread = response @ inside @ response.T
+    deviation = np.sqrt(np.diag(spread))
     flux_unit = unit * UM_TO_ANGSTROM
     return LineProfile(
         float(centre + best[1]),
