@@ -15,7 +15,9 @@ from data_pipeline.pairs.matching import MatchConfig
 from data_pipeline.pairs.preprocessing import PreprocessingConfig
 from data_pipeline.pairs.sky_groups import SPLITS, SplitConfig
 from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.simulation import POPULATIONS
 
+POPULATION = "wide"  # training wants priors wider than the survey: DESIGN section 2, point 4
 EXAMPLES = """examples:
   python -m data_pipeline.build --archive JADES_DR4 --output data
   python -m data_pipeline.build --archive spectra --catalog z.csv --columns redshift=z,ra=RA --output data
@@ -45,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add("--columns", "columns of a catalogue of your own", default="", metavar="OURS=THEIRS,...")
     add("--n", "number of simulated galaxies", type=int, default=0)
     add("--seed", shown, type=int, default=default.seed)
-    add("--population", f"of a simulation; {shown}", default=default.population, choices=("wide", "survey"))
+    add("--population", f"of a simulation; default {POPULATION}", choices=tuple(POPULATIONS))
     add("--workers", f"processes; {shown}", type=int, default=2)
     extraction = default.preprocessing.extraction
     add("--extraction", f"same for prism and gratings; {shown}", choices=("3pix", "5pix"), default=extraction)
@@ -92,7 +94,7 @@ def config_from(args: argparse.Namespace) -> BuildConfig:
         columns=tuple(filter(None, args.columns.split(","))),
         n=args.n,
         seed=args.seed,
-        population=args.population,
+        population=args.population or (POPULATION if source == "simulation" else ""),
         matching=MatchConfig(flags=args.flags, minimum_gratings=args.minimum_gratings),
         preprocessing=PreprocessingConfig(
             grid=UnifiedGrid(*args.grid) if args.grid else UnifiedGrid(),

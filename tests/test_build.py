@@ -16,6 +16,7 @@ from data_pipeline.build import config_from, main, parser
 from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.expansion import row_generator
 from data_pipeline.building.pipeline import build, step_counts
+from data_pipeline.lines import load_lines
 from data_pipeline.pairs.augmentation import AugmentationConfig
 from data_pipeline.pairs.matching import Dropped
 from data_pipeline.pairs.preprocessing import PreprocessingConfig
@@ -103,11 +104,20 @@ def test_rows_carry_the_simulation_s_truth(records, archive):
     for row in rows(records[0]):
         truth = truths.get(str(row["unique_id"]))
         assert row["kind"] == truth.kind and bool(row["has_noise_free"])
-        np.testing.assert_allclose(row["line_flux"], truth.line_flux / 1e-20, rtol=1e-6)
-        assert (row["line_flux_error"] == 0).all()
+        known = row["line_flux_known"]
+        np.testing.assert_allclose(row["line_flux"][known], truth.line_flux[known] / 1e-20, rtol=1e-6)
+        assert (row["line_flux_error"][known] == 0).all()
+        rest = load_lines().wavelength
+        first = rest * (1 + truth.redshift)
+        expected = (first >= 0.7) & (first <= 5.2997)
+        if row["realisation"]:
+            # what a copy moves into the range had no data before
+            moved = rest * (1 + float(row["redshift"]))
+            expected &= (moved >= 1.0) & (moved <= 5.0)
+        np.testing.assert_array_equal(known, expected)
         if not row["realisation"]:
             np.testing.assert_allclose(row["noise_free"], truth.noise_free / 1e-20, rtol=1e-6)
-            assert row["redshift"] == pytest.approx(truth.redshift, abs=2e-3)
+            assert row["redshift"] == truth.redshift
 
 
 def test_the_prism_in_a_row_is_the_one_in_the_file(records, archive):
@@ -174,13 +184,17 @@ def test_finished_records_are_never_overwritten(records, archive):
         build(settings(archive), records[0], quiet=True)
 
 
-def test_a_truncated_file_costs_its_object_only(archive, tmp_path, capsys):
-    copy = tmp_path / "archive"
-    copy.mkdir()
+def linked_copy(archive, copy):
+    """The same FITS files, as links, without the truth."""
     for path in sorted(archive.rglob("*.fits")):
         target = copy / path.relative_to(archive)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(path)
+    return copy
+
+
+def test_a_truncated_file_costs_its_object_only(archive, tmp_path, capsys):
+    copy = linked_copy(archive, tmp_path / "archive")
     victim = next(iter(sorted(copy.rglob("*clear-prism*.fits"))))
     content = victim.resolve().read_bytes()
     victim.unlink()
@@ -195,6 +209,46 @@ def test_a_truncated_file_costs_its_object_only(archive, tmp_path, capsys):
     kept = rows(output)
     assert kept and all(row["kind"] == "observed" and np.isnan(row["noise_free"]).all() for row in kept)
     assert any((row["line_flux_error"][row["line_flux_known"]] > 0).all() for row in kept)
+
+
+def test_an_unreadable_grating_costs_its_object_and_is_listed(archive, tmp_path, capsys):
+    copy = linked_copy(archive, tmp_path / "archive")
+    victim = sorted(copy.rglob("*g395m*.fits"))[0]
+    content = victim.read_bytes()
+    victim.unlink()
+    victim.write_bytes(content[: len(content) // 3])
+    arguments = ["--archive", str(copy), "--output", str(tmp_path / "data"), "--realisations", "0", "--quiet"]
+    assert main([*arguments, "--workers", "1"]) == 1
+    printed = capsys.readouterr()
+    assert "1 objects could not be read" in printed.err and victim.name in printed.err
+
+
+def test_a_build_does_not_go_on_with_repaired_files(archive, tmp_path, monkeypatch):
+    copy = linked_copy(archive, tmp_path / "archive")
+    victim = sorted(copy.rglob("*g395m*.fits"))[0]
+    content = victim.read_bytes()
+    victim.unlink()
+    victim.write_bytes(content[:3000])
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("data_pipeline.building.pipeline._write_split", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(settings(copy), tmp_path / "data", quiet=True)
+    victim.write_bytes(content)
+    with pytest.raises(FileExistsError, match=r"holds an unfinished build with other settings \(objects: "):
+        build(settings(copy), tmp_path / "data", quiet=True)
+
+
+def test_a_mistake_does_not_lock_the_folder(archive, tmp_path):
+    strict = settings(archive, preprocessing=PreprocessingConfig(minimum_line_snr=1e9))
+    with pytest.raises(ValueError, match="no object is left"):
+        build(strict, tmp_path / "data", quiet=True)
+    assert not (tmp_path / "data" / ".building").exists()
+    with pytest.raises(ValueError, match="expected 1 or more workers, got 0"):
+        build(settings(archive), tmp_path / "data", workers=0, quiet=True)
+    assert main(["--archive", str(archive), "--output", str(archive / "simulation.json" / "data")]) == 1
 
 
 def test_fitted_line_fluxes_agree_with_the_truth(archive, tmp_path):
@@ -222,8 +276,15 @@ def test_nothing_left_is_an_error_that_says_why(archive, tmp_path):
 
 
 def test_straight_from_the_simulator(tmp_path):
-    config = BuildConfig(source="simulation", n=20, seed=3, augmentation=AugmentationConfig(realisations=0),
-                         preprocessing=PreprocessingConfig(minimum_line_snr=0.0), chunk_size=6)  # fmt: skip
+    config = BuildConfig(
+        source="simulation",
+        n=20,
+        seed=3,
+        population="wide",
+        augmentation=AugmentationConfig(realisations=0),
+        preprocessing=PreprocessingConfig(minimum_line_snr=0.0),
+        chunk_size=6,
+    )
     result = build(config, tmp_path / "data", quiet=True)
     found = {str(r["unique_id"]): r for r in rows(tmp_path / "data")}
     batch = simulate_batch(np.arange(20), 3, SimulationConfig("wide"))

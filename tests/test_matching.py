@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.building.config import BuildConfig
-from data_pipeline.catalog import Catalog
+from data_pipeline.catalog import Catalog, CatalogError
 from data_pipeline.configuration import ConfigurationError, from_dict, to_dict
+from data_pipeline.jades_names import jades_file_name
 from data_pipeline.pairs.matching import ArchiveFile, MatchConfig, find_catalog, match, scan_archive
-from data_pipeline.pairs.sky_groups import SplitConfig, assign_splits, group_by_position
+from data_pipeline.pairs.sky_groups import SplitConfig, assign_splits, group_by_position, sky_cell
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
+from data_pipeline.writers.jades_x1d import write_jades_x1d
 
 ARCSEC = 1 / 3600
 
@@ -136,22 +139,51 @@ def test_no_group_crosses_a_split(seed, n):
     dec = -27 + rng.uniform(-0.1, 0.1, n) * ARCSEC
     names = [f"tier{rng.integers(3)}_{k}" for k in range(n)]
     groups = group_by_position(ra, dec, 0.3)
-    splits = np.array(assign_splits(names, groups, SplitConfig(seed=seed)))
+    splits = np.array(assign_splits(names, ra, dec, groups, SplitConfig(seed=seed)))
     for one in np.unique(galaxy):
         assert len(set(splits[galaxy == one])) == 1
     order = rng.permutation(n)
-    again = assign_splits([names[i] for i in order], groups[order], SplitConfig(seed=seed))
+    again = assign_splits(
+        [names[i] for i in order], ra[order], dec[order], groups[order], SplitConfig(seed=seed)
+    )
     assert list(splits[order]) == again
 
 
 def test_split_fractions_and_their_stability():
+    rng = np.random.default_rng(1)
     names = [f"t_{i}" for i in range(6000)]
-    splits = np.array(assign_splits(names, np.arange(6000), SplitConfig()))
+    ra, dec = rng.uniform(53.0, 53.5, 6000), rng.uniform(-28.0, -27.5, 6000)
+    groups = np.arange(6000)
+    splits = np.array(assign_splits(names, ra, dec, groups, SplitConfig()))
     assert np.mean(splits == "test") == pytest.approx(0.2, abs=0.02)
     assert np.mean(splits == "validation") == pytest.approx(0.08, abs=0.015)
-    assert list(splits[:100]) == assign_splits(names[:100], np.arange(100), SplitConfig())
-    other = np.array(assign_splits(names, np.arange(6000), SplitConfig(seed=1)))
+    some = assign_splits(names[:100], ra[:100], dec[:100], groups[:100], SplitConfig())
+    assert list(splits[:100]) == some
+    other = np.array(assign_splits(names, ra, dec, groups, SplitConfig(seed=1)))
     assert np.mean(other[splits == "test"] == "test") == pytest.approx(0.2, abs=0.04)
+
+
+def test_a_new_observation_moves_nobody():
+    rng = np.random.default_rng(2)
+    ra, dec = rng.uniform(53.0, 53.5, 800), rng.uniform(-28.0, -27.5, 800)
+    names = [f"t_{i}" for i in range(800)]
+    before = assign_splits(names, ra, dec, group_by_position(ra, dec), SplitConfig())
+    # every galaxy observed once more, under an id that sorts first
+    ra2 = np.concatenate([ra, ra + rng.normal(0, 0.02, 800) * ARCSEC])
+    dec2 = np.concatenate([dec, dec + rng.normal(0, 0.02, 800) * ARCSEC])
+    names2 = names + [f"a_{i}" for i in range(800)]
+    after = assign_splits(names2, ra2, dec2, group_by_position(ra2, dec2), SplitConfig())
+    assert np.mean(np.array(before) != np.array(after[:800])) < 0.01
+    assert after[:800] == after[800:]
+
+
+def test_cells_have_their_size_and_know_no_meridian():
+    one, other = sky_cell(359.99999, 60.0, 10.0), sky_cell(-0.00001, 60.0, 10.0)
+    assert one == other and sky_cell(np.nan, 0.0, 10.0) == ""
+    ra = np.linspace(10.0, 10.1, 2001)
+    cells = [sky_cell(x, 60.0, 10.0) for x in ra]
+    # 0.1 deg in right ascension are 180 arcsec at declination 60
+    assert len(set(cells)) in (18, 19)
 
 
 def test_build_configuration_round_trips_and_refuses_unknown_keys():
@@ -172,8 +204,54 @@ def test_build_configuration_is_checked():
     for change, text in (
         ({"source": "sky"}, "expected source archive or simulation, got 'sky'"),
         ({"archive": ""}, "an archive build needs --archive DIR"),
-        ({"source": "simulation"}, "a simulation needs --n of 1 or more, got 0"),
+        ({"source": "simulation", "archive": ""}, "a simulation needs --n of 1 or more, got 0"),
+        ({"n": 5}, "--n and --population belong to a simulation"),
+        ({"population": "wide"}, "--n and --population belong to a simulation"),
+        ({"source": "simulation", "n": 5}, "--archive, --catalog and --columns have no meaning"),
+        ({"source": "simulation", "n": 5, "archive": ""}, "expected population survey or wide, got ''"),
+        ({"seed": -1}, "expected a seed of 0 to"),
         ({"chunk_size": 0}, "chunk_size of 1 or more"),
     ):
         with pytest.raises(ValueError, match=text):
             dataclasses.replace(BuildConfig(archive="x"), **change)
+
+
+def test_the_same_id_with_two_redshifts_is_an_error():
+    rows = catalog(
+        ("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, "A"), ("goods-s-deephst_7", "t", 10.0, 10.0, 3.0, "A")
+    )
+    with pytest.raises(
+        CatalogError, match=r"id 'goods-s-deephst_7' stands in rows 0 and 1 with redshifts 2.0 and 3.0"
+    ):
+        match([jades("PRISM"), jades("G395M")], rows)
+    same = catalog(
+        ("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, "A"), ("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, "A")
+    )
+    assert len(match([jades("PRISM"), jades("G395M")], same)[0]) == 1
+
+
+def test_an_empty_flag_is_secure_only_where_no_row_has_one():
+    files = [jades("PRISM"), jades("G395M")]
+    bare = catalog(("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, ""))
+    assert len(match(files, bare)[0]) == 1
+    flagged = catalog(("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, ""), ("x_1", "t", 11.0, 10.0, 2.0, "A"))
+    matches, dropped = match(files, flagged)
+    assert not matches and dropped[0].reason.startswith("insecure redshift: flag ''")
+
+
+def test_jades_files_of_unknown_id_are_found_by_the_position_in_their_header(tmp_path):
+    spectra = {}
+    for name in ("PRISM", "G395M"):
+        meta = SpectrumMeta(
+            source_id="7", ra=53.1, dec=-27.8, disperser=name, filter="CLEAR", tier="goods-s-deephst"
+        )
+        wave = np.linspace(3.0, 4.0, 50)
+        one = ObservedSpectrum(wave, np.ones(50) * 1e-20, np.ones(50) * 1e-21, np.zeros(50, bool), meta)
+        path = tmp_path / jades_file_name("goods-s-deephst", 7, "clear", name)
+        write_jades_x1d(path, one, one)
+        spectra[name] = path
+    files, _ = scan_archive(tmp_path)
+    rows = catalog(("other_name", "", 53.1, -27.8 + 0.1 * ARCSEC, 3.0, "A"))
+    assert [m.redshift for m in match(files, rows)[0]] == [3.0]
+    far = catalog(("other_name", "", 53.1, -27.8 + 0.3 * ARCSEC, 3.0, "A"))
+    assert match(files, far)[1][0].step == "in catalogue"

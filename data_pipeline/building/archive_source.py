@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.building.chunks import chunk_sizes
 from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.row import Truth, original_row, truth_on_grid
 from data_pipeline.catalog import read_catalog
@@ -93,12 +95,9 @@ class ArchiveSource:
                 f"({_first_reason(dropped)}); check that prism and grating files and the right catalogue are "
                 "there"
             )
-        groups = group_by_position(
-            np.array([m.ra for m in matches]),
-            np.array([m.dec for m in matches]),
-            config.split.separation_arcsec,
-        )
-        splits = assign_splits([m.unique_id for m in matches], groups, config.split)
+        ra, dec = np.array([(m.ra, m.dec) for m in matches]).T
+        groups = group_by_position(ra, dec, config.split.separation_arcsec)
+        splits = assign_splits([m.unique_id for m in matches], ra, dec, groups, config.split)
         order = np.random.default_rng(config.seed).permutation(len(matches))
         return cls(
             config.archive,
@@ -112,8 +111,7 @@ class ArchiveSource:
     @property
     def chunks(self) -> list[int]:
         """Number of objects in each chunk."""
-        whole, rest = divmod(len(self.objects), self.chunk_size)
-        return [self.chunk_size] * whole + [rest] * (rest > 0)
+        return chunk_sizes(len(self.objects), self.chunk_size)
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -122,9 +120,15 @@ class ArchiveSource:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the list of objects or their splits."""
-        text = "\n".join(f"{o.match.unique_id} {o.split} {o.match.redshift!r}" for o in self.objects)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Changes with the list of objects, their splits, and the files: a repaired file is read again."""
+        digest = hashlib.sha256()
+        for planned in self.objects:
+            found = planned.match
+            digest.update(f"{found.unique_id} {planned.split} {found.redshift!r}".encode())
+            for path in (found.prism, *found.gratings):
+                state = os.stat(path)
+                digest.update(f"{Path(path).name} {state.st_size} {state.st_mtime_ns}".encode())
+        return digest.hexdigest()
 
     def process(self, chunk: int) -> tuple[list[dict], list[str], list[Dropped]]:
         """Rows, their splits, and what was dropped."""
@@ -163,4 +167,4 @@ def _truth_of(truths: TruthReader | None, unique_id: str, grid: UnifiedGrid) -> 
     for i, name in enumerate(lines.names):
         if name in position:
             flux[i], known[i] = found.line_flux[position[name]], True
-    return Truth(found.kind, noise_free, flux, known)
+    return Truth(found.kind, found.redshift, noise_free, flux, known)

@@ -20,6 +20,18 @@ from data_pipeline.writers.atomic import replacing
 WORK_FOLDER = ".building"
 
 
+def chunk_sizes(n: int, size: int) -> list[int]:
+    """Sizes of the chunks of ``n`` objects, ``size`` at a time."""
+    whole, rest = divmod(n, size)
+    return [size] * whole + [rest] * (rest > 0)
+
+
+def _explained(error: OSError, folder: Path) -> OSError:
+    """The same error with the folder and what to do about it."""
+    text = f"could not write: {os.strerror(error.errno or 0)}; free space or choose another --output"
+    return OSError(error.errno, text, str(folder))
+
+
 class ChunkStore:
     """Finished chunks of a build, below the output folder.
 
@@ -56,9 +68,12 @@ class ChunkStore:
                     "command to finish it, delete the folder to start afresh, or choose another --output"
                 )
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        except OSError as error:
+            raise _explained(error, self.folder) from error
 
     def _path(self, chunk: int, suffix: str) -> Path:
         return self.folder / f"chunk-{chunk:06d}.{suffix}"
@@ -70,7 +85,19 @@ class ChunkStore:
     def write(
         self, chunk: int, rows: Sequence[dict[str, Any]], splits: Sequence[str], dropped: Sequence[Dropped]
     ) -> None:
-        """Stores a chunk: rows, the split of each, and what was dropped."""
+        """Stores a chunk: rows, the split of each, and what was dropped.
+
+        Raises:
+            OSError: disk full and the like, with the path and the cure.
+        """
+        try:
+            self._write(chunk, rows, splits, dropped)
+        except OSError as error:
+            raise _explained(error, self.folder) from error
+
+    def _write(
+        self, chunk: int, rows: Sequence[dict[str, Any]], splits: Sequence[str], dropped: Sequence[Dropped]
+    ) -> None:
         with replacing(self._path(chunk, "tfrecord")) as temporary, open(temporary, "wb") as file:
             for row in rows:
                 payload = self._codec.serialise(row)
@@ -93,8 +120,8 @@ class ChunkStore:
                 yield self._codec.parse(payload)
 
     def remove(self) -> None:
-        """Deletes the work folder of a finished build."""
-        shutil.rmtree(self.folder)
+        """Deletes the work folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _differences(before: dict, after: dict, prefix: str = "") -> str:

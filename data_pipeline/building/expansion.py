@@ -33,6 +33,12 @@ class Expansion:
     augmentation: AugmentationConfig
     seed: int
 
+    @property
+    def _limits(self) -> tuple[float, float]:
+        """What trimming leaves of the grid [um]."""
+        wavelength, (low, high) = self.grid.wavelength, self.augmentation.trim
+        return max(low, wavelength[0]), min(high, wavelength[-1])
+
     def tasks(self, split: str, n_chunks: int) -> Iterator[tuple[str, int, int]]:
         """(split, realisation, chunk): all originals first, then copy by copy, so neighbours differ."""
         copies = self.augmentation.realisations if split == "train" else 0
@@ -49,7 +55,7 @@ class Expansion:
             if realisation:
                 rng = row_generator(self.seed, str(row["unique_id"]), realisation)
                 copy = augment(aligned_spectra(row), self.grid, self.augmentation, rng)
-                row = augmented_row(row, copy, realisation)
+                row = augmented_row(row, copy, realisation, self._limits)
             payloads.append(codec.serialise(row))
         return payloads
 

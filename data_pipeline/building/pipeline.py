@@ -91,6 +91,8 @@ def build(
         FileExistsError: where finished records, or an unfinished build of other settings, lie there.
         ValueError: where no object is left for the training part.
     """
+    if workers < 1:
+        raise ValueError(f"build: expected 1 or more workers, got {workers}")
     if (Path(output) / MANIFEST_NAME).is_file():
         raise FileExistsError(
             f"{output} holds finished records ({MANIFEST_NAME}); choose another --output or remove the folder"
@@ -107,8 +109,12 @@ def build(
     )
     store = ChunkStore(output, schema)
     store.open(config, source.fingerprint)
-    with worker_pool(workers) as pool:
-        return _build(config, output, source, store, schema, pool, bar)
+    try:
+        with worker_pool(workers) as pool:
+            return _build(config, output, source, store, schema, pool, bar)
+    except ValueError:
+        store.remove()  # no repetition could finish this build
+        raise
 
 
 def _build(

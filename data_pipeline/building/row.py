@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.lines import load_lines
 from data_pipeline.pairs.augmentation import AlignedSpectra
 from data_pipeline.pairs.line_fit import LineFluxes
 from data_pipeline.pairs.matching import Match
@@ -25,12 +26,14 @@ class Truth:
 
     Attributes:
         kind: class of object.
+        redshift: true redshift; NaN for pure noise.
         noise_free: (n,) noise-free reference spectrum on the unified grid [erg/s/cm2/A].
         line_flux: (lines,) true fluxes [erg/s/cm2] in the order of the shipped list.
-        line_known: (lines,) bool.
+        line_known: (lines,) bool: the simulation has this line.
     """
 
     kind: str
+    redshift: float
     noise_free: np.ndarray
     line_flux: np.ndarray
     line_known: np.ndarray
@@ -54,7 +57,8 @@ def original_row(match: Match, pair: Pair, group: int, truth: Truth | None) -> d
         match: ids and redshift.
         pair: aligned spectra and fitted lines.
         group: sky group.
-        truth: known for simulated galaxies; their line fluxes replace the fitted ones.
+        truth: known for simulated galaxies; their redshift and line fluxes replace the catalogue's and the
+            fitted ones.
     """
     stitched = pair.stitched
     spectra = {
@@ -66,7 +70,7 @@ def original_row(match: Match, pair: Pair, group: int, truth: Truth | None) -> d
     row: dict[str, Any] = {
         "noise_free": _scaled(unknown if truth is None else truth.noise_free),
         "has_noise_free": truth is not None and bool(np.isfinite(truth.noise_free).any()),
-        "redshift": float(match.redshift),
+        "redshift": float(match.redshift if truth is None else truth.redshift),
         "redshift_shift": 0.0,
         "redshift_flag": match.redshift_flag,
         "realisation": 0,
@@ -77,7 +81,7 @@ def original_row(match: Match, pair: Pair, group: int, truth: Truth | None) -> d
         "group": int(group),
         "ra": float(match.ra),
         "dec": float(match.dec),
-        **_line_fields(pair.lines, truth),
+        **_line_fields(pair.lines, truth, stitched.wavelength),
     }
     for name, (flux, error, mask) in spectra.items():
         row[_name(name, "flux")] = _scaled(np.where(mask, np.nan, flux))
@@ -86,11 +90,19 @@ def original_row(match: Match, pair: Pair, group: int, truth: Truth | None) -> d
     return row
 
 
-def _line_fields(lines: LineFluxes, truth: Truth | None) -> dict[str, np.ndarray]:
+def lines_between(redshift: float, low: float, high: float) -> np.ndarray:
+    """(lines,) bool: lines of the shipped list that are observed within [low, high] um."""
+    with np.errstate(invalid="ignore"):
+        observed = load_lines().wavelength * (1.0 + redshift)
+        return (observed >= low) & (observed <= high)
+
+
+def _line_fields(lines: LineFluxes, truth: Truth | None, wavelength: np.ndarray) -> dict[str, np.ndarray]:
     if truth is None:
         flux, error, known = lines.flux, lines.error, lines.covered & np.isfinite(lines.flux)
     else:
-        flux, error, known = truth.line_flux, np.zeros(len(lines.names)), truth.line_known
+        flux, error = truth.line_flux, np.zeros(len(lines.names))
+        known = truth.line_known & lines_between(truth.redshift, wavelength[0], wavelength[-1])
     return {
         "line_flux": _scaled(np.where(known, flux, np.nan)),
         "line_flux_error": _scaled(np.where(known, error, np.nan)),
@@ -127,9 +139,18 @@ def aligned_spectra(row: Mapping[str, Any]) -> AlignedSpectra:
     )
 
 
-def augmented_row(row: Mapping[str, Any], spectra: AlignedSpectra, realisation: int) -> dict[str, Any]:
-    """The row of a perturbed copy; line fluxes stay, since the stretch keeps them."""
+def augmented_row(
+    row: Mapping[str, Any], spectra: AlignedSpectra, realisation: int, limits: tuple[float, float]
+) -> dict[str, Any]:
+    """The row of a perturbed copy.
+
+    Line fluxes stay, since the stretch keeps them; lines that it moves out of ``limits`` [um] are unknown.
+    """
     new = dict(row)
+    known = row["line_flux_known"] & lines_between(spectra.redshift, *limits)
+    new["line_flux_known"] = known
+    for name in ("line_flux", "line_flux_error"):
+        new[name] = np.where(known, row[name], np.float32(np.nan))
     for name in SPECTRA:
         flux, error, mask = getattr(spectra, name)
         new[_name(name, "flux")] = flux.astype(np.float32)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_pipeline.building.chunks import chunk_sizes
 from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.row import Truth, original_row, truth_on_grid
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.pairs.matching import Dropped, Match
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, check_quality, make_pair
-from data_pipeline.pairs.sky_groups import SplitConfig, split_of
+from data_pipeline.pairs.sky_groups import SplitConfig, assign_splits
 from data_pipeline.simulation import SimulatedBatch, SimulationConfig, simulate_batch
+from data_pipeline.simulation.survey import draw_targets
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 
 
@@ -49,8 +51,7 @@ class SimulationSource:
     @property
     def chunks(self) -> list[int]:
         """Number of objects in each chunk."""
-        whole, rest = divmod(self.n, self.chunk_size)
-        return [self.chunk_size] * whole + [rest] * (rest > 0)
+        return chunk_sizes(self.n, self.chunk_size)
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -80,6 +81,7 @@ class SimulationSource:
         numbers = np.arange(first, min(first + self.chunk_size, self.n))
         batch = simulate_batch(numbers, self.seed, SimulationConfig(self.population))
         rows, splits, dropped = [], [], []
+        splits_here = self._splits(batch)
         for i, unique_id in enumerate(batch.unique_id):
             match = _match(batch, i, unique_id)
             # The true line fluxes are known: fitting them serves the cut alone.
@@ -92,8 +94,13 @@ class SimulationSource:
                 dropped.append(Dropped(unique_id, error.step, str(error)))
                 continue
             rows.append(original_row(match, pair, int(batch.galaxy[i]), _truth(batch, i, self.preprocessing)))
-            splits.append(split_of(f"simulation {self.seed}: {batch.galaxy[i]}", self.split))
+            splits.append(splits_here[i])
         return rows, splits, dropped
+
+    def _splits(self, batch: SimulatedBatch) -> list[str]:
+        """Split of each observation: that of the place where its galaxy was first observed."""
+        first = draw_targets(SimulationConfig(self.population).population, self.seed, batch.galaxy)
+        return assign_splits(batch.unique_id, first.ra, first.dec, batch.galaxy, self.split)
 
 
 def _match(batch: SimulatedBatch, i: int, unique_id: str) -> Match:
@@ -133,4 +140,5 @@ def _gratings(batch: SimulatedBatch, i: int) -> list[ObservedSpectrum]:
 
 def _truth(batch: SimulatedBatch, i: int, config: PreprocessingConfig) -> Truth:
     noise_free = truth_on_grid(batch.noise_free[i], config.grid)
-    return Truth(batch.kind[i], noise_free, batch.line_flux[i], np.ones(len(batch.line_names), bool))
+    known = np.ones(len(batch.line_names), bool)
+    return Truth(batch.kind[i], float(batch.redshift[i]), noise_free, batch.line_flux[i], known)

@@ -20,7 +20,7 @@ class AugmentationConfig:
         realisations: perturbed copies of each training galaxy beside the original.
         redshift_sigma: standard deviation of the redshift offset.
         noise_fraction: standard deviation of the added noise as a fraction of the flux.
-        trim: wavelengths outside this range [um] are masked in perturbed copies.
+        trim: wavelengths outside this range [um] are masked in perturbed copies; originals keep theirs.
     """
 
     realisations: int = 20
@@ -89,11 +89,12 @@ def augment(
         unified = upsample(own, *prism, grid.wavelength)
     else:
         unified = tuple(np.full(grid.size, fill) for fill in (np.nan, np.nan, True))
+    outside = (grid.wavelength < config.trim[0]) | (grid.wavelength > config.trim[1])
     return AlignedSpectra(
         prism,
         _trim(unified, grid.wavelength, config.trim),
         _trim(grating, grid.wavelength, config.trim),
-        noise_free,
+        np.where(outside, np.nan, noise_free),
         spectra.redshift + offset,
     )
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from data_pipeline.catalog import Catalog
+from data_pipeline.catalog import Catalog, CatalogError
 from data_pipeline.jades_names import parse_jades_file_name
 from data_pipeline.pairs.sky_groups import chord, unit_vectors
 from data_pipeline.readers import read_spectrum
@@ -179,9 +179,10 @@ def match(
 ) -> tuple[list[Match], list[Dropped]]:
     """Joins prism files, grating files and catalogue rows.
 
-    JADES files belong together by (tier, id): ids repeat across tiers for different galaxies. Other files
-    are joined by position, of each disperser the one within ``separation_arcsec`` whose name is most like
-    the prism's. Catalogue rows are joined likewise.
+    JADES files belong together by (tier, id): ids repeat across tiers for different galaxies. What no id
+    joins is joined by position, of each disperser the one within ``separation_arcsec`` whose name is most
+    like the prism's. Catalogue rows are joined likewise. JADES files are opened only where their id finds
+    nothing.
 
     Returns:
         The matches, ordered by id, and the prism files that no match was made for.
@@ -192,8 +193,10 @@ def match(
     by_name: dict[tuple[str, str], list[ArchiveFile]] = {}
     for grating in gratings:
         by_name.setdefault((grating.tier, grating.source_id), []).append(grating)
-    near = _Positions([g.ra for g in gratings], [g.dec for g in gratings], config.separation_arcsec)
+    claimed = {(prism.tier, prism.source_id) for prism in prisms if prism.tier}
+    near = _NearbyGratings([g for g in gratings if (g.tier, g.source_id) not in claimed], config)
     rows = _CatalogRows(catalog, config)
+    has_flags = any(str(flag) for flag in catalog.redshift_flag)
 
     matches, dropped, seen = [], [], set()
     for prism in sorted(prisms, key=lambda f: (f.tier, f.source_id.zfill(12), f.path)):
@@ -204,7 +207,8 @@ def match(
         seen.add(unique_id)
         own = by_name.get((prism.tier, prism.source_id), []) if prism.tier else []
         if not own:
-            own = [gratings[i] for i in near.around(prism.ra, prism.dec)]
+            prism = located(prism)
+            own = near.around(prism)
         chosen = _one_per_disperser(prism, own)
         if len(chosen) < config.minimum_gratings:
             dropped.append(
@@ -220,14 +224,14 @@ def match(
             dropped.append(Dropped(unique_id, "in catalogue", "no row with this id or position"))
             continue
         redshift, flag = float(catalog.redshift[row]), str(catalog.redshift_flag[row])
-        if not np.isfinite(redshift) or (flag and flag not in config.flags):
-            dropped.append(
-                Dropped(
-                    unique_id,
-                    "secure redshift",
-                    f"no secure redshift: z = {redshift}, flag {flag!r}, not one of {config.flags}",
-                )
+        insecure = has_flags and (not flag or flag not in config.flags)
+        if not np.isfinite(redshift) or insecure:
+            reason = (
+                f"insecure redshift: flag {flag!r}, not one of {config.flags}"
+                if np.isfinite(redshift)
+                else "no redshift: the catalogue has none"
             )
+            dropped.append(Dropped(unique_id, "secure redshift", reason))
             continue
         matches.append(
             Match(
@@ -279,15 +283,56 @@ class _Positions:
         return [int(self._known[inside[i]]) for i in np.argsort(distance, kind="stable")]
 
 
+def located(file: ArchiveFile) -> ArchiveFile:
+    """The file with the position that its header states; unchanged where that cannot be read."""
+    if np.isfinite(file.ra):
+        return file
+    try:
+        meta = read_spectrum(file.path).meta
+    except SpectrumError:
+        return file  # reading it again for the pair reports what is wrong with it
+    return replace(file, ra=meta.ra, dec=meta.dec)
+
+
+class _NearbyGratings:
+    """Gratings that no prism claims by id, found by position; opened when the first is looked for."""
+
+    def __init__(self, gratings: Sequence[ArchiveFile], config: MatchConfig):
+        self._gratings = list(gratings)
+        self._separation = config.separation_arcsec
+        self._near: _Positions | None = None
+
+    def around(self, prism: ArchiveFile) -> list[ArchiveFile]:
+        """Gratings within the separation, nearest first."""
+        if self._near is None:
+            self._gratings = [located(grating) for grating in self._gratings]
+            self._near = _Positions(
+                [g.ra for g in self._gratings], [g.dec for g in self._gratings], self._separation
+            )
+        return [self._gratings[i] for i in self._near.around(prism.ra, prism.dec)]
+
+
 class _CatalogRows:
     """Rows of a catalogue by id, otherwise by position."""
 
     def __init__(self, catalog: Catalog, config: MatchConfig):
-        self._by_id = {str(name): i for i, name in enumerate(catalog.unique_id) if str(name)}
+        self._by_id: dict[str, int] = {}
+        for i, name in enumerate(map(str, catalog.unique_id)):
+            first = self._by_id.setdefault(name, i)
+            a, b = catalog.redshift[first], catalog.redshift[i]
+            if name and not np.isclose(a, b, rtol=0, atol=1e-3, equal_nan=True):
+                where = catalog.path or "catalogue"
+                raise CatalogError(
+                    f"{where}: id {name!r} stands in rows {first} and {i} with redshifts "
+                    f"{a} and {b}; keep one row per id, or name a column that tells them apart with "
+                    "unique_id=..."
+                )
+        self._by_id.pop("", None)
         self._near = _Positions(catalog.ra, catalog.dec, config.separation_arcsec)
 
     def find(self, unique_id: str, prism: ArchiveFile) -> int | None:
         if unique_id in self._by_id:
             return self._by_id[unique_id]
+        prism = located(prism)
         nearest = self._near.around(prism.ra, prism.dec)
         return nearest[0] if nearest else None

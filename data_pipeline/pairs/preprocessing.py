@@ -46,6 +46,11 @@ class PreprocessingConfig:
     def __post_init__(self) -> None:
         if self.extraction not in ("3pix", "5pix"):
             raise ValueError(f"preprocessing: expected extraction 3pix or 5pix, got {self.extraction!r}")
+        for name in ("minimum_line_snr", "position_tolerance_arcsec", "minimum_grating_coverage"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(
+                    f"preprocessing: expected a finite {name} of 0 or more, got {getattr(self, name)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def read_match(match: Match, config: PreprocessingConfig) -> tuple[ObservedSpect
     """Prism and gratings of a match, in one extraction.
 
     Raises:
-        QualityError: where the prism or every grating cannot be read, or the positions disagree.
+        QualityError: where any of its files cannot be read, or the positions disagree.
     """
     try:
         prism = read_spectrum(match.prism, extraction=config.extraction)
@@ -93,7 +98,7 @@ def read_match(match: Match, config: PreprocessingConfig) -> tuple[ObservedSpect
             gratings.append(read_spectrum(path, extraction=prism.meta.extraction or config.extraction))
         except SpectrumError as error:
             broken.append(str(error))
-    if not gratings:
+    if broken:
         raise QualityError("files readable", f"unreadable: {'; '.join(broken)}")
     for grating in gratings:
         apart = _separation(prism, grating)

@@ -60,35 +60,66 @@ class SplitConfig:
         test_fraction: share of the groups held out.
         validation_fraction: share of the rest used for validation.
         separation_arcsec: radius of a sky group.
+        cell_arcsec: size of the sky cells that are held out as a whole.
         seed: changes which groups are held out.
     """
 
     test_fraction: float = 0.2
     validation_fraction: float = 0.1
     separation_arcsec: float = 0.3
+    cell_arcsec: float = 10.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("test_fraction", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"split: expected {name} in [0, 1), got {getattr(self, name)}")
+        for name in ("separation_arcsec", "cell_arcsec"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"split: expected {name} > 0, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"split: expected a seed of 0 or more, got {self.seed}")
 
 
-def assign_splits(unique_ids: Sequence[str], groups: np.ndarray, config: SplitConfig) -> list[str]:
+def sky_cell(ra: float, dec: float, size_arcsec: float) -> str:
+    """Name of the cell of the sky that holds a position [deg]; empty without a position.
+
+    Cells are strips in declination cut into pieces of equal width on the sky.
+    """
+    if not (np.isfinite(ra) and np.isfinite(dec)):
+        return ""
+    size = size_arcsec / 3600.0
+    row = int(np.floor((dec + 90.0) / size))
+    width = size / max(np.cos(np.deg2rad((row + 0.5) * size - 90.0)), 1e-6)
+    return f"{row:08d}.{int(np.floor((ra % 360.0) / width)):08d}"
+
+
+def assign_splits(
+    unique_ids: Sequence[str], ra: np.ndarray, dec: np.ndarray, groups: np.ndarray, config: SplitConfig
+) -> list[str]:
     """Split of each object: ``train``, ``validation`` or ``test``.
 
-    A group's place is a hash of its first id and the seed, so it depends neither on the order of the
-    catalogue nor on which other objects are in it: an object that was once trained on is never
-    held out later.
+    A group's place is a hash of the seed and of the first sky cell that it touches (of its first id where no
+    position is known). It depends neither on the order of the catalogue nor on which ids, or how many
+    observations, a galaxy has: what was once trained on is held out later only if a new observation links
+    it to a neighbour in an earlier cell.
+
+    Args:
+        unique_ids: n ids.
+        ra: (n,) right ascension [deg]; NaN where unknown.
+        dec: (n,) declination [deg].
+        groups: (n,) sky groups, as `group_by_position` gives them.
+        config: shares and seed.
     """
-    first: dict[int, str] = {}
-    for name, group in zip(unique_ids, groups, strict=True):
-        first[int(group)] = min(name, first.get(int(group), name))
-    return [split_of(first[int(group)], config) for group in groups]
+    keys: dict[int, str] = {}
+    for name, x, y, group in zip(unique_ids, ra, dec, groups, strict=True):
+        key = sky_cell(x, y, config.cell_arcsec) or f"id {name}"
+        keys[int(group)] = min(key, keys.get(int(group), key))
+    return [split_of(keys[int(group)], config) for group in groups]
 
 
 def split_of(key: str, config: SplitConfig) -> str:
-    """Split of a group by the first of its ids."""
+    """Split of a group by its key."""
     digest = hashlib.sha256(f"{config.seed}:{key}".encode()).digest()
     held_out, validation = (int.from_bytes(digest[i : i + 8], "big") / 2.0**64 for i in (0, 8))
     if held_out < config.test_fraction:
