@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from data_pipeline.simulation.archive import write_archive
 from data_pipeline.simulation.benchmark import measure_speed
 from data_pipeline.simulation.check import compare, report
 from data_pipeline.simulation.check_measurements import measure_simulation
+from data_pipeline.simulation.draws import check_seed
+from data_pipeline.workers import WorkerError
+from data_pipeline.writers.atomic import replacing
 
 _EXAMPLES = """examples:
   # 300 galaxies as JADES would release them, with catalogue and truth
@@ -82,17 +86,42 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.check_output and not arguments.check:
         parser.error("--check-output goes with --check")
     try:
-        return _run(arguments)
-    except (FileNotFoundError, ValueError) as error:
+        check_seed(arguments.seed)
+        config = _config(arguments)
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    try:
+        return _run(arguments, config)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except WorkerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {_unwritable(error, arguments)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        rest = "the same command goes on where it was" if arguments.archive else "nothing was kept"
+        print(f"\ninterrupted; {rest}", file=sys.stderr)
         return 130
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    config = _config(arguments)
+def _unwritable(error: OSError, arguments: argparse.Namespace) -> str:
+    """What went wrong where, and the cure."""
+    place = error.filename or arguments.archive or arguments.check_output
+    return (
+        f"{place}: {error.strerror or error}. --archive and --check-output take folders that can be "
+        "written and have room (about 0.5 MB per observation); the same command then goes on where it was."
+    )
+
+
+def _run(arguments: argparse.Namespace, config: SimulationConfig) -> int:
+    if arguments.check_output:  # before the work, not after it
+        arguments.check_output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=arguments.check_output):
+            pass
     if arguments.archive:
         catalogue = write_archive(arguments.archive, arguments.n, arguments.seed, config, arguments.workers)
         print(f"{arguments.n} observations in {arguments.archive}, catalogue {catalogue.name}")
@@ -109,8 +138,8 @@ def _check(config: SimulationConfig, n: int, seed: int, output: Path | None) -> 
     text = report(compare(measured), n)
     print(text, end="")
     if output:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "simulation_check.txt").write_text(text, encoding="utf-8")
+        with replacing(output / "simulation_check.txt") as path:
+            path.write_text(text, encoding="utf-8")
         picture = save_picture(draw_simulation_check(measured), output / "simulation_check.png")
         print(f"picture: {picture}")
 

@@ -1,5 +1,7 @@
 """Command line of the simulator."""
 
+import errno
+import os
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ import pytest
 from data_pipeline.simulate import main
 from data_pipeline.simulation.benchmark import measure_speed
 from data_pipeline.simulation.config import SimulationConfig
+from data_pipeline.workers import WorkerError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,6 +57,68 @@ def test_wrong_configuration_is_explained(tmp_path, capsys):
     assert main(["--archive", str(tmp_path / "a"), "--n", "1", "--noise-scale", "-1"]) == 2
     assert "noise_scale: expected zero or more, got -1" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "-1"], "seed: expected a whole number from 0 to 2**63 - 1, got -1"),
+        (["--seed", str(2**63)], "seed: expected a whole number"),
+        (["--noise-scale", "nan"], "noise_scale: expected a finite number, got nan"),
+        (["--noise-scale", "inf"], "noise_scale: expected a finite number, got inf"),
+        (["--config", "."], "configuration . is a directory; expected a JSON file"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_written(arguments, message, tmp_path, capsys):
+    assert main(["--archive", str(tmp_path / "a"), "--n", "1", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    for place in (file, file / "sub"):
+        assert main(["--archive", str(place), "--n", "1"]) == 1
+        error = capsys.readouterr().err
+        assert str(place) in error and "take folders that can be written" in error
+        assert error.count("\n") == 1
+
+
+def test_the_output_of_the_check_is_tried_before_the_work(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("data_pipeline.simulate.measure_simulation", lambda *_: pytest.fail("worked first"))
+    assert main(["--check", "--check-output", str(tmp_path / "file" / "sub")]) == 1
+    assert f"{tmp_path / 'file' / 'sub'}: Not a directory" in capsys.readouterr().err
+
+
+def test_a_full_disk_and_a_dead_worker_are_one_line(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("data_pipeline.simulate.write_archive", full)
+    assert main(["--archive", str(tmp_path), "--n", "1"]) == 1
+    assert f"error: {tmp_path}: No space left on device. --archive" in capsys.readouterr().err
+
+    def dead(*_):
+        raise WorkerError("a worker process died")
+
+    monkeypatch.setattr("data_pipeline.simulate.write_archive", dead)
+    assert main(["--archive", str(tmp_path), "--n", "1"]) == 1
+    assert capsys.readouterr().err == "error: a worker process died\n"
+
+
+def test_an_interrupt_promises_no_more_than_it_keeps(tmp_path, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("data_pipeline.simulate.write_archive", interrupt)
+    monkeypatch.setattr("data_pipeline.simulate.measure_simulation", interrupt)
+    assert main(["--archive", str(tmp_path), "--n", "1"]) == 130
+    assert "the same command goes on where it was" in capsys.readouterr().err
+    assert main(["--check", "--n", "1"]) == 130
+    error = capsys.readouterr().err
+    assert "interrupted; nothing was kept" in error and "goes on" not in error
 
 
 def test_archive_with_options(tmp_path, capsys):

@@ -13,7 +13,7 @@ from data_pipeline.simulation import Nuisances, SimulationConfig, simulate_batch
 from data_pipeline.simulation.archive import CATALOGUE, CHUNK, write_archive
 from data_pipeline.simulation.line_measurement import CATALOGUE_LINES, measure_lines, positive_estimate
 from data_pipeline.simulation.line_rendering import render_lines
-from data_pipeline.simulation.truth import TruthReader
+from data_pipeline.simulation.truth import TruthError, TruthReader
 
 N, SEED = CHUNK + 6, 21
 NAME = re.compile(r"nirspec_(?P<tier>[a-z0-9-]+?)-(?P<id>\d+)_(?P<fg>[a-z0-9]+-[a-z0-9]+)_v[\d.]+_x1d\.fits$")
@@ -108,7 +108,7 @@ def test_truth_is_that_of_the_simulation(archive, batch):
         assert name in truth
         found = truth.get(name)
         assert found.kind == batch.kind[row]
-        assert found.redshift == pytest.approx(batch.redshift[row], rel=1e-12)
+        assert found.redshift == pytest.approx(batch.redshift[row], rel=1e-12, nan_ok=True)
         np.testing.assert_allclose(found.noise_free, batch.noise_free[row], rtol=1e-6)
         np.testing.assert_allclose(found.line_flux, batch.line_flux[row], rtol=1e-10)
         assert found.line_names == batch.line_names
@@ -143,6 +143,73 @@ def test_a_killed_run_goes_on_where_it_was(archive, tmp_path, batch):
     with np.load(second) as arrays, np.load(_saved(tmp_path, before)) as old:
         np.testing.assert_allclose(arrays["redshift"], old["redshift"], rtol=1e-12)
     assert (archive / CATALOGUE).is_file()
+
+
+def test_deleted_spectra_and_damaged_truth_are_written_again(tmp_path):
+    write_archive(tmp_path, 3, 3, workers=1, progress=False)
+    spectra = sorted(tmp_path.glob("*/spectra/*/*/*.fits"))
+    before = {path: path.read_bytes() for path in spectra}
+    truth, rows = tmp_path / "truth" / "truth_00000.npz", tmp_path / "truth" / "rows_00000.npz"
+    kept = truth.stat().st_mtime_ns
+    write_archive(tmp_path, 3, 3, workers=1, progress=False)
+    assert truth.stat().st_mtime_ns == kept  # complete: left alone
+    prism = next(path for path in spectra if "clear-prism" in path.name)
+    grating = next(path for path in spectra if "g395m" in path.name)
+    for damage in (
+        prism.unlink,
+        grating.unlink,
+        rows.unlink,
+        lambda: truth.write_bytes(truth.read_bytes()[:200]),
+    ):
+        damage()
+        write_archive(tmp_path, 3, 3, workers=1, progress=False)
+        assert {path: path.read_bytes() for path in spectra} == before
+        assert len([TruthReader(tmp_path).get(name) for name in TruthReader(tmp_path)]) == 3
+
+
+def test_damaged_truth_names_the_file_and_the_cure(tmp_path):
+    write_archive(tmp_path, 2, 3, workers=1, progress=False)
+    truth, index = tmp_path / "truth" / "truth_00000.npz", tmp_path / "truth" / "index.json"
+    whole = truth.read_bytes()
+    reader = TruthReader(tmp_path)
+    name = next(iter(reader))
+    for content in (
+        whole[:200],
+        b"",
+        b"no array" * 20,
+        whole[: len(whole) // 2] + b"x" + whole[len(whole) // 2 + 1 :],
+    ):
+        truth.write_bytes(content)
+        with pytest.raises(
+            TruthError, match=r"truth_00000\.npz is missing or damaged .*data_pipeline\.simulate"
+        ):
+            reader.get(name)
+    truth.unlink()
+    with pytest.raises(TruthError, match=r"truth_00000\.npz is missing or damaged"):
+        reader.get(name)
+    truth.write_bytes(whole)
+    index.write_text(index.read_text().replace(name, "goods-n_1"))
+    with pytest.raises(TruthError, match=r"differs from index\.json"):
+        TruthReader(tmp_path).get("goods-n_1")
+    for text in ("{", "[]", "{}"):
+        index.write_text(text)
+        with pytest.raises(TruthError, match=r"index\.json is missing or damaged"):
+            TruthReader(tmp_path)
+
+
+def test_a_damaged_description_is_a_clear_error(tmp_path):
+    for text in ("{", "[]", '{"n": "two"}'):
+        (tmp_path / "simulation.json").write_text(text)
+        with pytest.raises(
+            ValueError, match=r"simulation\.json is damaged .* restore the file, or remove the folder"
+        ):
+            write_archive(tmp_path, 2, 3, progress=False)
+
+
+def test_an_impossible_seed_leaves_no_trace(tmp_path):
+    with pytest.raises(ValueError, match="seed: expected"):
+        write_archive(tmp_path / "new", 2, -1, progress=False)
+    assert not (tmp_path / "new").exists()
 
 
 def _saved(folder, content):

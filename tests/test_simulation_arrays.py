@@ -10,6 +10,7 @@ from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation import (
     KINDS,
+    POPULATIONS,
     Nuisances,
     Population,
     SimulationConfig,
@@ -17,6 +18,7 @@ from data_pipeline.simulation import (
     simulate_batch,
     simulate_batches,
 )
+from data_pipeline.simulation.catalogue import catalogue_rows
 from data_pipeline.simulation.continua import INTRINSIC_GRID, Continua, intrinsic_continua
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.igm import transmission
@@ -197,8 +199,47 @@ def test_without_gratings_the_rest_is_the_same(observed):
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="expected n >= 0 and batch_size >= 1, got n=4, batch_size=0"):
         next(simulate_batches(4, 1, batch_size=0))
-    with pytest.raises(ValueError, match="seed: expected a whole number of zero or more, got -1"):
+    with pytest.raises(ValueError, match=r"seed: expected a whole number from 0 to 2\*\*63 - 1, got -1"):
         simulate_batch(np.arange(2), -1)
+    with pytest.raises(ValueError, match="got 9223372036854775808"):
+        simulate_batch(np.arange(2), 2**63)
+    assert len(simulate_batch(np.arange(1), 2**63 - 1, gratings=False)) == 1
+
+
+def prism_residuals(seed, config):
+    batch = simulate_batch(np.arange(12), seed, config, gratings=False)
+    return (batch.prism_flux - batch.noise_free_prism) / batch.prism_error
+
+
+def test_populations_share_neither_noise_nor_galaxies_at_one_seed():
+    survey, wide = prism_residuals(3, SimulationConfig()), prism_residuals(3, SimulationConfig("wide"))
+    both = np.isfinite(survey) & np.isfinite(wide)
+    assert abs(np.corrcoef(survey[both], wide[both])[0, 1]) < 0.05  # 8,000 pixels; 1.0 if they were shared
+    targets = [draw_targets(population, 3, np.arange(50)) for population in POPULATIONS.values()]
+    assert abs(targets[0].ra - targets[1].ra).min() > 0
+
+
+def test_nuisances_leave_the_galaxies_alone():
+    clean = simulate_batch(np.arange(12), 3, SimulationConfig(nuisances=Nuisances(noise_scale=0.0)))
+    noisy = simulate_batch(np.arange(12), 3)
+    np.testing.assert_array_equal(clean.noise_free, noisy.noise_free)
+    np.testing.assert_array_equal(clean.line_flux, noisy.line_flux)
+
+
+def test_pure_noise_has_no_redshift_and_no_flux():
+    population = Population(
+        noise_fraction=1.0, broad_line_fraction=0.0, quiescent_fraction=0.0, post_starburst_fraction=0.0
+    )
+    batch = simulate_batch(np.arange(6), 2, SimulationConfig(population))
+    assert set(batch.kind) == {"noise"}
+    assert np.isnan(batch.redshift).all()
+    assert not batch.line_flux.any() and not batch.broad_line_flux.any()
+    assert not batch.noise_free.any() and not batch.continuum.any() and not batch.noise_free_prism.any()
+    for spectra in batch.gratings.values():
+        assert np.isfinite(spectra.flux[~spectra.mask]).all()
+    assert np.isfinite(batch.prism_flux[~batch.prism_mask]).all()
+    rows = catalogue_rows(batch, 2, population)
+    assert (rows["z_Spec"] == -1).all() and (rows["z_Spec_flag"] == "E").all()
 
 
 def test_reobserved_galaxies_are_the_same_galaxy_in_another_tier():

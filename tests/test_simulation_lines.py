@@ -140,6 +140,14 @@ def test_extra_species_scatter_widens_ratios_by_as_much():
         assert np.sqrt(after**2 - before**2) == pytest.approx(0.42, rel=0.12)
 
 
+def test_extra_species_scatter_is_clipped_at_what_gas_can_emit():
+    lines, narrow = ratios(3000)
+    _, wide = ratios(3000, species_scatter=0.42)
+    for name in ("[OIII]_5008", "[NeIII]_3870"):
+        own = np.log10(wide[:, lines.index(name)] / narrow[:, lines.index(name)])
+        assert np.abs(own).max() == pytest.approx(2.5 * 0.42)  # 3,000 unclipped numbers reach 3.4 sigma
+
+
 def test_attenuation_curves_have_their_published_values():
     assert cardelli(0.55) == pytest.approx(3.1, rel=0.01)
     assert cardelli(0.44) - cardelli(0.55) == pytest.approx(1.0, abs=0.03)

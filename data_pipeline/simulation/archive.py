@@ -12,15 +12,21 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_pipeline.instrument import GRATINGS
+from data_pipeline.instrument import GRATINGS, PRISM
 from data_pipeline.jades_names import jades_file_name
 from data_pipeline.simulation.arrays import SimulatedBatch, simulate_batch
 from data_pipeline.simulation.catalogue import catalogue_rows
 from data_pipeline.simulation.config import SimulationConfig
-from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.draws import Draws, check_seed
 from data_pipeline.simulation.noise import detector_pixels, grating_noise, prism_noise
 from data_pipeline.simulation.observation import Spectra
-from data_pipeline.simulation.truth import FOLDER, write_truth_chunk, write_truth_index
+from data_pipeline.simulation.truth import (
+    FOLDER,
+    TruthError,
+    read_arrays,
+    write_truth_chunk,
+    write_truth_index,
+)
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from data_pipeline.versions import software_versions
 from data_pipeline.workers import worker_pool
@@ -53,7 +59,8 @@ def write_archive(
 
     ``<field>/spectra/<filter-grating>/<tier>/hlsp_jades_...x1d.fits``, the catalogue, ``truth/`` (see
     `data_pipeline.simulation.truth`) and ``simulation.json``. An interrupted run goes on where it was; an
-    archive that is complete is left alone. A longer run (larger ``n``) extends a shorter one.
+    archive that is complete is left alone, and what was deleted or damaged in its truth is written again. A
+    longer run (larger ``n``) extends a shorter one.
 
     Args:
         directory: root of the archive.
@@ -67,21 +74,29 @@ def write_archive(
         Path of the catalogue.
 
     Raises:
-        ValueError: if the directory holds another simulation, or for n < 1.
+        ValueError: if the directory holds another simulation or a damaged ``simulation.json``, for n < 1 and
+            for an impossible seed.
+        OSError: where the directory cannot be written, or if a worker died (`WorkerError`).
     """
     config = SimulationConfig() if config is None else config
     if n < 1 or workers < 1:
         raise ValueError(f"expected n >= 1 and workers >= 1, got n={n}, workers={workers}")
+    check_seed(seed)
     root = Path(directory)
     _describe(root, n, seed, config)
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
-    todo = [start for start in range(0, n, CHUNK) if not _is_complete(root, start, n)]
+    spectra = {path.name for path in root.glob("*/spectra/*/*/*.fits")}
+    todo = [start for start in range(0, n, CHUNK) if not _is_complete(root, start, n, spectra)]
+    processes = min(workers, len(todo))
     with (
         tqdm(total=n, desc="archive", unit="galaxy", disable=not progress) as bar,
-        worker_pool(min(workers, len(todo))) as pool,
+        worker_pool(processes) as pool,
     ):
         bar.update(n - sum(min(CHUNK, n - start) for start in todo))
+        if todo:
+            bar.set_postfix_str(f"starting {processes} processes; {CHUNK} galaxies at a time")
         for count in pool(partial(_write_chunk, root, n, seed, config.to_json()), todo):
+            bar.set_postfix_str("")
             bar.update(count)
     rows = _all_rows(root, n)
     write_jades_catalog(root / CATALOGUE, rows)
@@ -99,7 +114,7 @@ def _describe(root: Path, n: int, seed: int, config: SimulationConfig) -> None:
         "versions": software_versions(),
     }
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = _read_description(path)
         differing = [key for key in ("seed", "config") if found.get(key) != description[key]]
         if differing:
             raise ValueError(
@@ -118,17 +133,49 @@ def _describe(root: Path, n: int, seed: int, config: SimulationConfig) -> None:
     temporary.replace(path)
 
 
+def _read_description(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(_damaged(path, error)) from error
+    if not isinstance(found, dict) or not isinstance(found.get("n"), int):
+        raise ValueError(_damaged(path, "no number of observations"))
+    return found
+
+
+def _damaged(path: Path, why: object) -> str:
+    return (
+        f"{path} is damaged ({why}), so what the folder holds is unknown; restore the file, or remove the "
+        "folder and simulate again"
+    )
+
+
 def _chunk_path(root: Path, start: int, kind: str) -> Path:
     return root / FOLDER / f"{kind}_{start // CHUNK:05d}.npz"
 
 
-def _is_complete(root: Path, start: int, n: int) -> bool:
-    """The truth file is written last, so its presence says that the chunk's spectra are there."""
-    path = _chunk_path(root, start, "truth")
-    if not path.is_file():
+def _is_complete(root: Path, start: int, n: int, spectra: set[str]) -> bool:
+    """Whether a chunk's truth, catalogue rows and spectra are there; what is damaged is written again."""
+    truth, rows = (_chunk_path(root, start, kind) for kind in ("truth", "rows"))
+    if not truth.is_file() or not rows.is_file():
         return False
-    with np.load(path) as arrays:
-        return arrays["index"].size == min(CHUNK, n - start)
+    try:
+        arrays = read_arrays(truth, ("unique_id", "grating_taken"))
+        listed = read_arrays(rows, ("Unique_ID",))["Unique_ID"]
+    except TruthError:
+        return False
+    if not listed.size == arrays["unique_id"].size == min(CHUNK, n - start):
+        return False
+    return all(
+        _file_name(*str(unique_id).rsplit("_", 1), name) in spectra
+        for unique_id, taken in zip(arrays["unique_id"], arrays["grating_taken"], strict=True)
+        for name in (PRISM, *(arm for arm, there in zip(GRATINGS, taken, strict=True) if there))
+    )
+
+
+def _file_name(tier: str, number: str | int, instrument: str) -> str:
+    disperser = instrument.removeprefix("nirspec-").upper()
+    return jades_file_name(tier, int(number), _FILTERS[disperser], disperser)
 
 
 def _write_chunk(root: Path, n: int, seed: int, config_json: str, start: int) -> int:
@@ -136,11 +183,11 @@ def _write_chunk(root: Path, n: int, seed: int, config_json: str, start: int) ->
     batch = simulate_batch(np.arange(start, min(start + CHUNK, n)), seed, config)
     wide = _wide_extraction(batch, seed, config)
     for row in range(len(batch)):
-        for name in ("nirspec-prism", *GRATINGS):
-            if name != "nirspec-prism" and not batch.grating_taken[row, GRATINGS.index(name)]:
+        for name in (PRISM, *GRATINGS):
+            if name != PRISM and not batch.grating_taken[row, GRATINGS.index(name)]:
                 continue
             _write_spectrum(root, batch, wide, name, row)
-    rows = catalogue_rows(batch, seed)
+    rows = catalogue_rows(batch, seed, config.population)
     temporary = _chunk_path(root, start, ".rows")
     with temporary.open("wb") as stream:
         np.savez(stream, **rows)
@@ -151,13 +198,13 @@ def _write_chunk(root: Path, n: int, seed: int, config_json: str, start: int) ->
 
 def _wide_extraction(batch: SimulatedBatch, seed: int, config: SimulationConfig) -> dict[str, Spectra]:
     """The five-pixel extraction: the three-pixel one with a little more flux and more noise."""
-    draws = Draws(seed, batch.index)
+    draws = Draws(seed, batch.index, config.population.stream)
     extra = np.sqrt(_WIDE_NOISE**2 - _WIDE_FLUX**2) * config.nuisances.noise_scale
     prism = Spectra(batch.prism_flux, batch.prism_error, batch.prism_mask)
     out = {}
-    for name, spectra in {"nirspec-prism": prism, **batch.gratings}.items():
+    for name, spectra in {PRISM: prism, **batch.gratings}.items():
         pixels = spectra.flux.shape[1]
-        if name == "nirspec-prism":
+        if name == PRISM:
             normal = draws.normal("wide prism noise", detector_pixels(pixels))
             noise = prism_noise(normal, draws.uniform("detector phase"), pixels) / batch.error_scale[:, None]
         else:
@@ -186,7 +233,7 @@ def _write_spectrum(root: Path, batch: SimulatedBatch, wide: dict[str, Spectra],
         program=_PROGRAMMES.get(tier, _PROGRAMMES.get(tier[:7], "1180")),
         exposure_time=float(batch.exposure[row]),
     )
-    if name == "nirspec-prism":
+    if name == PRISM:
         wavelength = batch.prism_wavelength
         narrow = Spectra(batch.prism_flux, batch.prism_error, batch.prism_mask)
     else:
@@ -197,13 +244,12 @@ def _write_spectrum(root: Path, batch: SimulatedBatch, wide: dict[str, Spectra],
         for s in (narrow, wide[name])
     )
     folder = root / tier[:7] / "spectra" / f"{band}-{disperser}".lower() / tier
-    path = folder / jades_file_name(tier, number, band, disperser)
+    path = folder / _file_name(tier, number, name)
     write_jades_x1d(path, three, five, simulated=True)
 
 
 def _all_rows(root: Path, n: int) -> dict[str, np.ndarray]:
     chunks = []
     for start in range(0, n, CHUNK):
-        with np.load(_chunk_path(root, start, "rows")) as arrays:
-            chunks.append({key: arrays[key] for key in arrays.files})
+        chunks.append(read_arrays(_chunk_path(root, start, "rows")))
     return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}

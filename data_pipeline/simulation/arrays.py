@@ -13,7 +13,7 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation.config import KINDS, SimulationConfig
 from data_pipeline.simulation.continua import intrinsic_continua
 from data_pipeline.simulation.draws import Draws
-from data_pipeline.simulation.galaxies import draw_galaxies
+from data_pipeline.simulation.galaxies import NOISE, draw_galaxies
 from data_pipeline.simulation.noise import latent_noise_level
 from data_pipeline.simulation.nuisances import draw_conditions
 from data_pipeline.simulation.observation import (
@@ -43,7 +43,7 @@ class SimulatedBatch:
         dec: (b,) [deg].
         exposure: (b,) prism exposure [s].
         kind: b names out of `KINDS`.
-        redshift: (b,).
+        redshift: (b,); NaN for the kind ``noise``, which has no source.
         line_names: L names.
         line_flux: (b, L) true total fluxes.
         broad_line_flux: (b, L) the part of them in broad components.
@@ -123,7 +123,7 @@ def simulate_batch(
     lines, tiers = load_lines(), load_tiers()
     targets = draw_targets(population, seed, np.asarray(index))
     galaxies = draw_galaxies(population, seed, targets, lines)
-    draws = Draws(seed, targets.index)
+    draws = Draws(seed, targets.index, population.stream)
     level = latent_noise_level(targets.tier, draws.normal("noise level"))
     ultradeep = np.array([tiers.names[t].endswith("ultradeep") for t in targets.tier], dtype=bool)
     conditions = draw_conditions(nuisances, draws, level, ultradeep)
@@ -145,7 +145,7 @@ def simulate_batch(
         dec=targets.dec,
         exposure=tiers.exposure[targets.tier] * np.exp(-0.4 * (level - tiers.depth[targets.tier])),
         kind=tuple(KINDS[k] for k in galaxies.kind),
-        redshift=galaxies.redshift,
+        redshift=np.where(galaxies.kind == NOISE, np.nan, galaxies.redshift),
         line_names=lines.names,
         line_flux=galaxies.line_flux,
         broad_line_flux=galaxies.broad_line_flux,
@@ -179,11 +179,12 @@ def simulate_batches(
 ) -> Iterator[SimulatedBatch]:
     """Simulates ``n`` observations, ``batch_size`` at a time; memory does not grow with ``n``.
 
-    An observation depends on ``seed`` and its number alone, so batch size and workers change nothing.
+    An observation depends on ``seed``, the configuration and its number alone, so batch size and
+    workers change nothing.
 
     Args:
         n: number of observations.
-        seed: zero or more.
+        seed: 0 to 2**63 - 1.
         batch_size: the last batch may be smaller.
         config: population and nuisances; the survey's by default.
         gratings: False to leave the gratings out (faster).

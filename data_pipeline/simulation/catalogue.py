@@ -6,6 +6,7 @@ import numpy as np
 
 from data_pipeline.instrument import PRISM
 from data_pipeline.simulation.arrays import SimulatedBatch
+from data_pipeline.simulation.config import Population
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.line_measurement import CATALOGUE_LINES, measure_lines, positive_estimate
 from data_pipeline.simulation.observation import Spectra
@@ -14,7 +15,7 @@ FLUX_UNIT = 1e-20  # erg/s/cm2, in which the JADES catalogue counts
 _BREAK_SN = 3.0  # median continuum S/N per prism pixel from which a break gives the redshift
 
 
-def catalogue_rows(batch: SimulatedBatch, seed: int) -> dict[str, np.ndarray]:
+def catalogue_rows(batch: SimulatedBatch, seed: int, population: Population) -> dict[str, np.ndarray]:
     """Columns of the JADES catalogue for a batch, from its observed spectra.
 
     Flags as JADES gives them: A for lines above 5 sigma in the gratings, B in the prism, C for breaks or
@@ -24,11 +25,12 @@ def catalogue_rows(batch: SimulatedBatch, seed: int) -> dict[str, np.ndarray]:
     Args:
         batch: with gratings.
         seed: of the simulation, for the redshift errors.
+        population: of the simulation, for the same.
     """
     flux, error = measured_fluxes(batch)
     prism_flux, prism_error = measured_fluxes(batch, prism=True)
     flags = redshift_flags(batch, flux / error, prism_flux / prism_error)
-    scatter = Draws(seed, batch.index).normal("catalogue redshift")
+    scatter = Draws(seed, batch.index, population.stream).normal("catalogue redshift")
     # 1.5e-4 in the gratings (facts, section 5), coarser where only the prism has lines.
     size = np.select([flags == "A", flags == "B"], [1e-4, 1.5e-3], 4e-3)
     redshift = batch.redshift + (1.0 + batch.redshift) * size * scatter
@@ -53,7 +55,10 @@ def catalogue_rows(batch: SimulatedBatch, seed: int) -> dict[str, np.ndarray]:
 
 
 def measured_fluxes(batch: SimulatedBatch, prism: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Fluxes and errors (b, m) [erg/s/cm2] in the order of `CATALOGUE_LINES`; NaN where not covered."""
+    """Fluxes and errors (b, m) [erg/s/cm2] in the order of `CATALOGUE_LINES`.
+
+    NaN where not covered and for the kind ``noise``, which has no redshift at which to look.
+    """
     if prism:
         spectra = {PRISM: Spectra(batch.prism_flux, batch.prism_error, batch.prism_mask)}
     else:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from data_pipeline.configuration import check_keys
+from data_pipeline.configuration import check_keys, from_dict, json_hash, to_dict
 
 KINDS = ("star-forming", "broad-line", "quiescent", "post-starburst", "noise")
 
@@ -14,6 +15,14 @@ KINDS = ("star-forming", "broad-line", "quiescent", "post-starburst", "noise")
 def _check_between(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ValueError(f"{name}: expected {low:g} to {high:g}, got {value}")
+
+
+def _check_finite(config: Population | Nuisances) -> None:
+    """Refuses NaN, infinities and what is no number in every field but the name."""
+    for name, value in asdict(config).items():
+        for number in value if isinstance(value, tuple | list) else [value]:
+            if name != "name" and not (isinstance(number, int | float) and math.isfinite(number)):
+                raise ValueError(f"{name}: expected a finite number, got {number!r}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ class Population:
     shared_id_fraction: float = 0.05
 
     def __post_init__(self) -> None:
+        _check_finite(self)
         object.__setattr__(self, "redshift_range", tuple(float(z) for z in self.redshift_range))
         for name in (item.name for item in fields(self) if item.name.endswith("_fraction")):
             _check_between(name, getattr(self, name), 0.0, 1.0)
@@ -84,6 +94,11 @@ class Population:
         for name in ("line_sn_median", "continuum_sn_median", "equivalent_width_factor"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+
+    @property
+    def stream(self) -> int:
+        """64 bits that tell this population from others: it keys the random numbers (see `Draws`)."""
+        return int(json_hash(to_dict(self))[:16], 16)
 
 
 # The training population is wider than JADES on purpose: a network trained on a narrow one recites it
@@ -155,6 +170,7 @@ class Nuisances:
     missing_grating_fraction: float = 0.05
 
     def __post_init__(self) -> None:
+        _check_finite(self)
         object.__setattr__(self, "edge_pixels", tuple(int(n) for n in self.edge_pixels))
         for item in fields(self):
             value = getattr(self, item.name)
@@ -213,19 +229,20 @@ class SimulationConfig:
         if not isinstance(population, str):
             check_keys(population, Population, "population")
             start = asdict(POPULATIONS.get(population.get("name", "survey"), Population()))
-            population = Population(**{**start, **population})
-        check_keys(given.get("nuisances", {}), Nuisances, "nuisances")
-        return cls(population, Nuisances(**given.get("nuisances", {})))
+            population = from_dict(Population, {**start, **population}, "population")
+        return cls(population, from_dict(Nuisances, given.get("nuisances", {}), "nuisances"))
 
     @classmethod
     def from_file(cls, path: str | Path) -> SimulationConfig:
         """Reads a JSON file.
 
         Raises:
-            FileNotFoundError: naming the file.
+            OSError: naming the file, for one that is missing, a directory or unreadable.
             ValueError: as `from_json`, naming the file.
         """
         path = Path(path)
+        if path.is_dir():
+            raise IsADirectoryError(f"configuration {path} is a directory; expected a JSON file")
         if not path.is_file():
             raise FileNotFoundError(f"configuration {path} not found; expected a JSON file")
         try:

@@ -7,22 +7,36 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_MOST_SEED = 2**63 - 1
+
+
+def check_seed(seed: int) -> int:
+    """The seed itself.
+
+    Raises:
+        ValueError: below zero or beyond 63 bits.
+    """
+    if not 0 <= seed <= _MOST_SEED:
+        raise ValueError(f"seed: expected a whole number from 0 to 2**63 - 1, got {seed}")
+    return int(seed)
+
 
 class Draws:
     """Random numbers for a batch of galaxies, one stream per galaxy and purpose.
 
-    A stream is a Philox generator keyed by (seed, index) whose counter starts at the purpose, so that
-    neither batch size, nor order, nor the number of workers, nor a new purpose changes what another draws.
+    A stream is a Philox generator keyed by (seed, index) whose counter starts at population and purpose, so
+    that neither batch size, nor order, nor the number of workers, nor a new purpose changes what another
+    draws, and two populations share no galaxy and no noise at one seed.
 
     Args:
-        seed: of the simulation, zero or more.
+        seed: of the simulation, 0 to 2**63 - 1.
         indices: (b,) what identifies each galaxy or observation.
+        population: `Population.stream`, below 2**64.
     """
 
-    def __init__(self, seed: int, indices: Sequence[int] | np.ndarray):
-        if seed < 0:
-            raise ValueError(f"seed: expected a whole number of zero or more, got {seed}")
-        self.seed = int(seed)
+    def __init__(self, seed: int, indices: Sequence[int] | np.ndarray, population: int = 0):
+        self.seed = check_seed(seed)
+        self.population = population
         self.indices = np.asarray(indices, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -37,7 +51,7 @@ class Draws:
         return self._fill(purpose, shape, lambda stream: stream.random(shape))
 
     def _fill(self, purpose: str, shape: tuple[int, ...], draw) -> np.ndarray:
-        counter = np.array([0, 0, zlib.crc32(purpose.encode()), 0], dtype=np.uint64)
+        counter = np.array([0, 0, zlib.crc32(purpose.encode()), self.population], dtype=np.uint64)
         out = np.empty((len(self), *shape))
         for row, index in enumerate(self.indices):
             key = np.array([self.seed, index], dtype=np.uint64)

@@ -25,7 +25,7 @@ class Galaxies:
 
     Attributes:
         kind: (b,) index into `KINDS`.
-        redshift: (b,).
+        redshift: (b,); without meaning for the kind noise, which has no flux to place.
         line_flux: (b, L) total flux of each line [erg/s/cm2], broad part included.
         broad_line_flux: (b, L) the broad part of it.
         velocity_sigma: (b,) one-sigma width of the narrow lines [km/s].
@@ -44,7 +44,7 @@ class Galaxies:
 
 def draw_galaxies(population: Population, seed: int, targets: Targets, lines: LineList) -> Galaxies:
     """Draws the galaxies behind ``targets``; re-observed ones come out the same again."""
-    draws = Draws(seed, targets.galaxy)
+    draws = Draws(seed, targets.galaxy, population.stream)
     kind = _draw_kind(population, draws)
     redshift = draw_redshifts(
         population, targets.home_tier, draws.uniform("redshift"), draws.uniform("flat redshift")

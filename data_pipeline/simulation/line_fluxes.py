@@ -45,6 +45,8 @@ _SPECIES = (
     ("OIII]_1666", -1.25, 1.0, 0.3),
 )
 
+_SPECIES_CLIP = 2.5  # sigma
+
 
 def line_ratios_to_hbeta(
     lines: LineList,
@@ -71,7 +73,9 @@ def line_ratios_to_hbeta(
     out[:, hydrogen] = lines.case_b[hydrogen] * relative[:, hydrogen]
 
     def extra(name: str) -> np.ndarray:
-        return species_scatter * draws.normal(f"species {name}") + shift.get(name, 0.0)
+        # Clipped: 3.5 sigma of 0.42 dex would be [OIII]/Hbeta = 160, which no gas emits.
+        own = np.clip(draws.normal(f"species {name}"), -_SPECIES_CLIP, _SPECIES_CLIP)
+        return species_scatter * own + shift.get(name, 0.0)
 
     strong = strong_line_ratios(redshift, draws.normal("strong-line ratios", 4))
     o3, o2, ne3, n2 = (10.0 ** (value + extra(name)) for name, value in strong.items())

@@ -49,15 +49,16 @@ def measure_lines(
 
     Args:
         spectra: instrument name to flux, error [erg/s/cm2/A] and mask, (n,) each, on the instrument's pixels.
-        redshift: of the galaxy.
+        redshift: of the galaxy; NaN for a spectrum without one.
 
     Returns:
-        Flux and error (m,) [erg/s/cm2], in the order of `CATALOGUE_LINES`; NaN where no grating saw the line.
+        Flux and error (m,) [erg/s/cm2], in the order of `CATALOGUE_LINES`; NaN where no grating saw the line
+        and without a redshift.
     """
     flux = np.full(len(CATALOGUE_LINES), np.nan)
     error = np.full(len(CATALOGUE_LINES), np.nan)
     for name, (density, sigma, mask) in spectra.items():
-        if np.all(mask):
+        if np.all(mask) or np.isnan(redshift):
             continue
         value, uncertainty = _fit(load_instrument(name), density, sigma, mask, redshift)
         better = np.isfinite(uncertainty) & ~(error <= uncertainty)

@@ -80,7 +80,7 @@ def _first_seen(population: Population, seed: int, index: np.ndarray) -> np.ndar
     galaxy = index.copy()
     pending = np.arange(index.size)
     while pending.size:
-        draws = Draws(seed, galaxy[pending])
+        draws = Draws(seed, galaxy[pending], population.stream)
         again = (draws.uniform("re-observed") < population.reobserved_fraction) & (galaxy[pending] > 0)
         back = 1 + np.floor(draws.uniform("which galaxy again") * np.minimum(galaxy[pending], _REACH))
         galaxy[pending[again]] -= back[again].astype(np.int64)
@@ -92,9 +92,11 @@ def _tier(population: Population, seed: int, index: np.ndarray, galaxy: np.ndarr
     """A galaxy's home tier; a re-observation goes to another tier of the same field."""
     tiers = load_tiers()
     cumulative = np.cumsum(tiers.share)
-    home = np.searchsorted(cumulative, Draws(seed, galaxy).uniform("tier") * cumulative[-1], "right")
+    home = np.searchsorted(
+        cumulative, Draws(seed, galaxy, population.stream).uniform("tier") * cumulative[-1], "right"
+    )
     tier = home.copy()
-    again = Draws(seed, index).uniform("tier of the re-observation")
+    again = Draws(seed, index, population.stream).uniform("tier of the re-observation")
     for row in np.flatnonzero(galaxy != index):
         others = [
             t
@@ -121,12 +123,14 @@ def draw_targets(population: Population, seed: int, index: np.ndarray) -> Target
     # Half of the observations can borrow, hence the factor.
     borrows = (
         (index % 2 == 1)
-        & (Draws(seed, index).uniform("shared id") < 2.0 * population.shared_id_fraction)
+        & (Draws(seed, index, population.stream).uniform("shared id") < 2.0 * population.shared_id_fraction)
         & (tier != tier_before)
         & (galaxy != galaxy_before)
     )
-    position = Draws(seed, galaxy).uniform("position", 2) * 2.0 - 1.0
-    jitter = Draws(seed, index).normal("pointing", 2) * 0.015 / 3600.0  # catalogue positions repeat to 0.05"
+    position = Draws(seed, galaxy, population.stream).uniform("position", 2) * 2.0 - 1.0
+    jitter = (
+        Draws(seed, index, population.stream).normal("pointing", 2) * 0.015 / 3600.0
+    )  # catalogue positions repeat to 0.05"
     jitter = np.clip(jitter, -0.017 / 3600.0, 0.017 / 3600.0) * (galaxy != index)[:, None]
     centre = np.array([FIELD_CENTRES[load_tiers().field(int(t))] for t in tier])
     dec = centre[:, 1] + _FIELD_HALF_WIDTH * position[:, 1] + jitter[:, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ _VALUES = (
 )
 
 
+class TruthError(ValueError):
+    """A file of the truth that cannot be read; the text names it and the cure."""
+
+
 @dataclass(frozen=True)
 class SimulatedTruth:
     """What was put into one observation. Units as in `SimulatedBatch`.
@@ -43,7 +48,7 @@ class SimulatedTruth:
         index: number of the observation.
         galaxy: number of the observation that first saw this galaxy.
         kind: e.g. ``star-forming``.
-        redshift: true redshift.
+        redshift: true redshift; NaN for the kind ``noise``.
         noise_free: (6074,) spectrum on the unified grid at the reference instrument's resolution, on the
             prism's flux scale.
         continuum: (6074,) the same without emission lines.
@@ -97,13 +102,32 @@ def write_truth_chunk(path: Path, batch: SimulatedBatch) -> None:
     temporary.replace(path)
 
 
+def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
+    """Arrays of a file in ``truth/``; all of them without ``names``.
+
+    Raises:
+        TruthError: if the file is missing, damaged or lacks one of them.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream) as arrays:
+            return {name: arrays[name] for name in (arrays.files if names is None else names)}
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, why: object) -> TruthError:
+    return TruthError(
+        f"{path} is missing or damaged ({why}); the `python -m data_pipeline.simulate` command that wrote "
+        "the archive, given again, writes what is missing (its settings are in simulation.json)"
+    )
+
+
 def write_truth_index(archive: Path) -> int:
     """Writes ``index.json`` from the chunks in the archive; returns the number of observations."""
     folder = archive / FOLDER
     chunks = {}
     for path in sorted(folder.glob("truth_*.npz")):
-        with np.load(path) as arrays:
-            chunks[path.name] = [str(name) for name in arrays["unique_id"]]
+        chunks[path.name] = [str(name) for name in read_arrays(path, ("unique_id",))["unique_id"]]
     temporary = folder / f".{INDEX}.part"
     temporary.write_text(json.dumps({"chunks": chunks}), encoding="utf-8")
     temporary.replace(folder / INDEX)
@@ -118,6 +142,7 @@ class TruthReader:
 
     Raises:
         FileNotFoundError: if the archive has no truth.
+        TruthError: if its index is damaged.
     """
 
     def __init__(self, archive: str | Path):
@@ -128,10 +153,13 @@ class TruthReader:
                 f"{index} not found: {archive} is no finished simulated archive. "
                 "Write one with `python -m data_pipeline.simulate --archive DIR --n N --seed S`."
             )
-        chunks = json.loads(index.read_text(encoding="utf-8"))["chunks"]
-        self._place = {
-            name: (chunk, row) for chunk, names in chunks.items() for row, name in enumerate(names)
-        }
+        try:
+            chunks = json.loads(index.read_text(encoding="utf-8"))["chunks"]
+            self._place = {
+                name: (chunk, row) for chunk, names in chunks.items() for row, name in enumerate(names)
+            }
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise _damaged(index, error) from error
         self._loaded: OrderedDict[str, dict[str, np.ndarray]] = OrderedDict()
 
     def __contains__(self, unique_id: object) -> bool:
@@ -148,6 +176,7 @@ class TruthReader:
 
         Raises:
             KeyError: for an id that the archive does not hold.
+            TruthError: if its file is damaged.
         """
         if unique_id not in self._place:
             raise KeyError(
@@ -175,8 +204,13 @@ class TruthReader:
 
     def _chunk(self, name: str) -> dict[str, np.ndarray]:
         if name not in self._loaded:
-            with np.load(self.folder / name) as arrays:
-                self._loaded[name] = {key: arrays[key] for key in arrays.files}
+            path = self.folder / name
+            arrays = read_arrays(path)
+            listed = [unique_id for unique_id, (chunk, _) in self._place.items() if chunk == name]
+            lacking = {"unique_id", "kind", "line_names", *_VALUES, *_SPECTRA} - set(arrays)
+            if lacking or [str(unique_id) for unique_id in arrays["unique_id"]] != listed:
+                raise _damaged(path, f"it differs from {INDEX}")
+            self._loaded[name] = arrays
             if len(self._loaded) > _LOADED_CHUNKS:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(name)
