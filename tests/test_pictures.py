@@ -5,12 +5,13 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
+from data_pipeline.instrument import HAND_OVERS
 from data_pipeline.pairs.stitching import stitch
 from data_pipeline.pictures.flux_axis import flux_limits, line_significance
 from data_pipeline.pictures.galaxy_pair import draw_galaxy_pair, line_windows
 from data_pipeline.pictures.line_marks import LINE_MARK, spread
 from data_pipeline.pictures.single_spectrum import MASKED, draw_single_spectrum, facts
-from data_pipeline.pictures.stitching_overlaps import binned, draw_stitching
+from data_pipeline.pictures.stitching_overlaps import binned, contributions, draw_stitching
 from data_pipeline.pictures.style import ARM_COLOURS, new_figure, save_picture
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
@@ -196,7 +197,7 @@ def test_pair_has_the_papers_colours_dashes_and_redshift(prism, gratings):
 def test_pair_is_normalised_to_the_same_line_at_both_resolutions(prism, gratings):
     figure = draw_galaxy_pair(prism, gratings, REDSHIFT, "galaxy")
     main = figure.axes[0]
-    line = main.get_ylabel().removeprefix("Flux density / peak of ")
+    line = main.get_ylabel().removeprefix("Flux density / own peak of ")
     at = (1 + REDSHIFT) * LINES_UM[{"Hα": "Halpha", "[O III]": "[OIII]_5008"}[line]]
     peaks = {}
     for drawn in steps(main):
@@ -218,14 +219,24 @@ def test_pair_magnifies_the_detected_groups(prism, gratings):
     ]
     figure = draw_galaxy_pair(prism, gratings, REDSHIFT, "galaxy")
     assert [axes.get_xlim() for axes in figure.axes[1:]] == windows
+    assert "own peak" in figure.axes[1].get_ylabel()
+    assert "1 σ" in figure.legends[0].get_texts()[0].get_text()
     assert "[N II]" in {t.get_text() for axes in figure.axes[1:] for t in axes.texts}
+
+
+def test_pair_says_what_its_axis_is_and_counts_what_lies_beyond(prism, gratings):
+    title = draw_galaxy_pair(prism, gratings, REDSHIFT, "galaxy").get_suptitle()
+    assert "prism and gratings each divided by their own peak of" in title
+    assert "good pixels beyond the axis: 3 (triangles)" in title  # the wild pixels of the fixture
+    calm = draw_galaxy_pair(arm("PRISM", 0.6, 5.3, 706, wild=False), gratings, REDSHIFT, "galaxy")
+    assert "triangles" not in calm.get_suptitle()
 
 
 def test_pair_with_one_grating_and_without_lines(prism, gratings):
     flat = [s.replace(flux=np.where(np.arange(len(s)) % 2, 1e-22, -1e-22)) for s in (prism, gratings[1])]
     figure = draw_galaxy_pair(flat[0], flat[1:], REDSHIFT, "nothing")
     assert len(figure.axes) == 1
-    assert figure.axes[0].get_ylabel() == "Flux density / median"
+    assert figure.axes[0].get_ylabel() == "Flux density / own median"
 
 
 def test_stitching_shows_scales_with_errors_overlaps_and_smaller_residuals(gratings):
@@ -238,9 +249,12 @@ def test_stitching_shows_scales_with_errors_overlaps_and_smaller_residuals(grati
     assert labels[2] == f"G395M × {stitched.scales['G395M']:.3f} ± {overlap.scale_error:.3f}"
     assert abs(stitched.scales["G395M"] * 1.2 - 1) < 0.1  # the injected scale
     spans = sorted((p.get_x(), p.get_x() + p.get_width()) for p in before.patches)
-    np.testing.assert_allclose(spans, sorted((o.low, o.high) for o in stitched.overlaps.values()), rtol=1e-9)
-    dotted = sorted(line.get_xdata()[0] for line in after.lines if line.get_linestyle() == ":")
-    np.testing.assert_allclose(dotted, sorted(stitched.seams))
+    wanted = sorted([*((o.low, o.high) for o in stitched.overlaps.values()), *HAND_OVERS.values()])
+    np.testing.assert_allclose(spans, wanted, rtol=1e-9)
+    for axes in (before, after):
+        dotted = sorted(line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":")
+        np.testing.assert_allclose(dotted, sorted(stitched.seams))
+    assert "correlation of 0.42" in figure.get_suptitle()
     for residual in panels[1::2]:
         rms = [np.sqrt(np.mean(line.get_ydata() ** 2)) for line in residual.lines if line.get_marker() == "o"]
         assert rms[1] < rms[0]
@@ -249,9 +263,29 @@ def test_stitching_shows_scales_with_errors_overlaps_and_smaller_residuals(grati
 
 def test_stitching_of_one_arm_says_so(gratings):
     figure = draw_stitching(gratings[1:2], stitch(gratings[1:2]), float("nan"), "lonely")
-    assert "no overlap" in figure.get_suptitle()
-    assert len(figure.axes) == 2
+    assert "one grating: no overlap" in figure.get_suptitle()
+    assert len(figure.axes) == 1  # a scaled one would repeat it
     assert mark_positions(figure.axes[0]) == []
+
+
+def test_every_stitched_pixel_is_drawn_from_the_arms_that_made_it(gratings):
+    stitched = stitch(gratings, UnifiedGrid())
+    used = contributions(stitched)
+    assert np.array_equal(np.any(list(used.values()), axis=0), ~stitched.mask)
+    for name, (flux, _, _) in stitched.segments.items():
+        alone = used[name] & (np.sum(list(used.values()), axis=0) == 1)
+        np.testing.assert_allclose(stitched.flux[alone], flux[alone], rtol=1e-12)
+        assert alone.sum() > 500
+    low, high = HAND_OVERS["G235M", "G395M"]
+    assert not used["G395M"][stitched.wavelength < low].any()
+    assert not used["G235M"][stitched.wavelength > high].any()
+
+
+def test_legends_of_the_overlaps_lie_outside_the_data(gratings):
+    figure = draw_stitching(gratings, stitch(gratings, UnifiedGrid()), REDSHIFT, "galaxy")
+    figure.draw_without_rendering()
+    for view in figure.axes[2::2]:
+        assert view.get_legend().get_window_extent().y0 >= view.get_window_extent().y1
 
 
 def test_means_keep_flux_and_shrink_errors():
@@ -259,8 +293,22 @@ def test_means_keep_flux_and_shrink_errors():
     segment = (np.full(400, 3.0), np.full(400, 2.0), np.zeros(400, bool))
     x, y, e = binned(wavelength, segment, np.ones(400, bool))
     assert x.size == 10 and np.all(y == 3.0)
-    np.testing.assert_allclose(e, 2.0 / np.sqrt(40))
-    np.testing.assert_allclose(binned(wavelength, segment, np.ones(400, bool), 4.0)[2], 2.0 / np.sqrt(10))
+    np.testing.assert_allclose(e, 2.0 / np.sqrt(40) * np.sqrt(1.84))  # 1 + 2 x 0.42
+    np.testing.assert_allclose(
+        binned(wavelength, segment, np.ones(400, bool), 4.0)[2], 2.0 / np.sqrt(10) * np.sqrt(1.84)
+    )
+
+
+def test_errors_of_means_match_the_scatter_of_correlated_noise():
+    rng = np.random.default_rng(7)
+    white = rng.normal(size=40001)
+    weight = (
+        0.2265  # mixes neighbours to a correlation of w(1-w)/(w^2+(1-w)^2) = 0.27, below the 0.42 assumed
+    )
+    noise = weight * white[1:] + (1 - weight) * white[:-1]
+    noise /= noise.std()
+    _, means, errors = binned(np.arange(40000.0), (noise, np.ones(40000), None), np.ones(40000, bool))
+    assert 0.94 < means.std() / errors.mean() < 1.06
 
 
 def test_pictures_are_png_written_whole(tmp_path, monkeypatch):

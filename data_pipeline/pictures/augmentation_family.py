@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_pipeline.pictures.flux_axis import FLUX_UNIT_TEXT, flux_limits, leave_headroom
+from data_pipeline.pictures.flux_axis import flux_label, flux_limits, leave_headroom
 from data_pipeline.pictures.style import WAVELENGTH_LABEL, draw_steps, gapped, new_figure, note, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_FLUX_LABEL = rf"$f_\lambda$ [$10^{{-20}}$ {FLUX_UNIT_TEXT}]"
 _ORIGINAL = "#000000"
 
 
@@ -57,7 +56,7 @@ def draw_augmentation_family(
     for axes, (prefix, wavelength, text) in zip((top, bottom), arms, strict=True):
         _draw_family(axes, prefix, wavelength, original, copies, lambda z: colours(scale(z)), limits)
         note(axes, text)
-        axes.set_ylabel(_FLUX_LABEL)
+        axes.set_ylabel(flux_label(-20))
     top.legend(loc="upper right", ncols=2)
     bottom.set_xlabel(WAVELENGTH_LABEL)
     bar = figure.colorbar(ScalarMappable(scale, colours), ax=(top, bottom), pad=0.01, aspect=40)

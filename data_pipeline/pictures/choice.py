@@ -178,9 +178,10 @@ def find_family(
 
 
 def _realisations(original: dict[str, Any], manifest: Manifest) -> tuple[dict[str, Any], ...]:
-    config = AugmentationConfig()
+    config, wavelength = AugmentationConfig(), manifest.grid.wavelength
+    limits = max(config.trim[0], wavelength[0]), min(config.trim[1], wavelength[-1])
     spectra, copies = aligned_spectra(original), []
     for number in range(1, config.realisations + 1):
         rng = row_generator(manifest.seeds.get("build", 0), str(original["unique_id"]), number)
-        copies.append(augmented_row(original, augment(spectra, manifest.grid, config, rng), number))
+        copies.append(augmented_row(original, augment(spectra, manifest.grid, config, rng), number, limits))
     return tuple(copies)

@@ -30,7 +30,12 @@ def flux_unit(limits: tuple[float, float]) -> tuple[float, str]:
         Value of one axis unit [erg/s/cm2/A], and the axis label.
     """
     exponent = int(np.floor(np.log10(max(map(abs, limits)))))
-    return 10.0**exponent, rf"Flux density [$10^{{{exponent}}}$ {FLUX_UNIT_TEXT}]"
+    return 10.0**exponent, flux_label(exponent)
+
+
+def flux_label(exponent: int) -> str:
+    """Axis label of flux density in units of a power of ten [erg/s/cm2/A]."""
+    return rf"Flux density [$10^{{{exponent}}}$ {FLUX_UNIT_TEXT}]"
 
 
 def line_significance(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_pipeline.pictures.flux_axis import flux_limits, leave_headroom, line_significance
+from data_pipeline.pictures.flux_axis import flux_limits, leave_headroom, line_significance, mark_beyond
 from data_pipeline.pictures.line_marks import CLOSE_LINES, KEY_LINES, mark_lines, observed_wavelengths
-from data_pipeline.pictures.style import WAVELENGTH_LABEL, arm_colour, draw_steps, new_figure, styled
+from data_pipeline.pictures.style import (
+    BAND_ALPHA,
+    WAVELENGTH_LABEL,
+    WAVELENGTH_SHORT,
+    arm_colour,
+    draw_steps,
+    new_figure,
+    styled,
+)
 from data_pipeline.spectrum import ObservedSpectrum
 
 if TYPE_CHECKING:
@@ -51,7 +59,7 @@ def draw_galaxy_pair(
     scale, text = normalisation(prism, arms, redshift)
     spectra = [(prism, scale[0]), *((arm, scale[1]) for arm in arms)]
     windows = line_windows(prism, arms, redshift)
-    figure = new_figure(5.4 if windows else 3.4)
+    figure = new_figure(5.7 if windows else 3.5)
     if windows:
         grid = figure.add_gridspec(2, len(windows), height_ratios=(1.25, 1))
         main = figure.add_subplot(grid[0, :])
@@ -65,11 +73,38 @@ def draw_galaxy_pair(
     mark_lines(main, redshift, (float(good.min()), float(good.max())))
     main.legend(loc="upper right", ncols=len(spectra), columnspacing=1.2)
     main.set_xlabel(WAVELENGTH_LABEL)
-    main.set_ylabel(f"Flux density / {text}")
-    figure.suptitle(f"{name} · z = {redshift:.4f}", fontsize=9.5)
-    for column, window in enumerate(windows):
-        _draw_window(figure.add_subplot(grid[1, column]), spectra, window, redshift)
+    main.set_ylabel(f"Flux density / own {text}")
+    beyond = sum(
+        mark_beyond(main, s.wavelength, s.flux / by, s.mask, arm_colour(s.meta.disperser))
+        for s, by in spectra
+    )
+    figure.suptitle(_title(name, redshift, text, beyond), fontsize=9)
+    panels = [figure.add_subplot(grid[1, column]) for column in range(len(windows))]
+    for panel, window in zip(panels, windows, strict=True):
+        _draw_window(panel, spectra, window, redshift)
+    if panels:
+        panels[0].set_ylabel(f"Flux density\n/ own {text}")
+        _explain_bands(figure)
     return figure
+
+
+def _title(name: str, redshift: float, text: str, beyond: int) -> str:
+    """Galaxy; below, what the flux axis is and what triangles mean."""
+    below = [f"prism and gratings each divided by their own {text}"]
+    if beyond:
+        below.append(f"good pixels beyond the axis: {beyond} (triangles)")
+    return f"{name} · z = {redshift:.4f}\n" + "; ".join(below)
+
+
+def _explain_bands(figure: Figure) -> None:
+    """Legend entry, below the magnified panels, for the shading that is drawn in them."""
+    from matplotlib.patches import Patch  # as all of matplotlib: only once something is drawn
+
+    figure.legend(
+        handles=[Patch(color="0.5", alpha=BAND_ALPHA, linewidth=0)],
+        labels=["shading in the magnified panels: ± 1 σ of each spectrum"],
+        loc="outside lower center",
+    )
 
 
 def normalisation(
@@ -162,4 +197,4 @@ def _draw_window(
     axes.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
     mark_lines(axes, redshift, window, CLOSE_LINES, label_gap=0.085)
     axes.locator_params(axis="x", nbins=4)
-    axes.set_xlabel("Wavelength [µm]")
+    axes.set_xlabel(WAVELENGTH_SHORT)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_pipeline.pictures.style import styled
+from data_pipeline.pictures.flux_axis import flux_label, leave_headroom
+from data_pipeline.pictures.style import WAVELENGTH_LABEL, styled
 from data_pipeline.simulation.check import ratio_percentiles
 from data_pipeline.simulation.check_measurements import BANDS, LAGS, Measurements
 from data_pipeline.simulation.check_targets import (
@@ -56,7 +57,9 @@ def draw_simulation_check(measured: Measurements) -> Figure:
         _draw_ratio(axis, measured, ratio)
     figure.suptitle(
         f"Simulation ({measured.redshift.size} observations, {int(measured.secure.sum())} of them with "
-        "flags A, B, C) beside JADES DR4; bars span 16-84 %"
+        "flags A, B, C) beside JADES DR4; bars span 16-84 %\n"
+        "line ratios: dots are medians, dashes 16 and 84 %; numerators below 3 σ are non-detections, and "
+        "arrows point where these hide the other marks"
     )
     return figure
 
@@ -118,7 +121,8 @@ def _draw_errors(axis: Axes, measured: Measurements) -> None:
     simulated = np.nanpercentile(measured.prism_error, (16, 50, 84), axis=0) * 1e21
     _bars(axis, centre + 0.03, simulated, _SIMULATED, "simulated", "s")
     axis.set_yscale("log")
-    _finish(axis, "Quoted prism error per pixel", "wavelength [µm]", "1e-21 erg/s/cm²/Å")
+    label = flux_label(-21).replace("Flux density", "Flux density error")
+    _finish(axis, "Quoted prism error per pixel", WAVELENGTH_LABEL, label)
 
 
 def _draw_signal(axis: Axes, measured: Measurements) -> None:
@@ -129,7 +133,7 @@ def _draw_signal(axis: Axes, measured: Measurements) -> None:
     simulated = np.nanpercentile(measured.prism_sn[measured.secure], (16, 50, 84), axis=0)
     _bars(axis, centre, simulated, _SIMULATED, "simulated", "s")
     axis.set_yscale("log")
-    _finish(axis, "Median prism S/N per pixel", "wavelength [µm]", "S/N")
+    _finish(axis, "Median prism S/N per pixel", WAVELENGTH_LABEL, "S/N per pixel")
 
 
 def _draw_autocorrelation(axis: Axes, measured: Measurements) -> None:
@@ -149,7 +153,7 @@ def _draw_resolution(axis: Axes, measured: Measurements) -> None:
         alpha=0.5,
         label=f"{count} simulated lines",
     )
-    axis.margins(y=0.45)
+    axis.margins(y=0.7)
     low, middle, high = RESOLUTION
     axis.axvspan(low, high, color=_REAL, alpha=0.15, label="JADES, 16-84 %")
     axis.axvline(middle, color=_REAL, label="JADES, median")
@@ -170,10 +174,28 @@ def _draw_ratio(axis: Axes, measured: Measurements, ratio: str) -> None:
         (real, _REAL, "JADES DR4", -0.08),
         (simulated, _SIMULATED, "simulated", 0.08),
     ):
-        axis.plot(centre + offset, values[1], "o", color=color, label=f"{label}, 16, 50, 84 %")
-        axis.vlines(centre + offset, values[0], values[2], color=color)
-        axis.plot(centre + offset, values[2], "_", color=color, ms=9)
-        axis.plot(centre + offset, values[0], "_", color=color, ms=9)
-    axis.margins(y=0.25)
+        place = centre + offset
+        axis.plot(place, values[1], "o", color=color, label=f"{label}, 16, 50, 84 %")
+        axis.vlines(place, values[0], values[2], color=color)
+        for end in (values[0], values[2]):
+            axis.plot(place, end, "_", color=color, ms=9)
+        _point_down(axis, place, values, color)
+    if any(_hidden(values).any() for values in (real, simulated)):
+        # The legend's arrow; matplotlib takes empty data for that.
+        axis.plot([], [], marker=r"$\downarrow$", color="grey", ls="none", label="marks below: not detected")
+    axis.margins(y=0.1)
+    leave_headroom(axis, 0.4)
     top, bottom = (_LABELS[name] for name in ratio.split("/"))
     _finish(axis, f"{top} / {bottom}, denominator above 10 σ", "z", f"log {top}/{bottom}")
+
+
+def _hidden(values: np.ndarray) -> np.ndarray:
+    """(bins,) bool: the upper percentile is known, the lower one lies among non-detections."""
+    return np.isnan(values[0]) & ~np.isnan(values[2])
+
+
+def _point_down(axis: Axes, place: np.ndarray, values: np.ndarray, color: str) -> None:
+    """Arrows from the lowest known percentile where those below it lie among non-detections."""
+    lost = _hidden(values)
+    lowest = np.where(np.isnan(values[1]), values[2], values[1])[lost]
+    axis.errorbar(place[lost], lowest, 0.12, uplims=True, fmt="none", color=color, elinewidth=1.0, capsize=2)

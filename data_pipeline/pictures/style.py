@@ -24,6 +24,8 @@ ARM_COLOURS = {"PRISM": "#e2231a", "G140M": "#2e9e5b", "G235M": "#2347c5", "G395
 OTHER_COLOUR = "#5b3a8c"
 MASK_COLOUR = "#b3541e"
 WAVELENGTH_LABEL = "Observed wavelength [µm, vacuum]"
+WAVELENGTH_SHORT = "Wavelength [µm]"  # panels beside or below one with the full label
+BAND_ALPHA = 0.22  # of one-sigma bands
 _PARAMETERS = {
     "font.size": 9.0,
     "axes.titlesize": 9.5,
@@ -122,7 +124,7 @@ def draw_steps(
     if error is not None:
         sigma = gapped(error, mask)
         axes.fill_between(
-            wavelength, shown - sigma, shown + sigma, step="mid", color=colour, alpha=0.22, linewidth=0
+            wavelength, shown - sigma, shown + sigma, step="mid", color=colour, alpha=BAND_ALPHA, linewidth=0
         )
     axes.step(wavelength, shown, where="mid", color=colour, linewidth=width, label=label or None)
 
