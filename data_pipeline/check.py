@@ -30,6 +30,11 @@ EXAMPLES = """examples:
   python -m data_pipeline.check --archive sharp --noise-free
 """
 SCALE_TOLERANCE = 0.01
+# Overlaps of JADES-like depth fix few scales better than 2 %: a median of 1 % is what such errors allow.
+WELL_MEASURED = 0.03
+DEVIATION_TOLERANCE = 0.02
+NORMAL_MEDIAN = 0.6745  # median of the absolute value of a standard normal variable
+PULL_TOLERANCE = 0.2
 STEP_TOLERANCE = 0.5
 FLUX_TOLERANCE = 0.005
 
@@ -79,36 +84,38 @@ def examine(archive: str, noise_free: bool, quiet: bool) -> Findings:
     return findings
 
 
-def _row(name: str, values: Sequence[float], tolerance: float, target: float) -> tuple[str, bool]:
+def _row(name: str, values: Sequence[float], tolerance: float | None, target: float) -> tuple[str, bool]:
+    """A line of the table, and whether the median is within the tolerance; None only shows it."""
     if not len(values):
         return f"{name:52s} n     0  nothing to measure", False
     low, middle, high = np.percentile(values, (16, 50, 84))
+    text = f"{name:52s} n {len(values):5d}  median {middle:8.4f}  16-84 % {low:8.4f} to {high:7.4f}"
+    if tolerance is None:
+        return text, True
     passed = abs(middle - target) <= tolerance
-    verdict = "pass" if passed else "MISS"
-    return (
-        f"{name:52s} n {len(values):5d}  median {middle:8.4f}  16-84 % {low:8.4f} to {high:7.4f}  "
-        f"(wanted {target:g} +- {tolerance:g})  {verdict}",
-        passed,
-    )
+    return f"{text}  (wanted {target:g} +- {tolerance:g})  {'pass' if passed else 'MISS'}", passed
 
 
 def report(findings: Findings, noise_free: bool) -> tuple[str, bool]:
     """The table, and whether every figure is within its tolerance."""
     ratio = np.array([s.recovered / s.injected for s in findings.scales])
     error = np.array([s.error / s.recovered for s in findings.scales])
+    well = error < WELL_MEASURED
+    pull = np.log(ratio) / error
     rows = [
         _row("scale, recovered over injected", ratio, SCALE_TOLERANCE, 1.0),
-        _row("  where its quoted error is below 3 %", ratio[error < 0.03], SCALE_TOLERANCE, 1.0),
+        _row(f"  where its quoted error is below {WELL_MEASURED:.0%}", ratio[well], SCALE_TOLERANCE, 1.0),
+        _row("  absolute deviation there", np.abs(ratio[well] - 1.0), DEVIATION_TOLERANCE, 0.0),
+        _row("  absolute deviation, all", np.abs(ratio - 1.0), None, 0.0),
         _row("step at a seam [sigma of a pixel], absolute", np.abs(findings.steps), STEP_TOLERANCE, 0.0),
     ]
-    pull = np.log(ratio) / error
     if noise_free:
         rows.append(_row("line flux after over before", findings.flux_ratios, FLUX_TOLERANCE, 1.0))
         worst = np.abs(np.array(findings.flux_ratios) - 1.0)
         rows.append((f"{'  largest deviation':52s} {worst.max() if worst.size else np.nan:.5f}", True))
     else:
-        low, high = np.percentile(pull, (16, 84)) if pull.size else (np.nan, np.nan)
-        rows.append((f"{'  pull of the scale, half its 16-84 % range':52s} {0.5 * (high - low):.2f}", True))
+        # A scale that is not measured at all, or errors that are wrong, show in the pulls.
+        rows.append(_row("  pull of the scale, absolute", np.abs(pull), PULL_TOLERANCE, NORMAL_MEDIAN))
     return "\n".join(text for text, _ in rows), all(passed for _, passed in rows)
 
 
