@@ -25,7 +25,7 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records import Manifest, load
 from data_pipeline.records.__main__ import main as records_main
 from data_pipeline.records.iterate import iterate
-from data_pipeline.simulation import SimulationConfig, simulate_batch
+from data_pipeline.simulation import Population, SimulationConfig, simulate_batch
 from data_pipeline.simulation.archive import write_archive
 from data_pipeline.simulation.truth import TruthReader
 
@@ -377,3 +377,47 @@ def test_steps_are_counted_in_order():
 def test_copies_of_a_galaxy_differ_and_are_repeatable():
     draws = [row_generator(1, "a", r).normal() for r in (1, 2)] + [row_generator(1, "b", 1).normal()]
     assert len(set(draws)) == 3 and row_generator(1, "a", 1).normal() == draws[0]
+
+
+def places_of_galaxies(output, galaxy_of):
+    """Splits in which each galaxy's observations lie; asserts that enough of them were seen again."""
+    places, seen = {}, {}
+    for split in ("train", "validation", "test"):
+        for row in iterate(output, split) if Manifest.read(output).splits[split] else ():
+            galaxy = galaxy_of[str(row["unique_id"])]
+            places.setdefault(galaxy, set()).add(split)
+            seen.setdefault(galaxy, set()).add(str(row["unique_id"]))
+    again = [galaxy for galaxy, ids in seen.items() if len(ids) > 1]
+    assert len(again) >= 3 and len(set.union(*places.values())) >= 2
+    return places
+
+
+def test_a_galaxy_that_an_archive_holds_twice_stays_in_one_split(tmp_path):
+    population = Population(reobserved_fraction=0.4, shared_id_fraction=0.2, noise_fraction=0.0)
+    write_archive(tmp_path / "archive", 40, 9, SimulationConfig(population), workers=1, progress=False)
+    config = settings(
+        tmp_path / "archive",
+        augmentation=AugmentationConfig(realisations=0),
+        split=SplitConfig(test_fraction=0.4, validation_fraction=0.4),
+    )
+    build(config, tmp_path / "data", quiet=True)
+    truths = TruthReader(tmp_path / "archive")
+    galaxy = {name: int(truths.get(name).galaxy) for name in truths}
+    assert all(len(splits) == 1 for splits in places_of_galaxies(tmp_path / "data", galaxy).values())
+
+
+def test_a_galaxy_that_a_simulation_sees_twice_stays_in_one_split(tmp_path):
+    n, seed = 150, 4
+    config = BuildConfig(
+        source="simulation",
+        population="survey",
+        n=n,
+        seed=seed,
+        augmentation=AugmentationConfig(realisations=0),
+        preprocessing=PreprocessingConfig(grid=UnifiedGrid(1.0, 5.0, 1000.0), minimum_line_snr=0.0),
+        split=SplitConfig(test_fraction=0.4, validation_fraction=0.4),
+    )
+    build(config, tmp_path / "data", quiet=True)
+    batch = simulate_batch(np.arange(n), seed, SimulationConfig("survey"))
+    galaxy = dict(zip(batch.unique_id, batch.galaxy.tolist(), strict=True))
+    assert all(len(splits) == 1 for splits in places_of_galaxies(tmp_path / "data", galaxy).values())
