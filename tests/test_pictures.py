@@ -302,9 +302,7 @@ def test_means_keep_flux_and_shrink_errors():
 def test_errors_of_means_match_the_scatter_of_correlated_noise():
     rng = np.random.default_rng(7)
     white = rng.normal(size=40001)
-    weight = (
-        0.2265  # mixes neighbours to a correlation of w(1-w)/(w^2+(1-w)^2) = 0.27, below the 0.42 assumed
-    )
+    weight = 0.35256  # w (1 - w) / (w^2 + (1 - w)^2) = 0.42 between neighbours
     noise = weight * white[1:] + (1 - weight) * white[:-1]
     noise /= noise.std()
     _, means, errors = binned(np.arange(40000.0), (noise, np.ones(40000), None), np.ones(40000, bool))
