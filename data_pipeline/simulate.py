@@ -15,8 +15,9 @@ from data_pipeline.pictures.style import save_picture
 from data_pipeline.simulation import SimulationConfig
 from data_pipeline.simulation.archive import write_archive
 from data_pipeline.simulation.benchmark import measure_speed
-from data_pipeline.simulation.check import compare, report
+from data_pipeline.simulation.check import compare
 from data_pipeline.simulation.check_measurements import measure_simulation
+from data_pipeline.simulation.comparison import report
 from data_pipeline.simulation.draws import check_seed
 from data_pipeline.workers import WorkerError
 from data_pipeline.writers.atomic import replacing

@@ -5,8 +5,9 @@ import pytest
 
 from data_pipeline.pictures.simulation_check import draw_simulation_check
 from data_pipeline.simulation import Nuisances, Population, SimulationConfig
-from data_pipeline.simulation.check import REASONS, Comparison, compare, report
+from data_pipeline.simulation.check import compare
 from data_pipeline.simulation.check_measurements import measure_simulation
+from data_pipeline.simulation.comparison import REASONS, Comparison, report
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,41 @@ def test_the_report_states_tolerances_reasons_and_misses():
     assert "missed: noise, two" in text
     assert "missed: instrument, three" in text
     assert text.count("pass") == 1
+
+
+def test_ranges_and_limits_are_judged_as_such():
+    inside = Comparison("continuum", "a", (5.0, 8.0), 7.9, 0.0)
+    above = Comparison("continuum", "b", (5.0, 8.0), 8.1, 0.0)
+    below = Comparison("continuum", "c", (5.0, 8.0), 4.9, 0.0)
+    good = Comparison("instrument", "d", (-np.inf, 200.0), 0.0, 0.0)
+    bad = Comparison("instrument", "e", (-np.inf, 200.0), 201.0, 0.0)
+    assert [item.verdict for item in (inside, above, below, good, bad)] == [
+        "pass",
+        "MISS",
+        "MISS",
+        "pass",
+        "MISS",
+    ]
+    text = report([inside, above, below, good, bad], 7)
+    assert "5 to 8" in text and "< 200" in text
+    assert "5 figures, 3 outside their tolerance, 0 on too few galaxies" in text
+
+
+def test_too_few_galaxies_are_not_judged():
+    few = Comparison("line ratios", "a", 1.0, float("nan"), 0.1, count=7)
+    enough = Comparison("line ratios", "b", 1.0, float("nan"), 0.1, count=8)
+    text = report([few, enough], 7)
+    assert (few.verdict, enough.verdict) == ("too few", "MISS")
+    assert "2 figures, 1 outside their tolerance, 1 on too few galaxies to judge" in text
+    assert "missed: line ratios, a" not in text and "missed: line ratios, b" in text
+
+
+def test_every_figure_can_fail(measured):
+    for item in compare(measured):
+        if item.group in ("redshift", "detections"):
+            assert item.real - item.tolerance > 0, item.name
+        if isinstance(item.real, tuple):
+            assert item.tolerance == 0, item.name
 
 
 def test_the_picture_has_a_panel_per_subject(measured):

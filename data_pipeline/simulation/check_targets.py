@@ -38,5 +38,6 @@ AUTOCORRELATION = (0.50, -0.16, -0.34, -0.33, -0.21)
 SCATTER_OVER_ERROR = 0.58 / 0.80
 RESOLUTION = (1.16, 1.22, 1.29)
 FLUX_RATIO = (1.01, 1.13, 1.34)
+CENTRE_SCATTER_LIMIT = 200.0  # km/s, 16-84 % half range of prism minus grating line centres
 MAGNITUDE = (-19.5, -18.5, -17.3)
 CORRELATIONS = (("O3", "Ne3", 0.64), ("O3", "O2", -0.28), ("O2", "z", -0.43), ("O3", "z", 0.37))
