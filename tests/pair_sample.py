@@ -25,12 +25,13 @@ def continuum(wavelength):
     return 4e-20 * (wavelength / 2.0) ** -1.2
 
 
-def observe(name, scale=1.0, noise=0.0, rng=None, pixels=None):
+def observe(name, scale=1.0, noise=0.0, rng=None, pixels=None, velocity=80.0, redshift=REDSHIFT, lines=FLUX):
     instrument = load_instrument(name) if pixels is None else load_instrument(name).with_pixels(pixels)
     flux = continuum(instrument.wavelength)
-    lines = load_lines()
-    for key, value in FLUX.items():
-        flux = flux + value * UNIT * line(instrument, lines.wavelength[lines.index(key)] * (1 + REDSHIFT))
+    known = load_lines()
+    for key, value in lines.items():
+        centre = known.wavelength[known.index(key)] * (1 + redshift)
+        flux = flux + value * UNIT * line(instrument, centre, velocity)
     flux = flux * scale
     sigma = np.full(flux.shape, noise or 1e-20)
     if noise:
