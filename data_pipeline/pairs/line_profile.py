@@ -106,7 +106,15 @@ def fit_profile(
     limits = ([0, -fwhm, 0.1 * start[2], -np.inf, -np.inf], [np.inf, fwhm, 4 * start[2], np.inf, np.inf])
     try:
         best, spread = curve_fit(
-            model, x, y / unit, start, sigma / unit, absolute_sigma=True, bounds=limits, jac=jacobian
+            model,
+            x,
+            y / unit,
+            start,
+            sigma / unit,
+            absolute_sigma=True,
+            bounds=limits,
+            jac=jacobian,
+            x_scale="jac",  # centre and slope differ in size by thousands: unscaled, the fit stops early
         )
     except RuntimeError as reason:
         raise ValueError(f"no line could be fitted at {centre:.4f} um: {reason}") from reason
