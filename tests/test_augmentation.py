@@ -7,6 +7,7 @@ from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.pairs.augmentation import AlignedSpectra, AugmentationConfig, augment
 from data_pipeline.pairs.preprocessing import make_pair
 from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid
+from data_pipeline.resampling import to_pixels
 from pair_sample import FLUX, REDSHIFT, UNIT, continuum, observe
 
 
@@ -78,3 +79,42 @@ def test_augmented_redshifts_follow_the_paper(aligned):
     assert np.std(offsets) == pytest.approx(0.3, rel=0.12) and abs(np.mean(offsets)) < 0.06
     with pytest.raises(ValueError, match="expected realisations >= 0, got -1"):
         AugmentationConfig(realisations=-1)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_errors_are_divided_by_the_stretch_as_fluxes_are(aligned, seed):
+    config = AugmentationConfig(redshift_sigma=1.0, noise_fraction=0.0, trim=(0.71, 5.2))
+    new = augment(aligned, UNIFIED_GRID, config, np.random.default_rng(seed))
+    stretch = (1 + new.redshift) / (1 + REDSHIFT)
+    assert abs(stretch - 1) > 0.05
+    own, good = load_instrument(PRISM).wavelength, ~new.prism[2]
+    # the S/N of a pixel does not change when flux density is divided by the stretch
+    flux, error, _ = to_pixels(own * stretch, *aligned.prism, own)
+    np.testing.assert_allclose(new.prism[0][good], flux[good] / stretch, rtol=1e-9)
+    np.testing.assert_allclose(new.prism[1][good], error[good] / stretch, rtol=1e-9)
+    w, good = UNIFIED_GRID.wavelength, ~new.grating[2]
+    assert good.sum() > 3000
+    np.testing.assert_allclose(
+        new.grating[1][good], np.interp(w[good] / stretch, w, aligned.grating[1]) / stretch, rtol=1e-4
+    )
+
+
+def test_added_noise_grows_the_quoted_error_of_the_prism(aligned):
+    config = AugmentationConfig(redshift_sigma=0.0, noise_fraction=0.1)
+    new = augment(aligned, UNIFIED_GRID, config, np.random.default_rng(7))
+    good = ~new.prism[2]
+    assert good.sum() > 300 and new.redshift == aligned.redshift
+    np.testing.assert_allclose(
+        new.prism[1][good] ** 2, aligned.prism[1][good] ** 2 + (0.1 * aligned.prism[0][good]) ** 2
+    )
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3])
+def test_the_noise_free_spectrum_ends_where_the_trim_does(aligned, sigma):
+    config = AugmentationConfig(redshift_sigma=sigma, trim=(1.2, 4.5))
+    new = augment(aligned, UNIFIED_GRID, config, np.random.default_rng(8))
+    w, stretch = UNIFIED_GRID.wavelength, (1 + new.redshift) / (1 + REDSHIFT)
+    inside = (w >= 1.2) & (w <= 4.5)
+    known = inside & (w > 0.7001 * stretch) & (w < 5.299 * stretch)
+    assert np.isnan(new.noise_free[~inside]).all() and np.isfinite(new.noise_free[known]).all()
+    assert new.grating[2][~inside].all() and new.prism_unified[2][~inside].all()

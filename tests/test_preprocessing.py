@@ -4,8 +4,20 @@ import numpy as np
 import pytest
 
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
-from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, check_quality, make_pair
+from data_pipeline.jades_names import jades_file_name
+from data_pipeline.pairs.matching import Dropped, Match
+from data_pipeline.pairs.preprocessing import (
+    QUALITY_LINES,
+    Pair,
+    PreprocessingConfig,
+    QualityError,
+    check_quality,
+    make_pair,
+    process_match,
+)
 from data_pipeline.pixel_grid import UNIFIED_GRID
+from data_pipeline.spectrum import SpectrumMeta
+from data_pipeline.writers import write_jades_x1d
 from pair_sample import FLUX, REDSHIFT, UNIT, integrated, observe
 
 
@@ -41,3 +53,56 @@ def test_the_quality_cut_names_every_line():
 def test_extraction_is_checked():
     with pytest.raises(ValueError, match="expected extraction 3pix or 5pix, got '4pix'"):
         PreprocessingConfig(extraction="4pix")
+
+
+@pytest.mark.parametrize(("apart", "kept"), [(0.0, True), (0.18, True), (0.22, False), (2.0, False)])
+@pytest.mark.parametrize("along", ["ra", "dec"])
+def test_headers_whose_positions_differ_by_more_than_a_fifth_of_an_arcsecond_are_refused(
+    tmp_path, apart, kept, along
+):
+    ra, dec, paths = 53.1, -27.9, []
+    for name, offset in ((PRISM, 0.0), ("nirspec-g235m", apart / 3600)):
+        spectrum, instrument = observe(name), load_instrument(name)
+        meta = SpectrumMeta(
+            target="00000007",
+            source_id="7",
+            disperser=instrument.disperser,
+            filter=instrument.filter,
+            tier="goods-s-deephst",
+            field="goods-s",
+            program="1210",
+            ra=ra + (offset / np.cos(np.deg2rad(dec)) if along == "ra" else 0.0),
+            dec=dec + (offset if along == "dec" else 0.0),
+        )
+        paths.append(
+            tmp_path / jades_file_name("goods-s-deephst", 7, instrument.filter, instrument.disperser)
+        )
+        write_jades_x1d(paths[-1], spectrum.replace(meta=meta), spectrum.replace(meta=meta))
+    found = Match("goods-s-deephst_7", "goods-s-deephst", "goods-s", ra, dec, REDSHIFT, "A",
+                  str(paths[0]), (str(paths[1]),))  # fmt: skip
+    result = process_match(found, PreprocessingConfig())
+    if kept:
+        assert isinstance(result, Pair) and result.extraction == {"PRISM": "3pix", "G235M": "3pix"}
+    else:
+        assert isinstance(result, Dropped) and result.step == "positions agree"
+        assert f"{apart:.2f} arcsec from its prism, 0.2 allowed" in result.reason
+
+
+@pytest.mark.parametrize("names", [("Halpha",), ("[OII]_3727", "[OII]_3730"), ("[OIII]_4960", "[OIII]_5008")])
+def test_the_quality_cut_is_passed_by_any_of_its_lines_alone(names):
+    config = PreprocessingConfig()
+    lines = {name: FLUX[name] for name in names}
+    pair = make_pair(observe(PRISM), [observe(n, lines=lines) for n in GRATINGS], REDSHIFT, config)
+    passing = [q for q in QUALITY_LINES if pair.lines.signal_to_noise(*q) > 5]
+    assert len(passing) == 1 and set(passing[0]) <= set(names)
+    check_quality(pair, config)
+    with pytest.raises(QualityError, match="no significant line"):
+        check_quality(pair, PreprocessingConfig(minimum_line_snr=1e4))
+
+
+@pytest.mark.parametrize("names", [(), ("Hbeta",), ("[SIII]_9533",)])
+def test_the_quality_cut_is_passed_by_no_other_line(names):
+    lines = dict.fromkeys(names, 3.0)
+    pair = make_pair(observe(PRISM), [observe(n, lines=lines) for n in GRATINGS], REDSHIFT)
+    with pytest.raises(QualityError, match="no significant line"):
+        check_quality(pair, PreprocessingConfig())

@@ -182,3 +182,34 @@ def test_upsampling_masks_beside_bad_pixels_and_outside():
     assert not bad[(fine > own[251] + 1e-6) & (fine < own[-1])].any()
     with pytest.raises(ValueError, match="four or more good pixels for a cubic, got 0 of 500"):
         upsample(own, np.ones(500), np.ones(500), np.ones(500, bool), fine)
+
+
+def test_upsampling_does_not_bridge_a_gap_in_the_wavelengths():
+    own = load_instrument(PRISM).wavelength
+    wavelength = np.delete(own, slice(300, 340))  # not there, instead of masked
+    fine = UnifiedGrid().wavelength
+    clear = np.zeros(wavelength.size, bool)
+    out, sigma, bad = upsample(wavelength, np.sin(wavelength), np.ones(wavelength.size), clear, fine)
+    step = own[301] - own[300]
+    gap = (fine > own[299] + step) & (fine < own[340] - step)
+    assert gap.sum() > 100 and bad[gap].all() and np.isnan(out[gap]).all() and np.isnan(sigma[gap]).all()
+    beside = (fine > own[0]) & (fine < own[-1]) & ((fine < own[299]) | (fine > own[340]))
+    assert not bad[beside].any()
+    np.testing.assert_allclose(out[beside], np.sin(fine[beside]), atol=1e-3)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2, 3])
+@pytest.mark.parametrize("wild", [1e9, -1e4, np.nan])
+def test_a_wild_value_under_a_mask_beside_a_line_changes_no_other_pixel(offset, wild):
+    own, rng = load_instrument(PRISM).wavelength, np.random.default_rng(4)
+    wavelength, flux, error = prism_like(rng)
+    whole = to_pixels(wavelength, flux, error, np.zeros(flux.size, bool), own)
+    mask = np.zeros(flux.size, bool)
+    mask[np.argmin(abs(wavelength - 3.1)) + offset] = True
+    masked = to_pixels(wavelength, flux, error, mask, own)
+    dirty = to_pixels(wavelength, np.where(mask, wild, flux), error, mask, own)
+    for clean, other in zip(masked, dirty, strict=True):
+        np.testing.assert_array_equal(clean, other)
+    # nor does the bridge under the mask ring into pixels that it does not touch
+    near = ~masked[2] & ~whole[2] & (abs(np.arange(706) - np.argmin(abs(own - wavelength[mask]))) > 8)
+    np.testing.assert_allclose(masked[0][near], whole[0][near], rtol=0, atol=0.01)
