@@ -127,6 +127,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was checked", file=sys.stderr)
+        return 130
     text, passed = report(findings, args.noise_free)
     print(text)
     for item in findings.skipped:

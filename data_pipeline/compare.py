@@ -112,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was compared", file=sys.stderr)
+        return 130
     print(HEADER, "-" * max(map(len, HEADER.splitlines())), *rows, FLUX_UNIT_NOTE, sep="\n")
     if found:
         for name, values in (

@@ -31,12 +31,15 @@ from data_pipeline.readers import read_spectrum
 from data_pipeline.records import Manifest, RecordIntegrityError
 from data_pipeline.spectrum import SpectrumError
 
+_OTHER_PICTURES = (".pdf", ".svg", ".eps", ".ps", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".webp", ".bmp")
+
 EXAMPLES = f"""examples:
   python -m data_pipeline.inspect spectrum.fits
   python -m data_pipeline.inspect spectrum.fits --redshift 3.235 --output spectrum.png
   python -m data_pipeline.inspect archive/*_x1d.fits --output pictures
   python -m data_pipeline.inspect --archive JADES_DR4 --picture pair
-  python -m data_pipeline.inspect --archive pairs --catalog z.csv --columns redshift=z --object 1181_39353
+  python -m data_pipeline.inspect --archive pairs --catalog z.csv --columns redshift=z \\
+      --object jades-gdn-v4_39353
   python -m data_pipeline.inspect --records data/records --output pictures
 
 which galaxy, where --object is not given:
@@ -74,8 +77,8 @@ def check(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     sources = [bool(args.files), bool(args.archive), bool(args.records)]
     if sum(sources) != 1:
         p.error("expected one of: FILE..., --archive DIR, --records DIR")
-    if args.redshift is not None and (not args.files or args.redshift <= -1):
-        p.error(f"--redshift goes with FILE and is above -1, got {args.redshift}")
+    if args.redshift is not None and (not args.files or not 0 <= args.redshift <= 30):
+        p.error(f"--redshift goes with FILE and lies from 0 to 30, got {args.redshift:g}")
     if args.files and (args.object or args.picture != "all"):
         p.error("--object and --picture go with --archive or --records")
     if not args.archive and (args.catalog or args.columns):
@@ -86,6 +89,9 @@ def check(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         p.error(f"--picture {args.picture} is drawn from --archive; records give --picture augmentation")
     if args.archive and args.picture == "augmentation":
         p.error("--picture augmentation is drawn from --records; an archive gives pair and stitching")
+    ending = Path(args.output).suffix.lower()
+    if ending in _OTHER_PICTURES and not Path(args.output).is_dir():
+        p.error(f"--output {args.output}: pictures are PNG files; give a name ending in .png, or a folder")
     several = len(args.files) > 1 or (args.archive and args.picture == "all")
     if several and args.output.lower().endswith(".png"):
         p.error(f"--output {args.output} names one file, but several pictures are drawn; give a folder")

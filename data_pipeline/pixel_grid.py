@@ -50,6 +50,9 @@ def _local_step(step: np.ndarray, window: int = 11) -> np.ndarray:
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1)
 
 
+_MOST_PIXELS = 200_000
+
+
 @dataclass(frozen=True)
 class UnifiedGrid:
     """The logarithmic grid on which pairs are aligned (paper section 3.1; DESIGN section 3.1).
@@ -58,6 +61,9 @@ class UnifiedGrid:
         start: first wavelength [um].
         stop: last wavelength is the largest grid point not above this [um].
         sampling: lambda / dlambda of one pixel, the same everywhere.
+
+    Raises:
+        ValueError: for bounds out of order, numbers that are not finite and more than 200,000 pixels.
     """
 
     start: float = 0.7
@@ -65,10 +71,24 @@ class UnifiedGrid:
     sampling: float = 3000.0
 
     def __post_init__(self) -> None:
+        grid = "unified grid START STOP SAMPLING"
+        if not np.isfinite([self.start, self.stop, self.sampling]).all():
+            raise ValueError(
+                f"{grid}: expected finite numbers, got {self.start:g} {self.stop:g} {self.sampling:g}"
+            )
         if not 0 < self.start < self.stop:
-            raise ValueError(f"expected 0 < start < stop, got start={self.start}, stop={self.stop} um")
+            raise ValueError(
+                f"{grid}: expected 0 < start < stop, got start={self.start}, stop={self.stop} um"
+            )
         if self.sampling < 10:
-            raise ValueError(f"expected sampling (lambda / dlambda) of 10 or more, got {self.sampling}")
+            raise ValueError(
+                f"{grid}: expected sampling (lambda / dlambda) of 10 or more, got {self.sampling:g}"
+            )
+        if np.log(self.stop / self.start) * self.sampling > _MOST_PIXELS:
+            raise ValueError(
+                f"{grid}: expected at most {_MOST_PIXELS} pixels (SAMPLING x ln(STOP / START)), got "
+                f"{self.start:g} {self.stop:g} {self.sampling:g}, which gives {self.size}"
+            )
 
     @property
     def size(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -23,8 +24,9 @@ def _parser() -> argparse.ArgumentParser:
     formats = "\n".join(f"  {known.name:<10} {known.description}" for known in FORMATS)
     parser = argparse.ArgumentParser(
         prog="python -m data_pipeline.readers",
-        description="Reads spectra of any known format and prints one line each. A file that cannot be read\n"
-        "is listed at the end with the reason; the exit status is then 1.",
+        description="Reads spectra of any known format and prints one line each, with notes on what the\n"
+        "reader repaired or masked. A file that cannot be read is listed at the end with the reason; the\n"
+        "exit status is then 1.",
         epilog=f"formats:\n{formats}\n\nexamples:\n"
         "  python -m data_pipeline.readers spectrum.fits\n"
         "  python -m data_pipeline.readers archive/ --extraction 5pix\n",
@@ -41,16 +43,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _files(paths: list[Path]) -> list[Path]:
-    """The files named, and those with a spectrum's suffix below the directories named."""
+def _files(paths: list[Path]) -> tuple[list[Path], list[str]]:
+    """The files named and those with a spectrum's suffix below the directories named; what holds none."""
     found: list[Path] = []
+    failures: list[str] = []
     for path in paths:
-        if path.is_dir():
-            below = sorted(p for p in path.rglob("*") if p.name.endswith(_SUFFIXES) and p.is_file())
-            found += below or [path]  # an empty directory is reported like any other bad input
-        else:
+        # os.path answers False where Path raises, for instance for a name that is too long
+        if not os.path.isdir(path):
             found.append(path)
-    return found
+            continue
+        below = sorted(p for p in path.rglob("*") if p.name.endswith(_SUFFIXES) and os.path.isfile(p))
+        found += below
+        if not below:
+            failures.append(
+                f"{path}: no file below this directory ends in {', '.join(_SUFFIXES)}. Name files of other "
+                "endings one by one."
+            )
+    return found, failures
 
 
 def _row(spectrum: ObservedSpectrum) -> str:
@@ -63,21 +72,35 @@ def _row(spectrum: ObservedSpectrum) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the table; returns 1 if any file could not be read."""
+    """Prints the table; returns 1 if any file could not be read, 130 on Ctrl-C."""
     options = _parser().parse_args(argv)
     hdu = int(options.hdu) if options.hdu and options.hdu.isdigit() else options.hdu
-    files = _files(options.paths)
-    failures: list[str] = []
+    try:
+        return _print_table(options, hdu)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the rows above are complete", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the rows (head, less) has seen enough; nothing may be flushed to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _print_table(options: argparse.Namespace, hdu: str | int | None) -> int:
+    files, failures = _files(options.paths)
+    unread = 0
     print(_HEAD)
     for path in files:  # the rows are the progress
         try:
             spectrum = read_spectrum(
                 path, extraction=options.extraction, hdu=hdu, flux_column=options.flux_column
             )
-            print(_row(spectrum), flush=True)
         except SpectrumError as error:
             failures.append(str(error))
-    print(f"{len(files) - len(failures)} of {len(files)} files read")
+            unread += 1
+            continue
+        print(_row(spectrum), *(f"    note: {note}" for note in spectrum.meta.notes), sep="\n", flush=True)
+    print(f"{len(files) - unread} of {len(files)} files read", flush=True)
     for text in failures:
         print(f"not read: {text}", file=sys.stderr)
     return 1 if failures else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import stat
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -37,12 +38,15 @@ def open_source(path: str | os.PathLike) -> Iterator[Source]:
     """Opens a FITS file (plain or gzip) or an ECSV table.
 
     Raises:
-        SpectrumError: for what is no such file: missing, a directory, unreadable, empty, another kind.
+        SpectrumError: for what is no such file: missing, a directory, pipe, unreadable, empty, other kind.
     """
     path = Path(path)
     with _stream(path) as stream:
-        start = stream.read(16)
-        stream.seek(0)
+        try:
+            start = stream.read(16)
+            stream.seek(0)
+        except OSError as error:
+            raise SpectrumError(_unopened(path, error)) from error
         if start.startswith(_ECSV_START):
             yield Source(path, None)
         elif start.startswith(_FITS_START):
@@ -60,6 +64,13 @@ def open_source(path: str | os.PathLike) -> Iterator[Source]:
 
 def _stream(path: Path) -> BinaryIO:
     try:
+        # Looked at before it is opened: opening a pipe waits for its writer, for ever if there is none.
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise SpectrumError(
+                f"{path}: is a pipe, socket or device; expected a regular file. "
+                "Save the spectrum to a file first."
+            )
         return path.open("rb")
     except FileNotFoundError as error:
         raise SpectrumError(f"{path}: no such file. Check the path.") from error
@@ -72,6 +83,12 @@ def _stream(path: Path) -> BinaryIO:
         raise SpectrumError(
             f"{path}: no permission to read. Run chmod u+r on it, or ask its owner."
         ) from error
+    except OSError as error:  # a loop of links, a path below a file, a name too long, a disk error ...
+        raise SpectrumError(_unopened(path, error)) from error
+
+
+def _unopened(path: Path, error: OSError) -> str:
+    return f"{path}: cannot be read ({error.strerror or error}). Check the path and the disk."
 
 
 def _fits_source(path: Path, stream: BinaryIO, size: int) -> Iterator[Source]:
