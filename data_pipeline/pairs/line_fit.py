@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -14,6 +14,7 @@ from data_pipeline.lines import LineList, load_lines
 
 LIGHT_SPEED = 299792.458  # km/s
 UM_TO_ANGSTROM = 1e4
+WIDTH_STEP = 20.0  # km/s, over which the change of the fluxes with the width is measured
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,23 @@ def _best_width(windows, centre, parameters, config: LineFitConfig) -> tuple[_So
 
         minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 5.0, "maxiter": 8})
         best = min(tried, key=surprise)
-    return tried[best], float(best)
+    for width in (max(best - WIDTH_STEP, 0.0), best + WIDTH_STEP):
+        tried[width] = _fit(windows, centre, parameters, width)
+    return _with_free_width(tried, best, surprise), float(best)
+
+
+def _with_free_width(tried: dict[float, _Solution], best: float, surprise: Callable) -> _Solution:
+    """The best solution with errors that allow for the uncertainty of the width."""
+    low, high = max(best - WIDTH_STEP, 0.0), best + WIDTH_STEP
+    slope_low, slope_high = (
+        (surprise(best) - surprise(low)) / max(best - low, 1.0),
+        (surprise(high) - surprise(best)) / WIDTH_STEP,
+    )
+    curvature = (slope_high - slope_low) / (0.5 * (high - low))
+    if curvature <= 0:
+        return tried[best]
+    change = (tried[high].value - tried[low].value) / (high - low) * np.sqrt(2.0 / curvature)
+    return replace(tried[best], deviation=np.hypot(tried[best].deviation, change))
 
 
 def _fit(windows, centre, parameters, width: float) -> _Solution:
@@ -229,10 +246,9 @@ def _covered(arm: FittedArm, centre: np.ndarray) -> np.ndarray:
     """Lines whose central FWHM lies on good pixels of an arm to 80 %."""
     wavelength, bounds, good = arm.instrument.wavelength, arm.instrument.bounds, ~arm.mask
     half = 0.5 * arm.instrument.fwhm(centre)
-    low = np.searchsorted(bounds[1], centre - half, "right")
-    high = np.searchsorted(bounds[0], centre + half, "left")
     running = np.concatenate([[0.0], np.cumsum(good * np.diff(bounds, axis=0)[0])])
-    seen = running[np.maximum(high, low)] - running[low]
+    edges = np.append(bounds[0], bounds[1, -1])
+    seen = np.interp(centre + half, edges, running) - np.interp(centre - half, edges, running)
     return (centre - half > wavelength[0]) & (centre + half < wavelength[-1]) & (seen > 0.8 * 2 * half)
 
 
