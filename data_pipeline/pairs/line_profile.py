@@ -38,6 +38,38 @@ class LineProfile:
         return (self.centre / other.centre - 1.0) * LIGHT_SPEED
 
 
+@dataclass(frozen=True)
+class _PixelGaussian:
+    """Gaussian averaged over pixels plus a straight line; positions from the expected centre [um]."""
+
+    x: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def value(self, _, amplitude, offset, width, level, slope) -> np.ndarray:
+        """(n,) flux density."""
+        line = (ndtr((self.high - offset) / width) - ndtr((self.low - offset) / width)) / (
+            self.high - self.low
+        )
+        return amplitude * line + level + slope * self.x
+
+    def jacobian(self, _, amplitude, offset, width, level, slope) -> np.ndarray:
+        """(n, 5) derivatives of `value` by its parameters."""
+        ends = [(edge - offset) / width for edge in (self.low, self.high)]
+        density = [np.exp(-0.5 * end**2) / np.sqrt(2.0 * np.pi) for end in ends]
+        steep = amplitude / width / (self.high - self.low)
+        return np.stack(
+            [
+                (ndtr(ends[1]) - ndtr(ends[0])) / (self.high - self.low),
+                steep * (density[0] - density[1]),
+                steep * (ends[0] * density[0] - ends[1] * density[1]),
+                np.ones_like(self.x),
+                self.x,
+            ],
+            axis=1,
+        )
+
+
 def fit_profile(
     wavelength: np.ndarray,
     bounds: np.ndarray,
@@ -75,25 +107,7 @@ def fit_profile(
     x, (low, high), y, sigma = wavelength[near] - centre, bounds[:, near] - centre, flux[near], error[near]
     unit = np.max(np.abs(y))
 
-    def model(_, amplitude, offset, width, level, slope):
-        line = (ndtr((high - offset) / width) - ndtr((low - offset) / width)) / (high - low)
-        return amplitude * line + level + slope * x
-
-    def jacobian(_, amplitude, offset, width, level, slope):
-        ends = [(edge - offset) / width for edge in (low, high)]
-        density = [np.exp(-0.5 * end**2) / np.sqrt(2.0 * np.pi) for end in ends]
-        steep = amplitude / width / (high - low)
-        return np.stack(
-            [
-                (ndtr(ends[1]) - ndtr(ends[0])) / (high - low),
-                steep * (density[0] - density[1]),
-                steep * (ends[0] * density[0] - ends[1] * density[1]),
-                np.ones_like(x),
-                x,
-            ],
-            axis=1,
-        )
-
+    profile = _PixelGaussian(x, low, high)
     edge = np.abs(x) > 1.5 * fwhm
     level = np.median(y[edge] if edge.sum() > 2 else y) / unit
     start = (
@@ -106,21 +120,21 @@ def fit_profile(
     limits = ([0, -fwhm, 0.1 * start[2], -np.inf, -np.inf], [np.inf, fwhm, 4 * start[2], np.inf, np.inf])
     try:
         best, spread = curve_fit(
-            model,
+            profile.value,
             x,
             y / unit,
             start,
             sigma / unit,
             absolute_sigma=True,
             bounds=limits,
-            jac=jacobian,
+            jac=profile.jacobian,
             x_scale="jac",  # centre and slope differ in size by thousands: unscaled, the fit stops early
         )
     except RuntimeError as reason:
         raise ValueError(f"no line could be fitted at {centre:.4f} um: {reason}") from reason
     if covariance is not None:
         # The fit is linear near its end: parameters follow the pixels through this matrix.
-        response = spread @ (jacobian(x, *best) / (sigma / unit)[:, None] ** 2).T
+        response = spread @ (profile.jacobian(x, *best) / (sigma / unit)[:, None] ** 2).T
         inside = sparse.csr_matrix(covariance)[near][:, near].toarray() / unit**2
         spread = response @ inside @ response.T
     deviation = np.sqrt(np.diag(spread))
