@@ -1,0 +1,19 @@
+"""What a model and its training are made of: frozen dataclasses, JSON both ways, presets by name."""
+
+from kspecsr.configuration.model import ModelConfig, SR1Config, SR2Config, ZHeadConfig
+from kspecsr.configuration.presets import PRESETS, STAGES, Preset, load_preset
+from kspecsr.configuration.training import FeedConfig, LossConfig, TrainingConfig
+
+__all__ = [
+    "PRESETS",
+    "STAGES",
+    "FeedConfig",
+    "LossConfig",
+    "ModelConfig",
+    "Preset",
+    "SR1Config",
+    "SR2Config",
+    "TrainingConfig",
+    "ZHeadConfig",
+    "load_preset",
+]

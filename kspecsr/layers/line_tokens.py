@@ -1,0 +1,197 @@
+"""Numbers and windows that make up a line token, and what is decoded from it."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+from kspecsr.layers.geometry import prism_wavelength
+from kspecsr.layers.line_rendering import SPEED_OF_LIGHT
+
+SCALARS = 11
+HEADS = 6  # raw numbers per line: flux, log sigma, presence, log width, shift, log profile spread
+_SHARP = 3.0  # of the soft rectifier that keeps fluxes positive
+_LOG_SIGMA = (-4.5, 1.5)
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class LineScalars(keras.layers.Layer):
+    """What is known of each line before any window is looked at.
+
+    Args:
+        direct_fit: whether the fit's flux, error and continuum are told.
+
+    Inputs:
+        fit: flux, error and isolated error of `DirectLineFit`, (B, K) each [scale x Angstrom].
+        positions: prism pixel, wavelength and whether in range, (B, K) each.
+        redshift, redshift_error: (B,).
+
+    Output shape:
+        (B, K, 11).
+    """
+
+    def __init__(self, direct_fit=True, **options):
+        super().__init__(**options)
+        self.direct_fit = bool(direct_fit)
+
+    def call(self, flux, error, unit, prism_pixel, wavelength, in_range, redshift, redshift_error):
+        """See the class."""
+        told = 1.0 if self.direct_fit else 0.0
+        phase = 2.0 * np.pi * (prism_pixel - ops.floor(prism_pixel))
+        z = ops.log1p(redshift)[:, None] * ops.ones_like(flux)
+        sigma_z = (redshift_error / (1.0 + redshift))[:, None] * ops.ones_like(flux)
+        scalars = ops.stack(
+            [
+                told * ops.arcsinh(flux / unit),
+                told * ops.arcsinh(flux / ops.maximum(error, 1e-12)),
+                told * ops.log(ops.maximum(error / unit, 1e-3)),
+                0.3 * ops.log(unit),
+                ops.sin(phase),
+                ops.cos(phase),
+                prism_pixel * (2.0 / prism_wavelength().size) - 1.0,
+                ops.log(wavelength),
+                z,
+                ops.log(sigma_z + 1e-4) + 8.0,
+                in_range,
+            ],
+            axis=-1,
+        )
+        return scalars * in_range[..., None]
+
+    def get_config(self):
+        """Arguments, for saving."""
+        return {**super().get_config(), "direct_fit": self.direct_fit}
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class LineDecoder(keras.layers.Layer):
+    """From raw numbers per line to flux, error, width, place and presence.
+
+    A flux is predicted in arcsinh of flux over the line's own noise, so that one head serves S/N 1 and 1,000,
+    as a correction to the direct fit.
+
+    Args:
+        direct_fit: whether fluxes start from the fit's.
+        velocity_shift: largest shift of all lines together, as a fraction of the wavelength.
+        line_shift: largest further shift of one line.
+        max_velocity_sigma: broadest line [km/s].
+
+    Inputs:
+        raw: (B, K, 6); shift: (B, 1) raw common shift; fit_flux, fit_error, unit: (B, K); wavelength,
+        reference_sigma [um], in_range: (B, K).
+
+    Returns:
+        Dictionary of (B, K): ``mean`` and ``sigma`` of arcsinh(flux / unit); ``presence`` and its ``logit``;
+        ``flux`` and ``flux_error``, presence included [scale x Angstrom]; ``spread`` for `LineRendering`;
+        ``wavelength`` and ``width`` [um]; ``prior_weight``.
+    """
+
+    def __init__(
+        self, direct_fit=True, velocity_shift=0.003, line_shift=0.0007, max_velocity_sigma=2500.0, **options
+    ):
+        super().__init__(**options)
+        self.direct_fit = bool(direct_fit)
+        self.velocity_shift, self.line_shift = float(velocity_shift), float(line_shift)
+        self.max_velocity_sigma = float(max_velocity_sigma)
+
+    def call(self, raw, shift, fit_flux, fit_error, unit, wavelength, reference_sigma, in_range):
+        """See the class."""
+        start = ops.arcsinh(ops.maximum(fit_flux, 0.0) / unit) if self.direct_fit else 0.0
+        mean = ops.softplus(_SHARP * (start + raw[..., 0])) / _SHARP
+        sigma = ops.exp(ops.clip(raw[..., 1] - 0.7, *_LOG_SIGMA))
+        logit = raw[..., 2]
+        presence = ops.sigmoid(logit) * in_range
+        flux = unit * ops.sinh(mean)
+        flux_sigma = unit * ops.cosh(mean) * sigma
+        # law of total variance: the line is there or it is not
+        error = ops.sqrt(presence * flux_sigma**2 + presence * (1.0 - presence) * flux**2 + 1e-24)
+        velocity = ops.minimum(55.0 * ops.exp(ops.clip(raw[..., 3], -3.0, 5.0)), self.max_velocity_sigma)
+        moved = self.velocity_shift * ops.tanh(shift) + self.line_shift * ops.tanh(raw[..., 4])
+        wavelength = wavelength * (1.0 + moved)
+        width = ops.sqrt(reference_sigma**2 + (velocity / SPEED_OF_LIGHT * wavelength) ** 2)
+        owed = 1.0 - (flux_sigma / ops.maximum(fit_error, 1e-12)) ** 2
+        return {
+            "mean": mean,
+            "sigma": sigma,
+            "logit": logit,
+            "presence": presence,
+            "flux": presence * flux,
+            "flux_error": error,
+            "spread": error * ops.exp(ops.clip(raw[..., 5], -3.0, 3.0)),
+            "wavelength": wavelength,
+            "width": width,
+            "prior_weight": ops.clip(owed, 0.0, 1.0) * in_range,
+        }
+
+    def get_config(self):
+        """Arguments, for saving."""
+        return {
+            **super().get_config(),
+            "direct_fit": self.direct_fit,
+            "velocity_shift": self.velocity_shift,
+            "line_shift": self.line_shift,
+            "max_velocity_sigma": self.max_velocity_sigma,
+        }
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class WindowChannels(keras.layers.Layer):
+    """Channels from which windows are cut.
+
+    Inputs:
+        flux, error, good, amplitude, base, model: (B, P); sr1_flux, sr1_error: (B, N).
+
+    Returns:
+        On the prism's pixels (B, P, 5), and on the unified grid (B, N, 2).
+    """
+
+    def call(self, flux, error, good, amplitude, base, model, sr1_flux, sr1_error):
+        """See the class."""
+        on_prism = ops.stack(
+            [
+                0.5 * ops.arcsinh((flux - base) / error) * good,
+                0.5 * ops.arcsinh((flux - model) / error) * good,
+                (flux - base) / amplitude * good,
+                0.3 * ops.log(error / amplitude),
+                good,
+            ],
+            axis=-1,
+        )
+        on_grid = ops.stack(
+            [ops.arcsinh(sr1_flux / sr1_error) * 0.5, 0.3 * ops.log(ops.maximum(sr1_error, 1e-6))], axis=-1
+        )
+        return on_prism, on_grid
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class LinesAttend(keras.layers.Layer):
+    """Lines in range as an attention mask.
+
+    Input shape:
+        (B, K).
+
+    Output shape:
+        (B, 1, K) bool.
+    """
+
+    def call(self, in_range):
+        """See the class."""
+        return in_range[:, None, :] > 0.5
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class CommonShift(keras.layers.Layer):
+    """The shift that all lines share, as their weighted vote: the redshift's own error moves them together.
+
+    Inputs:
+        votes: (B, K, 2) shift and logit of its weight; in_range: (B, K).
+
+    Output shape:
+        (B, 1).
+    """
+
+    def call(self, votes, in_range):
+        """See the class."""
+        weight = ops.softmax(votes[..., 1] - 1e4 * (1.0 - in_range), axis=-1)
+        return ops.sum(weight * votes[..., 0] * in_range, axis=-1, keepdims=True)

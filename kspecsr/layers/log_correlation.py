@@ -1,0 +1,95 @@
+"""Correlation with learned rest-frame templates over all redshifts."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+from data_pipeline.lines import load_lines
+
+_LINE_WIDTH = 1.5  # steps, of the lines that the templates start from
+
+
+def _fft_length(least: int) -> int:
+    """Smallest product of 2, 3 and 5 that is even and not below ``least``."""
+    length = least + least % 2
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 2
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class LogCorrelation(keras.layers.Layer):
+    """One score per redshift: features against templates, shifted in log wavelength.
+
+    In log wavelength a redshift is a translation (DESIGN section 2, point 2). Features F on m steps from
+    log(start) and templates T in the rest frame give ``score[k] = sum_i F[i] T[i - k]``, at all k by FFT.
+
+    Args:
+        steps: Z, redshifts at log(1 + z) = 0, step, 2 step ...
+        step: of log wavelength.
+        start: wavelength of the first feature [um].
+        groups: scores per redshift; the channels are shared out between them.
+
+    Input shape:
+        (B, M, T), T a multiple of ``groups``.
+
+    Output shape:
+        (B, Z, groups).
+    """
+
+    def __init__(self, steps, step, start, groups, **options):
+        super().__init__(**options)
+        self.steps, self.step = int(steps), float(step)
+        self.start, self.groups = float(start), int(groups)
+
+    def build(self, input_shape):
+        """Templates, which start from the lines with random strengths."""
+        _, length, channels = input_shape
+        if channels % self.groups:
+            raise ValueError(
+                f"{self.name}: expected a multiple of {self.groups} channels, got input shape {input_shape}"
+            )
+        self._rest = length + self.steps - 1
+        self._length = _fft_length(self._rest)
+        self.templates = self.add_weight(
+            shape=(channels, self._rest), initializer=self._initial_templates, name="templates"
+        )
+
+    def _initial_templates(self, shape, dtype=None):
+        random = np.random.default_rng(self.steps)
+        rest = np.log(self.start) + (np.arange(shape[1]) - (self.steps - 1)) * self.step
+        place = (np.log(load_lines().wavelength)[:, None] - rest) / (_LINE_WIDTH * self.step)
+        lines = np.exp(-0.5 * place**2)  # (K, R)
+        strength = random.normal(0.0, 0.1, (shape[0], lines.shape[0]))
+        return ops.cast(strength @ lines + random.normal(0.0, 0.003, shape), dtype)
+
+    def call(self, features):
+        """See the class."""
+        signal = ops.transpose(features, (0, 2, 1))  # (B, T, M)
+        signal_real, signal_imag = ops.rfft(signal, fft_length=self._length)
+        real, imag = ops.rfft(self.templates, fft_length=self._length)
+        product_real = signal_real * real + signal_imag * imag  # conjugate(F) T
+        product_imag = signal_real * imag - signal_imag * real
+        grouped = (-1, self.groups, features.shape[-1] // self.groups, self._length // 2 + 1)
+        product_real = ops.sum(ops.reshape(product_real, grouped), axis=2)
+        product_imag = ops.sum(ops.reshape(product_imag, grouped), axis=2)
+        lags = ops.irfft((product_real, product_imag), fft_length=self._length)
+        # a lag is Z - 1 - k: the rest frame of the largest redshift begins first
+        return ops.transpose(ops.flip(lags[..., : self.steps], axis=-1), (0, 2, 1))
+
+    def get_config(self):
+        """Arguments, for saving."""
+        return {
+            **super().get_config(),
+            "steps": self.steps,
+            "step": self.step,
+            "start": self.start,
+            "groups": self.groups,
+        }

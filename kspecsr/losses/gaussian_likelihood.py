@@ -1,0 +1,54 @@
+"""The one noise-aware likelihood that all stages share (DESIGN section 4)."""
+
+from __future__ import annotations
+
+import math
+
+from keras import ops
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+def gaussian_nll(target, mean, variance):
+    """Negative log-likelihood of each value.
+
+    The variance is that of the prediction plus that of the target's own noise, so that the predicted error is
+    the uncertainty of the true spectrum and not of a noisy copy of it.
+
+    Args:
+        target: any shape.
+        mean: the same.
+        variance: the same, positive.
+
+    Returns:
+        The same shape.
+    """
+    return 0.5 * ((target - mean) ** 2 / variance + ops.log(variance)) + HALF_LOG_TWO_PI
+
+
+def masked_mean(values, use):
+    """Mean over the entries that count; 0 where none does.
+
+    Args:
+        values: any shape.
+        use: the same shape, bool or weights.
+    """
+    use = ops.cast(use, values.dtype)
+    return ops.sum(ops.where(use > 0, values, 0.0) * use) / ops.maximum(ops.sum(use), 1e-6)
+
+
+def spectrum_nll(target, target_error, target_mask, mean, error):
+    """Mean negative log-likelihood over the good pixels of a batch.
+
+    Args:
+        target: (B, N) flux density.
+        target_error: (B, N) its own one-sigma error, 0 for the noise-free truth.
+        target_mask: (B, N) bool, True = bad.
+        mean: (B, N) prediction.
+        error: (B, N) its one-sigma error.
+
+    Returns:
+        A number.
+    """
+    nll = gaussian_nll(target, mean, error**2 + target_error**2)
+    return masked_mean(nll, ops.logical_not(target_mask))

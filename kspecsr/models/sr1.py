@@ -1,0 +1,66 @@
+"""First stage: coarse super-resolution (paper section 3.3; DESIGN section 4)."""
+
+from __future__ import annotations
+
+import keras
+
+from kspecsr.configuration import ModelConfig, SR1Config
+from kspecsr.layers import (
+    PrismChannels,
+    PrismNormalisation,
+    SpectrumOutput,
+    SubPixelPhase,
+    ToGridChannels,
+    Upsampling,
+    plain_grid,
+    residual_block,
+)
+from kspecsr.models.inputs import prism_inputs
+
+
+def build_sr1(config: ModelConfig) -> keras.Model:
+    """The first stage.
+
+    Args:
+        config: grid and first stage.
+
+    Returns:
+        Functional model from ``prism_flux``, ``prism_error`` (B, P) [1e-20 erg/s/cm2/A] and ``prism_mask``
+        (B, P) bool to ``sr1_flux`` and ``sr1_error`` (B, N) in the same unit.
+    """
+    sr1, grid = config.sr1, plain_grid(config.grid)
+    inputs = prism_inputs()
+    prism = PrismNormalisation(name="normalisation", dtype="float32")(
+        inputs["prism_flux"], inputs["prism_error"], inputs["prism_mask"]
+    )
+    channels = PrismChannels(name="channels", dtype="float32")(
+        prism["flux"], prism["error"], prism["good"], prism["amplitude"]
+    )
+    upsampling = Upsampling(grid, name="upsampling")
+    maps = ToGridChannels(name="maps", dtype="float32")(prism["flux"], prism["amplitude"])
+    maps = Upsampling(grid, name="upsampling_flux", dtype="float32")(maps)  # (B, N, 2)
+    if sr1.trunk == "detector":
+        x = _trunk(channels, sr1)  # (B, P, channels)
+        x = keras.layers.Dense(sr1.head_channels, name="to_head")(x)
+        x = upsampling(x)  # (B, N, head)
+    else:
+        x = _trunk(upsampling(channels), sr1)  # (B, N, channels)
+        x = keras.layers.Dense(sr1.head_channels, name="to_head")(x)
+    x = SubPixelPhase(grid, name="phase")(x)
+    x = keras.layers.Activation(sr1.activation, name="head_activation")(x)
+    x = keras.layers.Dense(sr1.head_channels, activation=sr1.activation, name="head_dense")(x)
+    small = keras.initializers.VarianceScaling(0.05)
+    raw = keras.layers.Dense(2, kernel_initializer=small, dtype="float32", name="head_output")(x)
+    flux, error = SpectrumOutput(name="output", dtype="float32")(
+        raw, maps[..., 0], maps[..., 1], prism["scale"]
+    )
+    return keras.Model(inputs, {"sr1_flux": flux, "sr1_error": error}, name="sr1")
+
+
+def _trunk(x, sr1: SR1Config):
+    """Shallow projection and residual blocks."""
+    x = keras.layers.Conv1D(sr1.channels, sr1.kernel, padding="same", name="projection")(x)
+    for block in range(sr1.blocks):
+        dilation = sr1.dilations[block % len(sr1.dilations)]
+        x = residual_block(x, sr1.kernel, sr1.activation, sr1.dropout, f"block{block}", dilation)
+    return keras.layers.Activation(sr1.activation, name="trunk_activation")(x)

@@ -1,0 +1,150 @@
+"""Third stage: line tokens and a smooth continuum correction (paper section 3.3; DESIGN section 4)."""
+
+from __future__ import annotations
+
+import keras
+
+from kspecsr.configuration import ModelConfig, SR2Config
+from kspecsr.layers import (
+    DirectLineFit,
+    EquivalentWidth,
+    LinePositions,
+    LineRendering,
+    PrismConsistency,
+    PrismDegradation,
+    PrismNormalisation,
+    Refinement,
+    Upsampling,
+    plain_grid,
+    residual_block,
+)
+from kspecsr.layers.continuum_channels import ContinuumChannels, SmoothContinuum
+from kspecsr.layers.scaling import BrightestPixel, Divide, Fwhm, Multiply
+from kspecsr.models.inputs import number_input, prism_inputs, sr1_inputs
+from kspecsr.models.line_branch import line_branch
+
+
+def build_sr2(config: ModelConfig) -> keras.Model:
+    """The third stage.
+
+    Args:
+        config: grid and third stage.
+
+    Returns:
+        Functional model from the prism, ``sr1_flux``, ``sr1_error``, ``redshift`` and ``redshift_error`` to a
+        dictionary, flux densities in 1e-20 erg/s/cm2/A and line fluxes in 1e-20 erg/s/cm2: ``flux``,
+        ``flux_error``, ``continuum`` (B, N); ``line_flux``, ``line_flux_error``, ``line_presence``,
+        ``line_wavelength``, ``line_fwhm`` [um], ``line_equivalent_width`` [Angstrom], ``line_in_range``,
+        ``line_prior_weight`` (B, K); ``chi_square`` (B,), ``prism_model`` (B, P). Losses need besides:
+        ``line_mean`` and ``line_sigma`` of arcsinh(line flux / ``line_unit``), ``line_logit`` (B, K),
+        ``line_mask`` and ``amplitude`` (B, N).
+    """
+    sr2, grid = config.sr2, plain_grid(config.grid)
+    inputs = {
+        **prism_inputs(),
+        **sr1_inputs(config),
+        "redshift": number_input("redshift"),
+        "redshift_error": number_input("redshift_error"),
+    }
+    prism = PrismNormalisation(name="normalisation", dtype="float32")(
+        inputs["prism_flux"], inputs["prism_error"], inputs["prism_mask"]
+    )
+    divide = Divide(name="divide", dtype="float32")
+    sr1_flux = divide(inputs["sr1_flux"], prism["scale"])
+    sr1_error = divide(inputs["sr1_error"], prism["scale"])
+    places = LinePositions(grid, name="positions", dtype="float32")(inputs["redshift"])
+    fit = DirectLineFit(sr2.knots, name="direct_fit", dtype="float32")(
+        prism["flux"],
+        prism["error"],
+        prism["good"],
+        prism["amplitude"],
+        places["wavelength"],
+        places["prism_sigma"],
+        places["in_range"],
+        inputs["redshift"],
+    )
+    lines = line_branch(
+        sr2, prism, sr1_flux, sr1_error, places, fit, inputs["redshift"], inputs["redshift_error"]
+    )
+    drawn, line_variance, line_mask = LineRendering(grid, name="rendering", dtype="float32")(
+        lines["flux"], lines["spread"], lines["wavelength"], lines["width"], places["in_range"]
+    )
+    degradation = PrismDegradation(grid, name="degradation", dtype="float32")
+    smooth, amplitude = _continuum_branch(sr2, grid, prism, fit, degradation, sr1_flux, sr1_error)
+    brightest = BrightestPixel(name="brightest", dtype="float32")(
+        prism["flux"], prism["error"], prism["good"]
+    )
+    flux, error, continuum = Refinement(sr2.residual_cap, name="refinement", dtype="float32")(
+        sr1_flux, smooth, amplitude, drawn, line_variance, brightest
+    )
+    model = degradation(flux)
+    chi_square = PrismConsistency(name="consistency", dtype="float32")(
+        prism["flux"], prism["error"], prism["good"], model
+    )
+    width = EquivalentWidth(name="equivalent_width", dtype="float32")(
+        lines["flux"], continuum, error, places["grid_pixel"], places["in_range"], inputs["redshift"]
+    )
+    multiply, scale = Multiply(name="multiply", dtype="float32"), prism["scale"]
+    outputs = {
+        "flux": multiply(flux, scale),
+        "flux_error": multiply(error, scale),
+        "continuum": multiply(continuum, scale),
+        "prism_model": multiply(model, scale),
+        "amplitude": multiply(amplitude, scale),
+        "chi_square": chi_square,
+        "line_mask": line_mask,
+        "line_flux": multiply(lines["flux"], scale),
+        "line_flux_error": multiply(lines["flux_error"], scale),
+        "line_unit": multiply(fit["isolated_error"], scale),
+        "line_mean": lines["mean"],
+        "line_sigma": lines["sigma"],
+        "line_logit": lines["logit"],
+        "line_presence": lines["presence"],
+        "line_prior_weight": lines["prior_weight"],
+        "line_wavelength": lines["wavelength"],
+        "line_fwhm": Fwhm(grid, name="fwhm", dtype="float32")(lines["width"], lines["wavelength"]),
+        "line_equivalent_width": width,
+        "line_in_range": places["in_range"],
+    }
+    return keras.Model(inputs, outputs, name="sr2")
+
+
+def _continuum_branch(sr2: SR2Config, grid, prism, fit, degradation, sr1_flux, sr1_error):
+    """Shallow residual convolutions on the prism's pixels; skips scaled by 0.5 (paper section 3.3).
+
+    Returns:
+        Proposed continuum, logit of the share that it takes, log sigma (B, N, 3); amplitude (B, N).
+    """
+    base = fit["continuum"] if sr2.direct_fit else prism["flux"]
+    x = ContinuumChannels(name="continuum_channels", dtype="float32")(
+        prism["flux"],
+        prism["error"],
+        prism["good"],
+        prism["amplitude"],
+        base,
+        fit["model"] if sr2.direct_fit else base,
+        fit["line_mask"],
+        degradation(sr1_flux),
+        degradation(sr1_error),
+    )
+    x = keras.layers.Conv1D(
+        sr2.continuum_channels, sr2.continuum_kernel, padding="same", name="continuum_projection"
+    )(x)
+    for block in range(sr2.continuum_blocks):
+        x = residual_block(
+            x,
+            sr2.continuum_kernel,
+            sr2.activation,
+            sr2.dropout,
+            f"continuum{block}",
+            dilation=2 ** (block % 3),
+            scale=0.5,
+        )
+    x = keras.layers.Activation(sr2.activation, name="continuum_activation")(x)
+    small = keras.initializers.VarianceScaling(0.05)
+    raw = keras.layers.Dense(3, kernel_initializer=small, dtype="float32", name="continuum_output")(x)
+    x = SmoothContinuum(name="smooth_continuum", dtype="float32")(
+        raw, base, prism["amplitude"], fit["line_mask"]
+    )
+    x = Upsampling(grid, name="continuum_upsampling", dtype="float32")(x)  # (B, N, 4)
+    return x[..., :3], keras.ops.maximum(x[..., 3], 1e-4)

@@ -1,0 +1,100 @@
+"""Second stage: P(z) by correlation with learned templates in log wavelength (DESIGN section 4)."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from kspecsr.configuration import ModelConfig
+from kspecsr.layers import (
+    LogCorrelation,
+    LogProbability,
+    PrismNormalisation,
+    RedshiftChannels,
+    RedshiftEstimate,
+    ToGridChannels,
+    Upsampling,
+    plain_grid,
+)
+from kspecsr.layers.prism_channels import SignalToNoise
+from kspecsr.models.inputs import number_input, prism_inputs, sr1_inputs
+
+
+def redshift_step(config: ModelConfig) -> float:
+    """Step of log(1 + z) between two bins."""
+    return config.zhead.pooling / config.grid.sampling
+
+
+def redshift_bins(config: ModelConfig) -> np.ndarray:
+    """(Z,) log(1 + z) of the bins, from 0."""
+    count = int(np.floor(np.log1p(config.zhead.max_redshift) / redshift_step(config))) + 1
+    return np.arange(count) * redshift_step(config)
+
+
+def build_zhead(config: ModelConfig) -> keras.Model:
+    """The second stage.
+
+    Args:
+        config: grid and second stage.
+
+    Returns:
+        Functional model from the prism, ``sr1_flux`` and ``sr1_error`` [1e-20 erg/s/cm2/A], and a known
+        ``redshift`` (B,), NaN where it is to be inferred, to ``redshift_log_probability`` (B, Z) over
+        `redshift_bins`, and ``redshift`` and ``redshift_error`` (B,): the given one with error 0, or the main
+        mode's.
+    """
+    zhead, grid = config.zhead, plain_grid(config.grid)
+    inputs = {**prism_inputs(), **sr1_inputs(config), "redshift": number_input("redshift")}
+    prism = PrismNormalisation(name="normalisation", dtype="float32")(
+        inputs["prism_flux"], inputs["prism_error"], inputs["prism_mask"]
+    )
+    noise = SignalToNoise(name="signal_to_noise", dtype="float32")(
+        prism["flux"], prism["error"], prism["good"]
+    )
+    maps = ToGridChannels(name="maps", dtype="float32")(noise, prism["good"])
+    maps = Upsampling(grid, name="upsampling", dtype="float32")(maps)
+    x, coverage = RedshiftChannels(zhead.pooling, name="channels", dtype="float32")(
+        inputs["sr1_flux"], inputs["sr1_error"], prism["scale"], maps
+    )
+    covered = keras.layers.Multiply(name="covered", dtype="float32")
+    x = keras.layers.Conv1D(zhead.channels, zhead.kernel, padding="same", name="projection")(x)
+    for layer in range(zhead.layers):
+        y = keras.layers.RMSNormalization(name=f"norm{layer}")(x)
+        y = keras.layers.Conv1D(
+            zhead.channels,
+            zhead.kernel,
+            padding="same",
+            dilation_rate=2**layer,
+            activation=zhead.activation,
+            name=f"conv{layer}",
+        )(y)
+        y = keras.layers.Dropout(zhead.dropout, name=f"dropout{layer}")(y)
+        y = keras.layers.Dense(zhead.channels, name=f"dense{layer}")(y)
+        x = keras.layers.Add(name=f"add{layer}")([x, y])
+    x = keras.layers.RMSNormalization(name="feature_norm")(x)
+    # one feature less: the coverage itself has a template, which weighs what should have been seen
+    x = keras.layers.Dense(zhead.templates - 1, dtype="float32", name="features")(x)
+    x = keras.layers.Concatenate(name="with_coverage", dtype="float32")([covered([x, coverage]), coverage])
+    scores = LogCorrelation(
+        steps=redshift_bins(config).size,
+        step=redshift_step(config),
+        start=config.grid.start * float(np.exp(0.5 * (zhead.pooling - 1) / config.grid.sampling)),
+        groups=zhead.groups,
+        name="correlation",
+        dtype="float32",
+    )(x)  # (B, Z, groups)
+    y = keras.layers.Dense(
+        2 * zhead.groups, activation=zhead.activation, dtype="float32", name="score_dense"
+    )(scores)
+    small = keras.initializers.VarianceScaling(0.05)
+    y = keras.layers.Dense(1, kernel_initializer=small, use_bias=False, dtype="float32", name="score")(y)
+    log_probability = LogProbability(name="log_probability", dtype="float32")(scores, y)
+    redshift, error = RedshiftEstimate(redshift_step(config), name="estimate", dtype="float32")(
+        log_probability, inputs["redshift"]
+    )
+    outputs = {
+        "redshift_log_probability": log_probability,
+        "redshift": redshift,
+        "redshift_error": error,
+    }
+    return keras.Model(inputs, outputs, name="zhead")
