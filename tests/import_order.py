@@ -19,8 +19,19 @@ ALLOWED = {
     "tuning": frozenset({"data_pipeline", "kspecsr"}),
 }
 # also used where only NumPy and SciPy are installed
-NUMPY_ONLY = ("data_pipeline.instrument", "data_pipeline.simulation", "data_pipeline.simulate")
+NUMPY_ONLY = (
+    "data_pipeline.instrument",
+    "data_pipeline.simulation",
+    "data_pipeline.simulate",
+    "kspecsr.configuration",
+    "kspecsr.feeds",
+)
 TENSORFLOW = frozenset({"tensorflow", "tensorflow_probability", "keras", "tf_keras", "keras_tuner"})
+# these run on every backend of Keras
+BACKEND_FREE = ("kspecsr.layers", "kspecsr.losses", "kspecsr.models")
+BACKENDS = frozenset({"tensorflow", "tensorflow_probability", "tf_keras", "jax", "torch"})
+# this module may import others of its package inside functions: those need Keras, which takes seconds
+LAZY = "kspecsr"
 
 
 @dataclass(frozen=True)
@@ -113,18 +124,24 @@ def imports_of(module: str, path: Path) -> Iterator[Import]:
         pending += [(child, top_block, types or top_block) for child in ast.iter_child_nodes(node)]
 
 
+def _lies_in(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in packages)
+
+
 def _broken_rules(item: Import, target: str, commands: set[str]) -> Iterator[str]:
     owner = item.importer.split(".")[0]
     if item.root in ALLOWED:
         if item.root != owner and item.root not in ALLOWED[owner]:
             yield f"{owner} must not import {item.root}"
-        if not item.at_top:
+        lazy = owner == LAZY and (item.importer == LAZY or item.importer in commands)
+        if not item.at_top and not lazy:
             yield f"import of {target} is not at the top of the file"
         if target in commands:
             yield f"{target} is a command line: move what is shared into a module of its own"
-    numpy_only = any(item.importer == name or item.importer.startswith(f"{name}.") for name in NUMPY_ONLY)
-    if numpy_only and item.root in TENSORFLOW:
+    if _lies_in(item.importer, NUMPY_ONLY) and item.root in TENSORFLOW:
         yield f"{item.root} must not be needed here (NumPy and SciPy only)"
+    if _lies_in(item.importer, BACKEND_FREE) and item.root in BACKENDS:
+        yield f"{item.root} must not be needed here (keras.ops only)"
 
 
 def violations(root: Path) -> list[str]:

@@ -130,6 +130,14 @@ PLANTED = {
         {"data_pipeline/instrument/lsf.py": "from keras import ops\n"},
         r"data_pipeline/instrument/lsf.py:1: keras must not be needed here .*",
     ),
+    "TensorFlow in a layer": (
+        {"kspecsr/layers/a.py": "def f():\n    import tensorflow as tf\n"},
+        r"kspecsr/layers/a.py:2: tensorflow must not be needed here .*",
+    ),
+    "own package in a function of no command line": (
+        {"kspecsr/a.py": "def f():\n    from kspecsr import b\n", "kspecsr/b.py": ""},
+        r"kspecsr/a.py:2: import of kspecsr.b is not at the top of the file",
+    ),
 }
 
 
