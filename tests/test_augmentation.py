@@ -1,5 +1,7 @@
 """Perturbed copies of an aligned pair."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,12 @@ def test_the_noise_free_spectrum_ends_where_the_trim_does(aligned, sigma):
     known = inside & (w > 0.7001 * stretch) & (w < 5.299 * stretch)
     assert np.isnan(new.noise_free[~inside]).all() and np.isfinite(new.noise_free[known]).all()
     assert new.grating[2][~inside].all() and new.prism_unified[2][~inside].all()
+
+
+def test_a_spectrum_without_redshift_stays_where_it_is(aligned):
+    config = AugmentationConfig(noise_fraction=0.0, trim=(1.0, 5.0))
+    new = augment(replace(aligned, redshift=float("nan")), UNIFIED_GRID, config, np.random.default_rng(8))
+    assert np.isnan(new.redshift)
+    inside = ~new.grating[2]
+    assert inside.sum() > 1000
+    np.testing.assert_allclose(new.grating[0][inside], aligned.grating[0][inside])

@@ -77,7 +77,8 @@ def augment(
         rng: source of randomness.
     """
     offset = _redshift_offset(spectra.redshift, config.redshift_sigma, rng)
-    stretch = (1.0 + spectra.redshift + offset) / (1.0 + spectra.redshift)
+    # a spectrum without redshift is not moved
+    stretch = 1.0 if offset == 0 else (1.0 + spectra.redshift + offset) / (1.0 + spectra.redshift)
     prism = _add_noise(*_stretch_prism(spectra.prism, stretch), config.noise_fraction, rng)
     grating = _add_noise(*_stretch_grid(*spectra.grating, grid, stretch), config.noise_fraction, rng)
     unknown = np.isnan(spectra.noise_free)
