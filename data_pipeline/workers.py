@@ -53,7 +53,7 @@ def _leave_with_parent() -> None:
 
 
 @contextmanager
-def worker_pool(workers: int) -> Iterator[OrderedMap]:
+def worker_pool(workers: int, background: bool = False, ahead: int | None = None) -> Iterator[OrderedMap]:
     """``map`` over processes; results in the order of the items, few of them in memory at a time.
 
     Processes are spawned, not forked, so that threads of numerical libraries are never copied half-way.
@@ -62,6 +62,8 @@ def worker_pool(workers: int) -> Iterator[OrderedMap]:
 
     Args:
         workers: number of processes; 0 or 1 computes in this one.
+        background: start a process for ``workers`` of 1 as well, so that this one is free meanwhile.
+        ahead: how many results wait at most; four per worker when left out.
 
     Yields:
         A function like ``map`` for one picklable function and picklable items.
@@ -69,7 +71,7 @@ def worker_pool(workers: int) -> Iterator[OrderedMap]:
     Raises:
         WorkerError: if a process died, for instance killed for want of memory.
     """
-    if workers <= 1:
+    if workers < 1 or (workers == 1 and not background):
         yield map
         return
     others = multiprocessing.active_children()
@@ -78,7 +80,7 @@ def worker_pool(workers: int) -> Iterator[OrderedMap]:
             workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare_worker
         )
         try:
-            yield partial(_bounded_map, pool, 4 * workers)
+            yield partial(_bounded_map, pool, ahead or 4 * workers)
         except BaseException:
             for process in multiprocessing.active_children():
                 if process not in others:

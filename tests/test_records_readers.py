@@ -89,6 +89,17 @@ def test_a_dataset_states_shapes_types_and_length(records):
     assert load(records[0], "train", 8).element_spec["ra"] == tf.TensorSpec((None,), tf.float64)
 
 
+@pytest.mark.parametrize("shuffle_seed", [None, 3])
+def test_the_first_examples_can_be_left_out(records, shuffle_seed):
+    directory, _ = records
+    every = list(iterate(directory, "train", shuffle_seed=shuffle_seed))
+    for first in (0, 7, 50, 60):
+        rest = list(iterate(directory, "train", shuffle_seed=shuffle_seed, first=first))
+        assert [str(row["unique_id"]) for row in rest] == [str(row["unique_id"]) for row in every[first:]]
+    with pytest.raises(ValueError, match="expected first of 0 or more, got -1"):
+        iterate(directory, "train", first=-1)
+
+
 def test_a_short_last_batch_is_kept_or_dropped(records):
     for read in (iterate, load):
         assert [len(batch["ra"]) for batch in read(records[0], "validation", 3)] == [3, 3, 1]

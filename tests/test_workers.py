@@ -66,6 +66,15 @@ def test_workers_are_other_processes_with_one_thread_each(monkeypatch):
     assert "OPENBLAS_NUM_THREADS" not in os.environ
 
 
+def test_one_worker_can_work_in_the_background_with_a_look_ahead_of_its_own():
+    taken = []
+    with worker_pool(1, background=True, ahead=3) as pool:
+        results = iter(pool(settings, (taken.append(number) for number in range(9))))
+        assert next(results)[1] != os.getpid()
+        assert len(taken) == 3
+        assert len(list(results)) == 8
+
+
 def test_a_dead_worker_is_an_error_not_a_hang():
     with (
         pytest.raises(WorkerError, match=r"a worker process died .* use fewer --workers"),

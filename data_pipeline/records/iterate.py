@@ -41,6 +41,7 @@ def iterate(
     fields: Iterable[str] | None = None,
     verify: bool = True,
     drop_remainder: bool = False,
+    first: int = 0,
 ) -> Iterator[dict[str, np.ndarray | str]]:
     """Examples of a split as dicts of NumPy arrays, once through.
 
@@ -55,6 +56,7 @@ def iterate(
         verify: compare all shards with the manifest's SHA-256 first, once per process. If False, sizes are
             still compared, and each record's CRC-32C while reading (needs google-crc32c).
         drop_remainder: leave out a last batch that is not full.
+        first: examples at the start of the order that are left out without being read.
 
     Returns:
         Iterator over dicts: name to array of shape ``field.shape`` or (batch, *field.shape) with the schema's
@@ -62,12 +64,14 @@ def iterate(
 
     Raises:
         FileNotFoundError: without a manifest.
-        ValueError: for an unknown or empty split, an unknown field, or a batch size below 1.
+        ValueError: for an unknown or empty split, an unknown field, a batch size below 1, ``first`` below 0.
         RecordIntegrityError: for damage: before the first example where ``verify``, else when it is met.
     """
     directory = Path(directory)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"expected a batch size of 1 or more, got {batch_size}")
+    if first < 0:
+        raise ValueError(f"expected first of 0 or more, got {first}")
     manifest = open_split(directory, split, fields, verify)
     shards = manifest.shards(split)
     codec = ExampleCodec(manifest.schema, fields)
@@ -75,6 +79,7 @@ def iterate(
     order = np.arange(manifest.count(split))
     if shuffle_seed is not None:
         np.random.default_rng(shuffle_seed).shuffle(order)
+    order = order[first:]
     paths = [directory / shard.file for shard in shards]
     examples = _examples(paths, positions, order, codec, check_crc=not verify)
     if batch_size is None:

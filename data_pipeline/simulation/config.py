@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 
 from data_pipeline.configuration import check_keys, from_dict, json_hash, to_dict
@@ -95,7 +96,7 @@ class Population:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
 
-    @property
+    @cached_property
     def stream(self) -> int:
         """64 bits that tell this population from others: it keys the random numbers (see `Draws`)."""
         return int(json_hash(to_dict(self))[:16], 16)

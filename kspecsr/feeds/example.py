@@ -1,0 +1,107 @@
+"""A batch of training examples: names, shapes and types of its arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from data_pipeline.instrument import PRISM, load_instrument
+from data_pipeline.lines import load_lines
+from data_pipeline.pixel_grid import UnifiedGrid
+
+INPUTS = ("prism_flux", "prism_error", "prism_mask", "redshift")
+TARGETS = (
+    "target_flux",
+    "target_error",
+    "target_mask",
+    "target_continuum",
+    "continuum_known",
+    "line_flux",
+    "line_error",
+    "line_known",
+    "line_detectable",
+    "true_redshift",
+)
+# NaN says there: to be inferred, or unknown.
+REDSHIFTS = ("redshift", "true_redshift")
+_BOOLEANS = ("prism_mask", "target_mask", "continuum_known", "line_known", "line_detectable")
+
+Batch = dict[str, np.ndarray]
+
+
+def example_shapes(grid: UnifiedGrid) -> dict[str, tuple[int, ...]]:
+    """Shape of each array of one example, without the batch axis.
+
+    Fluxes and errors are float32 in record units: 1e-20 erg/s/cm2/A, lines 1e-20 erg/s/cm2. Masks and
+    flags are bool; mask True = bad, known True = known. What is unknown is 0, masked prism pixels have flux 0
+    and error 1; NaN occurs in the two redshifts alone.
+
+    Args:
+        grid: unified grid of the targets.
+    """
+    prism, fine, lines = (load_instrument(PRISM).wavelength.size,), (grid.size,), (len(load_lines()),)
+    return {
+        "prism_flux": prism,
+        "prism_error": prism,
+        "prism_mask": prism,
+        "redshift": (),
+        "target_flux": fine,
+        "target_error": fine,
+        "target_mask": fine,
+        "target_continuum": fine,
+        "continuum_known": (),
+        "line_flux": lines,
+        "line_error": lines,
+        "line_known": lines,
+        "line_detectable": lines,
+        "true_redshift": (),
+    }
+
+
+def example_type(name: str) -> np.dtype:
+    """Type of an array of a batch."""
+    return np.dtype(bool if name in _BOOLEANS else np.float32)
+
+
+def check_batch(batch: Mapping[str, np.ndarray], grid: UnifiedGrid) -> None:
+    """Refuses what is no batch of training examples.
+
+    Raises:
+        ValueError: for missing or surplus arrays, a wrong shape or type, numbers that are not finite, or
+            errors that are not positive; naming the array, what was found and what was expected.
+    """
+    shapes = example_shapes(grid)
+    missing, surplus = sorted(set(shapes) - set(batch)), sorted(set(batch) - set(shapes))
+    if missing or surplus:
+        raise ValueError(
+            f"training batch: missing {', '.join(missing) or 'nothing'}, "
+            f"surplus {', '.join(surplus) or 'nothing'}; expected {', '.join(shapes)}"
+        )
+    size = len(np.atleast_1d(batch["redshift"]))
+    for name, shape in shapes.items():
+        array, expected = batch[name], (size, *shape)
+        if array.shape != expected or array.dtype != example_type(name):
+            raise ValueError(
+                f"training batch, {name}: found {array.dtype} of shape {array.shape}, "
+                f"expected {example_type(name)} of shape {expected}"
+            )
+        if name not in REDSHIFTS and not np.isfinite(array).all():
+            row = int(np.argmin(np.isfinite(array).reshape(size, -1).all(axis=1)))
+            raise ValueError(
+                f"training batch, {name}: found a number that is not finite in row {row}, "
+                "expected finite ones; put 0 where a mask or flag says unknown"
+            )
+    if not (batch["prism_error"] > 0).all():
+        raise ValueError(
+            "training batch, prism_error: found errors of 0 or less, expected positive ones; "
+            "put 1 where masked"
+        )
+    for name in ("target_error", "line_error"):
+        if (batch[name] < 0).any():
+            raise ValueError(f"training batch, {name}: found negative errors, expected 0 (truth) or more")
+
+
+def split_batch(batch: Mapping[str, np.ndarray]) -> tuple[Batch, Batch]:
+    """The inputs and the targets of a batch."""
+    return {name: batch[name] for name in INPUTS}, {name: batch[name] for name in TARGETS}

@@ -1,0 +1,164 @@
+"""Endless batches from a record directory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.lines import load_lines
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.records import Manifest, iterate
+from kspecsr.feeds.example import Batch
+from kspecsr.feeds.recorded import FIELDS, recorded_examples
+from kspecsr.feeds.teacher_forcing import Teacher, given_redshift
+
+
+class RecordsFeed:
+    """Batches in the order of the training steps, epoch after epoch in an order of its own.
+
+    Step k gets examples k B to (k + 1) B of the epochs joined, so that no example is left out; the order
+    depends on the seed and the epoch alone, and a feed may start at any step. Same interface as
+    `SimulationFeed`.
+
+    Args:
+        directory: record directory, verified on first use.
+        split: e.g. ``train``.
+        batch_size: B.
+        seed: of the order, zero or more.
+        first_step: step of the first batch.
+        teacher: step to the probability that an object's redshift is given; None gives none.
+        grid: what the records' grid has to be; None for any.
+
+    Attributes:
+        grid: unified grid of the records.
+        step: step of the next batch.
+        waited: seconds that callers have spent waiting for batches.
+
+    Raises:
+        FileNotFoundError: without a manifest.
+        ValueError: for records on another grid, with other lines, or an unknown or empty split.
+        RecordIntegrityError: for damaged records.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        split: str,
+        batch_size: int,
+        seed: int,
+        first_step: int = 0,
+        teacher: Teacher | None = None,
+        grid: UnifiedGrid | None = None,
+    ):
+        if batch_size < 1 or first_step < 0 or seed < 0:
+            raise ValueError(
+                "records feed: expected batch_size >= 1, first_step >= 0 and seed >= 0, got "
+                f"batch_size={batch_size}, first_step={first_step}, seed={seed}"
+            )
+        self.directory, self.split, self.batch_size, self.seed = Path(directory), split, batch_size, seed
+        self._manifest = open_records(directory, grid)
+        self.count = self._manifest.count(split)
+        self.grid = self._manifest.grid
+        self.step, self.waited = first_step, 0.0
+        self._teacher = teacher
+        self._epoch(0, 0)  # damage and empty splits are found now
+        self._rows = self._endless(first_step * batch_size)
+
+    @property
+    def description(self) -> dict:
+        """What the examples are, as plain JSON values."""
+        return {
+            "data": "records",
+            "directory": self.directory.name,
+            "split": self.split,
+            "examples": self.count,
+            "manifest": self._manifest.hash,
+            "seed": self.seed,
+            "grid": asdict(self.grid),
+        }
+
+    def __iter__(self) -> RecordsFeed:
+        return self
+
+    def __next__(self) -> Batch:
+        """The next batch."""
+        start = time.perf_counter()
+        batch = recorded_examples([next(self._rows) for _ in range(self.batch_size)], self.grid)
+        batch["redshift"] = given_redshift(batch["true_redshift"], self._teacher, self.seed, self.step)
+        self.step += 1
+        self.waited += time.perf_counter() - start
+        return batch
+
+    def __enter__(self) -> RecordsFeed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the files; there are no batches afterwards."""
+        self._rows.close()
+
+    def _epoch(self, epoch: int, first: int) -> Iterator[dict]:
+        order = int(np.random.default_rng([self.seed, epoch]).integers(2**62))
+        return iterate(self.directory, self.split, shuffle_seed=order, fields=FIELDS, first=first)
+
+    def _endless(self, first: int) -> Iterator[dict]:
+        epoch, first = divmod(first, self.count)
+        while True:
+            yield from self._epoch(epoch, first)
+            epoch, first = epoch + 1, 0
+
+
+def open_records(directory: str | Path, grid: UnifiedGrid | None) -> Manifest:
+    """The manifest of records that can be trained on.
+
+    Raises:
+        FileNotFoundError: without a manifest.
+        ValueError: for another grid or other lines, naming both.
+    """
+    manifest = Manifest.read(directory)
+    if grid is not None and manifest.grid != grid:
+        raise ValueError(
+            f"{directory}: its records are on {_text(manifest.grid)}, but the model is on {_text(grid)}; "
+            "build records on the model's grid, or configure the model for theirs"
+        )
+    lines = load_lines().names
+    if manifest.line_names != lines:
+        raise ValueError(
+            f"{directory}: its records hold {len(manifest.line_names)} lines, which are not the {len(lines)} "
+            "lines of this version; build the records again"
+        )
+    return manifest
+
+
+def _text(grid: UnifiedGrid) -> str:
+    return f"the grid {grid.start:g}-{grid.stop:g} um at lambda/dlambda = {grid.sampling:g}"
+
+
+def recorded_validation(
+    directory: str | Path, n: int, grid: UnifiedGrid | None = None, split: str = "validation"
+) -> Batch:
+    """The first ``n`` observations of a split, or all if there are fewer; no augmented copies.
+
+    Raises:
+        ValueError: as `RecordsFeed`, and for a split without any original.
+    """
+    if n < 1:
+        raise ValueError(f"validation: expected one object or more, got {n}")
+    manifest = open_records(directory, grid)
+    rows = []
+    for row in iterate(directory, split, fields=FIELDS):
+        if row["realisation"] == 0:
+            rows.append(row)
+        if len(rows) == n:
+            break
+    if not rows:
+        raise ValueError(
+            f"{directory}: split {split!r} holds augmented copies only, no observation to judge by"
+        )
+    return recorded_examples(rows, manifest.grid)

@@ -1,0 +1,166 @@
+"""Training examples fresh from the simulator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from data_pipeline.lines import load_lines
+from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid, pixel_bounds
+from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
+from data_pipeline.simulation import (
+    POPULATIONS,
+    Nuisances,
+    SimulatedBatch,
+    SimulationConfig,
+    simulate_batch,
+)
+from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.noise import grating_line_error
+from data_pipeline.simulation.survey import load_tiers
+from kspecsr.configuration import FeedConfig
+from kspecsr.feeds.example import Batch
+from kspecsr.feeds.grating_targets import stitched_gratings
+from kspecsr.feeds.prism_defects import apply_defects
+
+# Slits filled by a galaxy give 1.22 times the tabulated resolving power, compact galaxies about 8 % more.
+PRISM_RESOLUTION_SCALE = 1.26
+DETECTABLE = 3.0  # sigma of the reference gratings
+# Random numbers are keyed by the seed: with this bit set for validation and clear for training, no
+# galaxy and no noise can be shared.
+VALIDATION_SEED_BIT = 1 << 62
+
+
+def check_training_seed(seed: int) -> int:
+    """The seed itself.
+
+    Raises:
+        ValueError: below zero or beyond 62 bits.
+    """
+    if not 0 <= seed < VALIDATION_SEED_BIT:
+        raise ValueError(f"seed: expected a whole number from 0 to 2**62 - 1, got {seed}")
+    return int(seed)
+
+
+@lru_cache(maxsize=8)
+def simulation_config(feed: FeedConfig) -> SimulationConfig:
+    """The simulation that a feed draws from: every observation is another galaxy."""
+    population = replace(POPULATIONS[feed.population], reobserved_fraction=0.0, shared_id_fraction=0.0)
+    nuisances = Nuisances(
+        prism_resolution_scale=PRISM_RESOLUTION_SCALE,
+        prism_resolution_scatter=feed.resolution_scatter,
+        zero_point_shift=feed.zero_point_shift,
+        quoted_error_scatter=feed.error_scatter,
+    )
+    return SimulationConfig(population, nuisances)
+
+
+def simulated_examples(indices: np.ndarray, seed: int, feed: FeedConfig, grid: UnifiedGrid) -> Batch:
+    """The galaxies ``indices`` of a simulation as training examples (see `example_shapes`).
+
+    Each depends on seed, feed, grid and its index alone. No redshift is given as input.
+
+    Args:
+        indices: (b,) numbers of the galaxies, zero or more.
+        seed: of the simulation.
+        feed: population, nuisances, and whether the targets are noise-free.
+        grid: unified grid of the targets.
+    """
+    config = simulation_config(feed)
+    indices = np.asarray(indices, np.int64)
+    batch = simulate_batch(indices, seed, config, gratings=not feed.noise_free_targets)
+    draws = Draws(seed, indices, config.population.stream)
+    return {
+        **_prism(batch, feed, draws),
+        "redshift": np.full(len(batch), np.nan, np.float32),
+        **_targets(batch, feed, grid),
+        **_lines(batch, grid),
+        "true_redshift": batch.redshift.astype(np.float32),
+    }
+
+
+def validation_examples(n: int, seed: int, feed: FeedConfig, grid: UnifiedGrid) -> Batch:
+    """``n`` galaxies of the same population of which training with any seed sees none.
+
+    Args:
+        n: number of galaxies.
+        seed: 0 to 2**62 - 1; the seed of the training may be the same.
+        feed: as for training.
+        grid: unified grid of the targets.
+    """
+    if n < 1:
+        raise ValueError(f"validation: expected one galaxy or more, got {n}")
+    seed = check_training_seed(seed) | VALIDATION_SEED_BIT
+    parts = [
+        simulated_examples(np.arange(start, min(start + 64, n)), seed, feed, grid)
+        for start in range(0, n, 64)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def in_record_units(values: np.ndarray) -> np.ndarray:
+    """Float32 in record units, from float64 in erg/s/cm2/A or erg/s/cm2."""
+    return (values / FLUX_UNIT_IN_RECORDS).astype(np.float32)
+
+
+def truth_on(grid: UnifiedGrid, truth: np.ndarray) -> np.ndarray:
+    """Noise-free spectra (b, 6074) of the simulator on another unified grid.
+
+    The same numbers as `data_pipeline.building.row.truth_on_grid`, for a whole batch; NaN in pixels that do
+    not lie within the simulator's range altogether.
+    """
+    if grid == UNIFIED_GRID:
+        return truth
+    bounds, bounds_out = pixel_bounds(UNIFIED_GRID.wavelength), pixel_bounds(grid.wavelength)
+    edges = np.append(bounds[0], bounds[1, -1])
+    integral = np.concatenate([np.zeros((len(truth), 1)), np.cumsum(truth * np.diff(edges), axis=1)], axis=1)
+    edges_out = np.append(bounds_out[0], bounds_out[1, -1])
+    at_edges = CubicSpline(edges, integral, axis=1)(np.clip(edges_out, edges[0], edges[-1]))
+    covered = (bounds_out[0] >= edges[0] * (1 - 1e-12)) & (bounds_out[1] <= edges[-1] * (1 + 1e-12))
+    return np.where(covered, np.diff(at_edges, axis=1) / np.diff(edges_out), np.nan)
+
+
+def _prism(batch: SimulatedBatch, feed: FeedConfig, draws: Draws) -> Batch:
+    flux, error, mask = apply_defects(batch.prism_flux, batch.prism_error, batch.prism_mask, feed, draws)
+    return {
+        "prism_flux": np.where(mask, np.float32(0.0), in_record_units(flux)),
+        "prism_error": np.where(mask, np.float32(1.0), in_record_units(error)),
+        "prism_mask": mask,
+    }
+
+
+def _targets(batch: SimulatedBatch, feed: FeedConfig, grid: UnifiedGrid) -> Batch:
+    shape = (len(batch), grid.size)
+    if not feed.noise_free_targets:
+        flux, error, mask = stitched_gratings(batch, grid)
+        # The continuum is on the prism's flux scale, which the gratings do not share.
+        continuum, known = np.zeros(shape), np.zeros(len(batch), bool)
+    else:
+        flux, continuum = truth_on(grid, batch.noise_free), truth_on(grid, batch.continuum)
+        mask = np.isnan(flux)
+        error, known = np.zeros(shape), np.ones(len(batch), bool)
+        continuum = np.where(mask, 0.0, continuum)
+    return {
+        "target_flux": in_record_units(np.where(mask, 0.0, flux)),
+        "target_error": in_record_units(np.where(mask, 0.0, error)),
+        "target_mask": mask,
+        "target_continuum": in_record_units(continuum),
+        "continuum_known": known,
+    }
+
+
+def _lines(batch: SimulatedBatch, grid: UnifiedGrid) -> Batch:
+    observed = load_lines().wavelength * (1.0 + batch.redshift[:, None])
+    known = (observed >= grid.start) & (observed <= grid.stop)  # False without a redshift
+    tier = np.array([load_tiers().names.index(name) for name in batch.tier])
+    reference = grating_line_error(tier, np.where(known, observed, 1.0))
+    flux = np.where(known, batch.line_flux, 0.0)
+    return {
+        "line_flux": in_record_units(flux),
+        "line_error": np.zeros(flux.shape, np.float32),
+        "line_known": known,
+        "line_detectable": known & (flux > DETECTABLE * reference),
+    }
