@@ -21,8 +21,8 @@ help: ## show this list
 test: $(READY) ## run the tests (JOBS=2 processes)
 	@$(PYTHON) -m pytest -n $(JOBS) $(ARGS)
 
-demo: $(READY) ## simulate a small archive, build records from it, draw the pictures into demo/
-	@$(PYTHON) -m data_pipeline.demo --output demo
+demo: $(READY) ## simulate, build, train a reduced model, super-resolve unseen galaxies, into demo/ (15 min)
+	@$(PYTHON) -m kspecsr.demo --output demo
 
 lint: $(READY) ## style, format and import order
 	@$(PYTHON) -m ruff check .

@@ -7,10 +7,6 @@ can be copied.
 from __future__ import annotations
 
 import argparse
-import shlex
-import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -18,25 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.demonstration import DemoError, prepare, run
 from data_pipeline.jades_names import jades_file_name
 from data_pipeline.quiet_start import held_back_stderr
 from data_pipeline.records import Manifest, RecordIntegrityError, iterate, load
 
-MARKER = ".kspecsr-demo"
 PARTS = ("archive", "records", "pictures")
 CHECK_GALAXIES = 300  # fewer give percentages that say little
 _BATCH = 8
-_PATIENCE = 10.0  # s that an interrupted step has to clean up
 
 EXAMPLES = """examples:
   python -m data_pipeline.demo --output demo
   python -m data_pipeline.demo --output demo --realisations 3      # quicker
   python -m data_pipeline.demo --output demo --n 100 --seed 7 --check
 """
-
-
-class DemoError(RuntimeError):
-    """A step that failed, or a folder that is not the demo's."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,53 +56,6 @@ def parser() -> argparse.ArgumentParser:
         "lines and high redshifts, which are then reported as missed)",
     )
     return p
-
-
-def prepare(folder: Path) -> None:
-    """Makes the demo's folder, or empties what an earlier demo put there.
-
-    Raises:
-        DemoError: for a file, or a folder with contents that no demo made.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise DemoError(f"{folder} is a file; give a folder with --output")
-    marker = folder / MARKER
-    if folder.is_dir() and any(folder.iterdir()) and not marker.is_file():
-        raise DemoError(
-            f"{folder} is not empty and was not made by this demo; choose another --output, "
-            "or empty it yourself"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    marker.write_text("Made by python -m data_pipeline.demo, which overwrites: " + ", ".join(PARTS) + "\n")
-    for part in PARTS:
-        path = folder / part
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-        elif path.is_dir():
-            shutil.rmtree(path)
-
-
-def run(*arguments: str) -> None:
-    """Shows and runs a command of this package.
-
-    Raises:
-        DemoError: where it fails.
-        KeyboardInterrupt: once the command has cleaned up.
-    """
-    print(f"\n$ python -m {shlex.join(arguments)}", flush=True)
-    process = subprocess.Popen([sys.executable, "-m", *arguments])
-    try:
-        status = process.wait()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        raise
-    if status:
-        raise DemoError(f"python -m {arguments[0]} ended with status {status}; its message stands above")
 
 
 def read_batches(records: Path) -> tuple[str, float, str]:
@@ -158,7 +102,7 @@ def draw(folder: Path, unique_id: str, redshift: float, tier: str) -> None:
 def demonstrate(args: argparse.Namespace) -> None:
     """All steps in order."""
     folder = Path(args.output)
-    prepare(folder)
+    prepare(folder, PARTS)
     archive, records, pictures = (folder / part for part in PARTS)
     n, seed, workers = str(args.n), str(args.seed), str(args.workers)
     simulate, build = "data_pipeline.simulate", "data_pipeline.build"

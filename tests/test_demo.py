@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.demo import MARKER, PARTS, DemoError, main, prepare, run
+from data_pipeline.demo import PARTS, main
+from data_pipeline.demonstration import MARKER, DemoError, prepare, run
 from data_pipeline.records import verify_records
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,12 +63,12 @@ def test_an_earlier_demo_is_emptied_and_nothing_else(tmp_path):
     outside.mkdir()
     (outside / "precious").write_text("x")
     folder = tmp_path / "demo"
-    prepare(folder)
+    prepare(folder, PARTS)
     (folder / "archive").mkdir()
     (folder / "archive" / "old.fits").write_text("x")
     (folder / "records").symlink_to(outside)
     (folder / "notes.txt").write_text("mine")
-    prepare(folder)
+    prepare(folder, PARTS)
     assert sorted(p.name for p in folder.iterdir()) == sorted([MARKER, "notes.txt"])
     assert (outside / "precious").read_text() == "x"
     assert all(part in (folder / MARKER).read_text() for part in PARTS)
@@ -111,6 +112,6 @@ def test_interrupt_ends_the_running_step_and_the_next_run_may_start_afresh(tmp_p
     assert "interrupted; the same command starts afresh" in err
     assert "Made in" not in out
     # the step has ended, too: nothing is written any more, and the folder is the demo's to empty
-    prepare(folder)
+    prepare(folder, PARTS)
     time.sleep(0.5)
     assert [p.name for p in folder.iterdir()] == [MARKER]
