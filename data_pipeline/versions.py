@@ -8,10 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 _PACKAGES = ("kspecsr", "numpy", "scipy", "astropy", "specutils")
 
 
-def software_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape the numbers; those not installed are left out."""
+def software_versions(*further: str) -> dict[str, str]:
+    """Versions of Python and of the packages that shape the numbers; those not installed are left out.
+
+    Args:
+        *further: names of more packages.
+    """
     versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *further):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

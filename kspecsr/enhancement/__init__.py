@@ -1,0 +1,1 @@
+"""Super-resolving many files: which, at which redshift, read, written, resumed."""

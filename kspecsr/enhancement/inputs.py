@@ -1,0 +1,121 @@
+"""Which files to super-resolve, and what their results are called."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_pipeline.spectrum import SpectrumError
+
+ENDINGS = (".fits", ".fits.gz", ".ecsv")
+RESULT_ENDING = "_sr"
+_OWN_RESULTS = ("_sr.fits", "_sr.ecsv", "_sr_lines.ecsv")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file.
+
+    Attributes:
+        path: of the spectrum.
+        name: of its results, without ending.
+        sought: found in a folder; what is no prism spectrum there is passed over.
+    """
+
+    path: Path
+    name: str
+    sought: bool = False
+
+
+def list_inputs(given: Iterable[str | os.PathLike]) -> list[InputFile]:
+    """Files that are named by paths, patterns, folders and list files, in order, each once.
+
+    Args:
+        given: path of a file; pattern such as ``data/*.fits``, where the shell left it alone; folder, which
+            is searched with all below it for FITS and ECSV files, results of this command left out; or
+            ``@FILE``, a text file with one of these per line (``#`` starts a comment; paths that are not
+            found from here are taken from the folder of FILE).
+
+    Raises:
+        SpectrumError: for a pattern or folder without a file, or a list that cannot be read.
+    """
+    taken: dict[str, int] = {}
+    seen: set[Path] = set()
+    files = []
+    for path, sought in _expanded(given, set()):
+        place = Path(os.path.abspath(path))
+        if place in seen:
+            continue
+        seen.add(place)
+        stem = stem_of(path)
+        taken[stem] = taken.get(stem, 0) + 1
+        name = stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
+        files.append(InputFile(path, name + RESULT_ENDING, sought))
+    return files
+
+
+def stem_of(path: str | os.PathLike) -> str:
+    """File name without the endings of spectra."""
+    name = Path(path).name
+    for ending in sorted(ENDINGS, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def _expanded(given: Iterable[str | os.PathLike], lists: set[Path]) -> Iterator[tuple[Path, bool]]:
+    for item in given:
+        text = os.fspath(item)
+        path = Path(text)
+        if text.startswith("@") and not path.exists():
+            yield from _expanded(_listed(Path(text[1:]), lists), lists)
+        elif path.is_dir():
+            yield from ((found, True) for found in _searched(path))
+        elif glob.has_magic(text) and not path.exists():
+            matches = sorted(glob.glob(text, recursive=True))
+            if not matches:
+                raise SpectrumError(f"{text}: no file matches this pattern. Check the folder.")
+            yield from _expanded(matches, lists)
+        else:
+            yield path, False
+
+
+def _searched(folder: Path) -> list[Path]:
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.lower().endswith(ENDINGS)
+        and not path.name.startswith(".")
+        and not path.name.endswith(_OWN_RESULTS)
+        and path.is_file()
+    )
+    if not found:
+        raise SpectrumError(f"{folder}: holds no file that ends in {', '.join(ENDINGS)}.")
+    return found
+
+
+def _listed(path: Path, lists: set[Path]) -> list[str]:
+    place = Path(os.path.abspath(path))
+    if place in lists:
+        raise SpectrumError(f"{path}: names itself; a list of files must not.")
+    lists.add(place)
+    try:
+        rows = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpectrumError(
+            f"@{path}: no readable list of files ({error}); expected text, one path per line."
+        ) from error
+    items = [text for row in rows if (text := row.strip()) and not text.startswith("#")]
+    if not items:
+        raise SpectrumError(f"@{path}: names no file; expected one path per line.")
+    return [_from_list(item, path.parent) for item in items]
+
+
+def _from_list(item: str, folder: Path) -> str:
+    """A relative path that is not found from here is taken from the list's folder."""
+    if item.startswith("@") or os.path.isabs(item) or os.path.exists(item) or glob.glob(item):
+        return item
+    return os.path.join(folder, item)

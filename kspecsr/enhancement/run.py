@@ -1,0 +1,126 @@
+"""Files in, results out: a stream of bounded length between reading, networks and writing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from data_pipeline.workers import worker_pool
+from kspecsr.enhancement.files import (
+    DONE,
+    FAILED,
+    NO_PRISM,
+    ReadFile,
+    Settings,
+    WrittenFile,
+    read_file,
+    write_file,
+)
+from kspecsr.enhancement.inputs import InputFile
+
+if TYPE_CHECKING:
+    from kspecsr.result import Result
+    from kspecsr.super_resolver import SuperResolver
+
+BATCH = 64
+_FEW = 4  # files that are not worth starting processes for
+
+
+@dataclass
+class Summary:
+    """What came of a run.
+
+    Attributes:
+        made: results written.
+        flagged: of them, those without lines.
+        without_redshift: of them, those for which the table of redshifts has none.
+        done: results that were there.
+        no_prism: files found in folders that are no prism spectra.
+        failures: text for each file that failed.
+    """
+
+    made: int = 0
+    flagged: int = 0
+    without_redshift: int = 0
+    done: int = 0
+    no_prism: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def enhance_files(
+    files: Sequence[InputFile],
+    settings: Settings,
+    make_resolver: Callable[[], SuperResolver],
+    workers: int,
+    report: Callable[[str], None],
+    advance: Callable[[int], object],
+) -> Summary:
+    """Super-resolves files, a batch at a time; memory does not grow with their number.
+
+    Args:
+        files: in the order in which they are worked off.
+        settings: of all files.
+        make_resolver: loads the model; called once there is something to do.
+        workers: processes that read and write; 0 or 1 for none.
+        report: takes a line of text per result.
+        advance: takes the number of files that are finished.
+
+    Raises:
+        WorkerError: if a worker process died.
+        OSError: for a full or read-only disk.
+    """
+    summary = Summary()
+    with worker_pool(workers if len(files) > _FEW else 1) as parallel_map:
+        read = parallel_map(partial(read_file, settings), files)
+        resolved = _resolved(read, make_resolver, summary, advance, bool(settings.redshifts.by_key))
+        for written in parallel_map(partial(write_file, settings), resolved):
+            _count(written, summary, report)
+            advance(1)
+    return summary
+
+
+def _count(written: WrittenFile, summary: Summary, report: Callable[[str], None]) -> None:
+    if written.error:
+        summary.failures.append(written.error)
+        return
+    summary.made += 1
+    summary.flagged += bool(written.flags)
+    report(written.line)
+
+
+def _resolved(
+    read: Iterable[ReadFile],
+    make_resolver: Callable[[], SuperResolver],
+    summary: Summary,
+    advance: Callable[[int], object],
+    has_table: bool,
+) -> Iterator[tuple[InputFile, Result | str]]:
+    """Results of what could be read, in batches."""
+    resolver: SuperResolver | None = None
+    batch: list[ReadFile] = []
+
+    def flush() -> Iterator[tuple[InputFile, Result | str]]:
+        nonlocal resolver
+        if not batch:
+            return
+        resolver = resolver or make_resolver()
+        results = resolver.resolve([one.spectrum for one in batch], [one.redshift for one in batch])
+        for one, result in zip(batch, results, strict=True):
+            yield one.file, replace(result, input_sha256=one.sha256)
+        batch.clear()
+
+    for one in read:
+        if one.spectrum is None:
+            summary.done += one.status == DONE
+            summary.no_prism += one.status == NO_PRISM
+            if one.status == FAILED:
+                summary.failures.append(one.error)
+            advance(1)
+            continue
+        summary.without_redshift += has_table and one.redshift != one.redshift
+        batch.append(one)
+        if len(batch) == BATCH:
+            yield from flush()
+    yield from flush()

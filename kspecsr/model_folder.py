@@ -1,0 +1,118 @@
+"""A trained model on disk: a ``.keras`` file per stage and ``model.json``, each complete or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kspecsr.configuration import STAGES, Preset
+from kspecsr.model_settings import (
+    ModelFolderError,
+    ModelSettings,
+    check_archive,
+    read_settings,
+    stage_hash,
+    stage_path,
+    weights_hash,
+    with_stage,
+    write_settings,
+)
+from kspecsr.models import compose
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = [
+    "ModelFolderError",
+    "ModelSettings",
+    "load_composed",
+    "load_stage",
+    "read_settings",
+    "stage_hash",
+    "stage_path",
+    "weights_hash",
+    "write_stage",
+]
+
+
+def write_stage(
+    folder: str | os.PathLike,
+    stage: str,
+    network: keras.Model,
+    preset: Preset,
+    provenance: Mapping[str, Any],
+    name: str = "",
+) -> str:
+    """Writes a stage's network and its entry in ``model.json``; other stages stay as they are.
+
+    Args:
+        folder: made if it is not there.
+        stage: ``sr1``, ``zhead`` or ``sr2``.
+        network: functional network of this stage.
+        preset: of the training.
+        provenance: plain JSON values: trained steps, goal metric, hash of the data, and under ``upstream``
+            the `stage_hash` of each stage that it was trained on, which `load_composed` compares.
+        name: of the model; empty for the one it has, or else the folder's.
+
+    Returns:
+        SHA-256 of the file.
+
+    Raises:
+        ModelFolderError: if the other stages in the folder were trained on another grid, naming both.
+        OSError: disk full and the like.
+    """
+    path = stage_path(folder, stage)
+    settings = with_stage(folder, stage, preset, provenance, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Keras insists on the suffix, so that the temporary name is a folder's
+    with tempfile.TemporaryDirectory(prefix=f".{stage}-", suffix=".part", dir=path.parent) as temporary:
+        written = Path(temporary) / path.name
+        network.save(written)
+        os.replace(written, path)
+    write_settings(folder, settings)
+    return stage_hash(folder, stage)
+
+
+def load_stage(folder: str | os.PathLike, stage: str) -> keras.Model:
+    """The functional network of a stage, in record units.
+
+    Raises:
+        ModelFolderError: if it is missing, damaged, or was written by another version of this package.
+    """
+    import keras  # seconds to import: only where a network is loaded
+
+    path = stage_path(folder, stage)
+    read_settings(folder)
+    stage_hash(folder, stage)  # says what is missing
+    check_archive(path)
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (TypeError, ValueError, KeyError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelFolderError(
+            f"{path}: Keras cannot load it ({first}); was it written by another version? See 'software' in "
+            f"{path.parent}/model.json"
+        ) from error
+
+
+def load_composed(folder: str | os.PathLike) -> keras.Model:
+    """The three stages as one model, physical units in and out.
+
+    Raises:
+        ModelFolderError: if a stage is missing or damaged, or was trained on another upstream stage than the
+            one that lies in the folder.
+    """
+    settings = read_settings(folder)
+    hashes = {stage: stage_hash(folder, stage) for stage in STAGES}
+    for stage in STAGES:
+        upstream = settings.stages.get(stage, {}).get("upstream", {})
+        for other, expected in upstream.items():
+            if hashes.get(other) != expected:
+                raise ModelFolderError(
+                    f"{folder}: {stage} was trained on another {other} (SHA-256 {expected[:12]}) than the "
+                    f"one in the folder ({hashes.get(other, 'none')[:12]}); train {stage} again"
+                )
+    return compose(*(load_stage(folder, stage) for stage in STAGES))

@@ -1,0 +1,213 @@
+"""From prism spectra to results: the three stages behind one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.versions import software_versions
+from kspecsr.flags import FlagThresholds
+from kspecsr.interpretation import Interpreter
+from kspecsr.model_folder import load_composed, read_settings, weights_hash
+from kspecsr.models import redshift_bins
+from kspecsr.prism_input import PrismInput, observed_spectrum, prism_input, prism_wavelength
+from kspecsr.result import ModelIdentity, Result
+
+# Batches have one of two sizes: every further size would be compiled anew.
+SMALL_BATCH, LARGE_BATCH = 8, 64
+_BACKENDS = ("keras", "tensorflow", "jax")
+
+
+class SuperResolver:
+    """Super-resolves prism spectra.
+
+    Example:
+        >>> sr = SuperResolver.from_folder("runs/mine")
+        >>> result = sr("spectrum.fits")
+        >>> result.redshift.value, result.lines, result.spectrum
+
+    Args:
+        network: the composed model: mapping of arrays to mapping of arrays, physical units.
+        identity: which model this is.
+        bins: (Z,) ln(1 + z) of P(z).
+        thresholds: below what a spectrum is flagged.
+        compiled: compile with XLA, where the network is a Keras model.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]],
+        identity: ModelIdentity,
+        bins: np.ndarray,
+        thresholds: FlagThresholds | None = None,
+        compiled: bool = False,
+    ):
+        self.identity = identity
+        self._interpreter = Interpreter(identity, bins, thresholds or FlagThresholds())
+        self._sizes: set[int] = set()
+        self._predict: Callable = network
+        if hasattr(network, "predict_on_batch"):  # Keras: compiles for its backend, and gives NumPy arrays
+            network.compile(jit_compile=compiled)
+            self._predict = network.predict_on_batch
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | os.PathLike,
+        thresholds: FlagThresholds | None = None,
+        compiled: bool = False,
+    ) -> SuperResolver:
+        """Loads a model folder.
+
+        Raises:
+            ModelFolderError: for a folder without a complete, undamaged model.
+        """
+        settings = read_settings(folder)
+        software = software_versions(*_BACKENDS)
+        identity = ModelIdentity(settings.name, weights_hash(folder), settings.grid, software)
+        return cls(
+            load_composed(folder), identity, redshift_bins(settings.preset.model), thresholds, compiled
+        )
+
+    def __call__(
+        self,
+        spectra: Any,
+        redshift: float | Sequence[float | None] | None = None,
+        extraction: str = "3pix",
+    ) -> Result | list[Result]:
+        """Super-resolves one spectrum or a list.
+
+        Args:
+            spectra: path, specutils Spectrum, `ObservedSpectrum`, or wavelength, flux, error[, mask] as
+                Quantity arrays (tuple or dict); or a list of these.
+            redshift: where it is known: one for all, or one for each, None or NaN for "infer it".
+            extraction: ``3pix`` or ``5pix``, for files that hold both.
+
+        Returns:
+            A result, or a list of them in the order given.
+
+        Raises:
+            SpectrumError: for what cannot be read or is no prism spectrum, naming it.
+            ValueError: for redshifts that do not match.
+        """
+        several = isinstance(spectra, list)
+        observed = [observed_spectrum(one, extraction) for one in (spectra if several else [spectra])]
+        results = self.resolve([prism_input(one) for one in observed], redshift)
+        return results if several else results[0]
+
+    def resolve(
+        self, inputs: Sequence[PrismInput], redshift: float | Sequence[float | None] | None = None
+    ) -> list[Result]:
+        """Super-resolves spectra that are on the prism's pixels already; see `__call__`."""
+        redshifts = _redshifts(redshift, len(inputs))
+        results = []
+        for start in range(0, len(inputs), LARGE_BATCH):
+            part = inputs[start : start + LARGE_BATCH]
+            given = redshifts[start : start + LARGE_BATCH]
+            outputs = self.predict_arrays(
+                np.stack([one.flux for one in part]),
+                np.stack([one.error for one in part]),
+                np.stack([one.mask for one in part]),
+                given,
+            )
+            results += [
+                self._interpreter.interpret({k: v[row] for k, v in outputs.items()}, one, given[row])
+                for row, one in enumerate(part)
+            ]
+        return results
+
+    def predict_arrays(
+        self,
+        flux: np.ndarray,
+        error: np.ndarray,
+        mask: np.ndarray | None = None,
+        redshift: float | Sequence[float | None] | np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """The networks' outputs for arrays on the prism's pixels: the fast way, without flags or units.
+
+        Args:
+            flux: (n, P) [erg/s/cm2/A].
+            error: (n, P) one sigma.
+            mask: (n, P) bool, True = bad; pixels without finite flux and positive error are masked besides.
+            redshift: as in `__call__`.
+
+        Returns:
+            Name to array with leading axis n: ``flux``, ``flux_error``, ``continuum``, ``sr1_flux``,
+            ``sr1_error`` (n, N) [erg/s/cm2/A]; ``redshift``, ``redshift_error``, ``chi_square`` (n,);
+            ``redshift_probability`` (n, Z); ``line_*`` (n, K); ``prism_model`` (n, P).
+
+        Raises:
+            ValueError: for arrays of another shape.
+        """
+        flux, error, mask = _checked(flux, error, mask)
+        redshifts = _redshifts(redshift, flux.shape[0])
+        parts = list(self._batches(flux, error, mask, redshifts))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _batches(self, flux, error, mask, redshifts) -> Iterator[dict[str, np.ndarray]]:
+        size = self._batch_size(flux.shape[0])
+        for start in range(0, flux.shape[0], size):
+            rows = slice(start, start + size)
+            n = flux[rows].shape[0]
+            batch = {
+                "prism_flux": _padded(flux[rows], size),
+                "prism_error": _padded(error[rows], size),
+                "prism_mask": _padded(mask[rows], size),
+                "redshift": _padded(redshifts[rows].astype(np.float32), size),
+            }
+            yield {name: np.asarray(values)[:n] for name, values in self._predict(batch).items()}
+
+    def _batch_size(self, n: int) -> int:
+        """The small size for few spectra, unless the large one is compiled already."""
+        size = SMALL_BATCH if n <= SMALL_BATCH and LARGE_BATCH not in self._sizes else LARGE_BATCH
+        if n <= SMALL_BATCH and SMALL_BATCH in self._sizes:
+            size = SMALL_BATCH
+        self._sizes.add(size)
+        return size
+
+
+def _checked(flux, error, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    pixels = prism_wavelength().size
+    flux, error = np.asarray(flux), np.asarray(error)
+    mask = np.zeros(flux.shape, bool) if mask is None else np.asarray(mask, dtype=bool)
+    if flux.ndim != 2 or flux.shape[0] == 0 or not flux.shape == error.shape == mask.shape:
+        raise ValueError(
+            f"expected flux, error and mask of shape (n, {pixels}), one or more spectra, got {flux.shape}, "
+            f"{error.shape} and {mask.shape}"
+        )
+    if flux.shape[1] != pixels:
+        raise ValueError(
+            f"expected {pixels} pixels (kspecsr.prism_input.prism_wavelength), got {flux.shape[1]}; other "
+            "pixels go through the call with a spectrum, which resamples them"
+        )
+    with np.errstate(invalid="ignore"):
+        mask = mask | ~np.isfinite(flux) | ~np.isfinite(error) | ~(error > 0)
+    return (
+        np.where(mask, 0.0, flux).astype(np.float32),
+        np.where(mask, 1e-20, error).astype(np.float32),
+        mask,
+    )
+
+
+def _redshifts(given: Any, n: int) -> np.ndarray:
+    """(n,) float64, NaN where it is to be inferred."""
+    if given is None or np.ndim(given) == 0:
+        values = np.full(n, np.nan if given is None else given, dtype=np.float64)
+    else:
+        values = np.array([np.nan if one is None else one for one in given], dtype=np.float64)
+    if values.shape != (n,):
+        raise ValueError(f"redshift: expected one value or one for each of {n} spectra, got {values.size}")
+    if np.any(values < 0) or np.any(np.isinf(values)):
+        raise ValueError(
+            f"redshift: expected values of 0 or more, got {values[(values < 0) | np.isinf(values)][0]:g}"
+        )
+    return values
+
+
+def _padded(values: np.ndarray, size: int) -> np.ndarray:
+    """Repeats the last row up to a full batch."""
+    missing = size - values.shape[0]
+    return values if missing == 0 else np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])

@@ -1,0 +1,111 @@
+"""A stand-in for the trained networks, and prism spectra to feed it.
+
+It draws three known lines at a known redshift on the interpolated prism, with the composed model's names and
+shapes, in milliseconds.
+"""
+
+import json
+
+import numpy as np
+
+from data_pipeline.configuration import to_dict
+from data_pipeline.lines import load_lines
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
+from kspecsr.configuration import PRESETS
+from kspecsr.consistency import degraded_to_prism, prism_chi_square
+from kspecsr.prism_input import prism_wavelength
+from kspecsr.result import ModelIdentity
+
+REDSHIFT = 3.235
+LINE_FLUX = {"[OII]_3730": 8e-19, "[OIII]_5008": 3e-18, "Halpha": 2e-18}
+CONTINUUM, ERROR = 2e-21, 4e-22
+GRID = UnifiedGrid()
+BINS = np.arange(4150) * 2 / 3000
+IDENTITY = ModelIdentity("stand-in", "ab" * 32, GRID, {"kspecsr": "0.1.0"})
+
+
+def sharp_lines(redshift, wavelength=None):
+    """Lines of `LINE_FLUX` at R = 1000 on the unified grid [erg/s/cm2/A]."""
+    wavelength = GRID.wavelength if wavelength is None else wavelength
+    lines, flux = load_lines(), np.zeros(wavelength.size)
+    for name, total in LINE_FLUX.items():
+        centre = lines.wavelength[lines.index(name)] * (1 + redshift)
+        width = centre / 1000 / 2.3548
+        profile = np.exp(-0.5 * ((wavelength - centre) / width) ** 2) / (width * 1e4 * np.sqrt(2 * np.pi))
+        flux += total * profile
+    return flux
+
+
+class StandIn:
+    """The composed model's contract, one row at a time.
+
+    Args:
+        redshift: that it always infers.
+        width: of P(z) in ln(1 + z).
+    """
+
+    def __init__(self, redshift=REDSHIFT, width=0.001):
+        self.redshift, self.width, self.sizes = redshift, width, []
+
+    def __call__(self, batch):
+        rows = range(batch["prism_flux"].shape[0])
+        assert all(v.dtype == np.float32 for k, v in batch.items() if k != "prism_mask")
+        self.sizes.append(len(rows))
+        outputs = [self.row({k: v[row] for k, v in batch.items()}) for row in rows]
+        return {name: np.stack([o[name] for o in outputs]) for name in outputs[0]}
+
+    def row(self, one):
+        given = np.isfinite(one["redshift"])
+        z = float(one["redshift"]) if given else self.redshift
+        lines, grid = load_lines(), GRID.wavelength
+        good = ~one["prism_mask"]
+        smooth = np.zeros(grid.size) if not good.any() else np.full(grid.size, CONTINUUM)
+        flux = smooth + sharp_lines(z)
+        centre = lines.wavelength * (1 + z)
+        line_flux = np.array([LINE_FLUX.get(name, 0.0) for name in lines.names])
+        probability = np.exp(-0.5 * ((BINS - np.log1p(self.redshift)) / self.width) ** 2) + 1e-12
+        model = np.nan_to_num(degraded_to_prism(flux, GRID))
+        return {
+            "sr1_flux": smooth,
+            "sr1_error": np.full(grid.size, 2 * ERROR),
+            "flux": flux,
+            "flux_error": np.full(grid.size, ERROR),
+            "continuum": smooth,
+            "redshift": z,
+            "redshift_error": 0.0 if given else self.width * (1 + z),
+            "redshift_probability": probability / probability.sum(),
+            "line_flux": line_flux,
+            "line_flux_error": np.full(len(lines), 2e-20),
+            "line_wavelength": centre,
+            "line_fwhm": centre / 1000,
+            "line_presence": (line_flux > 0) * 0.99,
+            "line_equivalent_width": line_flux / CONTINUUM / (1 + z),
+            "line_in_range": (centre > GRID.start) & (centre < GRID.stop),
+            "line_prior_weight": np.full(len(lines), 0.1),
+            "chi_square": prism_chi_square(
+                one["prism_flux"], one["prism_error"], one["prism_mask"], degraded_to_prism(flux, GRID)
+            ),
+            "prism_model": model,
+        }
+
+
+def prism_spectrum(seed=1, redshift=REDSHIFT, noise=1.0, **meta):
+    """What the prism sees of the stand-in's galaxy, with noise."""
+    wavelength = prism_wavelength()
+    truth = degraded_to_prism(CONTINUUM + sharp_lines(redshift), GRID)
+    truth = np.where(np.isfinite(truth), truth, CONTINUUM)
+    error = np.full(wavelength.size, ERROR)
+    flux = truth + noise * error * np.random.default_rng(seed).standard_normal(wavelength.size)
+    meta = {"disperser": "PRISM", "filter": "CLEAR", "target": "goods-s_1234", "source_id": "1234", **meta}
+    return ObservedSpectrum(wavelength, flux, error, np.zeros(wavelength.size, bool), SpectrumMeta(**meta))
+
+
+def write_stand_in_folder(folder):
+    """A model folder whose settings and hashes can be read, but not its networks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"name": "stand-in", "preset": to_dict(PRESETS["default"]), "stages": {}, "software": {}}
+    (folder / "model.json").write_text(json.dumps(content))
+    for stage in ("sr1", "zhead", "sr2"):
+        (folder / f"{stage}.keras").write_bytes(stage.encode())
+    return folder

@@ -1,0 +1,287 @@
+import astropy.units as u
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from data_pipeline.instrument import PRISM, load_instrument
+from data_pipeline.lines import load_lines
+from data_pipeline.readers import read_spectrum
+from data_pipeline.spectrum import SpectrumError, SpectrumMeta
+from data_pipeline.writers import write_spectrum
+from enhancement_sample import (
+    BINS,
+    CONTINUUM,
+    ERROR,
+    GRID,
+    IDENTITY,
+    LINE_FLUX,
+    REDSHIFT,
+    StandIn,
+    prism_spectrum,
+    sharp_lines,
+)
+from kspecsr.flags import LOW_SN, NO_CLEAR_REDSHIFT, NO_COVERAGE, NO_LINE_IN_RANGE
+from kspecsr.pictures.enhanced_spectrum import draw_enhanced_spectrum, zoom_windows
+from kspecsr.prism_input import output_mask, prism_input, prism_wavelength
+from kspecsr.super_resolver import LARGE_BATCH, SMALL_BATCH, SuperResolver
+
+
+@pytest.fixture
+def resolver():
+    return SuperResolver(StandIn(), IDENTITY, BINS)
+
+
+def masked(spectrum, rows):
+    mask = spectrum.mask.copy()
+    mask[rows] = True
+    return spectrum.replace(mask=mask)
+
+
+def test_a_spectrum_gives_flux_redshift_and_lines(resolver):
+    result = resolver(prism_spectrum())
+    assert result.flags == ()
+    assert result.redshift.value == pytest.approx(REDSHIFT, abs=1e-6)
+    np.testing.assert_allclose(result.flux, CONTINUUM + sharp_lines(REDSHIFT), rtol=1e-5)
+    table = result.lines
+    assert table["FLUX"].unit == u.Unit("erg / (s cm2)")
+    assert table["WAVE_OBS"].unit == u.um
+    assert table["EW_REST"].unit == u.AA
+    row = list(table["NAME"]).index("[OIII]_5008")
+    assert table["FLUX"][row].value == pytest.approx(LINE_FLUX["[OIII]_5008"], rel=1e-6, abs=0)
+    assert table["SNR"][row] == pytest.approx(LINE_FLUX["[OIII]_5008"] / 2e-20)
+    assert table["UPPER_LIMIT"][row].value == pytest.approx(6e-20, rel=1e-6, abs=0)
+    assert table["WAVE_REST"][row].value == pytest.approx(load_lines().wavelength[row] * 1e4)
+    assert result.measurements.brightest() == row
+
+
+@pytest.mark.parametrize("unit", ["uJy", "erg / (s cm2 Angstrom)", "W / m3", "Jy"])
+def test_results_are_in_the_input_s_own_unit(resolver, unit):
+    spectrum = prism_spectrum()
+    wavelength = spectrum.wavelength * u.um
+    equivalency = u.spectral_density(wavelength)
+    f_lambda = u.Unit("erg / (s cm2 Angstrom)")
+    flux, error = ((a * f_lambda).to(u.Unit(unit), equivalency) for a in (spectrum.flux, spectrum.error))
+    result = resolver((wavelength, flux, error))
+    sharp = result.spectrum
+    assert sharp.flux.unit == u.Unit(unit)
+    back = sharp.flux.to_value(f_lambda, u.spectral_density(sharp.spectral_axis))
+    np.testing.assert_allclose(back, CONTINUUM + sharp_lines(REDSHIFT), rtol=1e-5)
+    sigma = sharp.uncertainty.quantity.to_value(f_lambda, u.spectral_density(sharp.spectral_axis))
+    np.testing.assert_allclose(sigma, ERROR, rtol=1e-5)
+
+
+def test_every_way_to_give_a_spectrum_gives_the_same(resolver, tmp_path):
+    spectrum = prism_spectrum()
+    write_spectrum(tmp_path / "x.fits", spectrum, {})
+    quantities = {
+        "wavelength": spectrum.wavelength * u.um,
+        "flux": spectrum.flux * u.Unit("erg / (s cm2 Angstrom)"),
+        "error": spectrum.error * u.Unit("erg / (s cm2 Angstrom)"),
+    }
+    ways = [
+        spectrum,
+        tmp_path / "x.fits",
+        str(tmp_path / "x.fits"),
+        spectrum.to_specutils(),
+        quantities,
+        tuple(quantities.values()),
+    ]
+    results = resolver(ways)
+    for result in results:
+        np.testing.assert_array_equal(result.flux, results[0].flux)
+        np.testing.assert_allclose(result.prism_flux, spectrum.flux, rtol=1e-12)
+        assert result.chi_square == pytest.approx(results[0].chi_square)
+
+
+def test_a_list_gives_a_list_in_order_and_redshifts_go_one_to_one(resolver):
+    results = resolver(
+        [prism_spectrum(1), prism_spectrum(2), prism_spectrum(3)], redshift=[None, 2.0, np.nan]
+    )
+    assert [round(r.redshift.value, 3) for r in results] == [3.235, 2.0, 3.235]
+    assert [r.redshift.given for r in results] == [False, True, False]
+    with pytest.raises(ValueError, match="expected one value or one for each of 2 spectra, got 3"):
+        resolver([prism_spectrum(1), prism_spectrum(2)], redshift=[1, 2, 3])
+    with pytest.raises(ValueError, match="expected values of 0 or more, got -1"):
+        resolver(prism_spectrum(1), redshift=-1)
+
+
+def test_what_is_no_prism_is_refused_with_its_file(resolver):
+    with pytest.raises(SpectrumError, match=r"dir/a\.fits: is a G395M spectrum; expected NIRSpec PRISM"):
+        resolver(prism_spectrum(disperser="G395M", path="dir/a.fits"))
+    with pytest.raises(TypeError, match=r"expected a path, a specutils Spectrum.*got int"):
+        resolver(3)
+    with pytest.raises(SpectrumError, match="no such file"):
+        resolver("missing.fits")
+
+
+def test_another_prism_grid_is_resampled_with_its_flux(resolver):
+    wavelength = np.linspace(0.75, 5.2, 500)
+    given = (wavelength * u.um, np.full(500, 1.0) * u.uJy, np.full(500, 0.1) * u.uJy)
+    result = resolver(given)
+    good = ~result.prism_mask
+    expected = (1 * u.uJy).to_value(
+        "erg / (s cm2 Angstrom)", u.spectral_density(result.prism_wavelength[good] * u.um)
+    )
+    # the first and last pixel are covered in part
+    np.testing.assert_allclose(result.prism_flux[good][1:-1], expected[1:-1], rtol=2e-3)
+    assert good.sum() > 600
+
+
+def test_pixels_without_input_are_masked_and_narrow_gaps_are_not(resolver):
+    instrument = load_instrument(PRISM)
+    spectrum = masked(prism_spectrum(), slice(300, 320))
+    spectrum = masked(spectrum, [100, 101])
+    spectrum = masked(spectrum, slice(600, None))
+    result = resolver(spectrum)
+    wave = result.wavelength
+    gap = (wave > instrument.bounds[0, 300]) & (wave < instrument.bounds[1, 319])
+    beyond = wave > instrument.bounds[0, 600]
+    np.testing.assert_array_equal(result.mask, gap | beyond)
+    assert np.isnan(result.flux[result.mask]).all() and np.isfinite(result.flux[~result.mask]).all()
+    assert np.isnan(result.flux_error[result.mask]).all()
+    np.testing.assert_array_equal(result.spectrum.mask, result.mask)
+
+
+def test_a_gap_as_wide_as_the_resolution_is_bridged_and_a_wider_one_is_not():
+    mask = np.zeros(prism_wavelength().size, bool)
+    mask[400:402] = True
+    assert not output_mask(mask, GRID.wavelength).any()
+    mask[400:405] = True
+    assert output_mask(mask, GRID.wavelength).any()
+
+
+def test_a_line_in_a_gap_is_not_reported(resolver):
+    centre = 0.50082 * (1 + REDSHIFT)
+    spectrum = prism_spectrum()
+    result = resolver(masked(spectrum, np.abs(spectrum.wavelength - centre) < 0.1))
+    row = list(load_lines().names).index("[OIII]_5008")
+    assert not result.lines["IN_RANGE"][row]
+    assert np.isnan(result.lines["FLUX"][row].value) and result.lines["PRESENCE"][row] == 0
+    assert result.flags == ()
+
+
+def flagged(spectrum, network=None, **options):
+    return SuperResolver(network or StandIn(), IDENTITY, BINS)(spectrum, **options)
+
+
+def no_lines(result):
+    table = result.lines
+    blank = all(
+        np.isnan(table[name].value).all() for name in ("FLUX", "FLUX_ERR", "FWHM", "EW_REST", "UPPER_LIMIT")
+    )
+    sr1 = np.array_equal(result.flux, result.sr1_flux, equal_nan=True)
+    return blank and sr1 and not table["PRESENCE"].any() and np.isnan(result.continuum).all()
+
+
+def test_noise_is_flagged_and_has_no_lines():
+    spectrum = prism_spectrum()
+    noise = ERROR * np.random.default_rng(0).standard_normal(len(spectrum))
+    result = flagged(spectrum.replace(flux=noise))
+    assert result.flags == (LOW_SN,)
+    assert no_lines(result)
+
+
+def test_an_ambiguous_redshift_is_flagged_and_has_no_lines():
+    result = flagged(prism_spectrum(), StandIn(width=1.0))
+    assert NO_CLEAR_REDSHIFT not in result.flags  # one broad mode is one mode
+    network = StandIn()
+    plain = network.row
+
+    def two_modes(one):
+        outputs = plain(one)
+        shifted = np.roll(outputs["redshift_probability"], 500)
+        return {**outputs, "redshift_probability": 0.45 * outputs["redshift_probability"] + 0.55 * shifted}
+
+    network.row = two_modes
+    result = flagged(prism_spectrum(), network)
+    assert result.flags == (NO_CLEAR_REDSHIFT,)
+    assert result.redshift.confidence == pytest.approx(0.45, abs=0.01)
+    assert no_lines(result)
+    given = flagged(prism_spectrum(), network, redshift=REDSHIFT)
+    assert given.flags == () and not no_lines(given)
+
+
+def test_a_spectrum_beyond_the_range_is_flagged():
+    result = flagged(masked(prism_spectrum(), slice(20, None)))
+    assert result.flags == (NO_COVERAGE,)
+    assert no_lines(result) and result.redshift.modes == ()
+    assert np.isnan(result.redshift.value)
+
+
+def test_a_redshift_without_lines_in_range_is_flagged():
+    assert flagged(prism_spectrum(), redshift=60.0).flags == (NO_LINE_IN_RANGE,)
+
+
+def test_consistency_of_a_flagged_spectrum_is_that_of_what_is_shown():
+    spectrum = prism_spectrum()
+    noise = ERROR * np.random.default_rng(0).standard_normal(len(spectrum))
+    result = flagged(spectrum.replace(flux=noise))
+    good = ~result.prism_mask & np.isfinite(result.prism_model)
+    np.testing.assert_allclose(result.prism_model[good], CONTINUUM, rtol=1e-6)
+    expected = np.mean(((noise[good] - CONTINUUM) / ERROR) ** 2)
+    assert result.chi_square == pytest.approx(expected, rel=1e-5)
+
+
+def test_arrays_come_back_row_by_row_whatever_the_batch(resolver):
+    spectra = [prism_spectrum(seed) for seed in range(70)]
+    flux, error = np.stack([s.flux for s in spectra]), np.stack([s.error for s in spectra])
+    flux[3, 5] = np.nan
+    outputs = resolver.predict_arrays(flux, error)
+    assert outputs["flux"].shape == (70, GRID.size)
+    alone = SuperResolver(StandIn(), IDENTITY, BINS).predict_arrays(flux[68:69], error[68:69])
+    assert outputs["chi_square"][68] == pytest.approx(alone["chi_square"][0])
+    with pytest.raises(ValueError, match="expected 706 pixels"):
+        resolver.predict_arrays(flux[:, :10], error[:, :10])
+
+
+def test_batches_have_two_sizes_only():
+    network = StandIn()
+    resolver = SuperResolver(network, IDENTITY, BINS)
+    for count in (1, 3, 8, 65, 2):
+        resolver([prism_spectrum(1)] * count)
+    assert set(network.sizes) == {SMALL_BATCH, LARGE_BATCH}
+
+
+def test_the_picture_shows_lines_zooms_and_what_is_flagged(resolver, tmp_path):
+    result = resolver(prism_spectrum(path="a/galaxy_x1d.fits"))
+    figure = result.plot(tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 20_000
+    assert len(figure.axes) == 6 and figure.get_size_inches()[0] == 7.0
+    words = " ".join(t.get_text() for t in figure.findobj(Text))
+    for word in ("galaxy_x1d.fits", "z = 3.2350", "[O III]", "[N II]", "mass of this mode", "per pixel"):
+        assert word in words
+    assert len(zoom_windows(result)) == 3
+    noise = ERROR * np.random.default_rng(0).standard_normal(len(result.observed))
+    blank = draw_enhanced_spectrum(resolver(result.observed.replace(flux=noise)))
+    assert len(blank.axes) == 3
+    assert "no lines reported: LOW_SN" in blank.get_suptitle()
+    empty = draw_enhanced_spectrum(resolver(masked(prism_spectrum(), slice(20, None))))
+    assert "no redshift" in empty.get_suptitle()
+
+
+def test_a_result_is_written_in_known_formats_only(resolver, tmp_path):
+    with pytest.raises(ValueError, match="format='hdf5' is unknown; expected one of fits, ecsv"):
+        resolver(prism_spectrum()).write(tmp_path / "x", format="hdf5")
+
+
+def test_the_prism_grid_is_taken_as_it_is():
+    spectrum = prism_spectrum()
+    given = prism_input(spectrum)
+    np.testing.assert_array_equal(given.flux, spectrum.flux)
+    subset = spectrum.replace(
+        wavelength=spectrum.wavelength[50:600],
+        flux=spectrum.flux[50:600],
+        error=spectrum.error[50:600],
+        mask=spectrum.mask[50:600],
+        meta=SpectrumMeta(disperser="PRISM"),
+    )
+    part = prism_input(subset)
+    np.testing.assert_array_equal(part.flux[50:600], spectrum.flux[50:600])
+    assert part.mask[:50].all() and part.mask[600:].all() and not part.mask[50:600].any()
+
+
+def test_a_result_file_is_not_taken_for_an_observed_prism_spectrum(resolver, tmp_path):
+    resolver(prism_spectrum()).write(tmp_path / "x_sr.fits")
+    assert read_spectrum(tmp_path / "x_sr.fits").meta.disperser == "SUPER-RESOLVED"
+    with pytest.raises(SpectrumError, match="is a SUPER-RESOLVED spectrum"):
+        resolver(tmp_path / "x_sr.fits")
