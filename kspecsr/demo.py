@@ -117,7 +117,7 @@ def redshift_table(folder: Path) -> str:
 
 
 def draw_best(folder: Path) -> Path:
-    """Draws the galaxy with the brightest [O III] or Halpha for its noise, whether it came out well or not."""
+    """Draws the galaxy with the brightest [O III] or Halpha for its noise, well recovered or not."""
     truth = TruthReader(folder / "unseen")
     best, most = None, -np.inf
     for unique_id, path in _results(folder):

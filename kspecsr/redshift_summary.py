@@ -18,6 +18,7 @@ _CLOSE = 0.004
 _VALLEY = 0.5  # of the lower peak
 _SMALLEST_PEAK = 1e-3  # of the highest; what is lower belongs to a neighbour
 _LOCAL = 0.01  # of a mode's peak: where its mean and width are taken
+NEAR = 0.01  # ln(1 + z): a mode broader than this on either side is no redshift, whatever its mass
 _SMALLEST_MASS = 1e-3  # modes below it are not listed
 
 
@@ -48,7 +49,8 @@ class RedshiftSummary:
         value: the redshift at which lines are placed: the caller's if one was given, else that of the
             network; NaN if there is none.
         error: one sigma; 0 where the caller gave the redshift.
-        confidence: mass of the mode that ``value`` lies in (the main mode, where the network chose it), 0-1.
+        confidence: mass of the mode that ``value`` lies in (the main mode, where the network chose it) within
+            0.01 (1 + z) of it, 0-1.
         given: True if the caller gave the redshift.
         modes: of P(z), the heaviest first; those below 0.001 are left out.
         bins: (Z,) ln(1 + z) of the probabilities.
@@ -122,12 +124,12 @@ def summarise_redshift(
     total = probability.sum()
     modes = find_modes(probability / total, bins) if total > 0 else ()
     holding = next((m for m in modes if m.low <= redshift <= m.high), None)
-    if given:
-        error, confidence = 0.0, (holding.mass if holding else 0.0)
-    elif holding is None:
-        error, confidence = float("nan"), 0.0
-    else:
-        error, confidence = holding.error, holding.mass
+    confidence = 0.0
+    if holding is not None:
+        inside = (np.expm1(bins) >= holding.low) & (np.expm1(bins) <= holding.high)
+        near = np.abs(bins - np.log1p(redshift)) <= NEAR
+        confidence = min(float(probability[inside & near].sum() / total), 1.0)
+    error = 0.0 if given else holding.error if holding is not None else float("nan")
     return RedshiftSummary(
         value=float(redshift),
         error=error,

@@ -41,7 +41,7 @@ def _redshift_cards(result: Result) -> list[Card]:
     return [
         ("Z", _number(redshift.value), "redshift at which lines are placed"),
         ("Z_ERR", _number(redshift.error), "one sigma; 0 where given"),
-        ("Z_CONF", _number(redshift.confidence), "mass of the mode of P(z) that Z lies in"),
+        ("Z_CONF", _number(redshift.confidence), "mass of Z's mode within 0.01 (1 + Z)"),
         (Z_SOURCE, GIVEN if redshift.given else INFERRED, "given by the caller, or from the spectrum"),
         ("Z_P16", _number(low), "quantiles of P(z)"),
         ("Z_P50", _number(median), ""),

@@ -65,7 +65,7 @@ class ZHeadConfig:
         dropout: probability, after each convolution.
     """
 
-    pooling: int = 2
+    pooling: int = 3
     max_redshift: float = 15.0
     channels: int = 32
     layers: int = 4

@@ -92,8 +92,8 @@ PRESETS = {
     "default": Preset(
         training={
             "sr1": TrainingConfig(epochs=24),
-            "zhead": TrainingConfig(epochs=24),
-            "sr2": TrainingConfig(epochs=36, learning_rate=1e-3),
+            "zhead": TrainingConfig(epochs=36),
+            "sr2": TrainingConfig(epochs=40, learning_rate=1e-3),
         }
     ),
     # The paper's own choices: its grid and range, a trunk on the up-sampled prism, noisy gratings as targets,

@@ -1,0 +1,79 @@
+import math
+
+import pytest
+from astropy.table import Table
+
+from enhancement_sample import BINS, IDENTITY, LINE_FLUX, REDSHIFT, StandIn, prism_spectrum
+from kspecsr.catalogue import main
+from kspecsr.enhancement.known_redshifts import KnownRedshifts
+from kspecsr.enhancement.result_table import agreement, read_row, result_files
+from kspecsr.super_resolver import SuperResolver
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Two results at z = 3.235, one of them flagged since its P(z) is flat."""
+    folder = tmp_path_factory.mktemp("results")
+    clear, vague = SuperResolver(StandIn(), IDENTITY, BINS), SuperResolver(StandIn(width=3.0), IDENTITY, BINS)
+    clear(prism_spectrum()).write(folder / "clear_sr.fits")
+    vague(prism_spectrum(seed=2)).write(folder / "vague_sr.fits")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    path = tmp_path_factory.mktemp("known") / "z.csv"
+    path.write_text("file,z\nclear,3.2350\nvague,1.0\n")
+    return path
+
+
+def test_a_row_holds_redshift_consistency_and_the_strongest_line(results, known):
+    row = read_row(results / "clear_sr.fits", KnownRedshifts.parse(f"{known}:z"))
+    assert row.redshift == pytest.approx(REDSHIFT)
+    assert row.offset == pytest.approx(0.0, abs=1e-6)
+    assert row.confidence > 0.9
+    assert row.chi_square > 0
+    assert row.line == "[OIII]_5008"
+    assert row.flux == pytest.approx(LINE_FLUX["[OIII]_5008"], rel=1e-4, abs=0)
+    assert row.flags == ""
+
+
+def test_a_flagged_result_has_no_line(results):
+    row = read_row(results / "vague_sr.fits", KnownRedshifts())
+    assert "NO_CLEAR_REDSHIFT" in row.flags
+    assert row.line == ""
+    assert math.isnan(row.flux) and math.isnan(row.known)
+
+
+def test_agreement_counts_close_wrong_and_flagged(results, known):
+    redshifts = KnownRedshifts.parse(f"{known}:z")
+    rows = [read_row(path, redshifts) for path in result_files([results])]
+    text = agreement(rows)
+    assert "2 known redshifts: 1 within 0.005 (1 + z), 0 further off and not flagged, 1 flagged" in text
+
+
+def test_the_command_prints_and_writes_the_table(results, known, tmp_path, capsys):
+    output = tmp_path / "catalogue.ecsv"
+    assert main([str(results), "--known", f"{known}:z", "--output", str(output)]) == 0
+    out = capsys.readouterr().out
+    assert "clear" in out and "vague" in out and "NMAD" in out
+    table = Table.read(output)
+    assert table["NAME"].tolist() == ["clear", "vague"]
+    assert table["LINE_FLUX"].unit.to_string() == "erg / (s cm2)"
+    assert table["Z"][0] == pytest.approx(REDSHIFT)
+
+
+def test_what_is_no_result_is_listed_and_the_rest_goes_on(results, tmp_path, capsys):
+    bad = tmp_path / "bad_sr.fits"
+    bad.write_text("not a FITS file")
+    assert main([str(results), str(bad)]) == 1
+    captured = capsys.readouterr()
+    assert "clear" in captured.out
+    assert "bad_sr.fits: no readable result" in captured.err
+    assert main([str(tmp_path / "nowhere")]) == 1
+    assert "no such file or folder" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty")]) == 1
+    assert "no result (*_sr.fits) found; make some with python -m kspecsr.enhance" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([str(results), "--output", "table.txt"])
