@@ -1,0 +1,53 @@
+"""The examples of a training: where they come from, and the fixed galaxies that its epochs are judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_pipeline.pixel_grid import UnifiedGrid
+from kspecsr.configuration import STAGES, FeedConfig
+from kspecsr.feeds import RecordsFeed, SimulationFeed, Teacher, recorded_validation, validation_examples
+from kspecsr.feeds.example import Batch
+
+# The same galaxies judge every training on simulation, whatever its seed: goals can be compared.
+VALIDATION_SEED = 20261124
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Examples for the stages of one run.
+
+    Attributes:
+        directory: record directory; None for fresh simulation.
+        feed: what is simulated.
+        grid: unified grid of the model.
+        seed: of the run; each stage draws galaxies of its own.
+        workers: background processes that simulate.
+    """
+
+    directory: Path | None
+    feed: FeedConfig
+    grid: UnifiedGrid
+    seed: int = 0
+    workers: int = 1
+
+    def open(
+        self, stage: str, batch_size: int, first_step: int = 0, teacher: Teacher | None = None
+    ) -> SimulationFeed | RecordsFeed:
+        """Batches from a step on; step k is the same whatever the first one was."""
+        seed = len(STAGES) * self.seed + STAGES.index(stage)
+        if self.directory is not None:
+            return RecordsFeed(self.directory, "train", batch_size, seed, first_step, teacher, self.grid)
+        return SimulationFeed(self.feed, self.grid, batch_size, seed, first_step, self.workers, teacher)
+
+    def validation(self, stage: str, size: int) -> Batch:
+        """The fixed galaxies. Half of them give their redshift to SR2."""
+        if self.directory is not None:
+            batch = recorded_validation(self.directory, size, self.grid)
+        else:
+            batch = validation_examples(size, VALIDATION_SEED, self.feed, self.grid)
+        if stage == "sr2":
+            batch["redshift"] = batch["redshift"].copy()
+            batch["redshift"][::2] = batch["true_redshift"][::2]
+        return batch

@@ -1,0 +1,105 @@
+"""What a training writes down each epoch: history.csv, TensorBoard scalars, one line of text."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from data_pipeline.writers.atomic import replacing
+
+# metric -> (word, format), in the order of the line
+_SHOWN = {
+    "sr1": {
+        "error_ratio": ("error/cubic", "{:.3f}"),
+        "typical_ratio": ("typical/cubic", "{:.3f}"),
+        "coverage": ("coverage", "{:.3f}"),
+    },
+    "zhead": {
+        "nmad": ("NMAD", "{:.5f}"),
+        "outliers_0.15": ("dz>0.15", "{:.1%}"),
+        "outliers_0.01": ("dz>0.01", "{:.1%}"),
+        "confident_outliers": ("wrong though confident", "{:.1%}"),
+        "coverage": ("coverage", "{:.3f}"),
+    },
+    "sr2": {
+        "recovery": ("recovery", "{:.3f}"),
+        "scatter": ("scatter", "{:.3f}"),
+        "completeness": ("found", "{:.1%}"),
+        "false_detections": ("false", "{:.1%}"),
+        "coverage": ("coverage", "{:.3f}"),
+        "error_ratio": ("error/cubic", "{:.3f}"),
+        "chi_square": ("chi2", "{:.2f}"),
+    },
+}
+
+
+def epoch_line(stage: str, row: Mapping[str, float], epochs: int, is_best: bool) -> str:
+    """One epoch in one line.
+
+    Args:
+        stage: whose metrics are named.
+        row: of the history.
+        epochs: in all.
+        is_best: its goal is the lowest so far.
+    """
+    parts = [f"{stage} epoch {int(row['epoch'])}/{epochs}", f"loss {row['loss']:.4f}"]
+    parts += [f"{word} {text.format(row[name])}" for name, (word, text) in _SHOWN[stage].items()]
+    parts.append(f"goal {row['goal']:.4f}{' best' if is_best else ''}")
+    parts.append(f"{row['spectra_per_second']:.1f} spectra/s")
+    parts.append(f"input wait {row['input_wait']:.1%}")
+    if row["skipped_steps"]:
+        parts.append(f"skipped steps {int(row['skipped_steps'])}")
+    return "  ".join(parts)
+
+
+def append_history(path: Path, row: Mapping[str, float]) -> None:
+    """Adds an epoch to the CSV file; rows of this epoch and later ones, of an earlier start, are dropped."""
+    rows: list[dict[str, object]] = []
+    if path.is_file():
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [dict(old) for old in csv.DictReader(file) if int(float(old["epoch"])) < row["epoch"]]
+    rows.append(dict(row))
+    names = list(dict.fromkeys(name for each in rows for name in each))
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+class TensorBoardScalars:
+    """Scalars for TensorBoard, which need not be installed to write them.
+
+    Args:
+        folder: of the event files.
+        backend: of Keras; only with ``tensorflow`` something is written, for the others there is history.csv.
+    """
+
+    def __init__(self, folder: Path, backend: str):
+        self._writer = None
+        if backend == "tensorflow":
+            import tensorflow as tf  # only where it is the backend
+
+            self._writer = tf.summary.create_file_writer(str(folder))
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """One point per number, at the row's epoch."""
+        if self._writer is None:
+            return
+        import tensorflow as tf
+
+        # what tf.summary.scalar does, which refuses to work where TensorBoard is not installed
+        metadata = tf.compat.v1.SummaryMetadata(
+            plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
+        )
+        with self._writer.as_default():
+            for name, value in row.items():
+                tf.summary.write(
+                    name, tf.constant(value, tf.float32), step=int(row["epoch"]), metadata=metadata
+                )
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the event file."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,94 @@
+"""AdamW that clips by global norm, and skips and counts the steps whose gradient is not finite."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="kspecsr")
+class GuardedAdamW(keras.optimizers.AdamW):
+    """AdamW (decoupled decay) in which one bad batch does no harm.
+
+    Gradients are summed over the devices, then scaled down to ``clip_norm`` by their global norm. Where this
+    norm is not finite, weights and moments stay bit for bit as they are and `skipped_steps` goes up by one;
+    the bias correction counts applied steps only, the learning rate's schedule all of them. Weights of less
+    than two dimensions (biases, scales of normalisations) are not decayed.
+
+    Args:
+        learning_rate: number or schedule.
+        weight_decay: per unit of learning rate.
+        clip_norm: largest global norm of the gradients.
+        **options: of `keras.optimizers.AdamW`.
+    """
+
+    def __init__(self, learning_rate=1e-3, weight_decay=1e-4, clip_norm=1.0, **options):
+        for name in ("clipnorm", "clipvalue", "global_clipnorm", "gradient_accumulation_steps", "amsgrad"):
+            if options.pop(name, None):
+                raise ValueError(f"GuardedAdamW does not take {name}; it clips by clip_norm")
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **options)
+        self.clip_norm = clip_norm
+        self.skipped_steps = self.add_variable(
+            shape=(), dtype="int32", name="skipped_steps", aggregation="only_first_replica"
+        )
+
+    def get_config(self):
+        """Keras configuration."""
+        return {**super().get_config(), "clip_norm": self.clip_norm}
+
+    def _clip_gradients(self, grads):
+        grads = self._summed_over_devices(grads)
+        square = sum(ops.sum(ops.square(ops.cast(grad, "float32"))) for grad in grads)
+        norm = ops.sqrt(square)
+        finite = ops.isfinite(norm)
+        self.skipped_steps.assign_add(ops.cast(ops.logical_not(finite), "int32"))
+        # A bad step is handed on as NaN in every element, which `update_step` sees in each weight by itself:
+        # this way nothing has to be passed beside the gradients from device to device.
+        factor = ops.where(finite, self.clip_norm / ops.maximum(norm, self.clip_norm), float("nan"))
+        return [grad * ops.cast(factor, grad.dtype) for grad in grads]
+
+    def _summed_over_devices(self, grads):
+        if keras.backend.backend() != "tensorflow" or self._distribution_strategy.num_replicas_in_sync == 1:
+            return grads
+        import tensorflow as tf  # only where it is the backend
+
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, grads)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars  # Keras would sum them once more: `_clip_gradients` needs the sum
+
+    def _apply_weight_decay(self, variables):
+        pass  # in `update_step`, which knows whether the step counts
+
+    def _use_weight_decay(self, variable):
+        return len(variable.shape) > 1
+
+    def update_step(self, gradient, variable, learning_rate):
+        """One weight: moments, decay, step; all of them unchanged where the gradient is NaN."""
+        dtype = variable.dtype
+        gradient = ops.cast(gradient, dtype)
+        good = ops.isfinite(gradient)
+        gradient = ops.where(good, gradient, ops.zeros_like(gradient))
+        rate = ops.cast(learning_rate, dtype)
+        step = ops.cast(self.iterations + 1, dtype) - ops.cast(self.skipped_steps, dtype)
+        beta_1_power = ops.power(ops.cast(self.beta_1, dtype), step)
+        beta_2_power = ops.power(ops.cast(self.beta_2, dtype), step)
+        # In a skipped first step the count is 0 and this 0 / 0; nothing of it is used.
+        alpha = rate * ops.sqrt(1 - beta_2_power) / (1 - beta_1_power)
+
+        def add(target, change):
+            self.assign_add(target, ops.where(good, change, ops.zeros_like(change)))
+
+        if self.weight_decay is not None and self._use_weight_decay(variable):
+            add(variable, -(variable * ops.cast(self.weight_decay, dtype) * rate))
+        index = self._get_variable_index(variable)
+        momentum, velocity = self._momentums[index], self._velocities[index]
+        add(momentum, (gradient - momentum) * (1 - self.beta_1))
+        add(velocity, (ops.square(gradient) - velocity) * (1 - self.beta_2))
+        add(variable, -(momentum * alpha / (ops.sqrt(velocity) + self.epsilon)))
+
+
+def skipped_steps(optimizer: keras.optimizers.Optimizer) -> int:
+    """Steps skipped so far; also of an optimizer inside one that scales the loss (float16)."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return int(inner.skipped_steps.numpy())

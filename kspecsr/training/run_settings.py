@@ -1,0 +1,142 @@
+"""What has to be the same for a training to be gone on with, and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.configuration import to_dict
+from kspecsr.configuration import STAGES, Preset
+from kspecsr.model_folder import load_stage, read_settings, stage_hash, stage_path, write_stage
+from kspecsr.model_settings import SETTINGS_FILE, check_same_grid
+from kspecsr.training.state import StateError
+
+_SHOWN = 4  # differences that an error names
+
+
+class UpstreamError(ValueError):
+    """A stage that another one is trained on is missing or does not fit; the text says what to do."""
+
+
+def stage_settings(
+    stage: str,
+    preset: Preset,
+    data: Mapping[str, Any],
+    upstream: Mapping[str, str],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Settings of a stage's training as plain JSON values.
+
+    Args:
+        stage: that is trained.
+        preset: model, losses, schedule.
+        data: description of the feed.
+        upstream: stage to SHA-256 of its file.
+        options: whatever else the weights depend on.
+    """
+    everything = to_dict(preset)
+    return {
+        "grid": everything["model"]["grid"],
+        "model": everything["model"][stage],
+        "losses": everything["losses"],
+        "training": everything["training"][stage],
+        "data": dict(data),
+        "upstream": dict(upstream),
+        **options,
+    }
+
+
+def check_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Refuses to go on with a training under other settings.
+
+    Raises:
+        StateError: naming the first differences.
+    """
+    first, second = dict(_flat(before)), dict(_flat(now))
+    differences = [
+        f"{key} was {first.get(key, 'not set')}, now {second.get(key, 'not set')}"
+        for key in dict.fromkeys([*first, *second])
+        if first.get(key) != second.get(key)
+    ]
+    if differences:
+        more = f", and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+        raise StateError(
+            f"{folder} holds a training with other settings: {'; '.join(differences[:_SHOWN])}{more}. Give "
+            "the same settings to go on with it, --restart to begin again, or another --output"
+        )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = ""):
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
+
+
+def check_other_stages(folder: Path, stage: str, preset: Preset) -> None:
+    """Refuses a folder whose earlier stages are other networks than the preset's.
+
+    Raises:
+        ModelFolderError: naming both grids.
+        UpstreamError: for another network on the same grid.
+    """
+    if not (folder / SETTINGS_FILE).is_file():
+        return
+    held = read_settings(folder)
+    earlier = [name for name in STAGES[: STAGES.index(stage)] if name in held.stages]
+    if not earlier:
+        return
+    check_same_grid(
+        held.grid, preset.model.grid, f"{folder}: {', '.join(earlier)}", f"preset {preset.name!r}"
+    )
+    for name in earlier:
+        if getattr(held.preset.model, name) != getattr(preset.model, name):
+            raise UpstreamError(
+                f"{folder}: its {name} is not the one of preset {preset.name!r} (model.{name} differs); "
+                "give the preset that it was trained with, or another --output"
+            )
+
+
+def load_upstream(folder: Path, stage: str, preset: Preset) -> tuple[dict, dict[str, str]]:
+    """Networks that a stage is trained on, and the SHA-256 of their files.
+
+    Raises:
+        UpstreamError: for a missing stage.
+        ModelFolderError: for a damaged one or one on another grid, naming both grids.
+    """
+    needed = STAGES[: STAGES.index(stage)]
+    missing = [name for name in needed if not stage_path(folder, name).is_file()]
+    if missing:
+        raise UpstreamError(
+            f"{stage} is trained on {' and '.join(needed)}, but {folder} holds no {missing[0]}.keras; train "
+            f"it first (--stage {missing[0]} or --stage all), or name a model that has it with --upstream"
+        )
+    if needed:
+        check_other_stages(folder, stage, preset)
+    return (
+        {name: load_stage(folder, name) for name in needed},
+        {name: stage_hash(folder, name) for name in needed},
+    )
+
+
+def copy_upstream(source: Path, folder: Path, stage: str, preset: Preset) -> None:
+    """Puts the stages that a stage needs from another model into a run folder, so that it is complete.
+
+    Stages that the folder already has stay.
+
+    Raises:
+        UpstreamError: if the other model lacks one.
+        ModelFolderError: for one on another grid, naming both grids.
+    """
+    for name in STAGES[: STAGES.index(stage)]:
+        if stage_path(folder, name).is_file():
+            continue
+        if not stage_path(source, name).is_file():
+            raise UpstreamError(f"{source} holds no {name}.keras, which {stage} is trained on")
+        held = read_settings(source)
+        check_same_grid(held.grid, preset.model.grid, f"{source}: {name}", f"preset {preset.name!r}")
+        if getattr(held.preset.model, name) != getattr(preset.model, name):
+            raise UpstreamError(f"{source}: its {name} is not the one of preset {preset.name!r}")
+        write_stage(folder, name, load_stage(source, name), preset, held.stages.get(name, {}))

@@ -1,0 +1,270 @@
+"""Training of one stage, from the checks before the first epoch to the best weights in the model folder."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from data_pipeline.configuration import json_hash
+from data_pipeline.instrument import PRISM, load_instrument
+from kspecsr.configuration import STAGES, Preset, TrainingConfig
+from kspecsr.feeds import split_batch
+from kspecsr.model_folder import load_stage, stage_hash, stage_path, write_stage
+from kspecsr.models import redshift_bins
+from kspecsr.training.batches import TimedBatches
+from kspecsr.training.data import TrainingData
+from kspecsr.training.devices import make_reproducible, on_devices
+from kspecsr.training.epoch_end import EpochEnd, Judged
+from kspecsr.training.goal import goal_reference
+from kspecsr.training.mirrored_model import MirroredStageModel
+from kspecsr.training.optimizer import GuardedAdamW
+from kspecsr.training.options import StageResult, TrainingOptions
+from kspecsr.training.output_folder import check_room, only_run
+from kspecsr.training.progress_bar import StepBar
+from kspecsr.training.run_settings import (
+    UpstreamError,
+    check_same_settings,
+    copy_upstream,
+    load_upstream,
+    stage_settings,
+)
+from kspecsr.training.schedule import learning_rate_schedule, teacher_probability
+from kspecsr.training.stage_model import build_stage_model
+from kspecsr.training.state import (
+    Progress,
+    StateError,
+    read_progress,
+    restore_variables,
+    training_variables,
+)
+
+_ROOM = 60_000_000  # bytes beside the weights: pictures and logs
+_COPIES = 8  # of a network's weights: moments, state and its successor, two files of the stage
+
+
+def train_stage(
+    stage: str,
+    preset: Preset,
+    data: TrainingData,
+    output: Path,
+    options: TrainingOptions,
+    report: Callable[[str], None] = print,
+) -> StageResult:
+    """Trains a stage, or goes on with its training, until its epochs are done or nothing improves.
+
+    The best epoch's weights, by `goal_metrics`, are in the model folder ``output`` from that epoch on; logs,
+    pictures and the state to go on from lie in ``output/<stage>/``.
+
+    Args:
+        stage: ``sr1``, ``zhead`` or ``sr2``; the earlier ones are taken from the folder and not changed.
+        preset: networks, losses, schedule.
+        data: examples.
+        output: model folder.
+        options: see `TrainingOptions`.
+        report: takes each line of text.
+
+    Raises:
+        OutputError: if the folder cannot be written, has no room or another run is at work in it.
+        StateError: for a training with other settings in the folder.
+        UpstreamError: for a missing stage that this one is trained on.
+        ModelFolderError: for a damaged one or one on another grid.
+        DeviceError: for devices that are not there.
+    """
+    config, folder = preset.training[stage], output / stage
+    check_room(folder, _ROOM)
+    with ExitStack() as stack:
+        stack.enter_context(only_run(folder))
+        source = options.upstream or options.init_from
+        if source is not None:
+            copy_upstream(source, output, stage, preset)
+        make_reproducible(options.seed * len(STAGES) + STAGES.index(stage), options.deterministic)
+        words = stack.enter_context(on_devices(options.devices))
+        model, upstream, hashes = _built(stage, preset, output, options)
+        settings = stage_settings(
+            stage, preset, _description(data, stage, config), hashes, _weight_options(options, stage)
+        )
+        progress = _progress(folder, settings, options.restart)
+        if progress.stopped:
+            report(f"{stage}: finished before ({progress.stopped}); {_best(progress)}")
+            return StageResult(stage, progress, stage_path(output, stage))
+        _begin(model, stage, folder, progress, options)
+        check_room(folder, _ROOM + 4 * _COPIES * model.count_params())
+        frozen = weights_digest(upstream)
+        report(_start_line(stage, model, words, progress, config))
+        _fit(model, stage, preset, data, output, progress, options, report)
+        if weights_digest(upstream) != frozen:
+            raise RuntimeError(f"{stage}: training changed the weights of {' or '.join(upstream)}")
+        report(f"{stage}: {progress.stopped}; {_best(progress)}")
+        return StageResult(stage, progress, stage_path(output, stage))
+
+
+def weights_digest(networks: Mapping[str, keras.Model]) -> str:
+    """SHA-256 of all weights of some networks."""
+    digest = hashlib.sha256()
+    for name in sorted(networks):
+        for weight in networks[name].weights:
+            digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _clear(folder: Path) -> None:
+    """Removes the traces of an earlier training, not the weights that it left in the model folder."""
+    for name in ("state.npz", "history.csv"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("pictures", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _description(data: TrainingData, stage: str, config: TrainingConfig) -> dict:
+    with data.open(stage, config.batch_size) as feed:
+        return feed.description
+
+
+def _weight_options(options: TrainingOptions, stage: str) -> dict:
+    start = stage_hash(options.init_from, stage) if options.init_from else ""
+    return {"seed": options.seed, "deterministic": options.deterministic, "init_from": start}
+
+
+def _progress(folder: Path, settings: dict, restart: bool) -> Progress:
+    if restart:
+        _clear(folder)
+        return Progress(settings)
+    progress = read_progress(folder / "state.npz")
+    if progress is None:
+        held = stage_path(folder.parent, folder.name)
+        if held.is_file():
+            raise StateError(
+                f"{held} is there, but no training of it to go on with; give --restart to replace it "
+                "by the first epoch's weights, or another --output"
+            )
+        return Progress(settings)
+    check_same_settings(progress.settings, settings, folder)
+    return progress
+
+
+def _built(stage: str, preset: Preset, output: Path, options: TrainingOptions):
+    """The model that is trained, compiled; the networks it is trained on, and their hashes."""
+    config = preset.training[stage]
+    upstream, hashes = load_upstream(output, stage, preset)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.precision)
+    try:
+        build = MirroredStageModel if options.devices > 1 else build_stage_model
+        model = build(stage, preset, upstream)
+        model.build(None)
+        optimizer = GuardedAdamW(
+            learning_rate_schedule(config), weight_decay=config.weight_decay, clip_norm=config.clip_norm
+        )
+        model.compile(optimizer=optimizer, jit_compile=options.jit)
+    finally:
+        keras.config.set_dtype_policy(before)
+    return model, upstream, hashes
+
+
+def _begin(
+    model: keras.Model, stage: str, folder: Path, progress: Progress, options: TrainingOptions
+) -> None:
+    """Gives the model its first weights, or those after the last finished epoch."""
+    model.optimizer.build(model.trainable_variables)
+    if progress.epoch:
+        restore_variables(folder / "state.npz", training_variables(model))
+    elif options.init_from is not None:
+        first = load_stage(options.init_from, stage).get_weights()
+        network = model.stage_network
+        if [w.shape for w in first] != [tuple(w.shape) for w in network.weights]:
+            raise UpstreamError(
+                f"{options.init_from}: its {stage} is another network than this preset's; give the preset "
+                "that it was trained with"
+            )
+        network.set_weights(first)
+
+
+def _fit(
+    model: keras.Model,
+    stage: str,
+    preset: Preset,
+    data: TrainingData,
+    output: Path,
+    progress: Progress,
+    options: TrainingOptions,
+    report: Callable[[str], None],
+) -> None:
+    config = preset.training[stage]
+    teacher = partial(teacher_probability, config=config) if stage == "sr2" else None
+    first_step = progress.epoch * config.steps_per_epoch
+    judged = _judged(stage, preset, data)
+    with TimedBatches(data.open(stage, config.batch_size, first_step, teacher)) as batches:
+        epoch_end = EpochEnd(
+            stage=stage,
+            folder=output / stage,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            patience=config.patience,
+            judged=judged,
+            batches=batches,
+            progress=progress,
+            write_best=lambda: write_stage(
+                output, stage, model.stage_network, preset, _provenance(progress, config)
+            ),
+            report=report,
+            pictures=options.pictures,
+        )
+        try:
+            model.fit(
+                iter(batches),
+                initial_epoch=progress.epoch,
+                epochs=config.epochs,
+                steps_per_epoch=config.steps_per_epoch,
+                callbacks=[StepBar(stage, config, options.bar), epoch_end],
+                verbose=0,
+                shuffle=False,
+            )
+        finally:
+            gc.collect()  # iterators over devices that are still there when Python ends never end themselves
+
+
+def _judged(stage: str, preset: Preset, data: TrainingData) -> Judged:
+    batch = data.validation(stage, preset.training[stage].validation_size)
+    x, y = split_batch(batch)
+    prism, grid = load_instrument(PRISM).wavelength, preset.model.grid.wavelength
+    return Judged(x, y, goal_reference(x, y, prism, grid), prism, grid, redshift_bins(preset.model))
+
+
+def _provenance(progress: Progress, config: TrainingConfig) -> dict:
+    """What the model folder says about the best epoch of a stage."""
+    settings = progress.settings
+    return {
+        "steps": progress.best_epoch * config.steps_per_epoch,
+        "epoch": progress.best_epoch,
+        "goal": progress.best_goal,
+        "metrics": progress.best_metrics,
+        "seed": settings["seed"],
+        "init_from": settings["init_from"],
+        "data": settings["data"],
+        "data_sha256": json_hash(settings["data"]),
+        "upstream": settings["upstream"],
+        "backend": keras.backend.backend(),
+    }
+
+
+def _start_line(
+    stage: str, model: keras.Model, words: str, progress: Progress, config: TrainingConfig
+) -> str:
+    trained = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    start = f"goes on after epoch {progress.epoch} ({_best(progress)})" if progress.epoch else "begins"
+    return (
+        f"{stage}: {trained:,} parameters, {config.epochs} epochs of {config.steps_per_epoch} steps of "
+        f"{config.batch_size}, {words}, {config.precision}, jit_compile {model.jit_compile}; {start}"
+    )
+
+
+def _best(progress: Progress) -> str:
+    return f"best goal {progress.best_goal:.4f} in epoch {progress.best_epoch}"

@@ -1,0 +1,202 @@
+"""A stage ready for `fit`: frozen stages before it, its own network, and its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+from keras import ops
+
+from kspecsr.configuration import STAGES, LossConfig, Preset
+from kspecsr.losses import (
+    consistency_loss,
+    continuum_loss,
+    line_flux_nll,
+    line_shape_loss,
+    outside_losses,
+    presence_loss,
+    redshift_is,
+    redshift_nll,
+    residual_l1,
+    spectrum_nll,
+)
+from kspecsr.models import build_sr1, build_sr2, build_zhead, redshift_step
+
+_BUILDERS = {"sr1": build_sr1, "zhead": build_zhead, "sr2": build_sr2}
+_PRISM = ("prism_flux", "prism_error", "prism_mask")
+
+
+class StageModel(keras.Model):
+    """One stage under training; everything in units of 1e-20 erg/s/cm2/A.
+
+    Args:
+        stage: ``sr1``, ``zhead`` or ``sr2``.
+        preset: networks and weights of the loss terms.
+        upstream: trained networks of the stages before, by name. They are frozen here, and called with
+            ``training=False``: a frozen network's dropout would be live otherwise.
+        network: the stage's own network; built from the preset when left out.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        preset: Preset,
+        upstream: Mapping[str, keras.Model],
+        network: keras.Model | None = None,
+    ):
+        super().__init__(name=f"{stage}_training")
+        self.stage, self.losses_config = stage, preset.losses
+        self.step_of_log = redshift_step(preset.model)
+        needed = STAGES[: STAGES.index(stage)]
+        missing = [name for name in needed if name not in upstream]
+        if missing:
+            raise ValueError(
+                f"stage {stage} needs the trained stage {' and '.join(missing)} before it; "
+                f"train {'them' if len(missing) > 1 else 'it'} first, or --stage all"
+            )
+        self.frozen = [upstream[name] for name in needed]
+        for model in self.frozen:
+            model.trainable = False
+        self.stage_network = _BUILDERS[stage](preset.model) if network is None else network
+        self.trackers = {}
+
+    def call(self, x, training=False):
+        """Outputs of this stage and of those before it.
+
+        Args:
+            x: ``prism_flux``, ``prism_error``, ``prism_mask`` (B, P), ``redshift`` (B,).
+            training: whether this stage's dropout is live.
+        """
+        prism = {name: x[name] for name in _PRISM}
+        outputs: dict = {}
+        networks = [*self.frozen, self.stage_network]
+        for number, (name, network) in enumerate(zip(STAGES, networks, strict=False)):
+            live = bool(training) and number == len(self.frozen)
+            inputs = dict(prism)
+            if name != "sr1":
+                inputs |= {key: outputs[key] for key in ("sr1_flux", "sr1_error")}
+                inputs["redshift"] = x["redshift"] if name == "zhead" else outputs["redshift"]
+            if name == "sr2":
+                inputs["redshift_error"] = outputs["redshift_error"]
+            outputs |= network(inputs, training=live)
+        return outputs
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Weighted sum of the stage's terms, each of which is logged by its name."""
+        terms = {
+            "sr1": self._sr1_terms,
+            "zhead": self._zhead_terms,
+            "sr2": self._sr2_terms,
+        }[self.stage](x, y, y_pred)
+        total = 0.0
+        for name, value in terms.items():
+            weight = getattr(self.losses_config, name, 1.0)
+            if weight > 0:
+                total = total + weight * value
+                if name in self.trackers:
+                    self.trackers[name].update_state(value)
+        return total
+
+    def build(self, input_shape=None):
+        """Trackers of the loss terms that count."""
+        for name in TERMS[self.stage]:
+            if getattr(self.losses_config, name, 1.0) > 0 and name not in self.trackers:
+                self.trackers[name] = keras.metrics.Mean(name=name)
+        self.built = True
+
+    @property
+    def metrics(self):
+        """Means of the loss terms beside Keras' own."""
+        return [*super().metrics, *self.trackers.values()]
+
+    def _sr1_terms(self, x, y, outputs):
+        return {
+            "likelihood": spectrum_nll(
+                y["target_flux"],
+                y["target_error"],
+                y["target_mask"],
+                outputs["sr1_flux"],
+                outputs["sr1_error"],
+            )
+        }
+
+    def _zhead_terms(self, x, y, outputs):
+        log_probability = outputs["redshift_log_probability"]
+        return {"redshift": redshift_nll(log_probability, y["true_redshift"], self.step_of_log)}
+
+    def _sr2_terms(self, x, y, outputs):
+        weights: LossConfig = self.losses_config
+        good = 1.0 - ops.cast(y["target_mask"], "float32")
+        mask, amplitude = outputs["line_mask"], outputs["amplitude"]
+        right, wrong = redshift_is(outputs["redshift"], y["true_redshift"])
+        in_range = outputs["line_in_range"]
+        known = ops.cast(y["line_known"], "float32") * in_range * right[:, None]
+        # at a wrong redshift, whatever stands where a line should be is not that line
+        present = ops.cast(y["line_detectable"], "float32") * right[:, None]
+        judged = ops.maximum(known, in_range * wrong[:, None])
+        correction = outputs["flux"] - outputs["sr1_flux"]
+        rough, size = outside_losses(correction, amplitude, mask)
+        prism_good = 1.0 - ops.cast(x["prism_mask"], "float32")
+        terms = {
+            "likelihood": spectrum_nll(
+                y["target_flux"],
+                y["target_error"],
+                y["target_mask"],
+                outputs["flux"],
+                outputs["flux_error"],
+            ),
+            "line_shape": line_shape_loss(outputs["flux"], y["target_flux"], good, mask, amplitude),
+            "smoothness": rough,
+            "deviation": size,
+            "residual_l1": residual_l1(correction, amplitude),
+            "line_flux": line_flux_nll(
+                y["line_flux"],
+                y["line_error"],
+                known,
+                outputs["line_mean"],
+                outputs["line_sigma"],
+                outputs["line_unit"],
+            ),
+            "presence": presence_loss(present, outputs["line_logit"], judged),
+            "continuum": continuum_loss(
+                outputs["continuum"],
+                y["target_continuum"],
+                ops.cast(y["continuum_known"], "float32"),
+                mask,
+                amplitude,
+            ),
+            "consistency": consistency_loss(
+                x["prism_flux"], x["prism_error"], prism_good, outputs["prism_model"]
+            ),
+        }
+        return {name: value for name, value in terms.items() if getattr(weights, name) > 0}
+
+
+# loss terms of each stage, as they are logged
+TERMS = {
+    "sr1": ("likelihood",),
+    "zhead": ("redshift",),
+    "sr2": tuple(LossConfig.__dataclass_fields__),
+}
+
+
+def build_stage_model(
+    stage: str,
+    preset: Preset,
+    upstream: Mapping[str, keras.Model],
+    network: keras.Model | None = None,
+) -> StageModel:
+    """A stage ready to be compiled and fitted.
+
+    Args:
+        stage: ``sr1``, ``zhead`` or ``sr2``.
+        preset: networks and weights of the loss terms.
+        upstream: trained networks of the stages before, by name.
+        network: to go on training; built afresh when left out.
+
+    Raises:
+        ValueError: for an unknown stage, or a missing stage before it.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"expected a stage among {', '.join(STAGES)}, got {stage!r}")
+    return StageModel(stage, preset, upstream, network)

@@ -1,0 +1,34 @@
+"""A model so small that its training takes seconds, for the tests of training."""
+
+from data_pipeline.pixel_grid import UnifiedGrid
+from kspecsr.configuration import ModelConfig, Preset, SR1Config, SR2Config, TrainingConfig, ZHeadConfig
+from kspecsr.training.data import TrainingData
+
+GRID = UnifiedGrid(1.0, 2.0, 500.0)
+
+
+def tiny_preset(grid=GRID, **training):
+    settings = {"epochs": 2, "steps_per_epoch": 3, "batch_size": 4, "validation_size": 8, **training}
+    return Preset(
+        name="tiny",
+        model=ModelConfig(
+            grid=grid,
+            sr1=SR1Config(channels=8, blocks=1, head_channels=4),
+            zhead=ZHeadConfig(channels=8, layers=1, templates=4, groups=2),
+            sr2=SR2Config(
+                half_width=4,
+                window_channels=4,
+                token_dim=8,
+                heads=2,
+                layers=1,
+                knots=8,
+                continuum_channels=4,
+                continuum_blocks=1,
+            ),
+        ),
+        training={stage: TrainingConfig(**settings) for stage in ("sr1", "zhead", "sr2")},
+    )
+
+
+def simulated(preset, seed=0):
+    return TrainingData(None, preset.feed, preset.model.grid, seed, workers=0)
