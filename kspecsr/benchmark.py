@@ -1,0 +1,121 @@
+"""Command line that measures speed: ``python -m kspecsr.benchmark``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from data_pipeline.quiet_start import held_back_stderr
+from kspecsr.configuration import PRESETS, STAGES, Preset, load_preset
+
+_PAPER_BATCH = 4  # the paper's networks take seconds per spectrum and gigabytes per batch
+_EXAMPLES = """examples:
+  # arithmetic of training steps beside a dense product, waiting for data, cost beside the paper's networks
+  python -m kspecsr.benchmark training
+  # one stage, without the paper's networks
+  python -m kspecsr.benchmark training --stage sr1 --no-paper
+  # spectra per second from arrays, with and without XLA
+  python -m kspecsr.benchmark inference
+  python -m kspecsr.benchmark inference --model runs/default --batch-sizes 64
+
+Runs on --threads cores; other programs on the same cores spoil the numbers.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kspecsr.benchmark",
+        description="Measures the speed of training and of inference on this machine.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=("training", "inference"))
+    parser.add_argument("--preset", default="default", metavar="NAME|FILE", help=", ".join(PRESETS))
+    parser.add_argument("--threads", type=int, default=2, help="of TensorFlow (default %(default)s)")
+    training = parser.add_argument_group("training")
+    training.add_argument("--stage", choices=(*STAGES, "all"), default="all")
+    training.add_argument("--batch-size", type=int, help="default: the preset's")
+    training.add_argument("--steps", type=int, default=10, help="measured (default %(default)s)")
+    training.add_argument("--workers", type=int, default=1, help="that simulate (default %(default)s)")
+    training.add_argument("--no-paper", action="store_true", help="leave the paper's networks out")
+    inference = parser.add_argument_group("inference")
+    inference.add_argument("--model", type=Path, help="model folder (default: fresh weights, as quick)")
+    inference.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16, 64, 128], metavar="N")
+    inference.add_argument("--seconds", type=float, default=5.0, help="for each (default %(default)s)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    counts = [arguments.threads, arguments.steps, arguments.batch_size or 1, *arguments.batch_sizes]
+    if min(counts) < 1 or arguments.workers < 0:
+        parser.error("expected positive numbers of threads, steps and spectra, and no negative --workers")
+    try:
+        preset = load_preset(arguments.preset)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(arguments.threads)
+    try:
+        with held_back_stderr():
+            from kspecsr.training.devices import find_devices  # TensorFlow: seconds
+
+            find_devices()
+        if arguments.what == "training":
+            _training(arguments, preset)
+        else:
+            _inference(arguments, preset)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _training(arguments: argparse.Namespace, preset: Preset) -> None:
+    from kspecsr.speed.training_speed import input_wait, step_speed
+
+    stages = STAGES if arguments.stage == "all" else (arguments.stage,)
+    paper = None if arguments.no_paper or preset.name == "paper" else PRESETS["paper"]
+    print(f"training steps, preset {preset.name}, {arguments.threads} threads", flush=True)
+    for stage in stages:
+        size = arguments.batch_size or preset.training[stage].batch_size
+        speed = step_speed(preset, stage, size, arguments.steps)
+        rows, inner, columns = speed.product
+        print(
+            f"{stage}: step of {size} spectra {speed.seconds:.3f} s, {speed.arithmetic / 1e9:.1f} GFLOP, "
+            f"{speed.arithmetic / speed.seconds / 1e9:.0f} GFLOP/s; dense float32 product "
+            f"{rows} x {inner} x {columns}: {speed.product_rate / 1e9:.0f} GFLOP/s; share {speed.share:.0%}"
+        )
+        wait = input_wait(preset, stage, size, arguments.steps, arguments.workers)
+        print(f"{stage}: waiting for fresh examples {wait:.1%} of the time, {arguments.workers} worker(s)")
+        line = f"{stage}: {1e3 * speed.cost:.1f} ms per spectrum ({1 / speed.cost:.1f} spectra/s)"
+        if paper is not None:
+            other = step_speed(paper, stage, _PAPER_BATCH, max(2, arguments.steps // 4))
+            line += f"; preset paper {1e3 * other.cost:.1f} ms, {other.cost / speed.cost:.1f} times as much"
+        print(line, flush=True)
+
+
+def _inference(arguments: argparse.Namespace, preset: Preset) -> None:
+    from kspecsr.model_folder import read_settings
+    from kspecsr.speed.inference_speed import Inference
+
+    if arguments.model is not None:
+        preset = read_settings(arguments.model).preset
+    print(f"inference from arrays, preset {preset.name}, {arguments.threads} threads, start-up excluded")
+    for compiled in (False, True):
+        measured = Inference(preset, arguments.model, max(arguments.batch_sizes), compiled)
+        for size in arguments.batch_sizes:
+            rate = measured.rate(size, arguments.seconds)
+            word = "with XLA" if compiled else "without XLA"
+            print(f"batches of {size}, {word}: {rate:.1f} spectra/s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+from collections import Counter
+
+import keras
+import pytest
+import tensorflow as tf
+
+from kspecsr import benchmark
+from kspecsr.configuration import PRESETS
+from kspecsr.speed.arithmetic import largest_product, operations
+from kspecsr.speed.inference_speed import Inference
+from kspecsr.speed.training_speed import StepSpeed
+from training_sample import tiny_preset
+
+
+def counts(function, *shapes):
+    specifications = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+    graph = tf.function(function, autograph=False).get_concrete_function(*specifications).graph
+    total = Counter()
+    for kind, number in operations(graph):
+        total[kind] += number
+    return total, graph
+
+
+def test_products_and_solves_count_multiplications_and_additions():
+    def function(a, b, c):
+        matrix = tf.einsum("bij,bkj->bik", b, b) + tf.eye(6)
+        factor = tf.linalg.cholesky(matrix)
+        return tf.matmul(a, a, transpose_a=True), factor, tf.linalg.triangular_solve(factor, c)
+
+    total, _ = counts(function, (7, 5), (2, 6, 4), (2, 6, 3))
+    assert total["MatMul"] == 2 * 7 * 5 * 5
+    assert total["Einsum"] == 2 * 2 * 6 * 6 * 4
+    assert total["Cholesky"] == pytest.approx(2 * 6**3 / 3)
+    assert total["MatrixTriangularSolve"] == 2 * 6 * 6 * 3
+
+
+def test_a_convolution_costs_three_times_as_much_with_its_gradients():
+    layer = keras.layers.Conv1D(8, 5, padding="same", use_bias=False)
+    layer.build((None, 40, 6))
+
+    def function(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(tf.square(layer(x)))
+        return tape.gradient(loss, [x, layer.kernel.value])
+
+    total, graph = counts(function, (3, 40, 6))
+    forward = 2 * 3 * 40 * 5 * 6 * 8
+    assert total == {kind: forward for kind in ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")}
+    assert largest_product(graph) == (3 * 40, 5 * 6, 8)
+
+
+def test_what_no_result_needs_is_not_counted():
+    def function(x):
+        tf.matmul(x, x)
+        return x + 1.0
+
+    assert counts(function, (4, 4))[0] == {}
+
+
+def test_an_unknown_shape_is_an_error():
+    with pytest.raises(ValueError, match="expected a static shape"):
+        counts(lambda x: tf.matmul(x, x, transpose_a=True), (None, 4))
+
+
+def test_the_share_is_the_steps_rate_over_the_products():
+    speed = StepSpeed("sr1", 4, 2.0, 8e9, (1, 1, 1), 8e9)
+    assert (speed.share, speed.cost) == (0.5, 0.5)
+
+
+def test_inference_is_measured_from_arrays():
+    assert Inference(tiny_preset(), None, 4, False).rate(2, 0.01) > 0
+
+
+def test_the_command_prints_share_waiting_and_cost(monkeypatch, tmp_path, capfd):
+    preset = tmp_path / "tiny.json"
+    preset.write_text(tiny_preset().to_json())
+    monkeypatch.setitem(PRESETS, "paper", tiny_preset())
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    options = ["training", "--preset", str(preset), "--stage", "sr1", "--steps", "2", "--workers", "0"]
+    assert benchmark.main(options) == 0
+    text = capfd.readouterr().out
+    for words in ("GFLOP/s; share", "waiting for fresh examples", "ms per spectrum", "preset paper"):
+        assert words in text
+    assert benchmark.main(["training", "--preset", "nonsense"]) == 2
