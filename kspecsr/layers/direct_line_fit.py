@@ -112,7 +112,8 @@ class DirectLineFit(keras.layers.Layer):
         sigma = ops.sqrt(variance[:, :free]) * per_norm * CORRELATED_NOISE
         own = ops.sqrt(ops.einsum("bkp,bp->bk", profile**2, weight))
         peak = ops.max(profile, axis=-1, keepdims=True)
-        return {
+        # nothing before the fit is trained; a gradient through the factorisation could only do harm
+        fitted = {
             "flux": ops.matmul(lines, self._tie.T),
             "error": ops.matmul(sigma, self._tie.T),
             "isolated_error": CORRELATED_NOISE / ops.maximum(own, 1e-6),
@@ -120,6 +121,7 @@ class DirectLineFit(keras.layers.Layer):
             "model": model,
             "line_mask": ops.max(profile / ops.maximum(peak, 1e-12), axis=1),
         }
+        return {name: ops.stop_gradient(value) for name, value in fitted.items()}
 
     def _profiles(self, wavelength, sigma):
         """(B, K, P) unit-flux lines on the pixels [1/Angstrom]."""

@@ -39,7 +39,7 @@ class RedshiftEstimate(keras.layers.Layer):
         variance = ops.sum(weight * (place - mean[:, None]) ** 2, axis=-1) + 1.0 / 12.0
         inferred = ops.expm1((ops.cast(highest[:, 0], "float32") + mean) * self.step)
         error = (1.0 + inferred) * self.step * ops.sqrt(variance)
-        known = ops.isfinite(given)
+        known = ops.logical_and(ops.isfinite(given), given > -0.9)  # what is no redshift is inferred
         return ops.where(known, ops.where(known, given, 0.0), inferred), ops.where(known, 0.0, error)
 
     def get_config(self):
