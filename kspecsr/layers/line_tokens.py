@@ -83,7 +83,8 @@ class LineDecoder(keras.layers.Layer):
 
     Returns:
         Dictionary of (B, K): ``mean`` and ``sigma`` of arcsinh(flux / unit); ``presence`` and its ``logit``;
-        ``flux`` and ``flux_error``, presence included [scale x Angstrom]; ``spread`` for `LineRendering`;
+        ``flux``, times presence, and ``flux_error``, which allows for what presence took away [scale x
+        Angstrom]; ``spread`` for `LineRendering`;
         ``wavelength`` and ``width`` [um]; ``prior_weight``.
     """
 
@@ -104,8 +105,8 @@ class LineDecoder(keras.layers.Layer):
         presence = ops.sigmoid(logit) * in_range
         flux = unit * ops.sinh(mean)
         flux_sigma = unit * ops.cosh(mean) * sigma
-        # law of total variance: the line is there or it is not
-        error = ops.sqrt(presence * flux_sigma**2 + presence * (1.0 - presence) * flux**2 + 1e-24)
+        # mean square of (true flux - presence x flux): what the gate takes away may yet be there
+        error = ops.sqrt(flux_sigma**2 + ((1.0 - presence) * flux) ** 2) * in_range
         velocity = ops.minimum(55.0 * ops.exp(ops.clip(raw[..., 3], -3.0, 5.0)), self.max_velocity_sigma)
         moved = self.velocity_shift * ops.tanh(shift) + self.line_shift * ops.tanh(raw[..., 4])
         wavelength = wavelength * (1.0 + moved)

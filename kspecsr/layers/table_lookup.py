@@ -35,12 +35,15 @@ def sample(x, place):
     Returns:
         (B, m, C).
     """
-    n = x.shape[1]
+    n, channels, samples = x.shape[1], x.shape[2], place.shape[1]
     place = ops.clip(place, 0.0, n - 1.0)
     left = ops.minimum(ops.floor(place), n - 2.0)
     share = (place - left)[..., None]
-    left = ops.cast(left, "int32")[..., None]
-    return (
-        ops.take_along_axis(x, left, axis=1) * (1.0 - share)
-        + ops.take_along_axis(x, left + 1, axis=1) * share
+    # rows of all spectra in one list: TensorFlow gathers along an axis by way of 64-bit indices, which are slow
+    row = ops.arange(ops.shape(x)[0], dtype="int32")[:, None] * n
+    index = ops.reshape(ops.cast(left, "int32") + row, (-1,))
+    rows = ops.reshape(x, (-1, channels))
+    before, after = (
+        ops.reshape(ops.take(rows, index + step, axis=0), (-1, samples, channels)) for step in (0, 1)
     )
+    return before * (1.0 - share) + after * share
