@@ -209,7 +209,7 @@ def test_coarsely_sampled_spectra_keep_masked_pixels_masked_and_noise_like_their
 
 def test_nuisances_are_those_asked_for():
     batch = simulate_batch(np.arange(300), SEED, simulation_config(FeedConfig()), gratings=False)
-    assert np.median(np.log(batch.resolution_scale)) == pytest.approx(np.log(1.26), abs=0.015)
+    assert np.median(np.log(batch.resolution_scale)) == pytest.approx(np.log(1.22), abs=0.015)
     assert np.log(batch.resolution_scale).std() == pytest.approx(0.08, abs=0.01)
     assert batch.zero_point_shift.std() == pytest.approx(0.15, abs=0.02)
     assert np.log(batch.error_scale).std() == pytest.approx(0.15, abs=0.02)

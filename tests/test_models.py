@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from data_pipeline.instrument import PRISM, load_instrument
+from data_pipeline.lines import load_lines
 from kspecsr.configuration import PRESETS, ModelConfig
+from kspecsr.layers import PrismDegradation, plain_grid
 from kspecsr.models import build_sr1, build_sr2, build_zhead, compose, redshift_bins
 from model_sample import TINY, UNIT, numpy_dict, spectra
 
@@ -116,7 +118,10 @@ def test_the_prism_model_is_the_degraded_output(composed):
     off = np.median(np.abs(out["prism_model"] - direct)[:, middle], axis=1) / np.abs(flux).max(axis=1)
     assert np.all(off < 0.05)
     chi = (inputs["prism_flux"] - out["prism_model"] / UNIT) / inputs["prism_error"]
-    good = ~inputs["prism_mask"]
+    # only pixels whose whole line-spread function lies on the output's grid
+    interior = PrismDegradation(plain_grid(TINY.grid)).interior
+    assert 0.5 < interior.mean() < 0.95
+    good = ~inputs["prism_mask"] & interior
     expected = [np.mean(row[ok] ** 2) * 1.5 for row, ok in zip(chi, good, strict=True)]
     assert out["chi_square"] == pytest.approx(expected, rel=2e-3)
 
@@ -131,6 +136,21 @@ def test_an_unusable_spectrum_does_not_spoil_its_batch(composed):
     out = numpy_dict(composed(given))
     assert np.allclose(out["flux"][0], alone["flux"][0], rtol=1e-4, atol=1e-25)
     assert np.isfinite(out["flux"]).all()
+
+
+def test_a_line_in_a_gap_is_not_in_range_and_leaves_nothing(composed):
+    inputs, _ = spectra(2)
+    z, k = 3.0, load_lines().index("Halpha")
+    wavelength = load_instrument(PRISM).wavelength
+    inputs["redshift"][:] = z
+    inputs["prism_mask"] = inputs["prism_mask"].copy()
+    centre = load_lines().wavelength[k] * (1 + z)
+    inputs["prism_mask"][0, np.abs(wavelength - centre) < 0.08] = True
+    out = numpy_dict(composed(physical(inputs)))
+    assert out["line_in_range"][0, k] == 0 < out["line_in_range"][1, k]
+    assert out["line_flux"][0, k] == 0
+    assert out["line_flux_error"][0, k] == 0
+    assert all(np.isfinite(out[name]).all() for name in ("flux", "flux_error", "line_flux"))
 
 
 def test_an_unknown_redshift_and_a_given_one_agree_where_they_are_the_same(composed):

@@ -88,7 +88,7 @@ _PAPER_TRAINING = TrainingConfig(
 )
 
 PRESETS = {
-    # An hour on two cores.
+    # An hour and a half on two cores.
     "default": Preset(
         training={
             "sr1": TrainingConfig(epochs=24),

@@ -26,8 +26,6 @@ from kspecsr.feeds.example import Batch
 from kspecsr.feeds.grating_targets import stitched_gratings
 from kspecsr.feeds.prism_defects import apply_defects
 
-# Slits filled by a galaxy give 1.22 times the tabulated resolving power, compact galaxies about 8 % more.
-PRISM_RESOLUTION_SCALE = 1.26
 DETECTABLE = 3.0  # sigma of the reference gratings
 # Random numbers are keyed by the seed: with this bit set for validation and clear for training, no
 # galaxy and no noise can be shared.
@@ -50,7 +48,6 @@ def simulation_config(feed: FeedConfig) -> SimulationConfig:
     """The simulation that a feed draws from: every observation is another galaxy."""
     population = replace(POPULATIONS[feed.population], reobserved_fraction=0.0, shared_id_fraction=0.0)
     nuisances = Nuisances(
-        prism_resolution_scale=PRISM_RESOLUTION_SCALE,
         prism_resolution_scatter=feed.resolution_scatter,
         zero_point_shift=feed.zero_point_shift,
         quoted_error_scatter=feed.error_scatter,

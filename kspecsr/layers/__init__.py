@@ -6,6 +6,7 @@ from kspecsr.layers.degradation import PrismDegradation
 from kspecsr.layers.direct_line_fit import DirectLineFit
 from kspecsr.layers.geometry import plain_grid
 from kspecsr.layers.line_identity import LineIdentity
+from kspecsr.layers.line_mask import LineMask
 from kspecsr.layers.line_positions import LinePositions
 from kspecsr.layers.line_rendering import LineRendering
 from kspecsr.layers.line_tokens import LineDecoder, LineScalars
@@ -26,6 +27,7 @@ __all__ = [
     "EquivalentWidth",
     "LineDecoder",
     "LineIdentity",
+    "LineMask",
     "LinePositions",
     "LineRendering",
     "LineScalars",

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kspecsr.layers.geometry import degradation_matrix
+from kspecsr.layers.geometry import PRISM_RESOLUTION_SCALE, degradation_matrix
 
 
 @keras.saving.register_keras_serializable("kspecsr")
@@ -28,7 +28,7 @@ class PrismDegradation(keras.layers.Layer):
         (B, P) on the prism's pixels.
     """
 
-    def __init__(self, grid, resolution_scale=1.22, **options):
+    def __init__(self, grid, resolution_scale=PRISM_RESOLUTION_SCALE, **options):
         super().__init__(**options)
         self.grid = tuple(float(value) for value in grid)
         self.resolution_scale = float(resolution_scale)

@@ -12,6 +12,8 @@ from kspecsr.layers.table_lookup import look_up
 
 BREAKS = (0.121567, 0.3646, 0.4000)  # um, rest: Lyman alpha, Balmer and 4000 Angstrom breaks
 _RIDGE = 3e-4  # of a column's own weight: shares flux evenly between lines that cannot be told apart
+_LEAST_SEEN = 0.1  # share of a line's squared profile on good pixels below which it is not measured
+_UNMEASURED = 1e6  # error of what is not measured, in scale x Angstrom
 _SYSTEMATIC = 0.02  # of the local amplitude: imperfect line-spread function, flat field
 # Noise of released prism pixels is white noise on detector pixels, interpolated: for a line profile the error
 # is this factor above that of independent pixels with the quoted errors (facts, section 6).
@@ -57,8 +59,8 @@ class DirectLineFit(keras.layers.Layer):
 
     Returns:
         Dictionary: ``flux`` and ``error`` of each line (B, K) [scale x Angstrom]; ``isolated_error`` (B, K),
-        the error if nothing else had to be fitted; ``continuum`` and ``model`` (B, P); ``line_mask`` (B, P),
-        0-1, where lines may be.
+        the error if nothing else had to be fitted; ``constrained`` (B, K), 1 where good pixels see the line;
+        ``continuum`` and ``model`` (B, P); ``line_mask`` (B, P), 0-1, where lines may be.
     """
 
     def __init__(self, knots=30, **options):
@@ -111,12 +113,17 @@ class DirectLineFit(keras.layers.Layer):
         lines = solution[:, :free] * per_norm
         sigma = ops.sqrt(variance[:, :free]) * per_norm * CORRELATED_NOISE
         own = ops.sqrt(ops.einsum("bkp,bp->bk", profile**2, weight))
+        # a line in a gap, or beyond an end, is not measured at all
+        seen = ops.einsum("bkp,bp->bk", profile**2, good)
+        constrained = seen > _LEAST_SEEN * ops.sum(profile**2, axis=-1) + 1e-20
+        error = ops.where(constrained, ops.matmul(sigma, self._tie.T), _UNMEASURED)
         peak = ops.max(profile, axis=-1, keepdims=True)
         # nothing before the fit is trained; a gradient through the factorisation could only do harm
         fitted = {
-            "flux": ops.matmul(lines, self._tie.T),
-            "error": ops.matmul(sigma, self._tie.T),
-            "isolated_error": CORRELATED_NOISE / ops.maximum(own, 1e-6),
+            "flux": ops.where(constrained, ops.matmul(lines, self._tie.T), 0.0),
+            "error": error,
+            "isolated_error": ops.where(constrained, CORRELATED_NOISE / ops.maximum(own, 1e-6), 1.0),
+            "constrained": ops.cast(constrained, "float32"),
             "continuum": continuum,
             "model": model,
             "line_mask": ops.max(profile / ops.maximum(peak, 1e-12), axis=1),

@@ -10,6 +10,8 @@ from scipy import sparse
 from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
 from data_pipeline.pixel_grid import UnifiedGrid
 
+# Factor on the tabulated prism resolving power that reduced JADES spectra show (facts, section 5).
+PRISM_RESOLUTION_SCALE = load_instrument(PRISM).scale
 Grid = tuple[float, float, float]  # start [um], stop [um], sampling: a `UnifiedGrid` as plain numbers
 
 _LOOKUP = (0.30, 7.0, 8192)  # um, um, nodes of the logarithmic look-up of pixel and width

@@ -31,8 +31,10 @@ class RedshiftEstimate(keras.layers.Layer):
         """See the class."""
         offsets = np.arange(-self.reach, self.reach + 1)
         highest = ops.cast(ops.argmax(log_probability, axis=-1), "int32")[:, None]
-        index = ops.clip(highest + offsets.astype("int32"), 0, log_probability.shape[-1] - 1)
-        weight = ops.softmax(ops.take_along_axis(log_probability, index, axis=1), axis=-1)
+        wanted = highest + offsets.astype("int32")
+        index = ops.clip(wanted, 0, log_probability.shape[-1] - 1)
+        beyond = ops.cast(ops.not_equal(wanted, index), "float32")  # no bin counts twice at the ends
+        weight = ops.softmax(ops.take_along_axis(log_probability, index, axis=1) - 1e4 * beyond, axis=-1)
         # around the highest bin, where float32 resolves a thousandth of a step
         place = ops.cast(index - highest, "float32")
         mean = ops.sum(weight * place, axis=-1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from kspecsr.layers.geometry import PRISM_RESOLUTION_SCALE, degradation_matrix
+
 PIXEL_NOISE_VARIANCE = 2.0 / 3.0  # of released prism pixels over the quoted one: they are interpolated
 
 _LOG_SIGMA = (-8.0, 3.0)
@@ -31,7 +33,7 @@ class Refinement(keras.layers.Layer):
         Flux, error and continuum, (B, N) each, in units of the scale.
     """
 
-    def __init__(self, residual_cap=5.0, **options):
+    def __init__(self, residual_cap=50.0, **options):
         super().__init__(**options)
         self.residual_cap = float(residual_cap)
 
@@ -52,22 +54,45 @@ class Refinement(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("kspecsr")
 class PrismConsistency(keras.layers.Layer):
-    """Chi-square per good pixel of the degraded output against the prism (DESIGN section 2, point 3).
+    """Chi-square per pixel of the degraded output against the prism (DESIGN section 2, point 3).
 
     Squared residuals are divided by the variance that a released pixel has: 2/3 of the quoted one, since
-    pixels are interpolated from coarser detector pixels (facts, section 6).
+    pixels are interpolated from coarser detector pixels (facts, section 6). Pixels whose line-spread function
+    reaches beyond the output's range do not count.
+
+    Args:
+        grid: start [um], stop [um] and sampling of the unified grid.
+        resolution_scale: as in `PrismDegradation`.
 
     Inputs:
         flux, error, good, model: (B, P).
 
-    Output shape:
-        (B,).
+    Returns:
+        Chi-square per pixel (B,), and the pixels that count (B, P), 1 or 0.
     """
+
+    def __init__(self, grid, resolution_scale=PRISM_RESOLUTION_SCALE, **options):
+        super().__init__(**options)
+        self.grid = tuple(float(value) for value in grid)
+        self.resolution_scale = float(resolution_scale)
+
+    def build(self, *_):
+        """Pixels whose kernel lies on the grid."""
+        self._interior = degradation_matrix(self.grid, self.resolution_scale)[1].astype("float32")
 
     def call(self, flux, error, good, model):
         """See the class."""
-        square = good * ((flux - model) / error) ** 2 / PIXEL_NOISE_VARIANCE
-        return ops.sum(square, axis=-1) / ops.maximum(ops.sum(good, axis=-1), 1.0)
+        seen = good * self._interior
+        square = seen * ((flux - model) / error) ** 2 / PIXEL_NOISE_VARIANCE
+        return ops.sum(square, axis=-1) / ops.maximum(ops.sum(seen, axis=-1), 1.0), seen
+
+    def get_config(self):
+        """Arguments, for saving."""
+        return {
+            **super().get_config(),
+            "grid": list(self.grid),
+            "resolution_scale": self.resolution_scale,
+        }
 
 
 @keras.saving.register_keras_serializable("kspecsr")

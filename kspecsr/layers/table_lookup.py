@@ -39,7 +39,7 @@ def sample(x, place):
     place = ops.clip(place, 0.0, n - 1.0)
     left = ops.minimum(ops.floor(place), n - 2.0)
     share = (place - left)[..., None]
-    # rows of all spectra in one list: TensorFlow gathers along an axis by way of 64-bit indices, which are slow
+    # rows of all spectra in one list: along an axis, TensorFlow goes by way of 64-bit indices
     row = ops.arange(ops.shape(x)[0], dtype="int32")[:, None] * n
     index = ops.reshape(ops.cast(left, "int32") + row, (-1,))
     rows = ops.reshape(x, (-1, channels))

@@ -8,6 +8,7 @@ from kspecsr.configuration import ModelConfig, SR2Config
 from kspecsr.layers import (
     DirectLineFit,
     EquivalentWidth,
+    LineMask,
     LinePositions,
     LineRendering,
     PrismConsistency,
@@ -37,7 +38,7 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         ``line_wavelength``, ``line_fwhm`` [um], ``line_equivalent_width`` [Angstrom], ``line_in_range``,
         ``line_prior_weight`` (B, K); ``chi_square`` (B,), ``prism_model`` (B, P). Losses need besides:
         ``line_mean`` and ``line_sigma`` of arcsinh(line flux / ``line_unit``), ``line_logit`` (B, K),
-        ``line_mask`` and ``amplitude`` (B, N).
+        ``line_mask`` and ``amplitude`` (B, N), ``prism_seen`` (B, P).
     """
     sr2, grid = config.sr2, plain_grid(config.grid)
     inputs = {
@@ -49,7 +50,7 @@ def build_sr2(config: ModelConfig) -> keras.Model:
     prism = PrismNormalisation(name="normalisation", dtype="float32")(
         inputs["prism_flux"], inputs["prism_error"], inputs["prism_mask"]
     )
-    divide = Divide(name="divide", dtype="float32")
+    divide, multiply = Divide(name="divide", dtype="float32"), Multiply(name="multiply", dtype="float32")
     sr1_flux = divide(inputs["sr1_flux"], prism["scale"])
     sr1_error = divide(inputs["sr1_error"], prism["scale"])
     places = LinePositions(grid, name="positions", dtype="float32")(inputs["redshift"])
@@ -63,10 +64,17 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         places["in_range"],
         inputs["redshift"],
     )
+    # lines in a gap, or beyond the end of the data, are as good as out of range
+    places = {**places, "in_range": multiply(places["in_range"], fit["constrained"])}
     lines = line_branch(
         sr2, prism, sr1_flux, sr1_error, places, fit, inputs["redshift"], inputs["redshift_error"]
     )
-    drawn, line_variance, line_mask = LineRendering(grid, name="rendering", dtype="float32")(
+    line_mask = LineMask(grid, name="line_mask", dtype="float32")(
+        *(places[name] for name in ("grid_pixel", "wavelength", "reference_sigma", "in_range")),
+        inputs["redshift"],
+        inputs["redshift_error"],
+    )
+    drawn, line_variance = LineRendering(grid, name="rendering", dtype="float32")(
         lines["flux"], lines["spread"], lines["wavelength"], lines["width"], places["in_range"]
     )
     degradation = PrismDegradation(grid, name="degradation", dtype="float32")
@@ -78,13 +86,13 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         sr1_flux, smooth, amplitude, drawn, line_variance, brightest
     )
     model = degradation(flux)
-    chi_square = PrismConsistency(name="consistency", dtype="float32")(
+    chi_square, seen = PrismConsistency(grid, name="consistency", dtype="float32")(
         prism["flux"], prism["error"], prism["good"], model
     )
     width = EquivalentWidth(name="equivalent_width", dtype="float32")(
         lines["flux"], continuum, error, places["grid_pixel"], places["in_range"], inputs["redshift"]
     )
-    multiply, scale = Multiply(name="multiply", dtype="float32"), prism["scale"]
+    scale = prism["scale"]
     outputs = {
         "flux": multiply(flux, scale),
         "flux_error": multiply(error, scale),
@@ -92,6 +100,7 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         "prism_model": multiply(model, scale),
         "amplitude": multiply(amplitude, scale),
         "chi_square": chi_square,
+        "prism_seen": seen,
         "line_mask": line_mask,
         "line_flux": multiply(lines["flux"], scale),
         "line_flux_error": multiply(lines["flux_error"], scale),

@@ -136,7 +136,6 @@ class StageModel(keras.Model):
         judged = ops.maximum(known, in_range * wrong[:, None])
         correction = outputs["flux"] - outputs["sr1_flux"]
         rough, size = outside_losses(correction, amplitude, mask)
-        prism_good = 1.0 - ops.cast(x["prism_mask"], "float32")
         terms = {
             "likelihood": spectrum_nll(
                 y["target_flux"],
@@ -166,7 +165,7 @@ class StageModel(keras.Model):
                 amplitude,
             ),
             "consistency": consistency_loss(
-                x["prism_flux"], x["prism_error"], prism_good, outputs["prism_model"]
+                x["prism_flux"], x["prism_error"], outputs["prism_seen"], outputs["prism_model"]
             ),
         }
         return {name: value for name, value in terms.items() if getattr(weights, name) > 0}
