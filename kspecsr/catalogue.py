@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m kspecsr.catalogue",
         description="One row per result of python -m kspecsr.enhance: redshift, confidence, prism "
-        "consistency, and the line with the highest S/N.",
+        "consistency, and the brightest line.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -9,6 +9,10 @@ import numpy as np
 from data_pipeline.instrument import PRISM, LineSpreadOperator, load_instrument, reference_instrument
 from data_pipeline.pixel_grid import UnifiedGrid
 
+# Variance of released prism pixels over the quoted one: they are interpolated from coarser detector pixels
+# (facts, section 6; `data_pipeline.simulation.noise.prism_noise`).
+PIXEL_NOISE_VARIANCE = 2.0 / 3.0
+
 
 @lru_cache(maxsize=4)
 def _operator(grid: UnifiedGrid) -> LineSpreadOperator:
@@ -27,7 +31,7 @@ def seen_on_grid(grid: UnifiedGrid) -> np.ndarray:
 
 
 def prism_chi_square(flux: np.ndarray, error: np.ndarray, mask: np.ndarray, model: np.ndarray) -> float:
-    """Chi-square per good prism pixel; NaN without one.
+    """Chi-square per good prism pixel, as `kspecsr.layers.PrismConsistency` gives it; NaN without one.
 
     Args:
         flux: (P,) observed.
@@ -38,4 +42,4 @@ def prism_chi_square(flux: np.ndarray, error: np.ndarray, mask: np.ndarray, mode
     good = ~mask & np.isfinite(model)
     if not good.any():
         return float("nan")
-    return float(np.mean(((flux[good] - model[good]) / error[good]) ** 2))
+    return float(np.mean(((flux[good] - model[good]) / error[good]) ** 2)) / PIXEL_NOISE_VARIANCE

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import STAGES, Preset
 from kspecsr.model_settings import (
     ModelFolderError,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelFolderError",
     "ModelSettings",
+    "copy_stage",
     "load_composed",
     "load_stage",
     "read_settings",
@@ -71,9 +74,50 @@ def write_stage(
     with tempfile.TemporaryDirectory(prefix=f".{stage}-", suffix=".part", dir=path.parent) as temporary:
         written = Path(temporary) / path.name
         network.save(written)
+        _to_disk(written)
         os.replace(written, path)
     write_settings(folder, settings)
     return stage_hash(folder, stage)
+
+
+def copy_stage(
+    source: str | os.PathLike,
+    folder: str | os.PathLike,
+    stage: str,
+    preset: Preset,
+    provenance: Mapping[str, Any],
+) -> str:
+    """Puts a stage's file into another model folder byte for byte: Keras would write another one.
+
+    Args:
+        source: model folder that has the stage.
+        folder: made if it is not there.
+        stage: ``sr1``, ``zhead`` or ``sr2``.
+        preset: of the model in ``folder``.
+        provenance: of the stage, as ``source`` states it.
+
+    Returns:
+        SHA-256 of the file, the same as in ``source``.
+
+    Raises:
+        ModelFolderError: for a missing or damaged file, or another grid in the folder.
+        OSError: disk full and the like.
+    """
+    first, path = stage_path(source, stage), stage_path(folder, stage)
+    sha256 = stage_hash(source, stage)
+    check_archive(first)
+    settings = with_stage(folder, stage, preset, provenance)
+    with replacing(path) as temporary:
+        shutil.copyfile(first, temporary)
+        _to_disk(temporary)
+    write_settings(folder, settings)
+    return sha256
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file's content is on disk, so that its new name never stands for an empty one."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def load_stage(folder: str | os.PathLike, stage: str) -> keras.Model:

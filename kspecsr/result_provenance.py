@@ -27,7 +27,7 @@ def provenance_cards(result: Result) -> list[Card]:
         # a reader that asks for the disperser learns that this is no observed prism spectrum
         ("DISPERSE", "SUPER-RESOLVED", "not observed: an estimate from the prism"),
         *_redshift_cards(result),
-        ("CHI2NU", _number(result.chi_square), "output degraded to the prism against input"),
+        ("CHI2NU", _number(result.chi_square), "degraded output against input, per 2/3 ERR^2"),
         ("FLAGS", ",".join(result.flags), "why no lines are reported; empty: they are"),
         *_source_cards(result),
         *_model_cards(result),

@@ -9,6 +9,7 @@ import pytest
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from kspecsr.configuration import PRESETS, ModelConfig
+from kspecsr.consistency import degraded_to_prism, prism_chi_square
 from kspecsr.layers import PrismDegradation, plain_grid
 from kspecsr.models import build_sr1, build_sr2, build_zhead, compose, redshift_bins
 from model_sample import TINY, UNIT, numpy_dict, spectra
@@ -124,6 +125,12 @@ def test_the_prism_model_is_the_degraded_output(composed):
     good = ~inputs["prism_mask"] & interior
     expected = [np.mean(row[ok] ** 2) * 1.5 for row, ok in zip(chi, good, strict=True)]
     assert out["chi_square"] == pytest.approx(expected, rel=2e-3)
+    # the same number as what is computed without Keras, for a flagged result
+    given = physical(inputs)
+    for row in range(3):
+        model = degraded_to_prism(flux[row], TINY.grid)
+        again = prism_chi_square(*(given[f"prism_{name}"][row] for name in ("flux", "error", "mask")), model)
+        assert out["chi_square"][row] == pytest.approx(again, rel=5e-3)
 
 
 def test_an_unusable_spectrum_does_not_spoil_its_batch(composed):

@@ -52,6 +52,25 @@ def test_agreement_counts_close_wrong_and_flagged(results, known):
     assert "2 known redshifts: 1 within 0.005 (1 + z), 0 further off and not flagged, 1 flagged" in text
 
 
+def test_a_given_redshift_is_no_agreement(known, tmp_path):
+    SuperResolver(StandIn(), IDENTITY, BINS)(prism_spectrum(), redshift=3.235).write(
+        tmp_path / "clear_sr.fits"
+    )
+    row = read_row(tmp_path / "clear_sr.fits", KnownRedshifts.parse(f"{known}:z"))
+    assert row.given
+    assert "0 known redshifts" in agreement([row])
+    assert "1 made at a given redshift, not compared" in agreement([row])
+
+
+def test_objects_are_found_by_their_id_and_unknown_ones_counted(results, tmp_path):
+    table = tmp_path / "ids.csv"
+    table.write_text("Unique_ID,z_Spec\ngoods-s_1234,3.235\nelsewhere_1,-1\n")
+    row = read_row(results / "clear_sr.fits", KnownRedshifts.parse(f"{table}:z_Spec:Unique_ID"))
+    assert row.known == pytest.approx(3.235)
+    unknown = read_row(results / "clear_sr.fits", KnownRedshifts())
+    assert "1 results not in the table" in agreement([row, unknown])
+
+
 def test_the_command_prints_and_writes_the_table(results, known, tmp_path, capsys):
     output = tmp_path / "catalogue.ecsv"
     assert main([str(results), "--known", f"{known}:z", "--output", str(output)]) == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.pixel_grid import UnifiedGrid
-from kspecsr.model_folder import ModelFolderError, load_stage, read_settings, stage_hash
+from kspecsr.model_folder import ModelFolderError, load_composed, load_stage, read_settings, stage_hash
 from kspecsr.training import epoch_end
 from kspecsr.training.data import TrainingData
 from kspecsr.training.options import TrainingOptions
@@ -154,6 +154,18 @@ def test_fine_tuning_starts_from_the_given_weights_and_brings_its_earlier_stages
     for a, b in zip(ours, first, strict=True):
         assert np.array_equal(a, b)
     assert weights_digest({"sr1": load_stage(tmp_path, "sr1")}) == digests["sr1"]
+
+
+@pytest.mark.parametrize("option", ["init_from", "upstream"])
+def test_a_last_stage_on_the_stages_of_another_model_is_a_model_that_loads(run, tmp_path, option):
+    output, _, _ = run
+    preset = tiny_preset(epochs=1, steps_per_epoch=1)
+    train("sr2", tmp_path, preset, replace(QUIET, **{option: output}))
+    before, now = read_settings(output).stages, read_settings(tmp_path).stages
+    for stage in ("sr1", "zhead"):
+        assert stage_hash(tmp_path, stage) == stage_hash(output, stage)
+        assert now[stage] == before[stage]
+    assert load_composed(tmp_path).count_params() == load_composed(output).count_params()
 
 
 def test_weights_without_a_training_to_go_on_with_are_not_overwritten(run, tmp_path):

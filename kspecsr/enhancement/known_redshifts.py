@@ -57,6 +57,8 @@ class KnownRedshifts:
         The key column holds file names or object ids; without KEY it is the first of `KEY_COLUMNS` that the
         table has.
 
+        In a table, what is negative or not finite is unknown.
+
         Raises:
             ValueError: for anything else, a table that cannot be read, or a redshift outside 0-30.
         """
@@ -77,7 +79,8 @@ class KnownRedshifts:
             by_key: dict[str, float] = {}
             ambiguous: set[str] = set()
             for name, value in zip(table.texts(key), table.numbers(column), strict=True):
-                if not name or not np.isfinite(value):
+                # catalogues write -1 or -99 where none is known
+                if not name or not np.isfinite(value) or value < 0:
                     continue
                 value = _checked(float(value), f"{table.where}: column {column}, {name}")
                 for form in {name, Path(name).name, stem_of(name)}:

@@ -1,4 +1,4 @@
-"""Many result files as one table: redshifts, consistency, and the most significant line of each."""
+"""Many result files as one table: redshifts, consistency, and the brightest line of each."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from astropy.table import Table
 
 from data_pipeline.spectrum import SpectrumMeta
 from kspecsr.enhancement.known_redshifts import KnownRedshifts
+from kspecsr.result_provenance import GIVEN, Z_SOURCE
 
 SUFFIX = "_sr.fits"
+DETECTED = 3.0  # S/N of a line that counts
 CLOSE = 0.005  # |dz| / (1 + z) that counts as the same redshift
 
 
@@ -25,18 +27,20 @@ class ResultRow:
     Attributes:
         name: file name without ``_sr.fits``.
         known: redshift that the user knows; NaN for none.
+        given: the result was made at a redshift that the caller gave.
         redshift: the result's; NaN for none.
         error: its one-sigma error.
         confidence: mass of the main mode of P(z).
         chi_square: prism consistency per pixel.
         flags: names, separated by commas.
-        line: name of the line with the highest S/N; empty for none.
+        line: name of the brightest detected line; empty for none.
         flux: its flux [erg/s/cm2].
         flux_error: one sigma.
     """
 
     name: str
     known: float
+    given: bool
     redshift: float
     error: float
     confidence: float
@@ -87,17 +91,21 @@ def read_row(path: Path, known: KnownRedshifts) -> ResultRow:
             lines = Table(hdus["LINES"].data)
             numbers = {key: _number(header.get(key)) for key in ("Z", "Z_ERR", "Z_CONF", "CHI2NU")}
             flags = str(header.get("FLAGS") or "")
-            meta = SpectrumMeta(target=str(header.get("TARGET") or ""))
+            texts = {
+                key: str(header.get(key) or "") for key in ("TARGET", "SOURCEID", "TIER", "INPUT", Z_SOURCE)
+            }
     except (OSError, KeyError, TypeError, IndexError) as error:
         raise ValueError(
             f"{path}: no readable result ({error}); make it again with python -m kspecsr.enhance"
         ) from None
     name = path.name.removesuffix(SUFFIX)
-    snr = np.where(np.isfinite(lines["SNR"]), lines["SNR"], -np.inf)
-    best = int(np.argmax(snr)) if snr.size and np.isfinite(snr.max()) else None
+    meta = SpectrumMeta(target=texts["TARGET"], source_id=texts["SOURCEID"], tier=texts["TIER"])
+    detected = np.isfinite(lines["SNR"]) & (np.nan_to_num(lines["SNR"]) > DETECTED)
+    best = int(np.argmax(np.where(detected, lines["FLUX"], -np.inf))) if detected.any() else None
     return ResultRow(
         name=name,
-        known=known.of(Path(name), meta),
+        known=known.of(Path(texts["INPUT"] or name), meta),
+        given=texts[Z_SOURCE] == GIVEN,
         redshift=numbers["Z"],
         error=numbers["Z_ERR"],
         confidence=numbers["Z_CONF"],
@@ -126,22 +134,26 @@ def as_text(rows: list[ResultRow]) -> str:
         text += f" {row.offset:+9.4f}" if some_known else ""
         text += f" {row.chi_square:7.2f}  {row.line:12s} {row.flux * 1e20:8.1f} {row.flux_error * 1e20:7.1f}"
         lines.append(f"{text}  {row.flags}".rstrip())
-    lines.append("fluxes in 1e-20 erg/s/cm2, of the line with the highest S/N")
+    lines.append(f"fluxes in 1e-20 erg/s/cm2, of the brightest line with S/N > {DETECTED:g}")
     return "\n".join(lines + ([agreement(rows)] if some_known else []))
 
 
 def agreement(rows: list[ResultRow]) -> str:
     """How found redshifts agree with known ones."""
-    compared = [row for row in rows if math.isfinite(row.known)]
+    compared = [row for row in rows if math.isfinite(row.known) and not row.given]
     offset = np.array([row.offset for row in compared])
-    unflagged = np.array([not row.flags for row in compared]) & np.isfinite(offset)
+    unflagged = np.array([not row.flags for row in compared], dtype=bool) & np.isfinite(offset)
     close = np.abs(offset) <= CLOSE
     nmad = 1.4826 * np.median(np.abs(offset[unflagged])) if unflagged.any() else math.nan
-    return (
+    text = (
         f"{len(compared)} known redshifts: {int((unflagged & close).sum())} within {CLOSE:g} (1 + z), "
         f"{int((unflagged & ~close).sum())} further off and not flagged, {int((~unflagged).sum())} flagged; "
         f"NMAD {nmad:.5f} of those not flagged"
     )
+    unknown = sum(not math.isfinite(row.known) for row in rows)
+    given = sum(row.given for row in rows)
+    text += f"; {unknown} results not in the table" if unknown else ""
+    return text + (f"; {given} made at a given redshift, not compared" if given else "")
 
 
 def as_table(rows: list[ResultRow]) -> Table:

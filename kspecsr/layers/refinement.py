@@ -5,9 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from kspecsr.consistency import PIXEL_NOISE_VARIANCE
 from kspecsr.layers.geometry import PRISM_RESOLUTION_SCALE, degradation_matrix
-
-PIXEL_NOISE_VARIANCE = 2.0 / 3.0  # of released prism pixels over the quoted one: they are interpolated
 
 _LOG_SIGMA = (-8.0, 3.0)
 

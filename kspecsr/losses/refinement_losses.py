@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from kspecsr.layers.refinement import PIXEL_NOISE_VARIANCE
+from kspecsr.consistency import PIXEL_NOISE_VARIANCE
 from kspecsr.losses.gaussian_likelihood import masked_mean
 
 _HIGH_PASS = 61  # pixels of the running mean that is taken off

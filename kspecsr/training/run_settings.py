@@ -8,7 +8,7 @@ from typing import Any
 
 from data_pipeline.configuration import to_dict
 from kspecsr.configuration import STAGES, Preset
-from kspecsr.model_folder import load_stage, read_settings, stage_hash, stage_path, write_stage
+from kspecsr.model_folder import copy_stage, load_stage, read_settings, stage_hash, stage_path
 from kspecsr.model_settings import SETTINGS_FILE, check_same_grid
 from kspecsr.training.state import StateError
 
@@ -139,4 +139,4 @@ def copy_upstream(source: Path, folder: Path, stage: str, preset: Preset) -> Non
         check_same_grid(held.grid, preset.model.grid, f"{source}: {name}", f"preset {preset.name!r}")
         if getattr(held.preset.model, name) != getattr(preset.model, name):
             raise UpstreamError(f"{source}: its {name} is not the one of preset {preset.name!r}")
-        write_stage(folder, name, load_stage(source, name), preset, held.stages.get(name, {}))
+        copy_stage(source, folder, name, preset, held.stages.get(name, {}))
