@@ -84,10 +84,13 @@ def _training(arguments: argparse.Namespace, preset: Preset) -> None:
     stages = STAGES if arguments.stage == "all" else (arguments.stage,)
     paper = None if arguments.no_paper or preset.name == "paper" else PRESETS["paper"]
     print(f"training steps, preset {preset.name}, {arguments.threads} threads", flush=True)
+    arithmetic = possible = 0.0
     for stage in stages:
         size = arguments.batch_size or preset.training[stage].batch_size
         speed = step_speed(preset, stage, size, arguments.steps)
         rows, inner, columns = speed.product
+        arithmetic += speed.arithmetic
+        possible += speed.seconds * speed.product_rate
         print(
             f"{stage}: step of {size} spectra {speed.seconds:.3f} s, {speed.arithmetic / 1e9:.1f} GFLOP, "
             f"{speed.arithmetic / speed.seconds / 1e9:.0f} GFLOP/s; dense float32 product "
@@ -100,6 +103,8 @@ def _training(arguments: argparse.Namespace, preset: Preset) -> None:
             other = step_speed(paper, stage, _PAPER_BATCH, max(2, arguments.steps // 4))
             line += f"; preset paper {1e3 * other.cost:.1f} ms, {other.cost / speed.cost:.1f} times as much"
         print(line, flush=True)
+    if len(stages) > 1:
+        print(f"one step of each stage together: share {arithmetic / possible:.0%}")
 
 
 def _inference(arguments: argparse.Namespace, preset: Preset) -> None:
@@ -109,12 +114,19 @@ def _inference(arguments: argparse.Namespace, preset: Preset) -> None:
     if arguments.model is not None:
         preset = read_settings(arguments.model).preset
     print(f"inference from arrays, preset {preset.name}, {arguments.threads} threads, start-up excluded")
+    rates: dict[str, float] = {}
     for compiled in (False, True):
+        word = "with XLA" if compiled else "without XLA"
         measured = Inference(preset, arguments.model, max(arguments.batch_sizes), compiled)
         for size in arguments.batch_sizes:
-            rate = measured.rate(size, arguments.seconds)
-            word = "with XLA" if compiled else "without XLA"
-            print(f"batches of {size}, {word}: {rate:.1f} spectra/s", flush=True)
+            mode = f"batches of {size}, {word}"
+            rates[mode] = measured.rate(size, arguments.seconds)
+            print(f"{mode}: {rates[mode]:.1f} spectra/s", flush=True)
+        mode = f"SuperResolver.predict_arrays, {word}"
+        rates[mode] = measured.resolver_rate(arguments.seconds)
+        print(f"{mode}: {rates[mode]:.1f} spectra/s", flush=True)
+    best = max(rates, key=rates.__getitem__)
+    print(f"best: {best}, {rates[best]:.1f} spectra/s", flush=True)
 
 
 if __name__ == "__main__":

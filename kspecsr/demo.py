@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--output", required=True, metavar="DIR", help="new or empty folder, or an earlier demo's")
-    p.add_argument("--galaxies", type=int, default=3000, help="in the records; default %(default)s")
+    p.add_argument("--galaxies", type=int, default=2000, help="in the records; default %(default)s")
     p.add_argument("--epochs", type=int, default=0, help="of each stage; default: those of the preset")
     p.add_argument("--unseen", type=int, default=12, help="galaxies to super-resolve; default %(default)s")
     p.add_argument("--seed", type=int, default=1, help="default %(default)s")

@@ -108,8 +108,11 @@ def read_settings(folder: str | os.PathLike) -> ModelSettings:
 
 def write_settings(folder: str | os.PathLike, settings: ModelSettings) -> None:
     """Writes ``model.json``, complete or not at all."""
-    with replacing(Path(folder) / SETTINGS_FILE) as temporary:
-        temporary.write_text(settings.to_json() + "\n", encoding="utf-8")
+    path = Path(folder) / SETTINGS_FILE
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(settings.to_json() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def with_stage(

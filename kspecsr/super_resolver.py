@@ -17,7 +17,7 @@ from kspecsr.prism_input import PrismInput, observed_spectrum, prism_input, pris
 from kspecsr.result import ModelIdentity, Result
 
 # Batches have one of two sizes: every further size would be compiled anew.
-SMALL_BATCH, LARGE_BATCH = 8, 64
+SMALL_BATCH, LARGE_BATCH = 8, 128
 _BACKENDS = ("keras", "tensorflow", "jax")
 
 

@@ -55,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--show-preset", action="store_true", help="print the preset as JSON and leave")
     start = parser.add_argument_group("where to start")
     start.add_argument("--init-from", type=Path, metavar="MODEL", help="first weights: fine-tunes that model")
-    start.add_argument("--upstream", type=Path, metavar="MODEL", help="earlier stages, where OUTPUT has none")
+    start.add_argument(
+        "--upstream", type=Path, metavar="MODEL", help="earlier stages, where OUTPUT has none; sr1 needs none"
+    )
     start.add_argument("--restart", action="store_true", help="begin again where OUTPUT holds a training")
     change = parser.add_argument_group("changes of the preset, for the stages trained")
     change.add_argument("--epochs", type=int, metavar="N")
@@ -67,14 +69,21 @@ def _parser() -> argparse.ArgumentParser:
     run = parser.add_argument_group("how to run")
     run.add_argument("--seed", type=int, default=0, help="of weights and examples (default %(default)s)")
     run.add_argument("--deterministic", action="store_true", help="repeatable to the last bit; slower")
-    run.add_argument("--devices", type=int, default=1, metavar="N", help="GPUs that share a batch")
+    run.add_argument(
+        "--devices", type=int, default=1, metavar="N", help="GPUs that share a batch (default 1)"
+    )
     run.add_argument(
         "--jit",
         action=argparse.BooleanOptionalAction,
         default=None,
         help="compile with XLA (default: on one GPU, not on a CPU, where it slows training)",
     )
-    run.add_argument("--workers", type=int, default=1, help="processes that simulate (default %(default)s)")
+    run.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="processes that simulate; records need none (default %(default)s)",
+    )
     run.add_argument("--no-pictures", action="store_true", help="draw no picture after each epoch")
     return parser
 
@@ -121,7 +130,8 @@ def main(argv: list[str] | None = None) -> int:
         _run(arguments, stages, preset, choice, output)
     except KeyboardInterrupt:
         print(
-            f"\ninterrupted; the same command goes on after the last finished epoch in {output}",
+            f"\ninterrupted; the same command{' without --restart' if arguments.restart else ''} goes on "
+            f"after the last finished epoch in {output}",
             file=sys.stderr,
         )
         return 130

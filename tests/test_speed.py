@@ -1,3 +1,4 @@
+import time
 from collections import Counter
 
 import keras
@@ -6,6 +7,8 @@ import tensorflow as tf
 
 from kspecsr import benchmark
 from kspecsr.configuration import PRESETS
+from kspecsr.feeds import SimulationFeed
+from kspecsr.speed import inference_speed, training_speed
 from kspecsr.speed.arithmetic import largest_product, operations
 from kspecsr.speed.inference_speed import Inference
 from kspecsr.speed.training_speed import StepSpeed
@@ -69,7 +72,30 @@ def test_the_share_is_the_steps_rate_over_the_products():
 
 
 def test_inference_is_measured_from_arrays():
-    assert Inference(tiny_preset(), None, 4, False).rate(2, 0.01) > 0
+    measured = Inference(tiny_preset(), None, 4, False)
+    assert measured.rate(2, 0.01) > 0
+    assert measured.resolver_rate(0.01) > 0
+
+
+def test_a_feed_that_is_too_slow_shows_in_the_waiting(monkeypatch):
+    class Slow(SimulationFeed):
+        def __next__(self):
+            time.sleep(0.05)
+            return super().__next__()
+
+    preset = tiny_preset()
+    quick = training_speed.input_wait(preset, "sr1", 2, 1, 1)
+    monkeypatch.setattr(training_speed, "SimulationFeed", Slow)
+    assert training_speed.input_wait(preset, "sr1", 2, 1, 1) > max(0.3, quick)
+
+
+def test_the_best_mode_of_inference_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(inference_speed.Inference, "__init__", lambda self, *_: None)
+    monkeypatch.setattr(inference_speed.Inference, "rate", lambda self, size, _: float(size))
+    monkeypatch.setattr(inference_speed.Inference, "resolver_rate", lambda self, _: 500.0)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    assert benchmark.main(["inference", "--preset", "small"]) == 0
+    assert "best: SuperResolver.predict_arrays, without XLA, 500.0 spectra/s" in capsys.readouterr().out
 
 
 def test_the_command_prints_share_waiting_and_cost(monkeypatch, tmp_path, capfd):

@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from kspecsr.model_folder import load_stage
+from kspecsr.training.devices import DeviceError, on_devices
 from training_sample import tiny_preset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,11 +55,19 @@ def history(folder):
 
 
 def test_two_devices_have_the_loss_and_the_weights_of_one(tmp_path):
-    text = run(["-c", _TWO_CPUS, str(tmp_path)])
+    text = run(["-c", _TWO_CPUS, str(tmp_path)], KSPECSR_LOGICAL_CPUS="1")
     assert "2 logical CPUs, mirrored" in text
     one, two = (history(tmp_path / name / "sr1")[-1] for name in "12")
     for name in ("loss", "likelihood", "error_ratio", "coverage"):
         assert two[name] == pytest.approx(one[name], rel=1e-4), name
+    weights = [load_stage(tmp_path / name, "sr1").get_weights() for name in "12"]
+    for first, second in zip(*weights, strict=True):
+        assert np.allclose(first, second, rtol=1e-3, atol=1e-4)
+
+
+def test_several_devices_without_gpus_are_refused():
+    with pytest.raises(DeviceError, match=r"has no GPU\(s\) that TensorFlow sees"), on_devices(2):
+        pass
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")

@@ -4,7 +4,7 @@ import pytest
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from kspecsr.feeds import split_batch, validation_examples
-from kspecsr.training.goal import GoalReference, goal_metrics, goal_reference
+from kspecsr.training.goal import GoalReference, goal_metrics, goal_reference, unmeasurable_terms
 from training_sample import GRID, tiny_preset
 
 BINS = np.arange(3000) * 1e-3
@@ -109,3 +109,24 @@ def test_outputs_that_are_not_finite_are_never_the_best(galaxies):
         "sr1_error": np.ones_like(galaxies[2].cubic),
     }
     assert measure("sr1", outputs, galaxies)["goal"] == np.inf
+
+
+def test_terms_that_no_galaxy_measures_are_left_out_of_the_goal(galaxies):
+    _, y, reference = galaxies
+    assert unmeasurable_terms("sr2", y, reference) == ()
+    faint = GoalReference(reference.cubic, np.zeros_like(reference.line_snr))
+    assert unmeasurable_terms("sr2", y, faint) == ("recovery", "scatter")
+    outputs = perfect(y)
+    goal = goal_metrics("sr2", outputs, y, faint, BINS)["goal"]
+    assert goal < 0.5
+    assert goal_metrics("sr2", outputs | {"flux": 0.5 * outputs["flux"]}, y, faint, BINS)["goal"] > goal
+    assert goal_metrics("sr2", outputs | {"flux": np.nan * outputs["flux"]}, y, faint, BINS)["goal"] == np.inf
+    unknown = y | {"true_redshift": np.full_like(y["true_redshift"], np.nan)}
+    assert len(unmeasurable_terms("zhead", unknown, reference)) == 4
+
+
+def test_lines_that_a_wrong_redshift_puts_out_of_range_are_lost_and_not_left_out(galaxies):
+    outputs = perfect(galaxies[1])
+    nowhere = outputs | {"line_in_range": np.zeros_like(outputs["line_in_range"])}
+    good, lost = (measure("sr2", each, galaxies)["goal"] for each in (outputs, nowhere))
+    assert good + 5 < lost < np.inf

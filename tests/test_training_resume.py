@@ -37,9 +37,9 @@ def start(preset, output):
 
 
 def wait_for_an_epoch(process, output, then):
-    """Until the state of an epoch is on disk and some steps of the next one are done; then a signal."""
+    """Until an epoch is on disk, model.json last, and some steps of the next are done; then a signal."""
     deadline = time.monotonic() + 120
-    while not (output / "sr1" / "state.npz").is_file():
+    while not (output / "model.json").is_file():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)

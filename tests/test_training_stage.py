@@ -1,38 +1,35 @@
+import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from data_pipeline.pixel_grid import UnifiedGrid
+from kspecsr import train as train_command
+from kspecsr.configuration import Preset
 from kspecsr.model_folder import ModelFolderError, load_composed, load_stage, read_settings, stage_hash
-from kspecsr.training import epoch_end
 from kspecsr.training.data import TrainingData
-from kspecsr.training.options import TrainingOptions
-from kspecsr.training.output_folder import OutputError, check_room, only_run
+from kspecsr.training.output_folder import OutputError, check_room, only_run, sweep
 from kspecsr.training.run_settings import UpstreamError
 from kspecsr.training.stage import train_stage, weights_digest
-from kspecsr.training.state import StateError, read_progress
-from training_sample import simulated, tiny_preset
-
-QUIET = TrainingOptions(pictures=False)
-
-
-def silent(line):
-    pass
-
-
-def train(stage, output, preset=None, options=QUIET, report=silent):
-    preset = preset or tiny_preset()
-    return train_stage(stage, preset, simulated(preset), output, options, report)
+from kspecsr.training.state import StateError
+from training_sample import QUIET, assert_published, silent, simulated, tiny_preset, train
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run folder with all three stages, its lines, and the digest of sr1 and zhead as they were trained."""
-    output, lines, digests = tmp_path_factory.mktemp("run"), [], {}
-    options = replace(QUIET, pictures=True)
+    """A run folder with all three stages, its lines, and the digests of the stages as they were trained."""
+    top, lines, digests = tmp_path_factory.mktemp("run"), [], {}
+    output, options = top / "whole", replace(QUIET, pictures=True)
+
+    def note(line):
+        lines.append(line)
+        if line.startswith("sr2 epoch 2/2"):  # its state is not saved yet
+            shutil.copytree(output, top / "killed_in_sr2")
+
     for stage in ("sr1", "zhead", "sr2"):
-        train(stage, output, options=options, report=lines.append)
+        train(stage, output, options=options, report=note)
         digests[stage] = weights_digest({stage: load_stage(output, stage)})
     return output, lines, digests
 
@@ -94,8 +91,7 @@ def test_output_that_cannot_be_written_or_has_no_room_is_an_error_before_the_fir
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
-    (tmp_path / "sr1").mkdir()
-    with only_run(tmp_path / "sr1"), pytest.raises(OutputError, match="another training is at work"):
+    with only_run(tmp_path), pytest.raises(OutputError, match="another training is at work"):
         train("sr1", tmp_path)
 
 
@@ -109,40 +105,32 @@ def test_a_finished_stage_is_left_alone_and_other_settings_are_refused(run):
         train("sr1", output, tiny_preset(epochs=9))
 
 
-def test_best_weights_survive_an_interruption_and_worse_epochs(tmp_path, monkeypatch):
-    goals = iter([3.0, 1.0, 0.5, 2.0, 2.5])
-    monkeypatch.setattr(
-        epoch_end,
-        "goal_metrics",
-        lambda *_: {"error_ratio": 1.0, "typical_ratio": 1.0, "coverage": 0.68, "goal": next(goals)},
-    )
-    preset = tiny_preset(epochs=4)
-
-    def interrupt_third(line):
-        if "epoch 3/4" in line:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train("sr1", tmp_path, preset, report=interrupt_third)
-    assert read_progress(tmp_path / "sr1" / "state.npz").best_goal == 1.0
-    # the third epoch is done again, worse this time
-    result = train("sr1", tmp_path, preset)
-    assert result.progress.best_epoch == 2
-    assert result.progress.best_goal == 1.0
-    rows = (tmp_path / "sr1" / "history.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3", "4"]
+def test_sr2_killed_in_an_epoch_ends_with_the_same_weights(run):
+    output, _, _ = run
+    killed = output.parent / "killed_in_sr2"
+    train("sr2", killed)
+    with np.load(output / "sr2" / "state.npz") as one, np.load(killed / "sr2" / "state.npz") as other:
+        assert one.files == other.files
+        for name in set(one.files) - {"progress"}:
+            assert np.array_equal(one[name], other[name]), name
+    assert_published(killed, "sr2")
 
 
-def test_training_stops_where_nothing_improves(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        epoch_end,
-        "goal_metrics",
-        lambda *_: {"error_ratio": 1.0, "typical_ratio": 1.0, "coverage": 0.68, "goal": 1.0},
-    )
-    result = train("sr1", tmp_path, tiny_preset(epochs=9, patience=2))
-    assert result.progress.epoch == 3
-    assert result.progress.best_epoch == 1
-    assert result.progress.stopped == "no better goal for 2 epochs"
+def test_patience_is_an_option_of_the_command(capsys):
+    assert train_command.main(["--stage", "zhead", "--patience", "3", "--show-preset"]) == 0
+    training = Preset.from_json(capsys.readouterr().out).training
+    assert [training[stage].patience for stage in ("sr1", "zhead")] == [0, 3]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_interrupted_the_command_says_what_goes_on(monkeypatch, capsys, tmp_path, restart):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_command, "_run", interrupt)
+    options = ["--data", "simulation", "--output", str(tmp_path), *(["--restart"] if restart else [])]
+    assert train_command.main(options) == 130
+    assert ("the same command without --restart goes on" in capsys.readouterr().err) is restart
 
 
 def test_fine_tuning_starts_from_the_given_weights_and_brings_its_earlier_stages(run, tmp_path):
@@ -154,6 +142,42 @@ def test_fine_tuning_starts_from_the_given_weights_and_brings_its_earlier_stages
     for a, b in zip(ours, first, strict=True):
         assert np.array_equal(a, b)
     assert weights_digest({"sr1": load_stage(tmp_path, "sr1")}) == digests["sr1"]
+
+
+def test_first_weights_of_another_grid_or_another_models_stages_are_refused(run, tmp_path):
+    output, _, _ = run
+    other = tiny_preset(UnifiedGrid(1.0, 2.2, 500.0))
+    with pytest.raises(ModelFolderError, match=r"sr1 on the grid 1-2 um .* 1-2.2 um"):
+        train("sr1", tmp_path, other, replace(QUIET, init_from=output))
+    preset = tiny_preset(epochs=1, steps_per_epoch=1)
+    train("sr1", tmp_path, preset)
+    ours, theirs = (stage_hash(folder, "sr1")[:12] for folder in (tmp_path, output))
+    with pytest.raises(UpstreamError, match=rf"another sr1 \(SHA-256 {ours}\) than .*\({theirs}\)"):
+        train("zhead", tmp_path, preset, replace(QUIET, restart=True, init_from=output))
+    with pytest.raises(UpstreamError, match=rf"zhead was trained on another sr1 \(SHA-256 {theirs}\)"):
+        train("sr2", tmp_path, preset, replace(QUIET, upstream=output))
+    # a stage that was fine-tuned from the other model belongs to it
+    train("sr1", tmp_path, preset, replace(QUIET, restart=True, init_from=output))
+    train("zhead", tmp_path, preset, replace(QUIET, init_from=output))
+
+
+def test_what_a_killed_run_left_is_swept_and_the_rest_stays(tmp_path):
+    (tmp_path / ".sr1-abc.part").mkdir()
+    (tmp_path / ".sr1-abc.part" / "sr1.keras").write_text("half")
+    (tmp_path / "sr1").mkdir()
+    (tmp_path / "sr1" / ".state.npz.1.part").write_text("half")
+    for kept in ("model.json", "sr1/state.npz", "mine.part"):
+        (tmp_path / kept).write_text("whole")
+    sweep(tmp_path, ("sr1", "zhead"))
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert left == {"model.json", "sr1", "sr1/state.npz", "mine.part"}
+
+
+def test_room_is_checked_where_the_system_cannot_reserve_it(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate")
+    check_room(tmp_path, 1000)
+    with pytest.raises(OutputError, match=r"No space left.*with 1000000000000 MB of room"):
+        check_room(tmp_path, 10**18)
 
 
 @pytest.mark.parametrize("option", ["init_from", "upstream"])

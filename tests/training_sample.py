@@ -1,10 +1,17 @@
 """A model so small that its training takes seconds, for the tests of training."""
 
+import numpy as np
+
 from data_pipeline.pixel_grid import UnifiedGrid
 from kspecsr.configuration import ModelConfig, Preset, SR1Config, SR2Config, TrainingConfig, ZHeadConfig
+from kspecsr.model_folder import load_stage, read_settings
 from kspecsr.training.data import TrainingData
+from kspecsr.training.options import TrainingOptions
+from kspecsr.training.stage import train_stage
+from kspecsr.training.state import read_best, read_progress
 
 GRID = UnifiedGrid(1.0, 2.0, 500.0)
+QUIET = TrainingOptions(pictures=False)
 
 
 def tiny_preset(grid=GRID, **training):
@@ -32,3 +39,22 @@ def tiny_preset(grid=GRID, **training):
 
 def simulated(preset, seed=0):
     return TrainingData(None, preset.feed, preset.model.grid, seed, workers=0)
+
+
+def silent(line):
+    pass
+
+
+def train(stage, output, preset=None, options=QUIET, report=silent):
+    preset = preset or tiny_preset()
+    return train_stage(stage, preset, simulated(preset), output, options, report)
+
+
+def assert_published(output, stage="sr1"):
+    """The model folder holds the best epoch that the state names, weights and words."""
+    path = output / stage / "state.npz"
+    progress, best = read_progress(path), read_best(path)
+    for held, expected in zip(load_stage(output, stage).get_weights(), best, strict=True):
+        assert np.array_equal(held, expected)
+    entry = read_settings(output).stages[stage]
+    assert (entry["epoch"], entry["goal"]) == (progress.best_epoch, progress.best_goal)

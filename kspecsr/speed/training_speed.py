@@ -12,6 +12,7 @@ import tensorflow as tf
 from kspecsr.configuration import STAGES, Preset
 from kspecsr.feeds import SimulationFeed, split_batch, validation_examples
 from kspecsr.feeds.example import Batch
+from kspecsr.feeds.simulation_feed import LOOK_AHEAD
 from kspecsr.models import build_sr1, build_zhead
 from kspecsr.speed.arithmetic import largest_product, operations
 from kspecsr.training.batches import TimedBatches
@@ -19,6 +20,7 @@ from kspecsr.training.optimizer import GuardedAdamW
 from kspecsr.training.stage_model import StageModel, build_stage_model
 
 _SEED = 7
+_LEAST_STEPS = 40  # of a measurement of waiting
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,24 @@ def step_speed(preset: Preset, stage: str, batch_size: int, steps: int) -> StepS
 
 
 def input_wait(preset: Preset, stage: str, batch_size: int, steps: int, workers: int) -> float:
-    """Share of the time of training steps that they wait for fresh simulated examples."""
+    """Share of the time of training steps that they wait for fresh simulated examples.
+
+    Measured over at least 40 steps, after those that use up what was simulated while the first one compiled:
+    too slow a simulation would not show in them.
+    """
+    stored, steps = LOOK_AHEAD + 1, max(steps, _LEAST_STEPS)
     model = _model(preset, stage)
     step = tf.function(model.train_step)
     feed = SimulationFeed(preset.feed, preset.model.grid, batch_size, _SEED, workers=workers)
     with TimedBatches(feed) as batches:
         started = waited = 0.0
         iterator = iter(batches)
-        for number in range(steps + 1):
-            if number == 1:
+        for number in range(stored + steps):
+            if number == stored:
                 started = time.perf_counter()
             begin = time.perf_counter()
             pair = next(iterator)
-            if number:
+            if number >= stored:
                 waited += time.perf_counter() - begin
             _wait_for(step(tf.nest.map_structure(tf.constant, pair)))
         return waited / (time.perf_counter() - started)

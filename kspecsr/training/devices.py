@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import keras
+
+_LOGICAL_CPUS = "KSPECSR_LOGICAL_CPUS"  # environment variable; 1: logical CPUs stand in for GPUs, in tests
 
 
 class DeviceError(ValueError):
@@ -37,8 +40,8 @@ def make_reproducible(seed: int, deterministic: bool) -> None:
 def on_devices(count: int) -> Iterator[str]:
     """Models made inside are trained on that many devices; yields what they are, in words.
 
-    Several devices are GPUs of this machine; where there are none, as many logical CPUs, which is of use
-    in tests.
+    Several devices are GPUs of this machine. Tests without any set ``KSPECSR_LOGICAL_CPUS=1`` in the
+    environment: as many logical CPUs then, which share the cores and are slower than one.
 
     Raises:
         DeviceError: if there are fewer GPUs, or several are asked for with another backend than TensorFlow.
@@ -55,8 +58,11 @@ def on_devices(count: int) -> Iterator[str]:
     if count == 1:
         yield "1 GPU" if gpus else "CPU"
         return
-    if gpus and len(gpus) < count:
-        raise DeviceError(f"--devices {count}: this machine has {len(gpus)} GPU(s)")
+    if len(gpus) < count and (gpus or os.environ.get(_LOGICAL_CPUS) != "1"):
+        raise DeviceError(
+            f"--devices {count}: this machine has {len(gpus) or 'no'} GPU(s) that TensorFlow sees; a CPU is "
+            "one device, whatever its cores (give no --devices)"
+        )
     names = [f"{'GPU' if gpus else 'CPU'}:{i}" for i in range(count)]
     if not gpus:
         _split_cpu(count)

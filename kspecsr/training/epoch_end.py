@@ -55,7 +55,8 @@ class EpochEnd(keras.callbacks.Callback):
         judged: fixed galaxies.
         batches: that the steps take.
         progress: so far; changed in place.
-        write_best: called when an epoch is the best so far.
+        best: weights of the stage's network after the best epoch so far; changed in place.
+        publish: called with these when an epoch is the best so far, after the state is on disk.
         report: takes each line of text.
         pictures: draw one per epoch.
     """
@@ -68,7 +69,8 @@ class EpochEnd(keras.callbacks.Callback):
     judged: Judged
     batches: TimedBatches
     progress: Progress
-    write_best: Callable[[], None]
+    best: list[np.ndarray]
+    publish: Callable[[list[np.ndarray], Progress], None]
     report: Callable[[str], None]
     pictures: bool = True
     _begun: list[float] = field(default_factory=list)
@@ -113,7 +115,7 @@ class EpochEnd(keras.callbacks.Callback):
         if is_best:
             progress.best_goal, progress.best_epoch = metrics["goal"], epoch + 1
             progress.best_metrics = metrics
-            self.write_best()
+            self.best[:] = [np.array(weight) for weight in self.model.stage_network.get_weights()]
         if self.pictures:
             self._draw(outputs, epoch + 1)
         progress.seconds += time.perf_counter() - self._epoch_start
@@ -122,8 +124,11 @@ class EpochEnd(keras.callbacks.Callback):
         self._scalars.write(row)
         self.report(epoch_line(self.stage, row, self.epochs, is_best))
         self._decide()
-        # Last: whatever an earlier line wrote is written again when the run is killed before this.
-        save_state(self.folder / "state.npz", training_variables(self.model), progress)
+        # Whatever an earlier line wrote is written again when the run is killed before this. What the model
+        # folder holds follows the state: where the run is killed between the two, the next start mends it.
+        save_state(self.folder / "state.npz", training_variables(self.model), progress, self.best)
+        if is_best:
+            self.publish(self.best, progress)
 
     def on_train_end(self, logs=None):
         """Keras hook."""

@@ -20,6 +20,7 @@ ONE_SIGMA = 0.6827  # probability within one standard deviation
 # Weight of coverage: one factor on all errors mends it afterwards, so that it must not outweigh the rest.
 _COVERAGE = 0.2
 _FLUX_RANGE = 100.0  # recovered over true flux is taken to lie within this factor of 1
+_STRONG = 5.0  # S/N of the lines that are to be recovered
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -81,15 +82,15 @@ def goal_metrics(
     """
     if stage == "sr1":
         metrics = spectrum_metrics(outputs["sr1_flux"], outputs["sr1_error"], y, reference)
-        goal = _spectrum_goal(metrics) + _COVERAGE * abs(metrics["coverage"] - ONE_SIGMA)
+        terms = {**_spectrum_terms(metrics), "coverage": _off(metrics["coverage"])}
     elif stage == "zhead":
         metrics = redshift_metrics(outputs["redshift"], outputs["redshift_log_probability"], y, bins)
-        goal = (
-            metrics["outliers_0.15"]
-            + metrics["outliers_0.01"]
-            + 10.0 * min(metrics["nmad"], 0.1)
-            + _COVERAGE * abs(metrics["coverage"] - ONE_SIGMA)
-        )
+        terms = {
+            "outliers_0.15": metrics["outliers_0.15"],
+            "outliers_0.01": metrics["outliers_0.01"],
+            "nmad": 10.0 * min(metrics["nmad"], 0.1),
+            "coverage": _off(metrics["coverage"]),
+        }
     else:
         lines = line_metrics(outputs, y, reference)
         pixels = spectrum_metrics(outputs["flux"], outputs["flux_error"], y, reference)
@@ -100,20 +101,61 @@ def goal_metrics(
             "pixel_coverage": pixels["coverage"],
             "chi_square": float(np.median(outputs["chi_square"])),
         }
-        goal = (
-            abs(np.log(metrics["recovery"]))
-            + metrics["scatter"]
-            + metrics["false_detections"]
-            + _COVERAGE * abs(metrics["coverage"] - ONE_SIGMA)
-            + _spectrum_goal(metrics)
-            + _COVERAGE * abs(metrics["pixel_coverage"] - ONE_SIGMA)
-        )
-    return {**metrics, "goal": float(goal) if np.isfinite(goal) else float("inf")}
+        terms = {
+            **_line_terms(metrics),
+            **_spectrum_terms(metrics),
+            "pixel_coverage": _off(metrics["pixel_coverage"]),
+        }
+    missing = unmeasurable_terms(stage, y, reference)
+    measured = [value for name, value in terms.items() if name not in missing]
+    goal = float(sum(measured)) if measured else np.nan
+    return {**metrics, "goal": goal if np.isfinite(goal) else float("inf")}
 
 
-def _spectrum_goal(metrics: Mapping[str, float]) -> float:
+def unmeasurable_terms(stage: str, y: Arrays, reference: GoalReference) -> tuple[str, ...]:
+    """Terms that the galaxies do not measure, whatever the outputs: they are left out of every epoch's goal.
+
+    Args:
+        stage: ``sr1``, ``zhead`` or ``sr2``.
+        y: targets.
+        reference: of the same galaxies.
+    """
+    if stage == "zhead":
+        known = np.isfinite(np.asarray(y["true_redshift"], float)).any()
+        return () if known else ("outliers_0.15", "outliers_0.01", "nmad", "coverage")
+    missing = []
+    # the truth as its own prediction: what is unknown then is unknown for any prediction
+    target = np.asarray(y["target_flux"], float)
+    with_truth = spectrum_metrics(target, np.ones_like(target), y, reference)
+    if stage == "sr2":
+        known = np.asarray(y["line_known"]).astype(bool)
+        if not (known & (reference.line_snr > _STRONG)).any():
+            missing += ["recovery", "scatter"]
+        if not known.any():
+            missing.append("coverage")
+    names = {"coverage": "coverage" if stage == "sr1" else "pixel_coverage"}
+    missing += [names.get(name, name) for name, value in with_truth.items() if np.isnan(value)]
+    return tuple(missing)
+
+
+def _off(coverage: float) -> float:
+    return _COVERAGE * abs(coverage - ONE_SIGMA)
+
+
+def _spectrum_terms(metrics: Mapping[str, float]) -> dict[str, float]:
     """Lines and continuum with the same weight: either alone picks an epoch that is poor in the other."""
-    return 0.5 * (metrics["error_ratio"] + metrics["typical_ratio"])
+    return {name: 0.5 * metrics[name] for name in ("error_ratio", "typical_ratio")}
+
+
+def _line_terms(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Lines that wrong redshifts put out of range, all of them, count as lost: as bad as can be."""
+    lost, none = np.isnan(metrics["completeness"]), np.isnan(metrics["coverage"])
+    return {
+        "recovery": np.log(_FLUX_RANGE) if lost else abs(np.log(metrics["recovery"])),
+        "scatter": np.log(_FLUX_RANGE) if lost else metrics["scatter"],
+        "false_detections": metrics["false_detections"],
+        "coverage": _off(0.0) if none else _off(metrics["coverage"]),
+    }
 
 
 def spectrum_metrics(
@@ -155,6 +197,9 @@ def redshift_metrics(
     """
     true = np.asarray(y["true_redshift"], float)
     known = np.isfinite(true)
+    if not known.any():
+        names = ("nmad", "outliers_0.15", "outliers_0.01", "confident", "confident_outliers", "coverage")
+        return dict.fromkeys(names, float("nan"))
     true, redshift = true[known], np.asarray(redshift, float)[known]
     log_probability = np.asarray(log_probability, float)[known]
     probability = np.exp(log_probability - log_probability.max(axis=1, keepdims=True))
@@ -186,7 +231,7 @@ def line_metrics(outputs: Arrays, y: Arrays, reference: GoalReference) -> dict[s
     true, own_error = np.asarray(y["line_flux"], float), np.asarray(y["line_error"], float)
     flux, error = np.asarray(outputs["line_flux"], float), np.asarray(outputs["line_flux_error"], float)
     known = np.asarray(y["line_known"]).astype(bool) & np.asarray(outputs["line_in_range"]).astype(bool)
-    strong = known & (reference.line_snr > 5.0)
+    strong = known & (reference.line_snr > _STRONG)
     absent = known & (reference.line_snr < 0.5) & ~np.asarray(y["line_detectable"]).astype(bool)
     detected = flux > 3.0 * error
     invented = detected & (flux > 2.0 * true)

@@ -15,7 +15,7 @@ class TrainingOptions:
     Attributes:
         seed: of weights, dropout and examples.
         deterministic: repeatable to the last bit, slower.
-        devices: GPUs (or logical CPUs) that share a batch.
+        devices: GPUs that share a batch.
         jit: compile with XLA; ``auto`` leaves it to Keras.
         restart: begin again where the folder holds a training.
         init_from: model folder whose weights are the first ones.

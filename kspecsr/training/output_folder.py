@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,7 +29,7 @@ def check_room(folder: Path, needed: int) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(probe, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, needed)
+            _allocate(file.fileno(), folder, needed)
     except OSError as error:
         raise OutputError(
             f"{folder}: {error.strerror or error}; the run needs a folder that can be written, with "
@@ -36,6 +38,30 @@ def check_room(folder: Path, needed: int) -> None:
     finally:
         with suppress(OSError):  # the folder itself is no folder
             probe.unlink(missing_ok=True)
+
+
+def _allocate(descriptor: int, folder: Path, needed: int) -> None:
+    """Reserves room; where the system (macOS) or the file system cannot, asks how much is free."""
+    try:
+        os.posix_fallocate(descriptor, 0, needed)
+        return
+    except AttributeError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def sweep(folder: Path, stages: Sequence[str]) -> None:
+    """Removes temporary files and folders that a killed run left; only under the lock of `only_run`."""
+    for place in (folder, *(folder / stage for stage in stages)):
+        for path in place.glob(".*.part"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 @contextmanager

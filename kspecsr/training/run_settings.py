@@ -127,7 +127,7 @@ def copy_upstream(source: Path, folder: Path, stage: str, preset: Preset) -> Non
     Stages that the folder already has stay.
 
     Raises:
-        UpstreamError: if the other model lacks one.
+        UpstreamError: if the other model lacks one, or has one trained on other stages than the folder's.
         ModelFolderError: for one on another grid, naming both grids.
     """
     for name in STAGES[: STAGES.index(stage)]:
@@ -139,4 +139,44 @@ def copy_upstream(source: Path, folder: Path, stage: str, preset: Preset) -> Non
         check_same_grid(held.grid, preset.model.grid, f"{source}: {name}", f"preset {preset.name!r}")
         if getattr(held.preset.model, name) != getattr(preset.model, name):
             raise UpstreamError(f"{source}: its {name} is not the one of preset {preset.name!r}")
+        for other, trained_on in held.stages.get(name, {}).get("upstream", {}).items():
+            if stage_path(folder, other).is_file() and stage_hash(folder, other) != trained_on:
+                raise UpstreamError(
+                    f"{source}: its {name} was trained on another {other} (SHA-256 {trained_on[:12]}) than "
+                    f"the one in {folder} ({stage_hash(folder, other)[:12]}); train {name} here first "
+                    f"(--stage {name}), or give another --output"
+                )
         copy_stage(source, folder, name, preset, held.stages.get(name, {}))
+
+
+def check_first_weights(source: Path, folder: Path, stage: str, preset: Preset, other_stages: bool) -> None:
+    """Refuses first weights on another grid, or of a stage trained on others than those in the folder.
+
+    A stage of the folder that was itself fine-tuned from the same model counts as that model's.
+
+    Args:
+        source: model whose weights are the first ones.
+        folder: of the run.
+        stage: that is trained.
+        preset: of the training.
+        other_stages: the earlier stages are another model's by intention (--upstream).
+
+    Raises:
+        ModelFolderError: for another grid, naming both, or a missing stage.
+        UpstreamError: naming the hashes.
+    """
+    held = read_settings(source)
+    check_same_grid(held.grid, preset.model.grid, f"{source}: {stage}", f"preset {preset.name!r}")
+    if other_stages or not (folder / SETTINGS_FILE).is_file():
+        return
+    own = read_settings(folder).stages
+    for name in STAGES[: STAGES.index(stage)]:
+        if not stage_path(folder, name).is_file():
+            continue
+        here, there = stage_hash(folder, name), stage_hash(source, name)
+        if there not in (here, own.get(name, {}).get("init_from")):
+            raise UpstreamError(
+                f"{folder} holds another {name} (SHA-256 {here[:12]}) than {source} ({there[:12]}), from "
+                f"which {stage} would start; train {name} from it first, give another --output, or say with "
+                "--upstream that they do not belong together"
+            )

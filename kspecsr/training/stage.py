@@ -13,24 +13,26 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from data_pipeline.configuration import json_hash
 from data_pipeline.instrument import PRISM, load_instrument
 from kspecsr.configuration import STAGES, Preset, TrainingConfig
 from kspecsr.feeds import split_batch
-from kspecsr.model_folder import load_stage, stage_hash, stage_path, write_stage
+from kspecsr.model_folder import load_stage, stage_hash, stage_path
 from kspecsr.models import redshift_bins
 from kspecsr.training.batches import TimedBatches
+from kspecsr.training.code_version import note_code
 from kspecsr.training.data import TrainingData
 from kspecsr.training.devices import make_reproducible, on_devices
 from kspecsr.training.epoch_end import EpochEnd, Judged
-from kspecsr.training.goal import goal_reference
+from kspecsr.training.goal import goal_reference, unmeasurable_terms
 from kspecsr.training.mirrored_model import MirroredStageModel
 from kspecsr.training.optimizer import GuardedAdamW
 from kspecsr.training.options import StageResult, TrainingOptions
-from kspecsr.training.output_folder import check_room, only_run
+from kspecsr.training.output_folder import check_room, only_run, sweep
 from kspecsr.training.progress_bar import StepBar
+from kspecsr.training.published import PublishedStage
 from kspecsr.training.run_settings import (
     UpstreamError,
+    check_first_weights,
     check_same_settings,
     copy_upstream,
     load_upstream,
@@ -41,13 +43,15 @@ from kspecsr.training.stage_model import build_stage_model
 from kspecsr.training.state import (
     Progress,
     StateError,
+    read_best,
     read_progress,
     restore_variables,
+    save_state,
     training_variables,
 )
 
 _ROOM = 60_000_000  # bytes beside the weights: pictures and logs
-_COPIES = 8  # of a network's weights: moments, state and its successor, two files of the stage
+_COPIES = 10  # of a network's weights: own, two moments and best in the state and its successor; two files
 
 
 def train_stage(
@@ -81,7 +85,10 @@ def train_stage(
     config, folder = preset.training[stage], output / stage
     check_room(folder, _ROOM)
     with ExitStack() as stack:
-        stack.enter_context(only_run(folder))
+        stack.enter_context(only_run(output))
+        sweep(output, STAGES)
+        if options.init_from is not None:
+            check_first_weights(options.init_from, output, stage, preset, options.upstream is not None)
         source = options.upstream or options.init_from
         if source is not None:
             copy_upstream(source, output, stage, preset)
@@ -92,14 +99,19 @@ def train_stage(
             stage, preset, _description(data, stage, config), hashes, _weight_options(options, stage)
         )
         progress = _progress(folder, settings, options.restart)
+        published = PublishedStage(output, stage, preset)
+        best = read_best(folder / "state.npz") if progress.epoch else []
+        published.agree(best, progress)
         if progress.stopped:
             report(f"{stage}: finished before ({progress.stopped}); {_best(progress)}")
             return StageResult(stage, progress, stage_path(output, stage))
         _begin(model, stage, folder, progress, options)
         check_room(folder, _ROOM + 4 * _COPIES * model.count_params())
+        if warning := note_code(progress):
+            report(f"{stage}: {warning}")
         frozen = weights_digest(upstream)
         report(_start_line(stage, model, words, progress, config))
-        _fit(model, stage, preset, data, output, progress, options, report)
+        _fit(model, stage, preset, data, output, progress, (best, published), options, report)
         if weights_digest(upstream) != frozen:
             raise RuntimeError(f"{stage}: training changed the weights of {' or '.join(upstream)}")
         report(f"{stage}: {progress.stopped}; {_best(progress)}")
@@ -117,8 +129,7 @@ def weights_digest(networks: Mapping[str, keras.Model]) -> str:
 
 def _clear(folder: Path) -> None:
     """Removes the traces of an earlier training, not the weights that it left in the model folder."""
-    for name in ("state.npz", "history.csv"):
-        (folder / name).unlink(missing_ok=True)
+    (folder / "history.csv").unlink(missing_ok=True)
     for name in ("pictures", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
@@ -135,6 +146,8 @@ def _weight_options(options: TrainingOptions, stage: str) -> dict:
 
 def _progress(folder: Path, settings: dict, restart: bool) -> Progress:
     if restart:
+        # A state of no epochs: the weights from before may be replaced, also by a start without --restart.
+        save_state(folder / "state.npz", [], Progress(settings))
         _clear(folder)
         return Progress(settings)
     progress = read_progress(folder / "state.npz")
@@ -145,6 +158,8 @@ def _progress(folder: Path, settings: dict, restart: bool) -> Progress:
                 f"{held} is there, but no training of it to go on with; give --restart to replace it "
                 "by the first epoch's weights, or another --output"
             )
+        return Progress(settings)
+    if not progress.epoch:
         return Progress(settings)
     check_same_settings(progress.settings, settings, folder)
     return progress
@@ -177,14 +192,17 @@ def _begin(
     if progress.epoch:
         restore_variables(folder / "state.npz", training_variables(model))
     elif options.init_from is not None:
-        first = load_stage(options.init_from, stage).get_weights()
+        # by name: the order of weights follows that of layers, which another version may change
+        first = {weight.path: weight for weight in load_stage(options.init_from, stage).weights}
         network = model.stage_network
-        if [w.shape for w in first] != [tuple(w.shape) for w in network.weights]:
+        wanted = {weight.path: tuple(weight.shape) for weight in network.weights}
+        if {path: tuple(weight.shape) for path, weight in first.items()} != wanted:
             raise UpstreamError(
                 f"{options.init_from}: its {stage} is another network than this preset's; give the preset "
                 "that it was trained with"
             )
-        network.set_weights(first)
+        for weight in network.weights:
+            weight.assign(first[weight.path])
 
 
 def _fit(
@@ -194,13 +212,15 @@ def _fit(
     data: TrainingData,
     output: Path,
     progress: Progress,
+    kept: tuple[list[np.ndarray], PublishedStage],
     options: TrainingOptions,
     report: Callable[[str], None],
 ) -> None:
     config = preset.training[stage]
     teacher = partial(teacher_probability, config=config) if stage == "sr2" else None
     first_step = progress.epoch * config.steps_per_epoch
-    judged = _judged(stage, preset, data)
+    judged = _judged(stage, preset, data, report)
+    best, published = kept
     with TimedBatches(data.open(stage, config.batch_size, first_step, teacher)) as batches:
         epoch_end = EpochEnd(
             stage=stage,
@@ -211,9 +231,8 @@ def _fit(
             judged=judged,
             batches=batches,
             progress=progress,
-            write_best=lambda: write_stage(
-                output, stage, model.stage_network, preset, _provenance(progress, config)
-            ),
+            best=best,
+            publish=published.publish,
             report=report,
             pictures=options.pictures,
         )
@@ -231,28 +250,17 @@ def _fit(
             gc.collect()  # iterators over devices that are still there when Python ends never end themselves
 
 
-def _judged(stage: str, preset: Preset, data: TrainingData) -> Judged:
+def _judged(stage: str, preset: Preset, data: TrainingData, report: Callable[[str], None]) -> Judged:
     batch = data.validation(stage, preset.training[stage].validation_size)
     x, y = split_batch(batch)
     prism, grid = load_instrument(PRISM).wavelength, preset.model.grid.wavelength
-    return Judged(x, y, goal_reference(x, y, prism, grid), prism, grid, redshift_bins(preset.model))
-
-
-def _provenance(progress: Progress, config: TrainingConfig) -> dict:
-    """What the model folder says about the best epoch of a stage."""
-    settings = progress.settings
-    return {
-        "steps": progress.best_epoch * config.steps_per_epoch,
-        "epoch": progress.best_epoch,
-        "goal": progress.best_goal,
-        "metrics": progress.best_metrics,
-        "seed": settings["seed"],
-        "init_from": settings["init_from"],
-        "data": settings["data"],
-        "data_sha256": json_hash(settings["data"]),
-        "upstream": settings["upstream"],
-        "backend": keras.backend.backend(),
-    }
+    reference = goal_reference(x, y, prism, grid)
+    if missing := unmeasurable_terms(stage, y, reference):
+        report(
+            f"{stage}: the goal leaves out {', '.join(missing)}: nothing in the {len(y['true_redshift'])} "
+            "validation galaxies measures it; more of them would"
+        )
+    return Judged(x, y, reference, prism, grid, redshift_bins(preset.model))
 
 
 def _start_line(

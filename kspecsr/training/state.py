@@ -37,6 +37,7 @@ class Progress:
         best_metrics: all metrics of that epoch.
         seconds: of training so far, over all starts.
         stopped: why no more epochs follow; empty while some do.
+        code: which code trained from which epoch on (`note_code`).
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class Progress:
     best_metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     stopped: str = ""
+    code: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def without_improvement(self) -> int:
@@ -60,9 +62,22 @@ def training_variables(model: keras.Model) -> list[keras.Variable]:
     return [*own, *model.optimizer.variables]
 
 
-def save_state(path: Path, variables: Sequence[keras.Variable], progress: Progress) -> None:
-    """Writes the state, complete or not at all, and on disk when this returns."""
+def save_state(
+    path: Path,
+    variables: Sequence[keras.Variable],
+    progress: Progress,
+    best: Sequence[np.ndarray] = (),
+) -> None:
+    """Writes the state, complete or not at all, and on disk when this returns.
+
+    Args:
+        path: of the file.
+        variables: of the training, as they are now.
+        progress: so far.
+        best: weights of the stage's network after the best epoch.
+    """
     arrays = {f"v{i:05d}": variable.numpy() for i, variable in enumerate(variables)}
+    arrays |= {f"b{i:05d}": np.asarray(array) for i, array in enumerate(best)}
     text = json.dumps(asdict(progress))
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **{_PROGRESS: np.array(text)}, **arrays)
@@ -82,6 +97,16 @@ def read_progress(path: Path) -> Progress | None:
         return Progress(**json.loads(str(stored[_PROGRESS])))
 
 
+def read_best(path: Path) -> list[np.ndarray]:
+    """Weights of the best epoch; none in a state of before the first epoch's end.
+
+    Raises:
+        StateError: for a damaged file.
+    """
+    with _opened(path) as stored:
+        return [stored[name] for name in sorted(stored.files) if name.startswith("b")]
+
+
 def restore_variables(path: Path, variables: Sequence[keras.Variable]) -> None:
     """Gives the variables their stored values.
 
@@ -89,7 +114,7 @@ def restore_variables(path: Path, variables: Sequence[keras.Variable]) -> None:
         StateError: for a damaged file, or one of another network.
     """
     with _opened(path) as stored:
-        arrays = [stored[name] for name in sorted(set(stored.files) - {_PROGRESS})]
+        arrays = [stored[name] for name in sorted(stored.files) if name.startswith("v")]
     shapes, expected = [a.shape for a in arrays], [tuple(v.shape) for v in variables]
     if shapes != expected:
         raise StateError(
