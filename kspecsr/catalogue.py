@@ -12,6 +12,10 @@ EXAMPLES = """examples:
   python -m kspecsr.catalogue results
   python -m kspecsr.catalogue results --output catalogue.ecsv
   python -m kspecsr.catalogue results --known redshifts.csv:z_spec:file    # found beside known redshifts
+  python -m kspecsr.catalogue results --known catalogue.fits:z_Spec:Unique_ID
+
+LINE is the brightest line with S/N > 3. Results that were made at a given redshift (enhance --redshift) say
+"given" in place of its error and are not compared; nor are those without a redshift in TABLE.
 """
 
 
@@ -20,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m kspecsr.catalogue",
         description="One row per result of python -m kspecsr.enhance: redshift, confidence, prism "
-        "consistency, and the brightest line.",
+        "consistency, and flux and error of the brightest detected line.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,14 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     rows, failures = [], []
     try:
-        known = KnownRedshifts.parse(args.known)
+        known = KnownRedshifts.parse(args.known, "--known")
         for path in result_files(args.results):
             try:
                 rows.append(read_row(path, known))
             except ValueError as error:
                 failures.append(str(error))
         if rows:
-            print(as_text(rows), flush=True)
+            print(as_text(rows, compare=bool(args.known)), flush=True)
         if rows and args.output:
             with replacing(args.output) as temporary:
                 as_table(rows).write(temporary, format="ascii.ecsv")

@@ -137,11 +137,17 @@ def draw_best(folder: Path) -> Path:
             name=best[0],
             redshift=known.redshift,
             found=float("nan") if found is None else float(found),
-            prism=tuple(np.array(given[name]) for name in ("WAVELENGTH", "FLUX", "FLUX_ERR", "MASK")),
-            output=tuple(np.array(spectrum[name]) for name in ("WAVELENGTH", "FLUX", "FLUX_ERR", "MASK")),
+            prism=_spectrum(given),
+            output=_spectrum(spectrum),
             truth=known.noise_free,
         )
     return save_picture(draw_recovered_truth(case), folder / "recovered.png")
+
+
+def _spectrum(table: fits.FITS_rec) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Wavelength, flux, error and mask in the machine's byte order: FITS has the other one."""
+    numbers = (np.array(table[name], dtype=np.float64) for name in ("WAVELENGTH", "FLUX", "FLUX_ERR"))
+    return (*numbers, np.array(table["MASK"], dtype=bool))
 
 
 def summary(folder: Path, seconds: float) -> str:

@@ -22,12 +22,13 @@ EXAMPLES = """examples:
 
 FILE is a spectrum of any known format (FITS, also gzip, or ECSV), a pattern in quotes, a folder (searched
 with all below it; what is no prism spectrum there is passed over), or @LIST, a text file with one of these
-per line.
+per line. Of files of one name in several folders, the second gives NAME-2_sr.fits, and so on; a result of an
+earlier run is never replaced by that of another file.
 
 --redshift TABLE:COLUMN[:KEY] takes each spectrum's redshift from a table (CSV, ECSV, FITS). KEY is the column
 that holds file names (with folder and ending, or without) or object ids (TIER_ID, target or id, as the
 spectrum states them); left out, it is looked for under the usual names. A spectrum without a redshift there
-gets one inferred.
+gets one inferred; what is no redshift from 0 to 30 there (-1, -99, blank) counts as none.
 
 NAME_sr.fits holds everything. --format ecsv writes the spectrum to NAME_sr.ecsv and its lines to
 NAME_sr_lines.ecsv. A result that is there, made by this model from this file, is kept; --overwrite makes it
@@ -113,7 +114,9 @@ def enhance(args: argparse.Namespace) -> int:
     print(_counts(summary, time.monotonic() - started))
     if summary.failures:
         print(f"\n{len(summary.failures)} failed:", *summary.failures, sep="\n  ", file=sys.stderr)
-    return 1 if summary.failures else 0
+    if summary.ended:
+        print(f"\nended early: {summary.ended}; the same command goes on from there", file=sys.stderr)
+    return 1 if summary.failures or summary.ended else 0
 
 
 def _counts(summary, seconds: float) -> str:
@@ -121,7 +124,7 @@ def _counts(summary, seconds: float) -> str:
     if summary.flagged:
         parts.append(f"{summary.flagged} of them without lines (FLAGS in their headers)")
     if summary.without_redshift:
-        parts.append(f"{summary.without_redshift} of them not in the table of redshifts, so inferred")
+        parts.append(f"{summary.without_redshift} of them without a redshift in the table, so inferred")
     if summary.done:
         parts.append(f"{summary.done} were there already")
     if summary.no_prism:

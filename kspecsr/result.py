@@ -65,7 +65,8 @@ class Result:
         sr1_error: (N,) one sigma.
         redshift: P(z), its modes and quantiles, and the redshift at which lines are placed.
         measurements: lines as arrays; `lines` is the table.
-        chi_square: prism consistency per good pixel.
+        chi_square: prism consistency per good pixel that sees nothing beyond the output, with 2/3 of the
+            quoted variance (`kspecsr.consistency.prism_chi_square`).
         flags: names out of `kspecsr.flags.FLAG_MEANINGS`; with any of them no line is reported.
         prism_wavelength: (P,) pixels on which the networks saw the spectrum [um].
         prism_flux: (P,) what they saw.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +17,20 @@ if TYPE_CHECKING:
 
 FORMAT_KEYWORD, FORMAT_NAME = "SPECFMT", "kspecsr-sr"
 MODEL_HASH, INPUT_HASH, Z_SOURCE, EXTRACTION = "MODELSHA", "INPUTSHA", "ZSOURCE", "EXTRACT"
+INPUT_NAME, INPUT_PATH_HASH = "INPUT", "INPUTPSH"
 GIVEN, INFERRED = "given", "spectrum"
 _TEXT_KEYWORDS = {"target": "TARGET", "source_id": "SOURCEID", "field": "FIELD", "tier": "TIER"}
 Card = tuple[str, str | float | bool | None, str]
+
+
+def path_hash(path: str | os.PathLike) -> str:
+    """Tells files of one name in two folders apart, without saying in a header that is shared where they lay.
+
+    Returns:
+        16 digits of the SHA-256 of the absolute path; empty for no path.
+    """
+    text = os.fspath(path)
+    return hashlib.sha256(os.fsencode(os.path.abspath(text))).hexdigest()[:16] if text else ""
 
 
 def provenance_cards(result: Result) -> list[Card]:
@@ -52,7 +65,8 @@ def _redshift_cards(result: Result) -> list[Card]:
 def _source_cards(result: Result) -> list[Card]:
     meta = result.observed.meta
     cards: list[Card] = [
-        ("INPUT", Path(meta.path).name, "file that was read"),
+        (INPUT_NAME, Path(meta.path).name, "file that was read"),
+        (INPUT_PATH_HASH, path_hash(meta.path), "of its path, SHA-256, 16 digits"),
         (INPUT_HASH, result.input_sha256, "SHA-256 of it"),
         ("INHDU", meta.hdu, "HDU that was read"),
         ("INFORMAT", meta.format, "its format"),

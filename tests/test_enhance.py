@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from data_pipeline.spectrum import SpectrumError, SpectrumMeta
-from data_pipeline.writers import write_spectrum
+from data_pipeline.writers import write_jades_catalog, write_spectrum
 from enhancement_sample import BINS, IDENTITY, REDSHIFT, StandIn, prism_spectrum, write_stand_in_folder
 from kspecsr import enhance
 from kspecsr.enhancement.inputs import list_inputs
@@ -118,6 +118,11 @@ def test_gratings_are_passed_over_in_folders_and_refused_by_name(model, spectra,
     status, out = run(model, spectra)
     assert status == 0 and len(names(out)) == 3
     assert "1 files in folders are no prism spectra" in capsys.readouterr().out
+    Table({"Unique_ID": ["t_1"], "z_Spec": [-1.0]}).write(spectra / "catalogue.fits")
+    assert run(model, spectra)[0] == 0
+    assert "2 files in folders are no prism spectra" in capsys.readouterr().out
+    assert run(model, spectra / "catalogue.fits")[0] == 1
+    assert "catalogue.fits: not recognised" in capsys.readouterr().err
     status, _ = run(model, spectra / "g395m.fits")
     assert status == 1
     assert "g395m.fits[SPECTRUM]: is a G395M spectrum; expected NIRSpec PRISM" in capsys.readouterr().err
@@ -211,7 +216,7 @@ def test_a_table_of_redshifts_is_used_by_name_or_id(model, spectra, capsys, tmp_
     found = [fits.getheader(out / f"gal{n}_sr.fits")["Z"] for n in range(3)]
     assert found == pytest.approx([1.5, 2.5, REDSHIFT], abs=1e-6)
     assert [fits.getheader(out / f"gal{n}_sr.fits")["ZSOURCE"] for n in (0, 2)] == ["given", "spectrum"]
-    assert "1 of them not in the table of redshifts, so inferred" in capsys.readouterr().out
+    assert "1 of them without a redshift in the table, so inferred" in capsys.readouterr().out
 
 
 def test_redshift_tables_say_what_is_wrong(tmp_path, spectra):
@@ -234,6 +239,25 @@ def test_redshift_tables_say_what_is_wrong(tmp_path, spectra):
         KnownRedshifts.parse("nothing:z")
     with pytest.raises(ValueError, match="should hold numbers"):
         KnownRedshifts.parse(f"{path}:note")
+    Table({"file": ["a", "b"], "z": [-1.0, -99.0]}).write(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match=r"column z holds no redshift from 0 to 30 .* --known TABLE:COLUMN"):
+        KnownRedshifts.parse(f"{tmp_path / 'none.csv'}:z", "--known")
+
+
+@pytest.mark.parametrize("nothing", [-1.0, -99.0, 99.0, np.nan, np.inf])
+def test_what_catalogues_write_for_no_redshift_is_none(tmp_path, nothing):
+    """The command in the help text, on a table in the layout of JADES, whose z_Spec is -1 for none."""
+    path = tmp_path / "catalogue.fits"
+    texts = {name: np.array(["t", "t"]) for name in ("TIER", "Field", "z_Spec_flag")}
+    numbers = {name: np.zeros(2) for name in ("RA_TARG", "Dec_TARG", "z_R1000")}
+    ids = {"Unique_ID": np.array(["t_1", "t_2"]), "NIRSpec_ID": np.array([1, 2])}
+    write_jades_catalog(path, {**texts, **numbers, **ids, "z_Spec": np.array([nothing, 2.5])})
+    known = KnownRedshifts.parse(f"{path}:z_Spec:Unique_ID")
+    assert np.isnan(known.of(tmp_path / "x.fits", SpectrumMeta(tier="t", source_id="1")))
+    assert known.of(tmp_path / "x.fits", SpectrumMeta(tier="t", source_id="2")) == 2.5
+    if not np.isnan(nothing):
+        with pytest.raises(ValueError, match="--redshift: expected a redshift from 0 to 30, got"):
+            KnownRedshifts.parse(str(nothing))
 
 
 def test_inputs_come_from_patterns_folders_and_lists_once_each(spectra, monkeypatch):

@@ -368,6 +368,24 @@ def test_records_without_truth_give_the_noisy_gratings(records):
     np.testing.assert_array_equal(found["line_detectable"][0], known & (found["line_flux"][0] > 6.0))
 
 
+def test_gratings_are_the_target_where_they_are_asked_for_though_the_truth_is_recorded(records):
+    """The paper's own choice, on records of simulated galaxies."""
+    rows = [row for row in iterate(records, "train") if row["realisation"] == 0][:4]
+    noisy = recorded_examples(rows, COARSE_GRID, noise_free_targets=False)
+    check_batch(noisy, COARSE_GRID)
+    assert not all(row["grating_mask"].all() for row in rows)
+    for found, row in zip(noisy["target_flux"], rows, strict=True):
+        good = ~row["grating_mask"]
+        np.testing.assert_array_equal(found[good], row["grating_flux"][good])
+    good = ~noisy["target_mask"]
+    assert (noisy["target_error"][good] > 0).all()
+    assert_same(recorded_validation(records, 4, COARSE_GRID, "train", noise_free_targets=False), noisy)
+    feeds = [RecordsFeed(records, "train", 4, SEED, noise_free_targets=truth) for truth in (True, False)]
+    assert [feed.description["noise_free_targets"] for feed in feeds] == [True, False]
+    errors = [batch["target_error"][~batch["target_mask"]] for batch in map(next, feeds)]
+    assert (errors[0] == 0).all() and (errors[1] > 0).all()
+
+
 def test_lines_of_a_survey_with_other_tiers_are_judged_by_usual_errors(records):
     row = next(row for row in iterate(records, "train") if row["line_flux_known"].any())
     tiers = [{"tier": name} for name in ("elsewhere", *load_tiers().names)]

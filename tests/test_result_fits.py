@@ -67,6 +67,7 @@ def test_the_header_says_where_the_result_comes_from(in_microjansky):
     assert (header["Z_CONF"], header["ZSOURCE"]) == (pytest.approx(1.0), "spectrum")
     assert header["Z_ERR"] == pytest.approx(result.redshift.error)
     assert header["CHI2NU"] == pytest.approx(result.chi_square)
+    assert "2/3" in header.comments["CHI2NU"]
     assert (header["INPUT"], header["INDISP"], header["MODEL"]) == ("gal_x1d.fits", "PRISM", "stand-in")
     assert header["MODELSHA"] == "ab" * 32
     assert (header["GRIDLO"], header["GRIDHI"], header["GRIDSAMP"]) == (0.7, 5.3, 3000.0)

@@ -1,13 +1,18 @@
 import math
+import shutil
+from pathlib import Path
 
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
 from enhancement_sample import BINS, IDENTITY, LINE_FLUX, REDSHIFT, StandIn, prism_spectrum
 from kspecsr.catalogue import main
 from kspecsr.enhancement.known_redshifts import KnownRedshifts
-from kspecsr.enhancement.result_table import agreement, read_row, result_files
+from kspecsr.enhancement.result_table import agreement, as_table, as_text, read_row, result_files
 from kspecsr.super_resolver import SuperResolver
+
+LINE_ROWS = ("Halpha", "[OIII]_5008", "[OII]_3730")
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,22 @@ def test_a_given_redshift_is_no_agreement(known, tmp_path):
     assert row.given
     assert "0 known redshifts" in agreement([row])
     assert "1 made at a given redshift, not compared" in agreement([row])
+    assert math.isnan(row.offset)
+    assert "NMAD unknown" in (text := as_text([row], compare=True)) and " given " in text
+    assert as_table([row])["Z_GIVEN"].tolist() == [True]
+
+
+def test_the_line_shown_is_the_brightest_and_not_the_most_significant(results, tmp_path):
+    path = shutil.copy(results / "clear_sr.fits", tmp_path)
+    with fits.open(path, mode="update") as hdus:
+        lines = hdus["LINES"].data
+        bright, dim, doubtful = ([n.strip() for n in lines["NAME"]].index(name) for name in LINE_ROWS)
+        for row, flux, snr in ((bright, 9e-18, 4.0), (dim, 1e-18, 90.0), (doubtful, 5e-17, 2.9)):
+            lines["FLUX"][row], lines["FLUX_ERR"][row], lines["SNR"][row] = flux, flux / snr, snr
+    row = read_row(Path(path), KnownRedshifts())
+    assert row.line == LINE_ROWS[0]
+    assert row.flux == pytest.approx(9e-18, rel=1e-6, abs=0)
+    assert row.flux_error == pytest.approx(9e-18 / 4, rel=1e-6, abs=0)
 
 
 def test_objects_are_found_by_their_id_and_unknown_ones_counted(results, tmp_path):
@@ -68,7 +89,16 @@ def test_objects_are_found_by_their_id_and_unknown_ones_counted(results, tmp_pat
     row = read_row(results / "clear_sr.fits", KnownRedshifts.parse(f"{table}:z_Spec:Unique_ID"))
     assert row.known == pytest.approx(3.235)
     unknown = read_row(results / "clear_sr.fits", KnownRedshifts())
-    assert "1 results not in the table" in agreement([row, unknown])
+    assert "1 results without a redshift in the table" in agreement([row, unknown])
+
+
+def test_a_table_that_matches_nothing_says_so(results, tmp_path, capsys):
+    (tmp_path / "z.csv").write_text("file,z\nother,2.0\n")
+    assert main([str(results), "--known", f"{tmp_path / 'z.csv'}:z"]) == 0
+    out = capsys.readouterr().out
+    assert "0 known redshifts" in out and "2 results without a redshift in the table" in out
+    assert main([str(results), "--known", "no.csv:z"]) == 1
+    assert "--known no.csv:z: no.csv is no file" in capsys.readouterr().err
 
 
 def test_the_command_prints_and_writes_the_table(results, known, tmp_path, capsys):

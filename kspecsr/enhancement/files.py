@@ -15,14 +15,24 @@ from typing import Any
 from astropy.io import fits
 
 from data_pipeline.lines import load_lines
-from data_pipeline.readers import read_spectrum
-from data_pipeline.spectrum import SpectrumError
+from data_pipeline.readers import identify_format, read_spectrum
+from data_pipeline.readers.specutils_fallback import SPECUTILS
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 from kspecsr.enhancement.inputs import InputFile
 from kspecsr.enhancement.known_redshifts import KnownRedshifts
 from kspecsr.prism_input import PrismInput, is_prism, prism_input
 from kspecsr.result import Result
 from kspecsr.result_ecsv import lines_path
-from kspecsr.result_provenance import EXTRACTION, GIVEN, INPUT_HASH, MODEL_HASH, Z_SOURCE
+from kspecsr.result_provenance import (
+    EXTRACTION,
+    GIVEN,
+    INPUT_HASH,
+    INPUT_NAME,
+    INPUT_PATH_HASH,
+    MODEL_HASH,
+    Z_SOURCE,
+    path_hash,
+)
 
 # What every later file would meet, too.
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -101,18 +111,41 @@ class WrittenFile:
 def read_file(settings: Settings, file: InputFile) -> ReadFile:
     """Reads one file, unless its result is there; an error becomes text."""
     try:
-        spectrum = read_spectrum(file.path, extraction=settings.extraction)
-        sha256 = file_hash(file.path)
-        if file.sought and not is_prism(spectrum):
+        spectrum = _read(settings, file)
+        if spectrum is None:
             return ReadFile(file, NO_PRISM)
+        sha256 = file_hash(file.path)
         redshift = settings.redshifts.of(file.path, spectrum.meta)
-        if not settings.overwrite and is_done(settings, file, spectrum.meta.extraction, sha256, redshift):
+        there = present_header(settings, file)
+        check_same_input(settings, file, sha256, there)
+        if not settings.overwrite and is_done(
+            settings, file, spectrum.meta.extraction, sha256, redshift, there
+        ):
             return ReadFile(file, DONE)
         return ReadFile(file, READ, prism_input(spectrum), redshift, sha256)
     except (SpectrumError, ValueError, OSError) as error:
         return ReadFile(file, FAILED, error=_named(error, file))
     except Exception as error:  # one odd file must not end a batch of thousands
         return ReadFile(file, FAILED, error=_named(error, file, f"{type(error).__name__}: "))
+
+
+def _read(settings: Settings, file: InputFile) -> ObservedSpectrum | None:
+    """The spectrum; None for what was found in a folder and is no prism spectrum."""
+    try:
+        spectrum = read_spectrum(file.path, extraction=settings.extraction)
+    except SpectrumError:
+        if file.sought and _is_something_else(file):
+            return None
+        raise
+    return None if file.sought and not is_prism(spectrum) else spectrum
+
+
+def _is_something_else(file: InputFile) -> bool:
+    """Whether a whole file that could not be read has the layout of no spectrum, such as a catalogue."""
+    try:
+        return identify_format(file.path) is SPECUTILS  # the last resort, for what no reader recognises
+    except (SpectrumError, OSError):
+        return False
 
 
 def write_file(settings: Settings, item: tuple[InputFile, Result | str]) -> WrittenFile:
@@ -131,7 +164,7 @@ def write_file(settings: Settings, item: tuple[InputFile, Result | str]) -> Writ
         result.write(settings.result_path(file), settings.format)
     except OSError as error:
         if error.errno in _HOPELESS:
-            raise
+            raise OSError(error.errno, error.strerror, str(settings.result_path(file))) from error
         return WrittenFile(file, error=_named(error, file))
     except Exception as error:  # as above
         return WrittenFile(file, error=_named(error, file, f"{type(error).__name__}: "))
@@ -165,27 +198,66 @@ def result_line(file: InputFile, result: Result) -> str:
     return ", ".join(parts)
 
 
-def is_done(settings: Settings, file: InputFile, extraction: str, sha256: str, redshift: float) -> bool:
-    """Whether a complete result of this model, input, extraction and redshift is there."""
+def present_header(settings: Settings, file: InputFile) -> Mapping[str, Any]:
+    """Header of the result that lies where this file's goes; empty for none, and for a damaged one."""
     path = settings.result_path(file)
-    if not path.is_file() or (settings.plot and not settings.picture_path(file).is_file()):
-        return False
-    if settings.format == "ecsv" and not lines_path(path).is_file():
-        return False
+    if not path.is_file():
+        return {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # astropy only warns of a truncated file
-            header = _header(path, settings.format)
+            return _header(path, settings.format)
     except (OSError, ValueError, KeyError, TypeError, fits.VerifyError, Warning):
-        return False  # a damaged result is made again
-    given = str(header.get(Z_SOURCE, "")).strip() == GIVEN
+        return {}  # it is made again
+
+
+def check_same_input(settings: Settings, file: InputFile, sha256: str, there: Mapping[str, Any]) -> None:
+    """That the result which is there is not another file's: two folders may hold files of one name.
+
+    A file that changed where it is, or was moved as it is, is the same input.
+
+    Raises:
+        SpectrumError: if it is, and would be lost.
+    """
+    place, content = there.get(INPUT_PATH_HASH), there.get(INPUT_HASH)
+    if place and content and place != path_hash(file.path) and content != sha256:
+        raise SpectrumError(
+            f"{file.path}: {settings.result_path(file)} is the result of another file, which was called "
+            f"{there.get(INPUT_NAME)} and lay elsewhere; it would be lost. Choose another --output, or "
+            "remove that result."
+        )
+
+
+def is_done(
+    settings: Settings,
+    file: InputFile,
+    extraction: str,
+    sha256: str,
+    redshift: float,
+    there: Mapping[str, Any],
+) -> bool:
+    """Whether a complete result of this model, input, extraction and redshift is there.
+
+    Args:
+        settings: of all files.
+        file: which.
+        extraction: that was read.
+        sha256: of the file.
+        redshift: that is known; NaN for none.
+        there: of `present_header`.
+    """
+    if not there or (settings.plot and not settings.picture_path(file).is_file()):
+        return False
+    if settings.format == "ecsv" and not lines_path(settings.result_path(file)).is_file():
+        return False
+    given = str(there.get(Z_SOURCE, "")).strip() == GIVEN
     same = given == math.isfinite(redshift)
-    if not same or (given and not math.isclose(header["Z"], redshift, rel_tol=1e-12)):
+    if not same or (given and not math.isclose(there.get("Z", math.nan), redshift, rel_tol=1e-12)):
         return False
     return (
-        header.get(INPUT_HASH) == sha256
-        and header.get(MODEL_HASH) == settings.model_sha256
-        and header.get(EXTRACTION, "") == extraction
+        there.get(INPUT_HASH) == sha256
+        and there.get(MODEL_HASH) == settings.model_sha256
+        and there.get(EXTRACTION, "") == extraction
     )
 
 

@@ -42,7 +42,7 @@ def list_inputs(given: Iterable[str | os.PathLike]) -> list[InputFile]:
     Raises:
         SpectrumError: for a pattern or folder without a file, or a list that cannot be read.
     """
-    taken: dict[str, int] = {}
+    taken: set[str] = set()
     seen: set[Path] = set()
     files = []
     for path, sought in _expanded(given, set()):
@@ -50,11 +50,19 @@ def list_inputs(given: Iterable[str | os.PathLike]) -> list[InputFile]:
         if place in seen:
             continue
         seen.add(place)
-        stem = stem_of(path)
-        taken[stem] = taken.get(stem, 0) + 1
-        name = stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
+        name = _free_name(stem_of(path), taken)
+        taken.add(name)
         files.append(InputFile(path, name + RESULT_ENDING, sought))
     return files
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """The stem, or STEM-2, STEM-3, ...: files of one name in several folders get a result each."""
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    return name
 
 
 def stem_of(path: str | os.PathLike) -> str:

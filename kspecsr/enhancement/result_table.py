@@ -13,10 +13,10 @@ from astropy.table import Table
 
 from data_pipeline.spectrum import SpectrumMeta
 from kspecsr.enhancement.known_redshifts import KnownRedshifts
+from kspecsr.line_measurements import LIMIT_SIGMA
 from kspecsr.result_provenance import GIVEN, Z_SOURCE
 
 SUFFIX = "_sr.fits"
-DETECTED = 3.0  # S/N of a line that counts
 CLOSE = 0.005  # |dz| / (1 + z) that counts as the same redshift
 
 
@@ -52,7 +52,9 @@ class ResultRow:
 
     @property
     def offset(self) -> float:
-        """Dz / (1 + z) from the known redshift; NaN where either is missing."""
+        """Dz / (1 + z) from the known redshift; NaN where either is missing or the result's was given."""
+        if self.given:
+            return math.nan
         return (self.redshift - self.known) / (1.0 + self.known)
 
 
@@ -100,7 +102,7 @@ def read_row(path: Path, known: KnownRedshifts) -> ResultRow:
         ) from None
     name = path.name.removesuffix(SUFFIX)
     meta = SpectrumMeta(target=texts["TARGET"], source_id=texts["SOURCEID"], tier=texts["TIER"])
-    detected = np.isfinite(lines["SNR"]) & (np.nan_to_num(lines["SNR"]) > DETECTED)
+    detected = np.isfinite(lines["SNR"]) & (np.nan_to_num(lines["SNR"]) > LIMIT_SIGMA)
     best = int(np.argmax(np.where(detected, lines["FLUX"], -np.inf))) if detected.any() else None
     return ResultRow(
         name=name,
@@ -121,38 +123,43 @@ def _number(value) -> float:
     return math.nan if value is None or isinstance(value, str) else float(value)
 
 
-def as_text(rows: list[ResultRow]) -> str:
-    """For people: a line per result, and how known and found redshifts agree."""
+def as_text(rows: list[ResultRow], compare: bool) -> str:
+    """For people: a line per result.
+
+    Args:
+        rows: one or more.
+        compare: also show known redshifts, and how found ones agree.
+    """
     width = max(len(row.name) for row in rows)
-    some_known = any(math.isfinite(row.known) for row in rows)
-    head = f"{'spectrum':{width}s}" + (f" {'known z':>8s}" if some_known else "")
-    head += f" {'z':>8s} {'Z_ERR':>7s} {'Z_CONF':>6s}" + (f" {'dz/(1+z)':>9s}" if some_known else "")
+    head = f"{'spectrum':{width}s}" + (f" {'known z':>8s}" if compare else "")
+    head += f" {'z':>8s} {'Z_ERR':>7s} {'Z_CONF':>6s}" + (f" {'dz/(1+z)':>9s}" if compare else "")
     lines = [f"{head} {'CHI2NU':>7s}  {'line':12s} {'flux':>8s} {'error':>7s}  flags"]
     for row in rows:
-        text = f"{row.name:{width}s}" + (f" {row.known:8.4f}" if some_known else "")
-        text += f" {row.redshift:8.4f} {row.error:7.4f} {row.confidence:6.3f}"
-        text += f" {row.offset:+9.4f}" if some_known else ""
+        error = "given" if row.given else f"{row.error:.4f}"
+        text = f"{row.name:{width}s}" + (f" {row.known:8.4f}" if compare else "")
+        text += f" {row.redshift:8.4f} {error:>7s} {row.confidence:6.3f}"
+        text += f" {row.offset:+9.4f}" if compare else ""
         text += f" {row.chi_square:7.2f}  {row.line:12s} {row.flux * 1e20:8.1f} {row.flux_error * 1e20:7.1f}"
         lines.append(f"{text}  {row.flags}".rstrip())
-    lines.append(f"fluxes in 1e-20 erg/s/cm2, of the brightest line with S/N > {DETECTED:g}")
-    return "\n".join(lines + ([agreement(rows)] if some_known else []))
+    lines.append(f"fluxes in 1e-20 erg/s/cm2, of the brightest line with S/N > {LIMIT_SIGMA:g}")
+    return "\n".join(lines + ([agreement(rows)] if compare else []))
 
 
 def agreement(rows: list[ResultRow]) -> str:
-    """How found redshifts agree with known ones."""
+    """How found redshifts agree with known ones; given ones prove nothing and are counted apart."""
     compared = [row for row in rows if math.isfinite(row.known) and not row.given]
     offset = np.array([row.offset for row in compared])
     unflagged = np.array([not row.flags for row in compared], dtype=bool) & np.isfinite(offset)
     close = np.abs(offset) <= CLOSE
-    nmad = 1.4826 * np.median(np.abs(offset[unflagged])) if unflagged.any() else math.nan
+    spread = f"{1.4826 * np.median(np.abs(offset[unflagged])):.5f}" if unflagged.any() else "unknown"
     text = (
         f"{len(compared)} known redshifts: {int((unflagged & close).sum())} within {CLOSE:g} (1 + z), "
         f"{int((unflagged & ~close).sum())} further off and not flagged, {int((~unflagged).sum())} flagged; "
-        f"NMAD {nmad:.5f} of those not flagged"
+        f"NMAD {spread} of those not flagged"
     )
-    unknown = sum(not math.isfinite(row.known) for row in rows)
     given = sum(row.given for row in rows)
-    text += f"; {unknown} results not in the table" if unknown else ""
+    unknown = sum(not math.isfinite(row.known) and not row.given for row in rows)
+    text += f"; {unknown} results without a redshift in the table" if unknown else ""
     return text + (f"; {given} made at a given redshift, not compared" if given else "")
 
 
@@ -162,6 +169,7 @@ def as_table(rows: list[ResultRow]) -> Table:
         {
             "NAME": [row.name for row in rows],
             "Z_KNOWN": [row.known for row in rows],
+            "Z_GIVEN": [row.given for row in rows],
             "Z": [row.redshift for row in rows],
             "Z_ERR": [row.error for row in rows],
             "Z_CONF": [row.confidence for row in rows],

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from data_pipeline.workers import worker_pool
+from kspecsr.enhancement.backend_errors import NetworkError, named_backend_errors
 from kspecsr.enhancement.files import (
     DONE,
     FAILED,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from kspecsr.result import Result
     from kspecsr.super_resolver import SuperResolver
 
-BATCH = 64
+BATCH = 128
 _FEW = 4  # files that are not worth starting processes for
 
 
@@ -39,6 +40,7 @@ class Summary:
         done: results that were there.
         no_prism: files found in folders that are no prism spectra.
         failures: text for each file that failed.
+        ended: why the run ended before the last file; empty if it did not.
     """
 
     made: int = 0
@@ -47,6 +49,7 @@ class Summary:
     done: int = 0
     no_prism: int = 0
     failures: list[str] = field(default_factory=list)
+    ended: str = ""
 
 
 def enhance_files(
@@ -67,17 +70,19 @@ def enhance_files(
         report: takes a line of text per result.
         advance: takes the number of files that are finished.
 
-    Raises:
-        WorkerError: if a worker process died.
-        OSError: for a full or read-only disk.
+    Returns:
+        What came of it, also where a full disk, want of memory or a dead worker process ended it early.
     """
     summary = Summary()
-    with worker_pool(workers if len(files) > _FEW else 1) as parallel_map:
-        read = parallel_map(partial(read_file, settings), files)
-        resolved = _resolved(read, make_resolver, summary, advance, bool(settings.redshifts.by_key))
-        for written in parallel_map(partial(write_file, settings), resolved):
-            _count(written, summary, report)
-            advance(1)
+    try:
+        with worker_pool(workers if len(files) > _FEW else 1) as parallel_map:
+            read = parallel_map(partial(read_file, settings), files)
+            resolved = _resolved(read, make_resolver, summary, advance, bool(settings.redshifts.by_key))
+            for written in parallel_map(partial(write_file, settings), resolved):
+                _count(written, summary, report)
+                advance(1)
+    except (OSError, NetworkError) as error:
+        summary.ended = " ".join(str(error).split())
     return summary
 
 
@@ -105,8 +110,9 @@ def _resolved(
         nonlocal resolver
         if not batch:
             return
-        resolver = resolver or make_resolver()
-        results = resolver.resolve([one.spectrum for one in batch], [one.redshift for one in batch])
+        with named_backend_errors():
+            resolver = resolver or make_resolver()
+            results = resolver.resolve([one.spectrum for one in batch], [one.redshift for one in batch])
         for one, result in zip(batch, results, strict=True):
             yield one.file, replace(result, input_sha256=one.sha256)
         batch.clear()

@@ -33,15 +33,18 @@ FIELDS = (
 )
 
 
-def recorded_examples(rows: Sequence[Mapping[str, Any]], grid: UnifiedGrid) -> Batch:
+def recorded_examples(
+    rows: Sequence[Mapping[str, Any]], grid: UnifiedGrid, noise_free_targets: bool = True
+) -> Batch:
     """Training examples of record rows (see `example_shapes`); no redshift is given as input.
 
-    The target is the noise-free truth where a record has it, else the gratings with their errors. Continua
-    are not recorded.
+    The target is the noise-free truth where a record has it and it is wanted, else the gratings with their
+    errors. Continua are not recorded.
 
     Args:
         rows: rows with `FIELDS`, arrays as read.
         grid: unified grid of the records.
+        noise_free_targets: as in `FeedConfig`: False for the gratings even where the truth is recorded.
     """
     stacked = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in FIELDS if name != "tier"}
     bad = stacked["prism_mask"] | ~(stacked["prism_error"] > 0) | ~np.isfinite(stacked["prism_flux"])
@@ -51,7 +54,7 @@ def recorded_examples(rows: Sequence[Mapping[str, Any]], grid: UnifiedGrid) -> B
         "prism_error": np.where(bad, np.float32(1.0), stacked["prism_error"]),
         "prism_mask": bad,
         "redshift": np.full_like(redshift, np.nan),
-        **_targets(stacked),
+        **_targets(stacked, noise_free_targets),
         "target_continuum": np.zeros((len(rows), grid.size), np.float32),
         "continuum_known": np.zeros(len(rows), bool),
         **_lines(stacked, [row["tier"] for row in rows], grid),
@@ -59,8 +62,8 @@ def recorded_examples(rows: Sequence[Mapping[str, Any]], grid: UnifiedGrid) -> B
     }
 
 
-def _targets(stacked: Mapping[str, np.ndarray]) -> Batch:
-    truth = stacked["has_noise_free"][:, None]
+def _targets(stacked: Mapping[str, np.ndarray], noise_free: bool) -> Batch:
+    truth = stacked["has_noise_free"][:, None] & noise_free
     flux = np.where(truth, stacked["noise_free"], stacked["grating_flux"])
     error = np.where(truth, np.float32(0.0), stacked["grating_error"])
     mask = ~truth & stacked["grating_mask"] | ~np.isfinite(flux) | ~np.isfinite(error)

@@ -32,6 +32,7 @@ class RecordsFeed:
         first_step: step of the first batch.
         teacher: step to the probability that an object's redshift is given; None gives none.
         grid: what the records' grid has to be; None for any.
+        noise_free_targets: as in `FeedConfig`: False for the gratings even where the truth is recorded.
 
     Attributes:
         grid: unified grid of the records.
@@ -53,6 +54,7 @@ class RecordsFeed:
         first_step: int = 0,
         teacher: Teacher | None = None,
         grid: UnifiedGrid | None = None,
+        noise_free_targets: bool = True,
     ):
         if batch_size < 1 or first_step < 0 or seed < 0:
             raise ValueError(
@@ -65,6 +67,7 @@ class RecordsFeed:
         self.grid = self._manifest.grid
         self.step, self.waited = first_step, 0.0
         self._teacher = teacher
+        self._noise_free_targets = noise_free_targets
         self._epoch(0, 0)  # damage and empty splits are found now
         self._rows = self._endless(first_step * batch_size)
 
@@ -79,6 +82,7 @@ class RecordsFeed:
             "manifest": self._manifest.hash,
             "seed": self.seed,
             "grid": asdict(self.grid),
+            "noise_free_targets": self._noise_free_targets,
         }
 
     def __iter__(self) -> RecordsFeed:
@@ -87,7 +91,8 @@ class RecordsFeed:
     def __next__(self) -> Batch:
         """The next batch."""
         start = time.perf_counter()
-        batch = recorded_examples([next(self._rows) for _ in range(self.batch_size)], self.grid)
+        rows = [next(self._rows) for _ in range(self.batch_size)]
+        batch = recorded_examples(rows, self.grid, self._noise_free_targets)
         batch["redshift"] = given_redshift(batch["true_redshift"], self._teacher, self.seed, self.step)
         self.step += 1
         self.waited += time.perf_counter() - start
@@ -141,9 +146,20 @@ def _text(grid: UnifiedGrid) -> str:
 
 
 def recorded_validation(
-    directory: str | Path, n: int, grid: UnifiedGrid | None = None, split: str = "validation"
+    directory: str | Path,
+    n: int,
+    grid: UnifiedGrid | None = None,
+    split: str = "validation",
+    noise_free_targets: bool = True,
 ) -> Batch:
     """The first ``n`` observations of a split, or all if there are fewer; no augmented copies.
+
+    Args:
+        directory: record directory.
+        n: number of observations, one or more.
+        grid: as in `RecordsFeed`.
+        split: e.g. ``validation``.
+        noise_free_targets: as in `RecordsFeed`.
 
     Raises:
         ValueError: as `RecordsFeed`, and for a split without any original.
@@ -161,4 +177,4 @@ def recorded_validation(
         raise ValueError(
             f"{directory}: split {split!r} holds augmented copies only, no observation to judge by"
         )
-    return recorded_examples(rows, manifest.grid)
+    return recorded_examples(rows, manifest.grid, noise_free_targets)

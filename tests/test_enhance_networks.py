@@ -1,0 +1,115 @@
+"""``python -m kspecsr.enhance`` with real networks, small and untrained, on simulated and on real files."""
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from data_pipeline.jades_names import jades_file_name
+from data_pipeline.simulation.archive import write_archive
+from data_pipeline.simulation.truth import TruthReader
+from kspecsr.configuration import Preset
+from kspecsr.consistency import degraded_to_prism, prism_chi_square
+from kspecsr.enhance import main
+from kspecsr.model_folder import weights_hash, write_stage
+from kspecsr.models import build_sr1, build_sr2, build_zhead
+from kspecsr.super_resolver import SuperResolver
+from model_sample import TINY, spectra
+
+REAL = Path(
+    os.environ.get("KSPECSR_REAL_SPECTRA", Path(__file__).resolve().parents[2] / "shared" / "real_spectra")
+)
+REAL_PRISM = sorted(REAL.glob("jades_hlsp/*clear-prism*.fits"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder with the three stages as training writes it."""
+    keras.utils.set_random_seed(4)
+    folder, upstream = tmp_path_factory.mktemp("model") / "tiny", {}
+    for stage, build in (("sr1", build_sr1), ("zhead", build_zhead), ("sr2", build_sr2)):
+        upstream[stage] = write_stage(
+            folder, stage, build(TINY), Preset(name="tiny", model=TINY), {"upstream": dict(upstream)}
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """Three simulated galaxies, prism and gratings, in the layout of JADES DR4."""
+    root = tmp_path_factory.mktemp("archive")
+    write_archive(root, 3, 16, workers=1, progress=False)
+    return root
+
+
+def check_result(path, model, source):
+    """Provenance and physics of one result."""
+    with fits.open(path, checksum=True) as hdus:
+        hdus.verify("exception")
+        header, spectrum, given = hdus[0].header, hdus["SPEC1D"].data, hdus["INPUT"].data
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "SPEC1D", "LINES", "PZ", "INPUT"]
+        assert header["INPUT"] == source.name and header["MODELSHA"] == weights_hash(model)
+        assert len(spectrum) == TINY.grid.size
+        good = ~spectrum["MASK"]
+        assert good.mean() > 0.5
+        assert np.isfinite(spectrum["FLUX"][good]).all() and (spectrum["FLUX_ERR"][good] > 0).all()
+        assert np.sum(hdus["PZ"].data["PDF"] * np.gradient(hdus["PZ"].data["Z"])) == pytest.approx(
+            1, abs=0.01
+        )
+        assert header["CHI2NU"] > 0
+        known = ~given["MASK"]
+        assert np.isfinite(given["FLUX"][known]).all()
+        return header
+
+
+def test_a_simulated_archive_goes_from_file_to_result(model, archive, tmp_path, capsys):
+    table = f"{next(archive.glob('*.fits'))}:z_Spec:Unique_ID"  # its z_Spec is -1 where there is none
+    arguments = [str(archive), "--model", str(model), "--output", str(tmp_path), "--plot"]
+    assert main([*arguments, "--redshift", table]) == 0
+    out = capsys.readouterr().out
+    assert "3 results in" in out and "are no prism spectra" in out
+    truth = TruthReader(archive)
+    for unique_id in truth:
+        source = next(archive.rglob(jades_file_name(*unique_id.rsplit("_", 1), "clear", "prism")))
+        path = tmp_path / source.name.replace(".fits", "_sr.fits")
+        header = check_result(path, model, source)
+        if header["ZSOURCE"] == "given":
+            assert header["Z"] == pytest.approx(truth.get(unique_id).redshift, abs=0.01)
+        assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    # the same command finds all done, with another redshift it does not
+    assert main([*arguments, "--redshift", table, "--quiet"]) == 0
+    assert "3 were there already" in capsys.readouterr().out
+
+
+def test_the_networks_and_numpy_agree_on_the_consistency_with_the_prism(model):
+    """Both count good pixels that see the output alone, and take 2/3 of the quoted variance."""
+    given, _ = spectra(3, seed=8, unit=1.0)
+    given["prism_mask"][:, 300:320] = True
+    out = SuperResolver.from_folder(model).predict_arrays(
+        given["prism_flux"], given["prism_error"], given["prism_mask"], 2.0
+    )
+    for row in range(3):
+        again = prism_chi_square(
+            given["prism_flux"][row].astype(float),
+            given["prism_error"][row].astype(float),
+            given["prism_mask"][row],
+            degraded_to_prism(out["flux"][row].astype(float), TINY.grid),
+        )
+        assert out["chi_square"][row] == pytest.approx(again, rel=1e-4)
+
+
+@pytest.mark.skipif(
+    not REAL_PRISM, reason=f"no real spectra in {REAL.name}/; set KSPECSR_REAL_SPECTRA to their folder"
+)
+def test_a_real_file_goes_from_file_to_result(model, tmp_path, capsys):
+    source = REAL_PRISM[-1]
+    assert main([str(source), "--model", str(model), "--output", str(tmp_path), "--plot"]) == 0
+    assert f"{source.name}: " in capsys.readouterr().out
+    path = tmp_path / source.name.replace(".fits", "_sr.fits")
+    header = check_result(path, model, source)
+    assert header["INDISP"] == "PRISM"
+    assert header["INFORMAT"].startswith("jades-dr")
+    assert path.with_suffix(".png").stat().st_size > 30_000
