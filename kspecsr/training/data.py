@@ -38,7 +38,16 @@ class TrainingData:
         """Batches from a step on; step k is the same whatever the first one was."""
         seed = len(STAGES) * self.seed + STAGES.index(stage)
         if self.directory is not None:
-            return RecordsFeed(self.directory, "train", batch_size, seed, first_step, teacher, self.grid)
+            return RecordsFeed(
+                self.directory,
+                "train",
+                batch_size,
+                seed,
+                first_step,
+                teacher,
+                self.grid,
+                noise_free_targets=self.feed.noise_free_targets,
+            )
         return SimulationFeed(self.feed, self.grid, batch_size, seed, first_step, self.workers, teacher)
 
     def validation(self, stage: str, size: int) -> Batch:
