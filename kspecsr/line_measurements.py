@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LINE_FLUX_UNIT = "erg / (s cm2)"
 LIMIT_SIGMA = 3.0
+LIKELY = 0.5  # presence above which a line is probably there
 
 # column -> unit as astropy writes it, and what it holds
 LINE_COLUMNS = {
@@ -116,7 +117,7 @@ class LineMeasurements:
 
     def brightest(self) -> int | None:
         """Row of the brightest line above 3 sigma that is probably there; None without one."""
-        sure = (self.signal_to_noise > LIMIT_SIGMA) & (self.presence > 0.5)
+        sure = (self.signal_to_noise > LIMIT_SIGMA) & (self.presence > LIKELY)
         return int(np.argmax(np.where(sure, self.flux, -np.inf))) if sure.any() else None
 
     def columns(self) -> dict[str, np.ndarray]:

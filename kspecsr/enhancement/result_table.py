@@ -13,7 +13,7 @@ from astropy.table import Table
 
 from data_pipeline.spectrum import SpectrumMeta
 from kspecsr.enhancement.known_redshifts import KnownRedshifts
-from kspecsr.line_measurements import LIMIT_SIGMA
+from kspecsr.line_measurements import LIKELY, LIMIT_SIGMA
 from kspecsr.result_provenance import GIVEN, Z_SOURCE
 
 SUFFIX = "_sr.fits"
@@ -102,7 +102,8 @@ def read_row(path: Path, known: KnownRedshifts) -> ResultRow:
         ) from None
     name = path.name.removesuffix(SUFFIX)
     meta = SpectrumMeta(target=texts["TARGET"], source_id=texts["SOURCEID"], tier=texts["TIER"])
-    detected = np.isfinite(lines["SNR"]) & (np.nan_to_num(lines["SNR"]) > LIMIT_SIGMA)
+    detected = np.nan_to_num(lines["SNR"]) > LIMIT_SIGMA
+    detected &= np.nan_to_num(lines["PRESENCE"]) > LIKELY  # as `LineMeasurements.brightest`
     best = int(np.argmax(np.where(detected, lines["FLUX"], -np.inf))) if detected.any() else None
     return ResultRow(
         name=name,
