@@ -18,6 +18,7 @@ from kspecsr.losses import (
     residual_l1,
     spectrum_nll,
 )
+from kspecsr.losses.refinement_losses import high_pass
 from kspecsr.models import redshift_step
 from kspecsr.predictive import RedshiftDistribution, predictive
 from model_sample import TINY
@@ -117,6 +118,13 @@ def test_right_wrong_and_neither():
     right, wrong = (np.asarray(part) for part in redshift_is(used, true))
     assert right.tolist() == [1, 0, 0, 0]
     assert wrong.tolist() == [0, 0, 1, 1]
+
+
+def test_high_pass_is_a_running_mean_of_the_pixels_there_are():
+    x = np.random.default_rng(3).normal(1e3, 1.0, (2, 200)).astype("float32")
+    window = np.ones(61)
+    mean = [np.convolve(row, window, "same") / np.convolve(np.ones(200), window, "same") for row in x]
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(high_pass(x)), x - mean, atol=2e-4)
 
 
 def test_line_shape_loss_sees_a_lost_line_and_no_offset():
