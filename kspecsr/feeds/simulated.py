@@ -66,10 +66,21 @@ def simulated_examples(indices: np.ndarray, seed: int, feed: FeedConfig, grid: U
         feed: population, nuisances, and whether the targets are noise-free.
         grid: unified grid of the targets.
     """
-    config = simulation_config(feed)
     indices = np.asarray(indices, np.int64)
+    config = simulation_config(feed)
     batch = simulate_batch(indices, seed, config, gratings=not feed.noise_free_targets)
-    draws = Draws(seed, indices, config.population.stream)
+    return examples_of(batch, Draws(seed, indices, config.population.stream), feed, grid)
+
+
+def examples_of(batch: SimulatedBatch, draws: Draws, feed: FeedConfig, grid: UnifiedGrid) -> Batch:
+    """Simulated observations as training examples (see `example_shapes`).
+
+    Args:
+        batch: with gratings unless the targets are noise-free.
+        draws: of the same observations.
+        feed: defects of the prism, and what the targets are.
+        grid: unified grid of the targets.
+    """
     return {
         **_prism(batch, feed, draws),
         "redshift": np.full(len(batch), np.nan, np.float32),

@@ -24,6 +24,8 @@ from kspecsr.layers.scaling import BrightestPixel, Divide, Fwhm, Multiply
 from kspecsr.models.inputs import number_input, prism_inputs, sr1_inputs
 from kspecsr.models.line_branch import line_branch
 
+_AS_DECODED = ("mean", "sigma", "logit", "presence", "prior_weight", "wavelength")  # of `LineDecoder`
+
 
 def build_sr2(config: ModelConfig) -> keras.Model:
     """The third stage.
@@ -47,25 +49,9 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         "redshift": number_input("redshift"),
         "redshift_error": number_input("redshift_error"),
     }
-    prism = PrismNormalisation(name="normalisation", dtype="float32")(
-        inputs["prism_flux"], inputs["prism_error"], inputs["prism_mask"]
-    )
-    divide, multiply = Divide(name="divide", dtype="float32"), Multiply(name="multiply", dtype="float32")
-    sr1_flux = divide(inputs["sr1_flux"], prism["scale"])
-    sr1_error = divide(inputs["sr1_error"], prism["scale"])
-    places = LinePositions(grid, name="positions", dtype="float32")(inputs["redshift"])
-    fit = DirectLineFit(sr2.knots, name="direct_fit", dtype="float32")(
-        prism["flux"],
-        prism["error"],
-        prism["good"],
-        prism["amplitude"],
-        places["wavelength"],
-        places["prism_sigma"],
-        places["in_range"],
-        inputs["redshift"],
-    )
-    # lines in a gap, or beyond the end of the data, are as good as out of range
-    places = {**places, "in_range": multiply(places["in_range"], fit["constrained"])}
+    multiply = Multiply(name="multiply", dtype="float32")
+    prism, sr1_flux, sr1_error = _scaled(inputs)
+    places, fit = _direct_fit(sr2, grid, prism, inputs["redshift"], multiply)
     lines = line_branch(
         sr2, prism, sr1_flux, sr1_error, places, fit, inputs["redshift"], inputs["redshift_error"]
     )
@@ -92,30 +78,55 @@ def build_sr2(config: ModelConfig) -> keras.Model:
     width = EquivalentWidth(name="equivalent_width", dtype="float32")(
         lines["flux"], continuum, error, places["grid_pixel"], places["in_range"], inputs["redshift"]
     )
-    scale = prism["scale"]
+    in_units = {
+        "flux": flux,
+        "flux_error": error,
+        "continuum": continuum,
+        "prism_model": model,
+        "amplitude": amplitude,
+        "line_flux": lines["flux"],
+        "line_flux_error": lines["flux_error"],
+        "line_unit": fit["isolated_error"],
+    }
     outputs = {
-        "flux": multiply(flux, scale),
-        "flux_error": multiply(error, scale),
-        "continuum": multiply(continuum, scale),
-        "prism_model": multiply(model, scale),
-        "amplitude": multiply(amplitude, scale),
+        **{name: multiply(value, prism["scale"]) for name, value in in_units.items()},
         "chi_square": chi_square,
         "prism_seen": seen,
         "line_mask": line_mask,
-        "line_flux": multiply(lines["flux"], scale),
-        "line_flux_error": multiply(lines["flux_error"], scale),
-        "line_unit": multiply(fit["isolated_error"], scale),
-        "line_mean": lines["mean"],
-        "line_sigma": lines["sigma"],
-        "line_logit": lines["logit"],
-        "line_presence": lines["presence"],
-        "line_prior_weight": lines["prior_weight"],
-        "line_wavelength": lines["wavelength"],
         "line_fwhm": Fwhm(grid, name="fwhm", dtype="float32")(lines["width"], lines["wavelength"]),
         "line_equivalent_width": width,
         "line_in_range": places["in_range"],
+        **{f"line_{name}": lines[name] for name in _AS_DECODED},
     }
     return keras.Model(inputs, outputs, name="sr2")
+
+
+def _scaled(inputs):
+    """Normalised prism, and the first stage's flux and error in units of its scale."""
+    prism = PrismNormalisation(name="normalisation", dtype="float32")(
+        inputs["prism_flux"], inputs["prism_error"], inputs["prism_mask"]
+    )
+    divide = Divide(name="divide", dtype="float32")
+    return prism, *(divide(inputs[name], prism["scale"]) for name in ("sr1_flux", "sr1_error"))
+
+
+def _direct_fit(sr2: SR2Config, grid, prism, redshift, multiply):
+    """Where the lines are, and the least-squares fit to them.
+
+    Lines in a gap, or beyond the end of the data, are as good as out of range.
+    """
+    places = LinePositions(grid, name="positions", dtype="float32")(redshift)
+    fit = DirectLineFit(sr2.knots, name="direct_fit", dtype="float32")(
+        prism["flux"],
+        prism["error"],
+        prism["good"],
+        prism["amplitude"],
+        places["wavelength"],
+        places["prism_sigma"],
+        places["in_range"],
+        redshift,
+    )
+    return {**places, "in_range": multiply(places["in_range"], fit["constrained"])}, fit
 
 
 def _continuum_branch(sr2: SR2Config, grid, prism, fit, degradation, sr1_flux, sr1_error):

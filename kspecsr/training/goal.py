@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_pipeline.lines import load_lines
-from data_pipeline.pixel_grid import pixel_bounds
 from data_pipeline.resampling import upsample
+from kspecsr.prism_line_noise import line_signal_to_noise
 
 ONE_SIGMA = 0.6827  # probability within one standard deviation
 # Weight of coverage: one factor on all errors mends it afterwards, so that it must not outweigh the rest.
@@ -51,21 +50,10 @@ def goal_reference(x: Arrays, y: Arrays, prism: np.ndarray, grid: np.ndarray) ->
         flux, error, mask = (np.asarray(x[f"prism_{name}"][row]) for name in ("flux", "error", "mask"))
         if (~mask).sum() >= 4:
             cubic[row] = upsample(prism, flux.astype(float), error.astype(float), mask.astype(bool), grid)[0]
-    return GoalReference(cubic, _line_snr(x, y, prism))
-
-
-def _line_snr(x: Arrays, y: Arrays, prism: np.ndarray) -> np.ndarray:
-    """Flux over the matched-filter error of an unresolved line, 3 prism pixels wide, in white noise."""
-    width = np.diff(pixel_bounds(prism), axis=0)[0] * 1e4  # Angstrom
-    redshift = np.asarray(y["true_redshift"], dtype=float)
-    centre = load_lines().wavelength * (1.0 + redshift[:, None])
-    known = np.asarray(y["line_known"]) & np.isfinite(centre)
-    pixel = np.clip(np.searchsorted(prism, np.where(known, centre, prism[0])), 0, prism.size - 1)
-    error = np.take_along_axis(np.asarray(x["prism_error"], dtype=float), pixel, axis=1)
-    bad = np.take_along_axis(np.asarray(x["prism_mask"]).astype(bool), pixel, axis=1)
-    sigma = 3.0 / np.sqrt(8.0 * np.log(2.0))  # pixels
-    noise = error * width[pixel] * np.sqrt(2.0 * np.sqrt(np.pi) * sigma)
-    return np.where(known & ~bad, np.asarray(y["line_flux"], dtype=float) / noise, 0.0)
+    line_snr = line_signal_to_noise(
+        x["prism_error"], x["prism_mask"], y["line_flux"], y["line_known"], y["true_redshift"]
+    )
+    return GoalReference(cubic, line_snr)
 
 
 def goal_metrics(
