@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,22 +62,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def check_writable(folder: Path) -> None:
-    """Makes the output folder and writes into it, before seconds go into loading a model.
-
-    Raises:
-        OSError: saying what to do.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(
-            f"--output {folder}: cannot be written ({error.strerror or error}); choose another folder"
-        ) from error
-
-
 def enhance(args: argparse.Namespace) -> int:
     """Does what the command line says; returns the exit status."""
     # Half a second of astropy and, with the first spectrum, seconds of TensorFlow: not for --help
@@ -86,6 +69,7 @@ def enhance(args: argparse.Namespace) -> int:
     from kspecsr.enhancement.inputs import list_inputs
     from kspecsr.enhancement.known_redshifts import KnownRedshifts
     from kspecsr.enhancement.run import enhance_files
+    from kspecsr.enhancement.writable import check_writable
     from kspecsr.model_settings import find_model, weights_hash
 
     folder = find_model(args.model)

@@ -53,6 +53,11 @@ class SuperResolver:
             network.compile(jit_compile=compiled)
             self._predict = network.predict_on_batch
 
+    @property
+    def redshift_bins(self) -> np.ndarray:
+        """(Z,) ln(1 + z) of P(z)."""
+        return self._interpreter.bins
+
     @classmethod
     def from_folder(
         cls,

@@ -6,37 +6,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from data_pipeline.lines import LineList, load_lines
+from data_pipeline.lines import load_lines
 from kspecsr.layers.geometry import position_lookup, prism_edges, prism_wavelength
 from kspecsr.layers.table_lookup import look_up
+from kspecsr.linefit.columns import BREAKS, CORRELATED_NOISE, continuum_knots, tied_lines
 
-BREAKS = (0.121567, 0.3646, 0.4000)  # um, rest: Lyman alpha, Balmer and 4000 Angstrom breaks
 _RIDGE = 3e-4  # of a column's own weight: shares flux evenly between lines that cannot be told apart
 _LEAST_SEEN = 0.1  # share of a line's squared profile on good pixels below which it is not measured
 _UNMEASURED = 1e6  # error of what is not measured, in scale x Angstrom
 _SYSTEMATIC = 0.02  # of the local amplitude: imperfect line-spread function, flat field
-# Noise of released prism pixels is white noise on detector pixels, interpolated: for a line profile the error
-# is this factor above that of independent pixels with the quoted errors (facts, section 6).
-CORRELATED_NOISE = 1.2
-
-
-def tied_lines(lines: LineList) -> np.ndarray:
-    """(K, K') fluxes of all lines per flux of the free ones: weaker partners follow the stronger lines."""
-    partners = {name for name in lines.partner if name}
-    free = [k for k, name in enumerate(lines.names) if name not in partners]
-    tie = np.zeros((len(lines), len(free)))
-    for column, k in enumerate(free):
-        tie[k, column] = 1.0
-        if lines.partner[k]:
-            tie[lines.index(lines.partner[k]), column] = 1.0 / lines.ratio[k]
-    return tie
-
-
-def continuum_knots(pixels: int, knots: int) -> np.ndarray:
-    """(knots, pixels) hat functions, evenly spaced in prism pixels."""
-    place = np.linspace(0.0, pixels - 1.0, knots)
-    width = place[1] - place[0]
-    return np.clip(1.0 - np.abs(np.arange(pixels) - place[:, None]) / width, 0.0, None)
 
 
 @keras.saving.register_keras_serializable("kspecsr")

@@ -2,6 +2,7 @@
 
 Lower is better. Each goal joins terms that are blind to different faults: an error norm alone rewards
 smoothing, a flux ratio alone says nothing of scatter, and neither of the uncertainties (DESIGN section 5).
+Limits of the evaluation's own gate come on top: an epoch that breaks one is not the best.
 Needs no Keras.
 """
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipeline.resampling import upsample
+from kspecsr.evaluation.gate import default_gate
 from kspecsr.prism_line_noise import line_signal_to_noise
 
 ONE_SIGMA = 0.6827  # probability within one standard deviation
@@ -20,6 +22,7 @@ ONE_SIGMA = 0.6827  # probability within one standard deviation
 _COVERAGE = 0.2
 _FLUX_RANGE = 100.0  # recovered over true flux is taken to lie within this factor of 1
 _STRONG = 5.0  # S/N of the lines that are to be recovered
+_BROKEN_GUARD = 10.0  # weight of the excess over a limit of the gate: no error norm buys it
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -96,8 +99,18 @@ def goal_metrics(
         }
     missing = unmeasurable_terms(stage, y, reference)
     measured = [value for name, value in terms.items() if name not in missing]
-    goal = float(sum(measured)) if measured else np.nan
+    goal = float(sum(measured)) + _broken_guards(stage, metrics) if measured else np.nan
     return {**metrics, "goal": goal if np.isfinite(goal) else float("inf")}
+
+
+def _broken_guards(stage: str, metrics: Mapping[str, float]) -> float:
+    """Excess over the limits of the gate that ships; what was not measured breaks none."""
+    excess = [
+        limit.excess(metrics[limit.name])
+        for limit in default_gate().training.get(stage, ())
+        if np.isfinite(metrics[limit.name])
+    ]
+    return _BROKEN_GUARD * float(sum(excess))
 
 
 def unmeasurable_terms(stage: str, y: Arrays, reference: GoalReference) -> tuple[str, ...]:

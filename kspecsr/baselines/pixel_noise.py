@@ -1,0 +1,48 @@
+"""How the noise of released prism pixels hangs together."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.interpolate import BSpline
+
+from data_pipeline.simulation.noise import DETECTOR_PIXELS_PER_PIXEL
+
+
+def _lag_covariance() -> np.ndarray:
+    """Covariance of released pixels 0, 1, 2 ... apart over the quoted variance, until it is zero.
+
+    White noise on detector pixels, interpolated linearly at a random phase: the covariance is the
+    autocorrelation of the triangle, a cubic B-spline, at steps of 0.6 detector pixels.
+    """
+    triangle_twice = BSpline.basis_element(np.arange(-2.0, 3.0), extrapolate=False)
+    lag = DETECTOR_PIXELS_PER_PIXEL * np.arange(int(np.ceil(2.0 / DETECTOR_PIXELS_PER_PIXEL)))
+    return np.nan_to_num(triangle_twice(lag))
+
+
+LAG_COVARIANCE = _lag_covariance()
+# Noise power at scales of several pixels, which are those that a line-spread function passes: 1 / 0.6.
+LOW_FREQUENCY_VARIANCE = float(LAG_COVARIANCE[0] + 2.0 * LAG_COVARIANCE[1:].sum())
+
+
+def pixel_covariance(error: np.ndarray) -> np.ndarray:
+    """Dense covariance (P, P) of the pixels' noise, from quoted one-sigma errors (P,)."""
+    size = len(error)
+    lag = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+    table = np.zeros(max(size, LAG_COVARIANCE.size))
+    table[: LAG_COVARIANCE.size] = LAG_COVARIANCE
+    return np.outer(error, error) * table[lag]
+
+
+def quadratic_form(row: np.ndarray) -> np.ndarray:
+    """Variance of ``sum_p row[..., p] n_p`` for noise of unit quoted error.
+
+    Args:
+        row: (..., P) weights of neighbouring pixels, already times their quoted errors.
+
+    Returns:
+        (...,) variances.
+    """
+    total = LAG_COVARIANCE[0] * np.einsum("...p,...p->...", row, row)
+    for lag, covariance in enumerate(LAG_COVARIANCE[1:], start=1):
+        total += 2.0 * covariance * np.einsum("...p,...p->...", row[..., lag:], row[..., :-lag])
+    return total

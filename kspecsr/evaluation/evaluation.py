@@ -1,0 +1,268 @@
+"""The evaluation as a whole: measure, draw, summarise, judge, write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_pipeline.configuration import json_hash
+from data_pipeline.quiet_start import held_back_stderr
+from data_pipeline.versions import software_versions
+from data_pipeline.writers.atomic import replacing
+from kspecsr.baselines import default_baselines, read_tuned
+from kspecsr.evaluation import prior_response
+from kspecsr.evaluation.config import TITLES, EvaluationConfig
+from kspecsr.evaluation.figure_set import FigureSet
+from kspecsr.evaluation.figures.examples import Example, choose_examples
+from kspecsr.evaluation.gate import Gate
+from kspecsr.evaluation.groups import PRIOR, Metrics, measure_methods, summarise_methods, summarise_prior
+from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.methods import reconstructions
+from kspecsr.evaluation.real_pairs import PairFiles
+from kspecsr.evaluation.real_section import real_section
+from kspecsr.evaluation.reconstruction import Reconstruction
+from kspecsr.evaluation.report import Report
+from kspecsr.evaluation.run import galaxies_at, measure_galaxies
+from kspecsr.evaluation.sources import RecordedHeldOut, SimulatedHeldOut
+from kspecsr.evaluation.store import Chunk, ChunkStore
+from kspecsr.evaluation.summary_rows import NOTE, PUBLISHED_NOTE, ROWS
+from kspecsr.model_settings import read_settings, weights_hash
+from kspecsr.super_resolver import SuperResolver
+
+# Of changes to what is measured: what was stored under another number is measured again.
+MEASUREMENT_VERSION = 1
+_PRIOR_METHODS = ("direct_fit", "sr2", "sr2_known_z")
+
+
+class Evaluation:
+    """Judges one model.
+
+    Args:
+        model: model folder.
+        output: folder of the report.
+        config: what is judged.
+        records: directory of records; None for simulated galaxies.
+        quiet: no progress bars.
+
+    Attributes:
+        unread: texts for real spectra that could not be read.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        output: Path,
+        config: EvaluationConfig,
+        records: Path | None = None,
+        quiet: bool = False,
+    ):
+        self.model, self.output, self.config, self.quiet = Path(model), Path(output), config, quiet
+        self.settings = read_settings(model)
+        self.model_hash = weights_hash(model)
+        grid = self.settings.grid
+        self.source = (
+            SimulatedHeldOut(grid, config.seed)
+            if records is None
+            else RecordedHeldOut(records, grid, config.split)
+        )
+        self.tuned = read_tuned()
+        self._baselines = {one.name: one for one in default_baselines(self.tuned)}
+        self.unread: list[str] = []
+        self.metrics: Metrics = {}
+
+    @property
+    def page(self) -> Path:
+        """The report."""
+        return self.output / "report.html"
+
+    @cached_property
+    def networks(self) -> SuperResolver:
+        """The model, loaded."""
+        with held_back_stderr():
+            return SuperResolver.from_folder(self.model)
+
+    def run(
+        self,
+        gate: Gate,
+        gate_name: str,
+        files: Sequence[str] = (),
+        pairs: Sequence[PairFiles] = (),
+        command: str = "",
+    ) -> list[str]:
+        """Does everything; returns the limits that were broken.
+
+        Args:
+            gate: limits.
+            gate_name: how the page calls it.
+            files: real prism spectra.
+            pairs: real prism spectra with gratings.
+            command: that makes this page.
+        """
+        galaxies = self._galaxies()
+        prior = self._prior()
+        self._summarise(galaxies, prior)
+        failures = gate.failures(self.values())
+        self._write_metrics(galaxies, gate_name, failures, command)
+        shown = "sr2" if "sr2" in self.config.methods else self.config.methods[-1]
+        figures = FigureSet(self.output / "figures", galaxies, self.metrics, self.settings.grid, shown)
+        with self._bar("figures", 6 + bool(files or pairs), "section") as bar:
+            sections = figures.sections(self._examples(galaxies, shown), prior, bar.update)
+            if files or pairs:
+                section, self.unread = real_section(
+                    self.networks, files, pairs, self.output / "figures" / "real"
+                )
+                sections.append(section)
+                bar.update()
+        self._report(sections, len(galaxies), gate, gate_name, failures, command).write(self.page)
+        return failures
+
+    def values(self) -> dict[str, float]:
+        """``METHOD/METRIC`` to value."""
+        return {
+            f"{method}/{name}": estimate.value
+            for method, found in self.metrics.items()
+            for name, estimate in found.items()
+        }
+
+    def summary(self) -> list[str]:
+        """The table on top of the page as lines of text."""
+        methods = list(self.metrics)
+        lines = [f"{'':44s}" + "".join(f"{TITLES[m][:17]:>19s}" for m in methods)]
+        for row in ROWS:
+            cells = [self.metrics[m].get(row.metric) for m in methods]
+            texts = ["–" if c is None or np.isnan(c.value) else f"{c.value:.{row.digits}g}" for c in cells]
+            lines.append(f"{row.title:44s}" + "".join(f"{text:>19s}" for text in texts))
+        return lines
+
+    def _galaxies(self) -> Chunk:
+        store = ChunkStore(self.output / "measured", self._fingerprint("galaxies"))
+        with self._bar("measure", self.config.n, "galaxy") as bar:
+            return measure_galaxies(
+                self.source,
+                self.config.n,
+                lambda held_out: measure_methods(held_out, self._made(held_out)),
+                store,
+                bar.update,
+            )
+
+    def _prior(self) -> Chunk | None:
+        methods = [name for name in _PRIOR_METHODS if name in self.config.methods]
+        simulated = isinstance(self.source, SimulatedHeldOut)
+        if not (self.config.prior_galaxies and methods and simulated):
+            return None
+        store = ChunkStore(self.output / "measured" / PRIOR, self._fingerprint(PRIOR))
+
+        def measure(held_out: HeldOut) -> dict:
+            made = self._made(held_out, methods)
+            return {
+                name: {
+                    PRIOR: prior_response.measure(
+                        held_out, made[name], lambda changed, name=name: self._made(changed, [name])[name]
+                    )
+                }
+                for name in methods
+            }
+
+        with self._bar("prior response", self.config.prior_galaxies, "galaxy") as bar:
+            return measure_galaxies(self.source, self.config.prior_galaxies, measure, store, bar.update)
+
+    def _made(self, held_out: HeldOut, methods: Sequence[str] = ()) -> dict[str, Reconstruction]:
+        return reconstructions(
+            held_out,
+            methods or self.config.methods,
+            self.networks,
+            self._baselines,
+        )
+
+    def _summarise(self, galaxies: Chunk, prior: Chunk | None) -> None:
+        with self._bar("summarise", len(self.config.methods), "method") as bar:
+            self.metrics = summarise_methods(galaxies, self.config.resamples, lambda method: bar.update())
+        for method, found in (summarise_prior(prior, self.config.resamples) if prior else {}).items():
+            self.metrics[method] |= found
+
+    def _examples(self, galaxies: Chunk, shown: str) -> list[Example]:
+        measured = galaxies.measured[shown]["spectrum"]
+        chosen = choose_examples(measured)
+        by_position = dict(
+            zip(sorted(chosen.values()), galaxies_at(self.source, list(chosen.values())), strict=True)
+        )
+        return [
+            Example(
+                name,
+                by_position[place],
+                self._made(by_position[place], [shown])[shown],
+                float(measured["scale_free_core"][place]),
+            )
+            for name, place in chosen.items()
+        ]
+
+    def _fingerprint(self, purpose: str) -> str:
+        """Changes with what shapes the measurements of a chunk, not with how many are asked for."""
+        parts = {
+            "purpose": purpose,
+            "version": MEASUREMENT_VERSION,
+            "model": self.model_hash,
+            "methods": list(self.config.methods),
+            "data": self.source.description,
+            "baselines": {name: one.parameters for name, one in self._baselines.items()},
+        }
+        return json_hash(parts)
+
+    def _write_metrics(self, galaxies: Chunk, gate_name: str, failures: list[str], command: str) -> None:
+        content = {
+            "command": command,
+            "model": {"name": self.settings.name, "sha256": self.model_hash},
+            "galaxies": len(galaxies),
+            "data": self.source.description,
+            "config": asdict(self.config),
+            "baselines": {name: one.parameters for name, one in self._baselines.items()},
+            "software": software_versions("keras", "tensorflow"),
+            "gate": {"name": gate_name, "broken": failures},
+            "metrics": {
+                method: {name: estimate.as_json() for name, estimate in found.items()}
+                for method, found in self.metrics.items()
+            },
+        }
+        with replacing(self.output / "metrics.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+
+    def _report(self, sections, n: int, gate: Gate, gate_name: str, failures, command: str) -> Report:
+        data = self.source.description
+        where = (
+            f"simulated galaxies like those of JADES (seed {data['seed']}), which no training sees"
+            if data["data"] == "simulation"
+            else f"galaxies of the split {data['split']!r} of records"
+        )
+        provenance = {
+            "model": self.settings.name,
+            "weights SHA-256": self.model_hash,
+            "data": data,
+            "baselines": {name: one.parameters for name, one in self._baselines.items()},
+            "software": software_versions("keras", "tensorflow"),
+        }
+        columns = {TITLES[name]: name for name in self.metrics} | {"published": "published"}
+        return Report(
+            title=f"kspecsr: model {self.settings.name or self.model.name} on held-out galaxies",
+            lead=f"{n:,} {where}. Every method sees the same prism spectra and is judged by the same code.",
+            columns=columns,
+            rows=ROWS,
+            metrics=self.metrics,
+            models=[name for name in self.metrics if name.startswith("sr")],
+            gate_name=gate_name,
+            gate_limits=len(gate.evaluation),
+            gate_failures=failures,
+            sections=sections,
+            command=command,
+            provenance=json.dumps(provenance, indent=1),
+            summary_note=NOTE,
+            published_note=PUBLISHED_NOTE,
+        )
+
+    def _bar(self, name: str, total: int, unit: str) -> tqdm:
+        return tqdm(total=total, desc=name, unit=unit, delay=2, disable=self.quiet)

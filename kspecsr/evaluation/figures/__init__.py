@@ -1,0 +1,1 @@
+"""Figures of the evaluation, one to a file."""

@@ -1,0 +1,203 @@
+"""Gaussian on a linear continuum (paper equation 1), fitted to many windows at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+PARAMETERS = 5  # amplitude, centre, sigma, continuum level and slope
+_ITERATIONS = 40
+_START_OFFSETS = np.linspace(-1.0, 1.0, 7)  # of the centre, in units of how far it may move
+_START_WIDTHS = 5  # between the limits, in equal steps of the logarithm
+_FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-10, 1e8
+_RIDGE = 1e-13  # relative, so that a matrix without an inverse has one: its errors are then huge
+
+
+@dataclass(frozen=True)
+class GaussianFits:
+    """Fits of n windows; NaN where there were too few pixels.
+
+    Attributes:
+        amplitude, amplitude_error: (n,) in the unit of the spectra.
+        centre, sigma: (n,) in the unit of the wavelengths.
+        level, slope: (n,) of the continuum, at the expected centre.
+    """
+
+    amplitude: np.ndarray
+    amplitude_error: np.ndarray
+    centre: np.ndarray
+    sigma: np.ndarray
+    level: np.ndarray
+    slope: np.ndarray
+
+    @property
+    def signal_to_noise(self) -> np.ndarray:
+        """(n,) A / dA (paper section 4.3)."""
+        error = np.where(self.amplitude_error > 0, self.amplitude_error, np.nan)
+        return self.amplitude / error
+
+
+def fit_gaussians(
+    wavelength: np.ndarray,
+    flux: np.ndarray,
+    good: np.ndarray,
+    centre: np.ndarray,
+    reach: np.ndarray,
+    sigma_limits: tuple[np.ndarray, np.ndarray],
+    error: np.ndarray | None = None,
+) -> GaussianFits:
+    """Levenberg-Marquardt fits, started from the best of a grid over centre and width.
+
+    Args:
+        wavelength: (n, m).
+        flux: (n, m); finite where good.
+        good: (n, m) bool.
+        centre: (n,) where the line is expected.
+        reach: (n,) how far the fitted centre may lie from there.
+        sigma_limits: two of (n,), smallest and largest width.
+        error: (n, m) one sigma, for weights and errors; without it all pixels weigh the same and the
+            errors are scaled by the residuals, as `scipy.optimize.curve_fit` does.
+    """
+    unit = np.asarray(sigma_limits[0], float)
+    x = (wavelength - centre[:, None]) / unit[:, None]
+    weight = good.astype(float)
+    if error is not None:
+        weight = np.where(good, 1.0 / np.where(good, error, 1.0) ** 2, 0.0)
+    y = np.where(good, flux, 0.0)
+    scale = np.max(np.abs(y), axis=1, initial=0.0)
+    scale[~(scale > 0)] = 1.0
+    y = y / scale[:, None]
+    typical = weight.max(axis=1, initial=0.0)
+    typical[~(typical > 0)] = 1.0
+    weight = weight / typical[:, None]
+
+    limits = (reach / unit, np.ones_like(unit), np.asarray(sigma_limits[1], float) / unit)
+    found = _refined(x, y, weight, _started(x, y, weight, limits), limits)
+    residual, jacobian = _residual(x, y, found), _jacobian(x, found)
+    covariance = _inverse(np.einsum("nmi,nm,nmj->nij", jacobian, weight, jacobian))
+    count = good.sum(axis=1)
+    variance = covariance[:, 0, 0]
+    if error is None:
+        variance = variance * (weight * residual**2).sum(axis=1) / np.maximum(count - PARAMETERS, 1)
+    else:
+        variance = variance / (typical * scale**2)
+    blank = np.where(count > PARAMETERS, 1.0, np.nan)
+    return GaussianFits(
+        amplitude=blank * found[:, 0] * scale,
+        amplitude_error=blank * np.sqrt(np.maximum(variance, 0.0)) * scale,
+        centre=blank * (centre + found[:, 1] * unit),
+        sigma=blank * found[:, 2] * unit,
+        level=blank * found[:, 3] * scale,
+        slope=blank * found[:, 4] * scale / unit,
+    )
+
+
+def window_indices(
+    wavelength: np.ndarray, centre: np.ndarray, half: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels around wavelengths.
+
+    Args:
+        wavelength: (N,) increasing.
+        centre: (n,); NaN gives a window of which no pixel is inside.
+        half: pixels on either side of the nearest one.
+
+    Returns:
+        (n, 2 half + 1) indices within the spectrum, (n, 2 half + 1) bool whether the pixel exists, and
+        (n,) the nearest pixel.
+    """
+    known = np.isfinite(centre)
+    place = np.where(known, centre, wavelength[0])
+    nearest = np.clip(np.searchsorted(wavelength, place), 1, wavelength.size - 1)
+    nearest = nearest - (place - wavelength[nearest - 1] < wavelength[nearest] - place)
+    known &= (place >= wavelength[0]) & (place <= wavelength[-1])
+    index = nearest[:, None] + np.arange(-half, half + 1)
+    inside = (index >= 0) & (index < wavelength.size) & known[:, None]
+    return np.clip(index, 0, wavelength.size - 1), inside, nearest
+
+
+def _gaussian(x: np.ndarray, centre: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    return np.exp(-0.5 * ((x - centre) / sigma) ** 2)
+
+
+def _started(x: np.ndarray, y: np.ndarray, weight: np.ndarray, limits: tuple) -> np.ndarray:
+    """(n, 5) best of a grid over centre and width, with linear amplitude and continuum."""
+    reach, low, high = limits
+    offset = reach[:, None] * _START_OFFSETS
+    width = low[:, None] * (high / low)[:, None] ** np.linspace(0.1, 0.9, _START_WIDTHS)
+    shape = (len(x), _START_OFFSETS.size, _START_WIDTHS)
+    offset = np.broadcast_to(offset[:, :, None], shape).reshape(len(x), -1)
+    width = np.broadcast_to(width[:, None, :], shape).reshape(len(x), -1)
+    profile = _gaussian(x[:, None, :], offset[:, :, None], width[:, :, None])  # (n, s, m)
+    # the continuum is taken off profile and data: what is left is one amplitude per start
+    basis = np.stack([np.ones_like(x), x], axis=1)
+    weighted = basis * weight[:, None]
+    inverse = _inverse(weighted @ basis.transpose(0, 2, 1))
+    of_data = np.einsum("nij,njm,nm->ni", inverse, weighted, y)
+    of_profile = profile @ (weighted.transpose(0, 2, 1) @ inverse)  # (n, s, 2)
+    flat = profile - of_profile @ basis
+    rest = y - np.einsum("ni,nim->nm", of_data, basis)
+    power = np.einsum("nsm,nm->ns", flat**2, weight)
+    match = np.einsum("nsm,nm->ns", flat, weight * rest)
+    gain = match**2 / np.maximum(power, 1e-30)
+    best = np.argmax(gain, axis=1)[:, None]
+    amplitude = np.take_along_axis(match / np.maximum(power, 1e-30), best, 1)[:, 0]
+    continuum = of_data - amplitude[:, None] * np.take_along_axis(of_profile, best[:, :, None], 1)[:, 0]
+    centre, sigma = (np.take_along_axis(part, best, 1)[:, 0] for part in (offset, width))
+    return np.column_stack([amplitude, centre, sigma, continuum])
+
+
+def _refined(
+    x: np.ndarray, y: np.ndarray, weight: np.ndarray, start: np.ndarray, limits: tuple
+) -> np.ndarray:
+    """(n, 5) Levenberg-Marquardt from a start, centre and width kept within limits."""
+    reach, low, high = limits
+    found = start.copy()
+    damping = np.full(len(x), _FIRST_DAMPING)
+    active = np.arange(len(x))
+    square = (weight * _residual(x, y, found) ** 2).sum(axis=1)
+    for _ in range(_ITERATIONS):
+        if active.size == 0:
+            break
+        xa, ya, wa, now = x[active], y[active], weight[active], found[active]
+        jacobian = _jacobian(xa, now)
+        normal = np.einsum("nmi,nm,nmj->nij", jacobian, wa, jacobian)
+        gradient = np.einsum("nmi,nm->ni", jacobian, wa * _residual(xa, ya, now))
+        diagonal = np.einsum("nii->ni", normal)
+        damped = normal + np.eye(PARAMETERS) * (damping[active, None] * diagonal)[:, None, :]
+        new = now + np.einsum("nij,nj->ni", _inverse(damped), gradient)
+        new[:, 1] = np.clip(new[:, 1], -reach[active], reach[active])
+        new[:, 2] = np.clip(new[:, 2], low[active], high[active])
+        trial = (wa * _residual(xa, ya, new) ** 2).sum(axis=1)
+        better = trial <= square[active]
+        found[active[better]] = new[better]
+        drop = square[active] - trial
+        square[active[better]] = trial[better]
+        damping[active] = np.clip(
+            damping[active] * np.where(better, 0.1, 10.0), _LEAST_DAMPING, _MOST_DAMPING
+        )
+        settled = (better & (drop <= 1e-12 * square[active])) | (damping[active] >= _MOST_DAMPING)
+        active = active[~settled]
+    return found
+
+
+def _residual(x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    profile = _gaussian(x, p[:, 1, None], p[:, 2, None])
+    return y - p[:, 0, None] * profile - p[:, 3, None] - p[:, 4, None] * x
+
+
+def _jacobian(x: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """(n, m, 5) of the model."""
+    amplitude, centre, sigma = (p[:, i, None] for i in range(3))
+    offset = (x - centre) / sigma
+    profile = np.exp(-0.5 * offset**2)
+    slope = amplitude * profile * offset / sigma
+    return np.stack([profile, slope, slope * offset, np.ones_like(x), x], axis=-1)
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """Inverse of symmetric positive matrices (n, p, p), scaled to a unit diagonal first."""
+    size = np.sqrt(np.maximum(np.einsum("nii->ni", matrix), 1e-60))
+    scale = size[:, :, None] * size[:, None, :]
+    return np.linalg.inv(matrix / scale + _RIDGE * np.eye(matrix.shape[-1])) / scale

@@ -1,0 +1,143 @@
+"""The methods that are judged, from the same arrays: networks, direct fit, classical baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
+from kspecsr.baselines import Baseline
+from kspecsr.evaluation.fitted_lines import fitted_lines
+from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.reconstruction import Reconstruction
+from kspecsr.linefit import fit_prism_lines
+from kspecsr.redshift_summary import NEAR
+
+_LINES = ("flux", "flux_error", "presence", "in_range")
+
+
+class Networks(Protocol):
+    """What `kspecsr.SuperResolver` offers.
+
+    Attributes:
+        redshift_bins: (Z,) ln(1 + z) of P(z).
+    """
+
+    redshift_bins: np.ndarray
+
+    def predict_arrays(
+        self, flux: np.ndarray, error: np.ndarray, mask: np.ndarray, redshift: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        """Outputs for arrays on the prism's pixels, erg/s/cm2/A."""
+
+
+def reconstructions(
+    held_out: HeldOut,
+    methods: Sequence[str],
+    networks: Networks,
+    baselines: Mapping[str, Baseline],
+) -> dict[str, Reconstruction]:
+    """What each method makes of the galaxies, in the order asked for.
+
+    The networks' own outputs are judged, without the flags that blank the lines of doubtful spectra in a
+    result: what a flag hides counts here.
+
+    Args:
+        held_out: galaxies.
+        methods: names in `kspecsr.evaluation.config.METHODS`.
+        networks: the model under judgement.
+        baselines: by name.
+    """
+    made: dict[str, Reconstruction] = {}
+    inferred = None
+    for name in methods:
+        if name in ("sr1", "sr2"):
+            if inferred is None:
+                inferred = _predicted(held_out, networks, None)
+            made[name] = _first(inferred) if name == "sr1" else _second(inferred, networks.redshift_bins)
+        elif name == "sr2_known_z":
+            given = _predicted(held_out, networks, held_out.redshift)
+            # a redshift that was told is no estimate
+            made[name] = replace(
+                _second(given, networks.redshift_bins),
+                redshift=None,
+                redshift_probability=None,
+                confidence=None,
+            )
+        elif name == "direct_fit":
+            made[name] = _direct_fit(held_out)
+        else:
+            flux, error = baselines[name].reconstruct(
+                held_out.prism_flux, held_out.prism_error, held_out.prism_mask, held_out.grid
+            )
+            made[name] = Reconstruction(flux=flux, error=error)
+        made[name] = fitted_lines(made[name], held_out)
+    return made
+
+
+def _predicted(held_out: HeldOut, networks: Networks, redshift: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Outputs in record units."""
+    outputs = networks.predict_arrays(
+        held_out.prism_flux * FLUX_UNIT_IN_RECORDS,
+        held_out.prism_error * FLUX_UNIT_IN_RECORDS,
+        held_out.prism_mask,
+        redshift,
+    )
+    in_units = ("flux", "flux_error", "continuum", "sr1_flux", "sr1_error", "prism_model")
+    in_units += ("line_flux", "line_flux_error")
+    return {
+        name: np.asarray(value, np.float64) / FLUX_UNIT_IN_RECORDS if name in in_units else np.asarray(value)
+        for name, value in outputs.items()
+    }
+
+
+def _first(outputs: Mapping[str, np.ndarray]) -> Reconstruction:
+    return Reconstruction(flux=outputs["sr1_flux"], error=outputs["sr1_error"])
+
+
+def _second(outputs: Mapping[str, np.ndarray], bins: np.ndarray) -> Reconstruction:
+    probability = np.asarray(outputs["redshift_probability"], np.float64)
+    redshift = np.asarray(outputs["redshift"], np.float64)
+    return Reconstruction(
+        flux=outputs["flux"],
+        error=outputs["flux_error"],
+        continuum=outputs["continuum"],
+        line_flux=outputs["line_flux"],
+        line_flux_error=outputs["line_flux_error"],
+        line_presence=np.asarray(outputs["line_presence"], np.float64),
+        line_in_range=outputs["line_in_range"] > 0.5,
+        redshift=redshift,
+        redshift_bins=bins,
+        redshift_probability=probability,
+        confidence=mass_near(probability, bins, redshift),
+        prism_model=outputs["prism_model"],
+    )
+
+
+def _direct_fit(held_out: HeldOut) -> Reconstruction:
+    fit = fit_prism_lines(held_out.prism_flux, held_out.prism_error, held_out.prism_mask, held_out.redshift)
+    flux, error, continuum = fit.on_grid(held_out.grid)
+    return Reconstruction(
+        flux=flux,
+        error=error,
+        continuum=continuum,
+        line_flux=fit.line_flux,
+        line_flux_error=fit.line_flux_error,
+        line_in_range=fit.line_in_range,
+        prism_model=fit.model,
+    )
+
+
+def mass_near(probability: np.ndarray, bins: np.ndarray, redshift: np.ndarray) -> np.ndarray:
+    """(B,) mass of P(z) within 0.01 (1 + z) of a redshift: Z_CONF of a main mode that is not broader.
+
+    Args:
+        probability: (B, Z), adds up to 1.
+        bins: (Z,) ln(1 + z).
+        redshift: (B,).
+    """
+    near = np.abs(bins - np.log1p(redshift)[:, None]) <= NEAR
+    return (probability * near).sum(axis=1)

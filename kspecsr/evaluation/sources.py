@@ -1,0 +1,204 @@
+"""Where held-out galaxies come from: a simulation that no training sees, or the test split of records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from data_pipeline.configuration import json_hash
+from data_pipeline.lines import load_lines
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.records import iterate
+from data_pipeline.simulation import Nuisances, simulate_batch
+from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.noise import grating_line_error
+from data_pipeline.simulation.survey import load_tiers
+from kspecsr.configuration import FeedConfig
+from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.feeds.example import Batch
+from kspecsr.feeds.recorded import FIELDS, recorded_examples
+from kspecsr.feeds.records_feed import open_records
+from kspecsr.feeds.simulated import VALIDATION_SEED_BIT, examples_of, simulation_config
+from kspecsr.prism_line_noise import line_signal_to_noise
+
+SHIPPED_SEED = 2026  # of the held-out galaxies that published figures are of
+MINIMUM_LINE_SNR = 5.0  # in the gratings, of the best line (paper section 3.1)
+_HELD_OUT_BIT = VALIDATION_SEED_BIT >> 1  # apart from validation galaxies of the seeds that people use
+_NUISANCES = Nuisances()  # the survey's own, not the wider ones of the training
+SURVEY = FeedConfig(
+    population="survey",
+    resolution_scatter=_NUISANCES.prism_resolution_scatter,
+    zero_point_shift=_NUISANCES.zero_point_shift,
+    error_scatter=_NUISANCES.quoted_error_scatter,
+    gap_fraction=0.0,
+    truncated_fraction=0.0,
+    coarse_fraction=0.0,
+)
+
+
+class HeldOutSource(Protocol):
+    """Held-out galaxies in chunks that do not depend on how many are asked for."""
+
+    grid: UnifiedGrid
+
+    @property
+    def description(self) -> dict:
+        """What the galaxies are, as plain JSON values."""
+
+    def chunk(self, number: int) -> HeldOut | None:
+        """The galaxies of a chunk; None beyond the last one. A chunk may be empty of galaxies."""
+
+
+class SimulatedHeldOut:
+    """Galaxies like those of JADES that neither training nor validation sees.
+
+    Those whose best line would have S/N > 5 in the gratings are kept, as in the paper (section 3.1).
+
+    Args:
+        grid: of the model.
+        seed: 0 to 2**61 - 1.
+        feed: population and nuisances.
+        chunk_size: galaxies simulated at a time.
+        minimum_line_snr: of the best line; 0 keeps all, those without redshift too.
+    """
+
+    def __init__(
+        self,
+        grid: UnifiedGrid,
+        seed: int = SHIPPED_SEED,
+        feed: FeedConfig = SURVEY,
+        chunk_size: int = 128,
+        minimum_line_snr: float = MINIMUM_LINE_SNR,
+    ):
+        if not 0 <= seed < _HELD_OUT_BIT:
+            raise ValueError(f"held-out seed: expected a whole number from 0 to 2**61 - 1, got {seed}")
+        self.grid, self.seed, self.feed = grid, seed, feed
+        self.chunk_size, self.minimum_line_snr = chunk_size, minimum_line_snr
+
+    @property
+    def description(self) -> dict:
+        """What the galaxies are, as plain JSON values."""
+        return {
+            "data": "simulation",
+            "seed": self.seed,
+            "feed": asdict(self.feed),
+            "simulation": asdict(simulation_config(self.feed)),
+            "minimum_line_snr": self.minimum_line_snr,
+            "grid": asdict(self.grid),
+            "chunk_size": self.chunk_size,
+        }
+
+    def chunk(self, number: int) -> HeldOut:
+        """See `HeldOutSource`; there is no last chunk."""
+        indices = np.arange(number * self.chunk_size, (number + 1) * self.chunk_size)
+        config = simulation_config(self.feed)
+        seed = self.seed | VALIDATION_SEED_BIT | _HELD_OUT_BIT
+        batch = simulate_batch(indices, seed, config, gratings=not self.feed.noise_free_targets)
+        draws = Draws(seed, indices, config.population.stream)
+        examples = examples_of(batch, draws, self.feed, self.grid)
+        made = held_out_of(examples, indices, self.grid)
+        if not self.minimum_line_snr > 0:
+            return made
+        tier = np.array([load_tiers().names.index(name) for name in batch.tier])
+        centre = np.where(examples["line_known"], _observed(examples["true_redshift"]), 1.0)
+        error = grating_line_error(tier, centre)
+        snr = np.where(examples["line_known"], batch.line_flux / error, 0.0)
+        return made.rows(snr.max(axis=1) > self.minimum_line_snr)
+
+
+class RecordedHeldOut:
+    """The observations of a split of records, augmented copies left out; split by sky groups when built.
+
+    Args:
+        directory: record directory.
+        grid: of the model.
+        split: name of the split.
+        chunk_size: galaxies at a time.
+        noise_free_targets: judge on the noise-free truth where it is recorded, else on the gratings.
+
+    Raises:
+        FileNotFoundError: without a manifest.
+        ValueError: for records on another grid, with other lines, or without that split.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        grid: UnifiedGrid,
+        split: str = "test",
+        chunk_size: int = 128,
+        noise_free_targets: bool = True,
+    ):
+        self.directory, self.split, self.grid = Path(directory), split, grid
+        self.chunk_size, self.noise_free_targets = chunk_size, noise_free_targets
+        self._manifest = open_records(directory, grid)
+        self._manifest.count(split)
+        self._next, self._rows = 0, self._originals()
+
+    @property
+    def description(self) -> dict:
+        """What the galaxies are, as plain JSON values."""
+        return {
+            "data": "records",
+            "manifest": self._manifest.hash,
+            "split": self.split,
+            "noise_free_targets": self.noise_free_targets,
+            "grid": asdict(self.grid),
+            "chunk_size": self.chunk_size,
+        }
+
+    def chunk(self, number: int) -> HeldOut | None:
+        """See `HeldOutSource`; reads on from the last chunk asked for where it can."""
+        if number < self._next:
+            self._next, self._rows = 0, self._originals()
+        rows: list[dict] = []
+        while self._next <= number:
+            rows = [row for row, _ in zip(self._rows, range(self.chunk_size), strict=False)]
+            self._next += 1
+        if not rows:
+            return None
+        examples = recorded_examples(rows, self.grid, self.noise_free_targets)
+        return held_out_of(examples, np.array([row["group"] for row in rows]), self.grid)
+
+    def _originals(self) -> Iterator[dict]:
+        rows = iterate(self.directory, self.split, fields=(*FIELDS, "group"))
+        return (row for row in rows if row["realisation"] == 0)
+
+
+def held_out_of(examples: Batch, galaxy: np.ndarray, grid: UnifiedGrid) -> HeldOut:
+    """Training examples as held-out galaxies.
+
+    Args:
+        examples: B of them (see `kspecsr.feeds.example_shapes`).
+        galaxy: (B,) unit of resampling.
+        grid: of the targets.
+    """
+    good = ~examples["prism_mask"]
+    snr = np.where(good, examples["prism_flux"] / examples["prism_error"], np.nan)
+    median = np.array([np.median(row[use]) if use.any() else 0.0 for row, use in zip(snr, good, strict=True)])
+    names = ("prism_flux", "prism_error", "prism_mask", "target_flux", "target_error", "target_mask")
+    more = ("target_continuum", "continuum_known", "line_flux", "line_error", "line_known", "line_detectable")
+    return HeldOut(
+        grid=grid,
+        galaxy=np.asarray(galaxy, np.int64),
+        line_snr=line_signal_to_noise(
+            *(examples[name] for name in ("prism_error", "prism_mask", "line_flux", "line_known")),
+            examples["true_redshift"],
+        ).astype(np.float32),
+        redshift=examples["true_redshift"].astype(np.float64),
+        continuum_snr=median,
+        **{name: examples[name] for name in (*names, *more)},
+    )
+
+
+def fingerprint(source: HeldOutSource) -> str:
+    """Changes with anything that changes the galaxies."""
+    return json_hash(source.description)
+
+
+def _observed(redshift: np.ndarray) -> np.ndarray:
+    return load_lines().wavelength * (1.0 + redshift[:, None])

@@ -1,0 +1,349 @@
+"""The evaluation from galaxies to page: sources, store, runner, report, command line."""
+
+import html
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
+from enhancement_sample import BINS, IDENTITY, StandIn, write_stand_in_folder
+from kspecsr import evaluate
+from kspecsr.evaluation import evaluation as whole
+from kspecsr.evaluation.config import METHODS, EvaluationConfig
+from kspecsr.evaluation.estimate import bootstrap, median_estimate
+from kspecsr.evaluation.evaluation import Evaluation
+from kspecsr.evaluation.gate import Gate
+from kspecsr.evaluation.methods import mass_near, reconstructions
+from kspecsr.evaluation.real_pairs import read_pairs
+from kspecsr.evaluation.run import galaxies_at, measure_galaxies
+from kspecsr.evaluation.sources import SURVEY, SimulatedHeldOut, fingerprint
+from kspecsr.evaluation.store import ChunkStore
+from kspecsr.evaluation.summary_rows import ROWS
+from kspecsr.feeds import validation_examples
+from kspecsr.super_resolver import SuperResolver
+
+GRID = IDENTITY.grid
+
+
+def source(**options):
+    return SimulatedHeldOut(GRID, seed=4, chunk_size=16, **options)
+
+
+# -- sources ---------------------------------------------------------------------------------------------
+
+
+def test_held_out_galaxies_are_no_validation_galaxies():
+    ours = source(minimum_line_snr=0.0).chunk(0)
+    theirs = validation_examples(16, 4, SURVEY, GRID)
+    assert not np.isclose(ours.redshift[:, None], theirs["true_redshift"], rtol=1e-7).any()
+
+
+def test_a_chunk_does_not_depend_on_what_was_read_before():
+    first, second = source(), source()
+    first.chunk(0)
+    np.testing.assert_array_equal(first.chunk(1).prism_flux, second.chunk(1).prism_flux)
+
+
+def test_the_cut_keeps_galaxies_with_a_line_that_the_gratings_see_and_leaves_the_others():
+    cut, everything = source().chunk(0), source(minimum_line_snr=0.0).chunk(0)
+    assert 0 < len(cut) < len(everything)
+    assert np.isfinite(cut.redshift).all()
+    assert set(cut.galaxy) < set(everything.galaxy)
+    assert cut.line_detectable.any(axis=1).all()
+
+
+def test_line_snr_is_flux_over_the_scatter_that_noise_gives_a_matched_filter():
+    held_out = source().chunk(0)
+    row, line = np.unravel_index(np.argmax(held_out.line_snr), held_out.line_snr.shape)
+    doubled = replace(held_out, prism_error=2 * held_out.prism_error)
+    from kspecsr.prism_line_noise import line_signal_to_noise
+
+    again = line_signal_to_noise(
+        doubled.prism_error, doubled.prism_mask, doubled.line_flux, doubled.line_known, doubled.redshift
+    )
+    assert again[row, line] == pytest.approx(held_out.line_snr[row, line] / 2, rel=1e-5)
+
+
+def test_a_fingerprint_changes_with_the_galaxies_alone():
+    assert fingerprint(source()) == fingerprint(source())
+    assert fingerprint(source()) != fingerprint(SimulatedHeldOut(GRID, seed=5, chunk_size=16))
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 61])
+def test_a_seed_that_could_meet_another_set_is_refused(seed):
+    with pytest.raises(ValueError, match="held-out seed"):
+        SimulatedHeldOut(GRID, seed=seed)
+
+
+# -- running and storing ---------------------------------------------------------------------------------
+
+
+def counting(calls):
+    def measure(held_out):
+        calls.append(len(held_out))
+        return {"m": {"g": {"redshift": held_out.redshift.astype(np.float32)}}}
+
+    return measure
+
+
+def test_what_is_stored_is_not_measured_again_and_more_galaxies_start_with_the_same(tmp_path):
+    calls = []
+    few = measure_galaxies(source(), 10, counting(calls), ChunkStore(tmp_path, "a"))
+    assert len(few) == 10
+    many = measure_galaxies(source(), 20, counting(again := []), ChunkStore(tmp_path, "a"))
+    assert len(calls) + len(again) == 2
+    np.testing.assert_array_equal(many.columns["galaxy"][:10], few.columns["galaxy"])
+    np.testing.assert_array_equal(many.measured["m"]["g"]["redshift"], many.columns["redshift"].astype("f4"))
+
+
+@pytest.mark.parametrize("harm", ["other fingerprint", "damaged"])
+def test_a_stored_chunk_of_another_evaluation_or_a_damaged_one_is_measured_again(tmp_path, harm):
+    measure_galaxies(source(), 4, counting([]), ChunkStore(tmp_path, "a"))
+    if harm == "damaged":
+        path = next(tmp_path.glob("*.npz"))
+        path.write_bytes(path.read_bytes()[:-100])
+    calls = []
+    name = "b" if harm == "other fingerprint" else "a"
+    measure_galaxies(source(), 4, counting(calls), ChunkStore(tmp_path, name))
+    assert calls
+
+
+def test_galaxies_at_positions_are_those_of_the_columns(tmp_path):
+    whole_sample = measure_galaxies(source(), 25, counting([]), ChunkStore(tmp_path, "a"))
+    found = list(galaxies_at(source(), [20, 3]))
+    assert [one.galaxy[0] for one in found] == list(whole_sample.columns["galaxy"][[3, 20]])
+
+
+# -- estimates -------------------------------------------------------------------------------------------
+
+
+def test_the_interval_of_a_mean_is_that_of_theory_and_grows_when_galaxies_share_their_error():
+    rng = np.random.default_rng(1)
+    alone = bootstrap(np.mean, np.arange(400), rng.normal(size=400), resamples=400)
+    assert alone.high - alone.low == pytest.approx(2 / np.sqrt(400), rel=0.15)
+    shared = bootstrap(
+        np.mean, np.repeat(np.arange(40), 10), np.repeat(rng.normal(size=40), 10), resamples=400
+    )
+    assert shared.high - shared.low == pytest.approx(2 / np.sqrt(40), rel=0.35)
+    assert (shared.n, shared.galaxies) == (400, 40)
+
+
+def test_nothing_measured_is_said_to_be_nothing():
+    found = median_estimate(np.arange(3), np.full(3, np.nan))
+    assert np.isnan(found.value)
+    assert found.n == 0
+    assert found.as_json()["value"] is None
+
+
+# -- methods ---------------------------------------------------------------------------------------------
+
+
+class Oracle:
+    """Networks that know the truth: every metric of a perfect method is known."""
+
+    redshift_bins = BINS
+
+    def __init__(self, galaxies):
+        self.galaxies = galaxies
+
+    def predict_arrays(self, flux, error, mask, redshift):
+        h = self.galaxies(flux)
+        bins = np.exp(-0.5 * ((BINS - np.log1p(h.redshift)[:, None]) / 5e-4) ** 2)
+        known = h.line_known
+        sigma = np.where(h.line_snr > 0, h.line_flux / np.maximum(h.line_snr, 1e-9), 1.0)
+        ones = np.ones_like(h.target_flux)
+        outputs = {
+            "flux": h.target_flux,
+            "flux_error": 0.1 * ones,
+            "continuum": h.target_continuum,
+            "sr1_flux": h.target_continuum,
+            "sr1_error": 0.1 * ones,
+            "prism_model": h.prism_flux,
+            "line_flux": h.line_flux,
+            "line_flux_error": sigma,
+        }
+        outputs = {name: value * FLUX_UNIT_IN_RECORDS for name, value in outputs.items()}
+        return outputs | {
+            "line_presence": h.line_detectable.astype(float),
+            "line_in_range": known.astype(float),
+            "redshift": h.redshift,
+            "redshift_probability": bins / bins.sum(axis=1, keepdims=True),
+        }
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """An evaluation of the oracle, all methods, on a few galaxies."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    model = write_stand_in_folder(folder / "model")
+    config = EvaluationConfig(n=40, seed=4, prior_galaxies=6, resamples=10)
+    made = Evaluation(model, folder / "report", config, quiet=True)
+    made.source = SimulatedHeldOut(GRID, seed=4, chunk_size=24)
+    seen = {}
+
+    def remember(held_out):
+        seen[held_out.prism_flux.shape, float(held_out.prism_flux.sum())] = held_out
+        return held_out
+
+    def look_up(flux):
+        values = flux / FLUX_UNIT_IN_RECORDS
+        return min(
+            (h for h in seen.values() if h.prism_flux.shape == values.shape),
+            key=lambda h: np.abs(h.prism_flux - values).sum(),
+        )
+
+    original = made._made
+    made._made = lambda held_out, methods=(): original(remember(held_out), methods)
+    made.__dict__["networks"] = Oracle(look_up)
+    gate = Gate.from_json(
+        '{"evaluation": {"sr2/recovery": {"low": 0.999, "high": 1.001}, "sr1/nothing": {"low": 1}}}'
+    )
+    failures = made.run(gate, "test", command="python -m kspecsr.evaluate --n 40")
+    return made, failures
+
+
+def test_a_perfect_model_is_seen_as_perfect(judged):
+    metrics = judged[0].metrics["sr2"]
+    assert metrics["recovery"].value == pytest.approx(1.0, abs=1e-5)
+    assert metrics["recovery_scatter"].value == pytest.approx(0.0, abs=1e-5)
+    assert metrics["scale_free/core"].value == pytest.approx(0.0, abs=1e-5)
+    assert metrics["amplitude_ratio"].value == pytest.approx(1.0, abs=1e-5)
+    assert metrics["fwhm_ratio"].value == pytest.approx(1.0, abs=1e-3)
+    assert metrics["false_detection"].value == 0.0
+    assert metrics["redshift_nmad"].value == pytest.approx(0.0, abs=1e-6)
+    assert metrics["response"].value == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_model_without_lines_is_seen_to_have_none(judged):
+    metrics = judged[0].metrics["sr1"]
+    assert metrics["scale_free/core"].value == pytest.approx(1.0, abs=0.02)
+    assert metrics["lines_lost"].value > 0.9
+
+
+def test_every_method_is_measured_and_every_row_of_the_summary_exists(judged):
+    metrics = judged[0].metrics
+    assert tuple(metrics) == METHODS
+    for row in ROWS:
+        assert row.metric in metrics["sr2"], row.title
+
+
+def test_a_broken_limit_and_a_missing_figure_fail_the_gate(judged):
+    assert judged[1] == ["sr1/nothing: not among the metrics; expected at least 1"]
+
+
+def test_metrics_are_strict_json_with_intervals_and_counts(judged):
+    content = json.loads((judged[0].output / "metrics.json").read_text(), parse_constant=pytest.fail)
+    recovery = content["metrics"]["sr2"]["recovery"]
+    assert recovery["n"] > 10
+    assert recovery["low"] <= recovery["value"] <= recovery["high"]
+    assert content["galaxies"] == 40
+
+
+def test_the_page_is_one_file_with_its_pictures_in_it(judged):
+    page = judged[0].page.read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert sources
+    assert all(link.startswith(("data:image/png;base64,", "#")) for link in sources)
+    assert page.count("data:image/png") >= 12
+    assert "sr1/nothing: not among the metrics" in page
+    for row in ROWS:
+        assert row.title in html.unescape(page)
+
+
+def test_mass_near_is_the_confidence_of_a_result():
+    resolver = SuperResolver(StandIn(), IDENTITY, BINS)
+    held_out = source().chunk(0).rows(slice(0, 3))
+    given = replace(held_out, prism_flux=held_out.prism_flux, prism_error=held_out.prism_error)
+    made = reconstructions(given, ("cubic", "direct_fit", "sr2"), resolver, baselines())["sr2"]
+    from kspecsr.redshift_summary import summarise_redshift
+
+    for row in range(3):
+        said = summarise_redshift(made.redshift_probability[row], BINS, float(made.redshift[row]))
+        assert made.confidence[row] == pytest.approx(said.confidence, abs=5e-3)
+    np.testing.assert_allclose(mass_near(np.eye(BINS.size)[:1], BINS, np.zeros(1)), 1.0)
+
+
+def baselines():
+    from kspecsr.baselines import default_baselines
+
+    return {one.name: one for one in default_baselines()}
+
+
+# -- configuration, pairs, command line ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n": 1}, "two galaxies"),
+        ({"methods": ("cubic", "direct_fit", "magic")}, "unknown magic"),
+        ({"methods": ("sr2",)}, "cubic and direct_fit missing"),
+        ({"resamples": 1}, "resamples"),
+    ],
+)
+def test_settings_that_make_no_evaluation_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        EvaluationConfig(**options)
+
+
+def test_pairs_join_gratings_of_one_prism_file_and_take_the_first_redshift_there_is(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text(
+        "prism_file,grating_file,z_prism,z_grating\np1.fits,g1.fits,1.5,\np1.fits,g2.fits,1.5,1.51\np2.fits,g3.fits,2,\n"
+    )
+    first, second = read_pairs(table)
+    assert first.gratings == (tmp_path / "g1.fits", tmp_path / "g2.fits")
+    assert (first.redshift, second.redshift) == (1.5, 2.0)
+    assert read_pairs(table, ("z_prism",))[0].redshift == 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n1,2\n", "no column prism_file, grating_file; it has a, b"),
+        ("prism_file,grating_file\n", "no rows"),
+        ("prism_file,grating_file,z\np.fits,g.fits,\n", "no redshift of p.fits in z"),
+    ],
+)
+def test_tables_that_are_no_pairs_are_refused(tmp_path, text, words):
+    table = tmp_path / "pairs.csv"
+    table.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        read_pairs(table)
+
+
+def test_the_command_says_what_is_wrong_and_exits_with_1_or_2(tmp_path, capsys):
+    assert evaluate.main(["--model", str(tmp_path), "--output", str(tmp_path / "r")]) == 1
+    assert "holds no model.json" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main(["--output", str(tmp_path), "--methods", "magic"])
+    assert stop.value.code == 2
+
+
+class SmallChunks(SimulatedHeldOut):
+    """A dozen galaxies in a moment."""
+
+    def __init__(self, grid, seed):
+        super().__init__(grid, seed, chunk_size=16)
+
+
+def test_the_command_reports_broken_limits_with_status_1(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(whole, "SimulatedHeldOut", SmallChunks)
+    model = write_stand_in_folder(tmp_path / "model")
+    monkeypatch.setattr(
+        whole.SuperResolver, "from_folder", lambda folder: SuperResolver(StandIn(), IDENTITY, BINS)
+    )
+    gate = tmp_path / "gate.json"
+    gate.write_text(
+        '{"evaluation": {"sr2/redshift_outliers_0.01": {"high": 0.01, "why": "one redshift for all"}}}'
+    )
+    command = ["--model", str(model), "--output", str(tmp_path / "r"), "--n", "12", "--quiet"]
+    command += ["--gate", str(gate), "--prior-galaxies", "0", "--methods", "cubic,direct_fit,sr2"]
+    assert evaluate.main(command) == 1
+    printed = capsys.readouterr()
+    assert "sr2/redshift_outliers_0.01" in printed.err
+    assert "one redshift for all" in printed.err
+    assert (tmp_path / "r" / "report.html").exists()

@@ -1,0 +1,63 @@
+import json
+
+import pytest
+
+from kspecsr.evaluation.gate import Gate, Limit, default_gate
+
+
+def gate(**evaluation):
+    return Gate.from_json(json.dumps({"evaluation": evaluation}))
+
+
+def test_a_value_inside_passes_and_one_outside_is_listed_with_value_and_reason():
+    limits = gate(**{"sr2/recovery": {"low": 0.9, "high": 1.1, "why": "fluxes shrunk"}})
+    assert limits.failures({"sr2/recovery": 1.0}) == []
+    assert limits.failures({"sr2/recovery": 0.7}) == [
+        "sr2/recovery: 0.7, expected 0.9 to 1.1 (fluxes shrunk)"
+    ]
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_what_was_not_measured_fails(value):
+    assert "nothing was measured" in gate(**{"a/b": {"high": 1}}).failures({"a/b": value})[0]
+
+
+def test_a_metric_that_is_not_there_fails():
+    assert "not among the metrics" in gate(**{"a/b": {"low": 1}}).failures({})[0]
+
+
+def test_excess_is_zero_inside_and_the_distance_outside():
+    limit = Limit("x", low=1.0, high=2.0)
+    assert [limit.excess(v) for v in (0.5, 1.0, 1.5, 2.0, 2.25)] == [0.5, 0.0, 0.0, 0.0, 0.25]
+    assert limit.excess(float("nan")) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "expected JSON"),
+        ('{"limits": {}}', "unknown limits"),
+        ('{"evaluation": {"a/b": {}}}', "expected low, high or both"),
+        ('{"evaluation": {"a/b": {"max": 1}}}', "unknown max"),
+        ('{"evaluation": {"a/b": {"low": "1"}}}', "expected a number, got '1'"),
+        ('{"evaluation": {"a/b": {"low": 2, "high": 1}}}', "expected low <= high"),
+        ('{"training": []}', "expected an object of stages"),
+    ],
+)
+def test_what_is_no_gate_is_refused_with_its_place(tmp_path, text, words):
+    path = tmp_path / "gate.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"gate\.json") as error:
+        Gate.from_file(path)
+    assert words in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere\.json: cannot be read"):
+        Gate.from_file(tmp_path / "nowhere.json")
+
+
+def test_the_shipped_gate_limits_every_stage_and_the_evaluation():
+    shipped = default_gate()
+    assert set(shipped.training) == {"sr1", "zhead", "sr2"}
+    assert shipped.evaluation
