@@ -9,7 +9,12 @@ from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from kspecsr.configuration import FeedConfig
 from kspecsr.consistency import degraded_to_prism
-from kspecsr.evaluation import (
+from kspecsr.evaluation.figures.line_ratios import draw_line_ratios
+from kspecsr.evaluation.figures.line_recovery import draw_line_recovery
+from kspecsr.evaluation.figures.line_signal_to_noise import draw_line_signal_to_noise
+from kspecsr.evaluation.figures.presence import draw_presence
+from kspecsr.evaluation.figures.prior_response import draw_prior_response
+from kspecsr.evaluation.metrics import (
     false_detections,
     line_ratios,
     line_recovery,
@@ -17,14 +22,9 @@ from kspecsr.evaluation import (
     presence,
     prior_response,
 )
-from kspecsr.evaluation.figures.line_ratios import draw_line_ratios
-from kspecsr.evaluation.figures.line_recovery import draw_line_recovery
-from kspecsr.evaluation.figures.line_signal_to_noise import draw_line_signal_to_noise
-from kspecsr.evaluation.figures.presence import draw_presence
-from kspecsr.evaluation.figures.prior_response import draw_prior_response
-from kspecsr.evaluation.fitted_lines import fitted_lines
-from kspecsr.evaluation.gaussian_line_fit import fit_gaussians, window_indices
-from kspecsr.evaluation.measured_lines import prism_line_noise, tied_columns
+from kspecsr.evaluation.metrics.fitted_lines import fitted_lines
+from kspecsr.evaluation.metrics.gaussian_line_fit import fit_gaussians, window_indices
+from kspecsr.evaluation.metrics.measured_lines import prism_line_noise, tied_columns
 from kspecsr.evaluation.reconstruction import Reconstruction
 from kspecsr.evaluation.sources import held_out_of
 from kspecsr.evaluation.store import COLUMNS

@@ -7,9 +7,9 @@ import pytest
 
 from calibration_sample import columns, empty, galaxies, noisy, values
 from kspecsr.consistency import degraded_to_prism, prism_chi_square
-from kspecsr.evaluation import prism_consistency
 from kspecsr.evaluation.figures.prism_consistency import draw_prism_consistency
-from kspecsr.evaluation.prism_consistency import chi_square
+from kspecsr.evaluation.metrics import prism_consistency
+from kspecsr.evaluation.metrics.prism_consistency import chi_square
 from kspecsr.evaluation.reconstruction import Reconstruction
 
 

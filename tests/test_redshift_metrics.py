@@ -7,11 +7,11 @@ import pytest
 from scipy.special import ndtr
 
 from calibration_sample import columns, empty, galaxies, values
-from kspecsr.evaluation import redshift_metrics
 from kspecsr.evaluation.figures.redshift import draw_redshift
-from kspecsr.evaluation.gaussian_calibration import gaussian_crps
+from kspecsr.evaluation.metrics import redshift_metrics
+from kspecsr.evaluation.metrics.gaussian_calibration import gaussian_crps
+from kspecsr.evaluation.metrics.redshift_probability import redshift_crps, redshift_pit
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.redshift_probability import redshift_crps, redshift_pit
 from kspecsr.training.goal import redshift_metrics as goal_metrics
 
 STEP = 0.001

@@ -12,21 +12,21 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation.line_rendering import render_lines
 from data_pipeline.simulation.noise import typical_prism_error
 from kspecsr.consistency import degraded_to_prism
-from kspecsr.evaluation.comparison import compare, high_pass, median_of_rows
 from kspecsr.evaluation.estimate import Estimate
 from kspecsr.evaluation.figures.error_bars import draw_error_bars
 from kspecsr.evaluation.figures.examples import Example, choose_examples, draw_examples, zoom_windows
 from kspecsr.evaluation.figures.power_spectrum import draw_power_spectrum
 from kspecsr.evaluation.figures.residual_noise import draw_residual_noise
-from kspecsr.evaluation.gaussian_on_line import fit_gaussians
 from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.line_pairs import KEPT, PAIRS
-from kspecsr.evaluation.line_regions import line_places
-from kspecsr.evaluation.power_spectrum import band_power, frequencies
+from kspecsr.evaluation.metrics.comparison import compare, high_pass, median_of_rows
+from kspecsr.evaluation.metrics.gaussian_on_line import fit_gaussians
+from kspecsr.evaluation.metrics.line_pairs import KEPT, PAIRS
+from kspecsr.evaluation.metrics.line_regions import line_places
+from kspecsr.evaluation.metrics.power_spectrum import band_power, frequencies
+from kspecsr.evaluation.metrics.residual_noise import grating_noise_of_tiers, residual_curve
+from kspecsr.evaluation.metrics.scale_free_error import ratio_of_medians
+from kspecsr.evaluation.metrics.spectrum_metrics import measure, ratio_to, summarise
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.residual_noise import grating_noise_of_tiers, residual_curve
-from kspecsr.evaluation.scale_free_error import ratio_of_medians
-from kspecsr.evaluation.spectrum_metrics import measure, ratio_to, summarise
 
 GRID = UnifiedGrid()
 LINES = load_lines()
@@ -458,7 +458,8 @@ def test_examples_are_drawn_with_their_brightest_lines(held_out, tmp_path):
     bare = Reconstruction(flux=flux)
     figure = draw_examples([Example("best", one, made, 0.1), Example("worst", one, bare, 0.3)], "SR2")
     assert len(figure.axes) == 6
-    assert "best: z = 2.3000\nscale-free error 0.10" in figure.axes[0].get_ylabel()
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "best: z = 2.3000, scale-free error 0.10" in texts
     assert save_picture(figure, tmp_path / "examples.png").stat().st_size > 10_000
 
 

@@ -16,7 +16,6 @@ from data_pipeline.quiet_start import held_back_stderr
 from data_pipeline.versions import software_versions
 from data_pipeline.writers.atomic import replacing
 from kspecsr.baselines import default_baselines, read_tuned
-from kspecsr.evaluation import prior_response
 from kspecsr.evaluation.config import TITLES, EvaluationConfig
 from kspecsr.evaluation.figure_set import FigureSet
 from kspecsr.evaluation.figures.examples import Example, choose_examples
@@ -24,6 +23,7 @@ from kspecsr.evaluation.gate import Gate
 from kspecsr.evaluation.groups import PRIOR, Metrics, measure_methods, summarise_methods, summarise_prior
 from kspecsr.evaluation.held_out import HeldOut
 from kspecsr.evaluation.methods import reconstructions
+from kspecsr.evaluation.metrics import prior_response
 from kspecsr.evaluation.real_pairs import PairFiles
 from kspecsr.evaluation.real_section import real_section
 from kspecsr.evaluation.reconstruction import Reconstruction

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kspecsr.evaluation import (
+from kspecsr.evaluation.estimate import RESAMPLES, Estimate
+from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.metrics import (
     false_detections,
     line_calibration,
     line_ratios,
@@ -20,8 +22,6 @@ from kspecsr.evaluation import (
     redshift_metrics,
     spectrum_metrics,
 )
-from kspecsr.evaluation.estimate import RESAMPLES, Estimate
-from kspecsr.evaluation.held_out import HeldOut
 from kspecsr.evaluation.reconstruction import Reconstruction
 from kspecsr.evaluation.store import Chunk
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from kspecsr.baselines import Baseline
-from kspecsr.evaluation.fitted_lines import fitted_lines
 from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.metrics.fitted_lines import fitted_lines
 from kspecsr.evaluation.reconstruction import Reconstruction
 from kspecsr.linefit import fit_prism_lines
 from kspecsr.redshift_summary import NEAR

@@ -46,8 +46,8 @@ def draw_error_bars(summaries: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """Median of each metric with its bootstrap interval (thick) and the 16th to 84th percentile (thin).
 
     Args:
-        summaries: method to its figures, as of `kspecsr.evaluation.spectrum_metrics.summarise`; in the order
-            in which methods are listed, those that start with ``sr`` in colour.
+        summaries: method to its figures (see `kspecsr.evaluation.metrics.spectrum_metrics`), in the order in
+            which methods are listed, those that start with ``sr`` in colour.
     """
     figure = new_figure(2.0 + 0.36 * max(len(summaries), 3))
     grid = figure.subplots(2, 3, sharey=True)

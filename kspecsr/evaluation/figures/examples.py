@@ -35,7 +35,7 @@ def choose_examples(measured: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Positions of the ``best``, ``median`` and ``worst`` galaxy by `RULE`; fewer where too few are measured.
 
     Args:
-        measured: of the method that is shown, as of `kspecsr.evaluation.spectrum_metrics.measure`.
+        measured: of the method that is shown, as of `kspecsr.evaluation.metrics.spectrum_metrics.measure`.
     """
     error = np.asarray(measured["scale_free_core"])
     known = np.flatnonzero(np.isfinite(error))
@@ -100,7 +100,11 @@ def _draw_galaxy(row: Sequence[Axes], example: Example, method: str) -> None:
     row[0].set_xlim(*whole)
     _draw_spectra(row[0], example, whole, unit, method)
     row[0].set_ylim(limits[0] / unit, limits[1] / unit)
-    row[0].set_ylabel(f"{example.name}: z = {redshift:.4f}\nscale-free error {example.error:.2f}\n{label}")
+    row[0].set_ylabel(label)
+    # at the right: lines crowd at the left where the redshift is low
+    text = f"{example.name}: z = {redshift:.4f}, scale-free error {example.error:.2f}"
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
+    row[0].text(0.985, 0.94, text, transform=row[0].transAxes, ha="right", va="top", fontsize=8.5, bbox=box)
     if np.isfinite(redshift):
         mark_lines(row[0], redshift, whole, KEY_LINES, label_gap=0.04)
     windows = zoom_windows(held_out)

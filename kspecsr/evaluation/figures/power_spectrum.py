@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipeline.pictures.style import BAND_ALPHA, new_figure, styled
 from kspecsr.evaluation.config import TITLES
-from kspecsr.evaluation.power_spectrum import INTERMEDIATE, frequencies
+from kspecsr.evaluation.metrics.power_spectrum import INTERMEDIATE, frequencies
 from kspecsr.pictures.recovered_truth import OUTPUT_COLOUR, PRISM_COLOUR, TRUTH_COLOUR
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def draw_power_spectrum(
     """Median over galaxies with the 16th to 84th percentile; left the spectra, right the residuals.
 
     Args:
-        measured: method to its arrays, as of `kspecsr.evaluation.spectrum_metrics.measure`.
+        measured: method to its arrays, as of `kspecsr.evaluation.metrics.spectrum_metrics.measure`.
         low: the method that stands for the prism, interpolated.
         high: the method that is shown.
     """

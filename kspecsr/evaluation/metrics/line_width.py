@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kspecsr.evaluation.comparison import Comparison
-from kspecsr.evaluation.gaussian_on_line import NARROWEST, fit_gaussians
+from kspecsr.evaluation.metrics.comparison import Comparison
+from kspecsr.evaluation.metrics.gaussian_on_line import NARROWEST, fit_gaussians
 
 BRIGHT_SNR = 10.0  # in the prism
 _HALF = 20  # pixels of the window on either side

@@ -11,17 +11,17 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from kspecsr.evaluation.estimate import RESAMPLES, Estimate, bootstrap, median_estimate
 from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.measured_lines import (
+from kspecsr.evaluation.metrics.measured_lines import (
     judged_lines,
     line_wavelengths,
     measured_lines,
     prism_line_noise,
     tied_columns,
 )
-from kspecsr.evaluation.rates import rate_estimate
+from kspecsr.evaluation.metrics.rates import rate_estimate
+from kspecsr.evaluation.metrics.robust_scatter import robust_rms, robust_scatter
+from kspecsr.evaluation.metrics.splits import galaxy_splits, line_snr_splits
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.robust_scatter import robust_rms, robust_scatter
-from kspecsr.evaluation.splits import galaxy_splits, line_snr_splits
 
 
 @dataclass(frozen=True)

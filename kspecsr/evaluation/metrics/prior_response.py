@@ -18,12 +18,17 @@ from data_pipeline.lines import load_lines
 from data_pipeline.simulation.line_rendering import render_lines
 from kspecsr.consistency import degraded_to_prism
 from kspecsr.evaluation.estimate import RESAMPLES, Estimate, median_estimate
-from kspecsr.evaluation.gaussian_line_fit import window_indices
 from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.measured_lines import judged_lines, line_wavelengths, measured_lines, tied_columns
-from kspecsr.evaluation.rates import rate_estimate
+from kspecsr.evaluation.metrics.gaussian_line_fit import window_indices
+from kspecsr.evaluation.metrics.measured_lines import (
+    judged_lines,
+    line_wavelengths,
+    measured_lines,
+    tied_columns,
+)
+from kspecsr.evaluation.metrics.rates import rate_estimate
+from kspecsr.evaluation.metrics.splits import line_snr_splits
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.splits import line_snr_splits
 
 
 @dataclass(frozen=True)

@@ -21,21 +21,21 @@ from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import ModelConfig, TrainingConfig
 from kspecsr.evaluation.estimate import bootstrap
 from kspecsr.evaluation.figures.identical_networks import draw_identical_networks
-from kspecsr.evaluation.identical_examples import (
+from kspecsr.evaluation.identical.examples import (
     INPUTS,
     IdenticalExamples,
     judged_examples,
     network_inputs,
     training_examples,
 )
-from kspecsr.evaluation.methods import Networks
-from kspecsr.evaluation.redshift_metrics import CATASTROPHIC, RIGHT, nmad
-from kspecsr.evaluation.spectrum_redshift_network import (
+from kspecsr.evaluation.identical.redshift_network import (
     SpectrumRedshiftNetwork,
     build_spectrum_redshift,
     infer,
     train_step,
 )
+from kspecsr.evaluation.methods import Networks
+from kspecsr.evaluation.metrics.redshift_metrics import CATASTROPHIC, RIGHT, nmad
 from kspecsr.training.state import (
     Progress,
     StateError,

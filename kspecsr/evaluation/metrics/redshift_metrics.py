@@ -8,19 +8,19 @@ from itertools import pairwise
 import numpy as np
 
 from kspecsr.evaluation.estimate import RESAMPLES, Estimate, bootstrap, median_estimate
-from kspecsr.evaluation.gaussian_calibration import (
+from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.metrics.gaussian_calibration import (
     LEVELS,
     PIT_BINS,
     inside_levels,
     ks_distance,
     pit_bin,
 )
-from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.metrics.redshift_probability import redshift_crps, redshift_pit
+from kspecsr.evaluation.metrics.resampled_sums import estimates_of_sums
+from kspecsr.evaluation.metrics.robust_scatter import robust_scatter
+from kspecsr.evaluation.metrics.splits import galaxy_splits, line_snr_splits
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.redshift_probability import redshift_crps, redshift_pit
-from kspecsr.evaluation.resampled_sums import estimates_of_sums
-from kspecsr.evaluation.robust_scatter import robust_scatter
-from kspecsr.evaluation.splits import galaxy_splits, line_snr_splits
 
 CATASTROPHIC, RIGHT = 0.15, 0.01  # of |dz| / (1 + z)
 CONFIDENT = 0.9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.line_regions import line_places
+from kspecsr.evaluation.metrics.line_regions import line_places
 
 REGIONS = ("core", "wing", "continuum")
 NO_REGION = -1

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from kspecsr.evaluation.estimate import RESAMPLES, Estimate
-from kspecsr.evaluation.gaussian_calibration import (
+from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.metrics.gaussian_calibration import (
     LEVELS,
     PIT_BINS,
     calibration_statistics,
@@ -17,11 +18,10 @@ from kspecsr.evaluation.gaussian_calibration import (
     inside_levels,
     pit_bin,
 )
-from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.pixel_regions import NO_REGION, REGIONS, pixel_regions
+from kspecsr.evaluation.metrics.pixel_regions import NO_REGION, REGIONS, pixel_regions
+from kspecsr.evaluation.metrics.resampled_sums import estimates_of_sums
+from kspecsr.evaluation.metrics.splits import WAVELENGTH, bin_of, galaxy_splits, labels
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.resampled_sums import estimates_of_sums
-from kspecsr.evaluation.splits import WAVELENGTH, bin_of, galaxy_splits, labels
 
 _WAVES = len(WAVELENGTH) - 1
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtr
 
-from kspecsr.evaluation.gaussian_calibration import normal_distance
+from kspecsr.evaluation.metrics.gaussian_calibration import normal_distance
 from kspecsr.predictive import BIN_WIDTH
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from data_pipeline.lines import load_lines
 from kspecsr.evaluation.estimate import RESAMPLES, Estimate, bootstrap, median_estimate
 from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.measured_lines import (
+from kspecsr.evaluation.metrics.measured_lines import (
     KEY_LINES,
     STRONG,
     detected_lines,
@@ -17,10 +17,10 @@ from kspecsr.evaluation.measured_lines import (
     line_wavelengths,
     measured_lines,
 )
-from kspecsr.evaluation.rates import rate_estimate
+from kspecsr.evaluation.metrics.rates import rate_estimate
+from kspecsr.evaluation.metrics.robust_scatter import robust_scatter
+from kspecsr.evaluation.metrics.splits import WAVELENGTH, bin_of, galaxy_splits, labels, line_snr_splits
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.robust_scatter import robust_scatter
-from kspecsr.evaluation.splits import WAVELENGTH, bin_of, galaxy_splits, labels, line_snr_splits
 
 _FLUX_RANGE = 100.0  # recovered over true flux is taken to lie within this factor of 1 in the scatter
 

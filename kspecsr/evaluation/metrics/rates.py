@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kspecsr.evaluation.estimate import RESAMPLES, Estimate
-from kspecsr.evaluation.resampled_sums import estimates_of_sums
+from kspecsr.evaluation.metrics.resampled_sums import estimates_of_sums
 
 
 def rate_estimate(

@@ -6,7 +6,7 @@ import numpy as np
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
-from kspecsr.evaluation.comparison import Comparison, median_of_rows
+from kspecsr.evaluation.metrics.comparison import Comparison, median_of_rows
 
 PAIRS = (
     ("[OIII]_4960", "[OIII]_5008"),

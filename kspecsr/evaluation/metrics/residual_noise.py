@@ -12,9 +12,9 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.simulation.noise import grating_error, typical_prism_error
 from data_pipeline.simulation.survey import load_tiers
-from kspecsr.evaluation.comparison import Comparison, median_of_rows
 from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.splits import WAVELENGTH, bin_of
+from kspecsr.evaluation.metrics.comparison import Comparison, median_of_rows
+from kspecsr.evaluation.metrics.splits import WAVELENGTH, bin_of
 
 RMS_PIXELS = 30  # of a bin of the curves
 MAP_PIXELS = 20  # of a bin of the maps
@@ -31,7 +31,7 @@ def measure_residual_noise(held_out: HeldOut, comparison: Comparison) -> dict[st
         ``residual_noise``, ``residual_prism_noise`` (B, 203): one-sigma noise per pixel of the reference, and
         of the prism.
         ``residual_over_noise`` (B, 1 + bands): median over those bins of rms over noise, of all bins and of
-        those between two edges of `kspecsr.evaluation.splits.WAVELENGTH`.
+        those between two edges of `kspecsr.evaluation.metrics.splits.WAVELENGTH`.
         ``residual_over_noise_core`` (B,): rms over rms noise in line cores. Lines lie in so few bins that no
         median over bins sees what happens to them.
         ``residual_map`` (B, 304) float16: mean of the residual in bins of 20 pixels.

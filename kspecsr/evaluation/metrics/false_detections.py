@@ -9,10 +9,10 @@ import numpy as np
 from data_pipeline.lines import load_lines
 from kspecsr.evaluation.estimate import RESAMPLES, Estimate
 from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.measured_lines import PRESENT, detected_lines, judged_lines, measured_lines
-from kspecsr.evaluation.rates import rate_estimate
+from kspecsr.evaluation.metrics.measured_lines import PRESENT, detected_lines, judged_lines, measured_lines
+from kspecsr.evaluation.metrics.rates import rate_estimate
+from kspecsr.evaluation.metrics.splits import galaxy_splits
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.splits import galaxy_splits
 
 ABSENT = 0.2  # true S/N in the prism below which a line is not there for it
 _INVENTED = 2.0  # times the true flux

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.fft import next_fast_len, rfft
 
-from kspecsr.evaluation.comparison import Comparison
+from kspecsr.evaluation.metrics.comparison import Comparison
 
 BINS = 100  # from zero to the Nyquist frequency
 INTERMEDIATE = 0.3  # of the Nyquist frequency: structure below, noise above (paper Fig. 7)

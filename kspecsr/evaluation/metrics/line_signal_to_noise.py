@@ -1,7 +1,7 @@
 """S/N of lines in a method's spectrum against that in the prism (paper section 4.3, Fig. 8).
 
 A / dA says how well a Gaussian describes the spectrum, not how well the line is known: a smooth invention has
-the highest. `kspecsr.evaluation.line_recovery` says what it is worth.
+the highest. `kspecsr.evaluation.metrics.line_recovery` says what it is worth.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import upsample
 from kspecsr.evaluation.estimate import RESAMPLES, Estimate, median_estimate
-from kspecsr.evaluation.gaussian_line_fit import fit_gaussians, window_indices
 from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.rates import rate_estimate
+from kspecsr.evaluation.metrics.gaussian_line_fit import fit_gaussians, window_indices
+from kspecsr.evaluation.metrics.rates import rate_estimate
+from kspecsr.evaluation.metrics.splits import galaxy_splits
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.splits import galaxy_splits
 
 # Fig. 8's lines: name to the members of the shipped list that make it up.
 LINES = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kspecsr.evaluation.comparison import Comparison
 from kspecsr.evaluation.estimate import Estimate, bootstrap
+from kspecsr.evaluation.metrics.comparison import Comparison
 
 _FEWEST = {"core": 5, "continuum": 100}  # pixels
 _DETECTED = 3.0  # sigma by which the target must vary more than its noise

@@ -11,17 +11,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_pipeline.lines import load_lines
-from kspecsr.evaluation.amplitude_ratio import measure_amplitude_ratio
-from kspecsr.evaluation.comparison import compare
 from kspecsr.evaluation.estimate import RESAMPLES, Estimate, bootstrap, median_estimate
 from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.line_pairs import KEPT, PAIRS, measure_line_pairs
-from kspecsr.evaluation.line_width import measure_line_width
-from kspecsr.evaluation.power_spectrum import band_power, measure_power_spectrum
+from kspecsr.evaluation.metrics.amplitude_ratio import measure_amplitude_ratio
+from kspecsr.evaluation.metrics.comparison import compare
+from kspecsr.evaluation.metrics.line_pairs import KEPT, PAIRS, measure_line_pairs
+from kspecsr.evaluation.metrics.line_width import measure_line_width
+from kspecsr.evaluation.metrics.power_spectrum import band_power, measure_power_spectrum
+from kspecsr.evaluation.metrics.residual_noise import measure_residual_noise
+from kspecsr.evaluation.metrics.scale_free_error import measure_scale_free_error, ratio_of_medians
+from kspecsr.evaluation.metrics.splits import WAVELENGTH, bin_of, galaxy_splits, labels, line_snr_splits
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.residual_noise import measure_residual_noise
-from kspecsr.evaluation.scale_free_error import measure_scale_free_error, ratio_of_medians
-from kspecsr.evaluation.splits import WAVELENGTH, bin_of, galaxy_splits, labels, line_snr_splits
 
 _OIII = PAIRS.index(("[OIII]_4960", "[OIII]_5008"))
 

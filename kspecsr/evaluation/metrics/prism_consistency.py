@@ -10,9 +10,9 @@ from data_pipeline.instrument import PRISM, load_instrument
 from kspecsr.consistency import PIXEL_NOISE_VARIANCE, degraded_to_prism
 from kspecsr.evaluation.estimate import RESAMPLES, Estimate, median_estimate
 from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.metrics.resampled_sums import estimates_of_sums
+from kspecsr.evaluation.metrics.splits import WAVELENGTH, bin_of, galaxy_splits, labels
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.resampled_sums import estimates_of_sums
-from kspecsr.evaluation.splits import WAVELENGTH, bin_of, galaxy_splits, labels
 
 _WAVES = len(WAVELENGTH) - 1
 POOR = 2.0  # chi-square per pixel

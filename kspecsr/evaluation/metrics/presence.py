@@ -8,10 +8,10 @@ import numpy as np
 
 from kspecsr.evaluation.estimate import RESAMPLES, Estimate, bootstrap
 from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.measured_lines import judged_lines, measured_lines
-from kspecsr.evaluation.rates import rate_estimate
+from kspecsr.evaluation.metrics.measured_lines import judged_lines, measured_lines
+from kspecsr.evaluation.metrics.rates import rate_estimate
+from kspecsr.evaluation.metrics.resampled_sums import estimates_of_sums
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.resampled_sums import estimates_of_sums
 
 BINS = 10
 _THERE = 3.0  # S/N in the prism, where it is not known what the gratings would show

@@ -8,7 +8,8 @@ import numpy as np
 
 from data_pipeline.lines import load_lines
 from kspecsr.evaluation.estimate import RESAMPLES, Estimate
-from kspecsr.evaluation.gaussian_calibration import (
+from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.metrics.gaussian_calibration import (
     LEVELS,
     PIT_BINS,
     calibration_statistics,
@@ -18,10 +19,9 @@ from kspecsr.evaluation.gaussian_calibration import (
     inside_levels,
     pit_bin,
 )
-from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.metrics.resampled_sums import estimates_of_sums
+from kspecsr.evaluation.metrics.splits import WAVELENGTH, bin_of, galaxy_splits, labels, line_snr_splits
 from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.resampled_sums import estimates_of_sums
-from kspecsr.evaluation.splits import WAVELENGTH, bin_of, galaxy_splits, labels, line_snr_splits
 from kspecsr.prism_line_noise import line_signal_to_noise
 
 

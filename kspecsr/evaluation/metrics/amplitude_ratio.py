@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kspecsr.evaluation.comparison import Comparison
+from kspecsr.evaluation.metrics.comparison import Comparison
 
 _FEWEST = 5  # pixels
 _DETECTED = 3.0  # sigma of the target's noise, for a pixel to count

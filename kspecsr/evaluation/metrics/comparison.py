@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.line_regions import (
+from kspecsr.evaluation.metrics.line_regions import (
     CONTINUUM_REACH,
     CONTINUUM_SNR,
     CORE_REACH,

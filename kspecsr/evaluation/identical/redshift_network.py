@@ -34,7 +34,7 @@ class SpectrumRedshiftNetwork(keras.Model):
         """Outputs of `build_zhead`.
 
         Args:
-            x: of `kspecsr.evaluation.identical_examples.network_inputs`.
+            x: of `kspecsr.evaluation.identical.examples.network_inputs`.
             training: whether dropout is live.
         """
         return self.network(x, training=training)
