@@ -23,6 +23,8 @@ goes on where it was interrupted.
 --data is 'simulation', galaxies like those of JADES from a seed of their own that no training uses, or a
 directory of records, of which the split 'test' is taken; splits are by sky groups.
 
+The paper's Fig. 9 is shown where python -m kspecsr.evaluation.identical_networks made it for this model.
+
 --pairs is a CSV table with the columns prism_file and grating_file, files beside the table, and a redshift.
 
 A gate is a JSON file: {"evaluation": {"sr2/recovery": {"low": 0.9, "high": 1.1}}}, names as in metrics.json.
@@ -53,6 +55,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--files", nargs="+", default=[], metavar="FILE", help="real prism spectra for the page")
     p.add_argument("--pairs", default="", metavar="TABLE", help="real prism/grating pairs for the page")
     p.add_argument("--pairs-redshift", default="", metavar="A,B", help="columns of TABLE with redshifts")
+    p.add_argument(
+        "--identical",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="with Fig. 9; default: identical/ in --output",
+    )
     p.add_argument("--gate", default="", metavar="FILE.json", help="limits to keep; default: those shipped")
     p.add_argument("--quiet", action="store_true", help="no progress bars")
     return p
@@ -110,6 +119,7 @@ def _evaluate(args: argparse.Namespace, config) -> int:
         gate_name=args.gate or "default",
         files=args.files,
         pairs=pairs,
+        identical=args.identical,
         command=_command(args),
     )
     for line in evaluation.summary():

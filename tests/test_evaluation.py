@@ -9,21 +9,34 @@ import numpy as np
 import pytest
 
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
-from enhancement_sample import BINS, IDENTITY, StandIn, write_stand_in_folder
+from data_pipeline.spectrum import SpectrumError
+from enhancement_sample import (
+    BINS,
+    IDENTITY,
+    LINE_FLUX,
+    REDSHIFT,
+    StandIn,
+    prism_spectrum,
+    write_stand_in_folder,
+)
 from kspecsr import evaluate
 from kspecsr.evaluation import evaluation as whole
+from kspecsr.evaluation import real_pairs
 from kspecsr.evaluation.config import METHODS, EvaluationConfig
 from kspecsr.evaluation.estimate import bootstrap, median_estimate
 from kspecsr.evaluation.evaluation import Evaluation
 from kspecsr.evaluation.gate import Gate
+from kspecsr.evaluation.identical_section import identical_section
 from kspecsr.evaluation.methods import mass_near, reconstructions
-from kspecsr.evaluation.real_pairs import read_pairs
+from kspecsr.evaluation.real_pairs import PairFiles, compare_pair, read_pairs
+from kspecsr.evaluation.real_section import real_section
 from kspecsr.evaluation.run import galaxies_at, measure_galaxies
 from kspecsr.evaluation.sources import SURVEY, SimulatedHeldOut, fingerprint
 from kspecsr.evaluation.store import ChunkStore
 from kspecsr.evaluation.summary_rows import ROWS
 from kspecsr.feeds import validation_examples
 from kspecsr.super_resolver import SuperResolver
+from pair_sample import observe
 
 GRID = IDENTITY.grid
 
@@ -347,3 +360,61 @@ def test_the_command_reports_broken_limits_with_status_1(tmp_path, capsys, monke
     assert "sr2/redshift_outliers_0.01" in printed.err
     assert "one redshift for all" in printed.err
     assert (tmp_path / "r" / "report.html").exists()
+
+
+# -- sections that other commands or real files make ------------------------------------------------------
+
+
+def write_identical(folder, model):
+    figures = {"value": 0.01, "low": 0.009, "high": 0.011, "n": 100}
+    inputs = {
+        name: dict.fromkeys(("nmad", "outliers_0.15", "outliers_0.01"), figures) for name in ("lr", "sr")
+    }
+    (folder / "identical_networks.json").write_text(
+        json.dumps({"settings": {"model": model}, "inputs": inputs})
+    )
+
+
+def test_identical_networks_are_shown_for_their_own_model_alone(tmp_path):
+    assert identical_section(tmp_path, "ours") is None
+    write_identical(tmp_path, "ours")
+    assert identical_section(tmp_path, "theirs") is None
+    section = identical_section(tmp_path, "ours")
+    assert [row[0] for row in section.tables[0].rows] == ["LR", "SR"]
+    assert "0.0100 [0.0090, 0.0110] n 100" in section.tables[0].rows[0]
+
+
+def test_a_damaged_comparison_of_identical_networks_is_named(tmp_path):
+    (tmp_path / "identical_networks.json").write_text('{"settings": {}}')
+    with pytest.raises(ValueError, match=r"identical_networks\.json: is damaged"):
+        identical_section(tmp_path, "ours")
+
+
+def test_lines_of_a_pair_are_compared_with_gratings_and_a_bad_file_is_listed(tmp_path, monkeypatch):
+    prism = prism_spectrum(noise=0.3)
+    fluxes = {name: flux / 1e-18 for name, flux in LINE_FLUX.items()}
+    grating = observe(
+        "nirspec-g235m", noise=2e-22, rng=np.random.default_rng(1), redshift=REDSHIFT, lines=fluxes
+    )
+    read = {"prism.fits": prism, "grating.fits": grating}
+
+    def read_spectrum(path):
+        if path.name not in read:
+            raise SpectrumError(f"{path}: no such spectrum")
+        return read[path.name]
+
+    monkeypatch.setattr(real_pairs, "read_spectrum", read_spectrum)
+    resolver = SuperResolver(StandIn(), IDENTITY, BINS)
+    pair = PairFiles(tmp_path / "prism.fits", (tmp_path / "grating.fits",), REDSHIFT)
+    lines = {one.line: one for one in compare_pair(pair, resolver).lines}
+    found = lines["Halpha"]  # [O III] 4960, tied to its partner in the gratings, is not there
+    assert found.grating_flux == pytest.approx(200.0, rel=0.05)
+    assert found.flux == pytest.approx(200.0, rel=1e-6)  # what the stand-in says
+    assert found.direct_flux == pytest.approx(200.0, rel=0.1)
+    assert abs(found.velocity) < 15.0
+    section, unread = real_section(
+        resolver, (), [pair, PairFiles(tmp_path / "lost.fits", (), 1.0)], tmp_path / "pictures"
+    )
+    assert unread == [f"{tmp_path / 'lost.fits'}: no such spectrum"]
+    assert len(section.figures) == 1
+    assert any("Halpha" in row for row in section.tables[1].rows)

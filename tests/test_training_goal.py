@@ -3,6 +3,7 @@ import pytest
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
+from kspecsr.evaluation.gate import default_gate
 from kspecsr.feeds import split_batch, validation_examples
 from kspecsr.training.goal import GoalReference, goal_metrics, goal_reference, unmeasurable_terms
 from training_sample import GRID, tiny_preset
@@ -130,3 +131,13 @@ def test_lines_that_a_wrong_redshift_puts_out_of_range_are_lost_and_not_left_out
     nowhere = outputs | {"line_in_range": np.zeros_like(outputs["line_in_range"])}
     good, lost = (measure("sr2", each, galaxies)["goal"] for each in (outputs, nowhere))
     assert good + 5 < lost < np.inf
+
+
+def test_an_epoch_that_breaks_a_limit_of_the_gate_is_worse_by_far(galaxies):
+    _, y, _ = galaxies
+    good = perfect(y)
+    inconsistent = {**good, "chi_square": np.full(len(good["chi_square"]), 3.0)}
+    # nothing else that the goal measures sees the prism
+    difference = measure("sr2", inconsistent, galaxies)["goal"] - measure("sr2", good, galaxies)["goal"]
+    limit = next(one for one in default_gate().training["sr2"] if one.name == "chi_square")
+    assert difference == pytest.approx(10.0 * (3.0 - limit.high))

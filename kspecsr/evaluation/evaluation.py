@@ -22,6 +22,7 @@ from kspecsr.evaluation.figures.examples import Example, choose_examples
 from kspecsr.evaluation.gate import Gate
 from kspecsr.evaluation.groups import PRIOR, Metrics, measure_methods, summarise_methods, summarise_prior
 from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.identical_section import identical_section
 from kspecsr.evaluation.methods import reconstructions
 from kspecsr.evaluation.metrics import prior_response
 from kspecsr.evaluation.real_pairs import PairFiles
@@ -93,6 +94,7 @@ class Evaluation:
         gate_name: str,
         files: Sequence[str] = (),
         pairs: Sequence[PairFiles] = (),
+        identical: Path | None = None,
         command: str = "",
     ) -> list[str]:
         """Does everything; returns the limits that were broken.
@@ -102,6 +104,8 @@ class Evaluation:
             gate_name: how the page calls it.
             files: real prism spectra.
             pairs: real prism spectra with gratings.
+            identical: output of ``python -m kspecsr.evaluation.identical_networks``; None for the folder
+                ``identical`` in the output, if it is there.
             command: that makes this page.
         """
         galaxies = self._galaxies()
@@ -113,6 +117,9 @@ class Evaluation:
         figures = FigureSet(self.output / "figures", galaxies, self.metrics, self.settings.grid, shown)
         with self._bar("figures", 6 + bool(files or pairs), "section") as bar:
             sections = figures.sections(self._examples(galaxies, shown), prior, bar.update)
+            compared = identical_section(identical or self.output / "identical", self.model_hash)
+            if compared is not None:
+                sections.append(compared)
             if files or pairs:
                 section, self.unread = real_section(
                     self.networks, files, pairs, self.output / "figures" / "real"
@@ -246,7 +253,10 @@ class Evaluation:
             "baselines": {name: one.parameters for name, one in self._baselines.items()},
             "software": software_versions("keras", "tensorflow"),
         }
-        columns = {TITLES[name]: name for name in self.metrics} | {"published": "published"}
+        # the model first, and what it has to beat; on a phone the others are a swipe away
+        first = [name for name in ("sr2", "sr2_known_z", "direct_fit") if name in self.metrics]
+        order = [*first, "published", *(name for name in self.metrics if name not in first)]
+        columns = {TITLES.get(name, name): name for name in order}
         return Report(
             title=f"kspecsr: model {self.settings.name or self.model.name} on held-out galaxies",
             lead=f"{n:,} {where}. Every method sees the same prism spectra and is judged by the same code.",

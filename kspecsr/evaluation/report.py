@@ -156,7 +156,7 @@ class Report:
             cells = []
             for method in self.columns.values():
                 if method == "published":
-                    cells.append({"value": row.published or "–", "note": "", "model": False})
+                    cells.append({"value": row.published or "–", "notes": (), "model": False})
                     continue
                 estimate = self.metrics.get(method, {}).get(row.metric)
                 cells.append({**_cell(estimate, row), "model": method in self.models})
@@ -166,9 +166,11 @@ class Report:
 
 def _cell(estimate: Estimate | None, row: SummaryRow) -> dict:
     if estimate is None or estimate.value != estimate.value:
-        return {"value": "–", "note": ""}
-    note = f"{number(estimate.low, row)}…{number(estimate.high, row)}, n {estimate.n:,}"
-    return {"value": number(estimate.value, row), "note": note if estimate.low == estimate.low else ""}
+        return {"value": "–", "notes": ()}
+    notes = [f"n {estimate.n:,}"]
+    if estimate.low == estimate.low:
+        notes.insert(0, f"{number(estimate.low, row)} to {number(estimate.high, row)}")
+    return {"value": number(estimate.value, row), "notes": notes}
 
 
 def number(value: float, row: SummaryRow) -> str:
