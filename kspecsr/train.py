@@ -159,7 +159,7 @@ def _run(
         from kspecsr.training.data import TrainingData
         from kspecsr.training.devices import find_devices
         from kspecsr.training.options import TrainingOptions
-        from kspecsr.training.stage import train_stage
+        from kspecsr.training.stage import begin_again, train_stage
 
         find_devices()
     data = TrainingData(choice.directory, preset.feed, preset.model.grid, arguments.seed, arguments.workers)
@@ -173,6 +173,8 @@ def _run(
         upstream=arguments.upstream,
         pictures=not arguments.no_pictures,
     )
+    if arguments.restart:
+        begin_again(output, stages)
     for stage in stages:
         result = train_stage(stage, preset, data, output, options, _say)
         print(f"{stage}: {result.path}", flush=True)

@@ -12,10 +12,12 @@ from kspecsr.losses import (
     line_flux_nll,
     line_shape_loss,
     outside_losses,
+    pixels_between,
     presence_loss,
     redshift_is,
     redshift_nll,
     residual_l1,
+    shifted,
     spectrum_nll,
 )
 from kspecsr.losses.refinement_losses import high_pass
@@ -193,3 +195,25 @@ def test_gradients_are_finite_where_nothing_is_known():
         )
     for gradient in tape.gradient(loss, [log_p, mean]):
         assert np.isfinite(gradient.numpy()).all()
+
+
+def test_a_shift_moves_a_line_by_whole_and_broken_pixels_and_keeps_its_width():
+    x = np.arange(200.0)
+    line = np.exp(-0.5 * ((x - 90.0) / 1.6) ** 2)[None].astype("float32")
+    moves = np.array([0.0, 3.0, -2.0, 0.5, -1.3, 12.25], "float32")
+    found = np.asarray(shifted(np.repeat(line, moves.size, axis=0), moves))
+    np.testing.assert_allclose(found[1], np.roll(line[0], 3), atol=1e-6)
+    for row, move in zip(found, moves, strict=True):
+        centre = (row * x).sum() / row.sum()
+        assert centre == pytest.approx(90.0 + move, abs=0.01)
+        width = np.sqrt((row * (x - centre) ** 2).sum() / row.sum())
+        assert width == pytest.approx(1.6, rel=0.01)
+        assert row.sum() == pytest.approx(line.sum(), rel=1e-3)
+
+
+def test_pixels_between_redshifts_are_nothing_where_the_lines_are_others_or_unknown():
+    true = np.array([2.0, 2.0, np.nan], "float32")
+    found = np.asarray(
+        pixels_between(np.array([2.003, 5.0, 1.0], "float32"), true, np.array([1.0, 0, 0]), 3000.0)
+    )
+    np.testing.assert_allclose(found, [3000 * np.log(3.003 / 3.0), 0.0, 0.0], rtol=1e-3)

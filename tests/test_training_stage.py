@@ -12,8 +12,8 @@ from kspecsr.model_folder import ModelFolderError, load_composed, load_stage, re
 from kspecsr.training.data import TrainingData
 from kspecsr.training.output_folder import OutputError, check_room, only_run, sweep
 from kspecsr.training.run_settings import UpstreamError
-from kspecsr.training.stage import train_stage, weights_digest
-from kspecsr.training.state import StateError
+from kspecsr.training.stage import begin_again, train_stage, weights_digest
+from kspecsr.training.state import StateError, read_progress
 from training_sample import QUIET, assert_published, silent, simulated, tiny_preset, train
 
 
@@ -219,3 +219,12 @@ def test_records_on_another_grid_are_refused(tmp_path):
     data = TrainingData(tmp_path, tiny_preset().feed, tiny_preset().model.grid)
     with pytest.raises(FileNotFoundError):
         train_stage("sr1", tiny_preset(), data, tmp_path / "out", QUIET, silent)
+
+
+def test_beginning_again_forgets_all_stages_at_once_and_keeps_their_weights(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "again")
+    begin_again(tmp_path / "again", ("sr1", "zhead", "sr2"))
+    for stage in ("sr1", "zhead", "sr2"):
+        assert read_progress(tmp_path / "again" / stage / "state.npz").epoch == 0
+        assert not (tmp_path / "again" / stage / "history.csv").exists()
+    load_composed(tmp_path / "again")

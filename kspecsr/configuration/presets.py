@@ -107,6 +107,7 @@ PRESETS = {
             sr2=SR2Config(direct_fit=False, token_dim=128, layers=4, continuum_channels=48),
         ),
         losses=LossConfig(
+            aligned=0.0,
             line_shape=1.0,
             smoothness=0.1,
             deviation=0.1,

@@ -16,6 +16,8 @@ class LossConfig:
 
     Attributes:
         likelihood: Gaussian likelihood of the pixels, SR1 and SR2.
+        aligned: the same with the truth moved to the redshift at which SR2 draws lines; the flux learns from
+            this one alone, the errors from the other. 0 lets both learn from the other.
         line_shape: high-pass match inside the line mask, SR2 (paper section 3.3).
         smoothness: roughness of the correction outside the mask, SR2 (paper section 3.3).
         deviation: size of the correction outside the mask, SR2 (paper section 3.3).
@@ -27,6 +29,7 @@ class LossConfig:
     """
 
     likelihood: float = 1.0
+    aligned: float = 1.0
     line_shape: float = 0.3
     smoothness: float = 0.02
     deviation: float = 0.02

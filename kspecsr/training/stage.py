@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -125,6 +125,23 @@ def weights_digest(networks: Mapping[str, keras.Model]) -> str:
         for weight in networks[name].weights:
             digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()
+
+
+def begin_again(output: Path, stages: Sequence[str]) -> None:
+    """Forgets the training of stages; their weights stay until the first epoch's replace them.
+
+    All of them at once: a run of several that is interrupted in the first one must not go on with what is
+    left of the others.
+
+    Args:
+        output: run folder.
+        stages: that are to be trained again.
+    """
+    for stage in stages:
+        state = output / stage / "state.npz"
+        if state.is_file():
+            save_state(state, [], Progress({}))
+            _clear(state.parent)
 
 
 def _clear(folder: Path) -> None:

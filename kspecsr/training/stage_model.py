@@ -14,10 +14,12 @@ from kspecsr.losses import (
     line_flux_nll,
     line_shape_loss,
     outside_losses,
+    pixels_between,
     presence_loss,
     redshift_is,
     redshift_nll,
     residual_l1,
+    shifted,
     spectrum_nll,
 )
 from kspecsr.models import build_sr1, build_sr2, build_zhead, redshift_step
@@ -47,6 +49,7 @@ class StageModel(keras.Model):
         super().__init__(name=f"{stage}_training")
         self.stage, self.losses_config = stage, preset.losses
         self.step_of_log = redshift_step(preset.model)
+        self.sampling = float(preset.model.grid.sampling)
         needed = STAGES[: STAGES.index(stage)]
         missing = [name for name in needed if name not in upstream]
         if missing:
@@ -134,17 +137,24 @@ class StageModel(keras.Model):
         # at a wrong redshift, whatever stands where a line should be is not that line
         present = ops.cast(y["line_detectable"], "float32") * right[:, None]
         judged = ops.maximum(known, in_range * wrong[:, None])
-        correction = outputs["flux"] - outputs["sr1_flux"]
+        flux, error = outputs["flux"], outputs["flux_error"]
+        correction = flux - outputs["sr1_flux"]
         rough, size = outside_losses(correction, amplitude, mask)
+        moved = self._moved(y, outputs["redshift"], right)
+        aligned = weights.aligned > 0
+        shape_target, shape_good = (moved["flux"], moved["good"]) if aligned else (y["target_flux"], good)
         terms = {
             "likelihood": spectrum_nll(
                 y["target_flux"],
                 y["target_error"],
                 y["target_mask"],
-                outputs["flux"],
-                outputs["flux_error"],
+                ops.stop_gradient(flux) if aligned else flux,
+                error,
             ),
-            "line_shape": line_shape_loss(outputs["flux"], y["target_flux"], good, mask, amplitude),
+            "aligned": spectrum_nll(
+                moved["flux"], moved["error"], moved["good"] < 0.5, flux, ops.stop_gradient(error)
+            ),
+            "line_shape": line_shape_loss(flux, shape_target, shape_good, mask, amplitude),
             "smoothness": rough,
             "deviation": size,
             "residual_l1": residual_l1(correction, amplitude),
@@ -169,6 +179,16 @@ class StageModel(keras.Model):
             ),
         }
         return {name: value for name, value in terms.items() if getattr(weights, name) > 0}
+
+    def _moved(self, y, redshift, right):
+        """Target where lines are drawn: flux, error, and 1 where both of them are good."""
+        pixels = pixels_between(redshift, y["true_redshift"], right, self.sampling)
+        whole = shifted(1.0 - ops.cast(y["target_mask"], "float32"), pixels)
+        return {
+            "flux": shifted(y["target_flux"], pixels),
+            "error": ops.maximum(shifted(y["target_error"], pixels), 0.0),
+            "good": ops.cast(ops.abs(whole - 1.0) < 1e-3, "float32"),
+        }
 
 
 # loss terms of each stage, as they are logged
