@@ -6,7 +6,9 @@ import multiprocessing
 import resource
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -71,5 +73,17 @@ def _simulate_share(
     ready.wait()
     for start in range(rank * _BATCH, n, workers * _BATCH):
         simulate_batch(np.arange(start, min(start + _BATCH, n)), seed, config)
+    memory.append(_peak_memory())
+
+
+def _peak_memory() -> float:
+    """Largest resident size of this process [MB].
+
+    On Linux a started program inherits the peak that `resource` knows; the kernel has its own figure.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return float(line.split()[1]) / 1e3
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    memory.append(peak / (1e6 if sys.platform == "darwin" else 1e3))
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
