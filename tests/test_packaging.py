@@ -39,12 +39,13 @@ def test_every_folder_with_modules_is_a_package():
     assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
-def test_every_table_is_package_data(setup_cfg):
-    patterns = entries(setup_cfg["options.package_data"]["data_pipeline"])
-    package = ROOT / "data_pipeline"
+@pytest.mark.parametrize("name", ["data_pipeline", "kspecsr"])
+def test_every_table_template_and_gate_is_package_data(setup_cfg, name):
+    patterns = entries(setup_cfg["options.package_data"][name])
+    package = ROOT / name
     shipped = {path for pattern in patterns for path in package.glob(pattern)}
     data = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert data, "the instrument's tables are missing"
+    assert data, f"the data files of {name} are missing"
     assert data - shipped == set()
 
 
