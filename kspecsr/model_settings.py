@@ -228,8 +228,9 @@ def find_model(name_or_folder: str | os.PathLike = DEFAULT_MODEL) -> Path:
     known = sorted(path.parent.name for top in shipped for path in top.glob(f"*/{SETTINGS_FILE}"))
     if str(name_or_folder) == DEFAULT_MODEL:
         raise ModelFolderError(
-            "no trained weights ship with this version yet, so that there is no model 'default'; train one "
-            "with python -m kspecsr.train and give its folder"
+            "no trained weights are installed with the package, a clone of the repository holds them in "
+            "saved_models/default: work there, or train a model with python -m kspecsr.train and give its "
+            "folder"
         )
     raise ModelFolderError(
         f"{name_or_folder}: neither a model folder nor the name of a shipped model "
