@@ -21,7 +21,7 @@ from kspecsr.baselines import (
 from kspecsr.baselines.__main__ import main
 from kspecsr.baselines.guards import GuardedSample, Limits, scale_free_error
 from kspecsr.baselines.nodes import STEP, nodes_for
-from kspecsr.baselines.pixel_noise import LAG_COVARIANCE, LOW_FREQUENCY_VARIANCE, pixel_covariance
+from kspecsr.baselines.pixel_noise import LAG_COVARIANCE, LOW_FREQUENCY_VARIANCE
 from kspecsr.baselines.prism_view import prism_view
 from kspecsr.baselines.richardson_lucy import iterate
 from kspecsr.baselines.tuned import make_baseline
@@ -38,6 +38,15 @@ P = load_instrument(PRISM).wavelength.size
 METHODS = (CubicInterpolation(), Wiener(), Tikhonov(), RichardsonLucy())
 LINEAR = (Wiener(), Tikhonov())
 IDS = [method.name for method in METHODS]
+
+
+def pixel_covariance(error):
+    """Dense covariance (P, P) of the pixels' noise, from quoted one-sigma errors (P,)."""
+    size = len(error)
+    lag = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+    table = np.zeros(max(size, LAG_COVARIANCE.size))
+    table[: LAG_COVARIANCE.size] = LAG_COVARIANCE
+    return np.outer(error, error) * table[lag]
 
 
 def held_out_of(batch, grid=GRID):

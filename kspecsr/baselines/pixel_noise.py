@@ -24,15 +24,6 @@ LAG_COVARIANCE = _lag_covariance()
 LOW_FREQUENCY_VARIANCE = float(LAG_COVARIANCE[0] + 2.0 * LAG_COVARIANCE[1:].sum())
 
 
-def pixel_covariance(error: np.ndarray) -> np.ndarray:
-    """Dense covariance (P, P) of the pixels' noise, from quoted one-sigma errors (P,)."""
-    size = len(error)
-    lag = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
-    table = np.zeros(max(size, LAG_COVARIANCE.size))
-    table[: LAG_COVARIANCE.size] = LAG_COVARIANCE
-    return np.outer(error, error) * table[lag]
-
-
 def quadratic_form(row: np.ndarray) -> np.ndarray:
     """Variance of ``sum_p row[..., p] n_p`` for noise of unit quoted error.
 
