@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--data", default=SIMULATION, metavar="DIR", help="records, or '%(default)s' (default)")
     p.add_argument("--output", required=True, type=Path, metavar="DIR", help="where the report goes")
-    p.add_argument("--n", type=int, default=1000, help="galaxies (default %(default)s)")
+    p.add_argument("--n", type=int, default=2000, help="galaxies (default %(default)s)")
     p.add_argument("--seed", type=int, default=None, help="of simulated galaxies; default: the shipped one")
     p.add_argument("--split", default="test", help="of records (default %(default)s)")
     p.add_argument("--methods", default="", metavar="A,B", help="methods to judge; default: all")

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.writers.atomic import replacing
+from kspecsr.calibration import read_calibration
 from kspecsr.configuration import STAGES, Preset
 from kspecsr.model_settings import (
+    CALIBRATION_FILE,
     ModelFolderError,
     ModelSettings,
     check_archive,
@@ -51,6 +53,8 @@ def write_stage(
 ) -> str:
     """Writes a stage's network and its entry in ``model.json``; other stages stay as they are.
 
+    A calibration in the folder is removed: it was measured on other networks.
+
     Args:
         folder: made if it is not there.
         stage: ``sr1``, ``zhead`` or ``sr2``.
@@ -75,6 +79,7 @@ def write_stage(
         written = Path(temporary) / path.name
         network.save(written)
         _to_disk(written)
+        (Path(folder) / CALIBRATION_FILE).unlink(missing_ok=True)
         os.replace(written, path)
     write_settings(folder, settings)
     return stage_hash(folder, stage)
@@ -88,6 +93,8 @@ def copy_stage(
     provenance: Mapping[str, Any],
 ) -> str:
     """Puts a stage's file into another model folder byte for byte: Keras would write another one.
+
+    A calibration in that folder is removed.
 
     Args:
         source: model folder that has the stage.
@@ -110,6 +117,7 @@ def copy_stage(
     with replacing(path) as temporary:
         shutil.copyfile(first, temporary)
         _to_disk(temporary)
+        (Path(folder) / CALIBRATION_FILE).unlink(missing_ok=True)
     write_settings(folder, settings)
     return sha256
 
@@ -142,8 +150,12 @@ def load_stage(folder: str | os.PathLike, stage: str) -> keras.Model:
         ) from error
 
 
-def load_composed(folder: str | os.PathLike) -> keras.Model:
+def load_composed(folder: str | os.PathLike, calibrated: bool = True) -> keras.Model:
     """The three stages as one model, physical units in and out.
+
+    Args:
+        folder: model folder.
+        calibrated: apply the folder's calibration, if it has one.
 
     Raises:
         ModelFolderError: if a stage is missing or damaged, or was trained on another upstream stage than the
@@ -159,4 +171,5 @@ def load_composed(folder: str | os.PathLike) -> keras.Model:
                     f"{folder}: {stage} was trained on another {other} (SHA-256 {expected[:12]}) than the "
                     f"one in the folder ({hashes.get(other, 'none')[:12]}); train {stage} again"
                 )
-    return compose(*(load_stage(folder, stage) for stage in STAGES))
+    calibration = read_calibration(folder) if calibrated else None
+    return compose(*(load_stage(folder, stage) for stage in STAGES), calibration)

@@ -18,6 +18,7 @@ from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import STAGES, Preset
 
 SETTINGS_FILE = "model.json"
+CALIBRATION_FILE = "calibration.json"
 DEFAULT_MODEL = "default"
 _BACKENDS = ("keras", "tensorflow", "jax", "tensorflow-probability")
 _BLOCK = 1 << 20  # bytes hashed at a time
@@ -184,13 +185,20 @@ def stage_hash(folder: str | os.PathLike, stage: str) -> str:
     return digest.hexdigest()
 
 
-def weights_hash(folder: str | os.PathLike) -> str:
-    """SHA-256 of a complete model: of the hashes of its stages' files, in stage order.
+def weights_hash(folder: str | os.PathLike, calibrated: bool = True) -> str:
+    """SHA-256 of a complete model: of the hashes of its stages' files, in stage order, and its calibration's.
+
+    Args:
+        folder: model folder.
+        calibrated: with the calibration, if there is one.
 
     Raises:
         ModelFolderError: if a stage is missing.
     """
     joined = "".join(stage_hash(folder, stage) for stage in STAGES)
+    calibration = Path(folder) / CALIBRATION_FILE
+    if calibrated and calibration.is_file():
+        joined += hashlib.sha256(calibration.read_bytes()).hexdigest()
     return hashlib.sha256(joined.encode("ascii")).hexdigest()
 
 

@@ -64,17 +64,29 @@ class SuperResolver:
         folder: str | os.PathLike,
         thresholds: FlagThresholds | None = None,
         compiled: bool = False,
+        calibrated: bool = True,
     ) -> SuperResolver:
         """Loads a model folder.
+
+        Args:
+            folder: that ``python -m kspecsr.train`` wrote.
+            thresholds: below what a spectrum is flagged.
+            compiled: compile with XLA.
+            calibrated: apply the folder's calibration, if it has one.
 
         Raises:
             ModelFolderError: for a folder without a complete, undamaged model.
         """
         settings = read_settings(folder)
         software = software_versions(*_BACKENDS)
-        identity = ModelIdentity(settings.name, weights_hash(folder), settings.grid, software)
+        sha256 = weights_hash(folder, calibrated)
+        identity = ModelIdentity(settings.name, sha256, settings.grid, software)
         return cls(
-            load_composed(folder), identity, redshift_bins(settings.preset.model), thresholds, compiled
+            load_composed(folder, calibrated),
+            identity,
+            redshift_bins(settings.preset.model),
+            thresholds,
+            compiled,
         )
 
     def __call__(
@@ -140,9 +152,10 @@ class SuperResolver:
             redshift: as in `__call__`.
 
         Returns:
-            Name to array with leading axis n: ``flux``, ``flux_error``, ``continuum``, ``sr1_flux``,
-            ``sr1_error`` (n, N) [erg/s/cm2/A]; ``redshift``, ``redshift_error``, ``chi_square`` (n,);
-            ``redshift_probability`` (n, Z); ``line_*`` (n, K); ``prism_model`` (n, P).
+            Name to array with leading axis n: ``flux``, ``flux_error``, ``continuum``,
+            ``continuum_error``, ``sr1_flux``, ``sr1_error`` (n, N) [erg/s/cm2/A]; ``redshift``,
+            ``redshift_error``, ``chi_square`` (n,); ``redshift_probability`` (n, Z); ``line_*`` (n, K);
+            ``prism_model`` (n, P).
 
         Raises:
             ValueError: for arrays of another shape.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.signal
 from scipy.special import ndtr
 
 from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
@@ -28,14 +29,15 @@ from model_sample import FULL, numpy_dict, spectra
 GRID = UnifiedGrid(*FULL)
 
 
-def render(wavelength, flux=1.0, sigma=None, in_range=1.0, spread=0.0):
+def render(wavelength, flux=1.0, sigma=None, in_range=1.0, spread=0.0, place_error=0.0):
     wavelength = np.atleast_1d(wavelength).astype("float32")[None]
     if sigma is None:
         width = wavelength / GRID.sampling
         sigma = np.sqrt(reference_instrument().sigma(wavelength) ** 2 - width**2 / 12)
     full = np.ones_like(wavelength)
     layer = LineRendering(FULL)
-    drawn = layer(full * flux, full * spread, wavelength, full * sigma, full * in_range)
+    numbers = (flux, spread, place_error, wavelength, sigma, in_range)
+    drawn = layer(*(full * number for number in numbers))
     return [np.asarray(part)[0].astype(float) for part in drawn]
 
 
@@ -102,7 +104,7 @@ def test_a_rendered_line_agrees_with_a_gaussian_integrated_over_the_pixels():
 def test_a_line_is_never_narrower_than_the_instrument(velocity):
     k = load_lines().index("Halpha")
     positions = numpy_dict(LinePositions(FULL)(np.array([2.0], "float32")))
-    raw = np.zeros((1, 67, 6), "float32")
+    raw = np.zeros((1, 67, 7), "float32")
     raw[..., 3] = velocity
     one = np.ones((1, 67), "float32")
     decoded = numpy_dict(
@@ -115,6 +117,7 @@ def test_a_line_is_never_narrower_than_the_instrument(velocity):
             positions["wavelength"],
             positions["reference_sigma"],
             positions["in_range"],
+            np.zeros(1, "float32"),
         )
     )
     assert np.all(decoded["width"] > positions["reference_sigma"])
@@ -158,12 +161,22 @@ def test_the_line_mask_peaks_at_lines_in_range_and_widens_with_the_redshifts_err
 
 
 def test_presence_zero_removes_a_line_and_leaves_its_flux_in_the_error():
-    raw = np.zeros((1, 67, 6), "float32")
+    raw = np.zeros((1, 67, 7), "float32")
     raw[..., 2] = np.where(np.arange(67) % 2, -200.0, 200.0)
     one = np.full((1, 67), 2.0, "float32")
     at = np.linspace(1, 5, 67, dtype="float32")[None]
     decoded = numpy_dict(
-        LineDecoder()(raw, np.zeros((1, 1), "float32"), 10 * one, one, one, at, 0.001 * one, one / 2)
+        LineDecoder()(
+            raw,
+            np.zeros((1, 1), "float32"),
+            10 * one,
+            one,
+            one,
+            at,
+            0.001 * one,
+            one / 2,
+            np.zeros(1, "float32"),
+        )
     )
     absent = np.arange(67) % 2 == 1
     assert np.all(decoded["flux"][0, absent] == 0)
@@ -172,6 +185,46 @@ def test_presence_zero_removes_a_line_and_leaves_its_flux_in_the_error():
     assert np.all(decoded["flux_error"][0, ~absent] < taken[0, ~absent])
     assert np.all(decoded["flux"][0, ~absent] > 10)
     assert np.all(decoded["presence"][0, ~absent] == 1)
+
+
+def test_the_variance_of_an_uncertain_place_is_that_of_displaced_lines():
+    """Against many lines that are drawn elsewhere."""
+    at, sigma, error = 2.5, 0.0012, 0.0003
+    variance = render(at, 3.0, sigma, place_error=error)[1]
+    plain = render(at, 3.0, sigma)[0]
+    places = at + error * np.random.default_rng(3).normal(size=400)
+    square = np.mean([(render(place, 3.0, sigma)[0] - plain) ** 2 for place in places], axis=0)
+    flank = square > 0.2 * square.max()
+    assert flank.sum() >= 4
+    assert np.sqrt(variance[flank]) == pytest.approx(np.sqrt(square[flank]), rel=0.25)
+
+
+def decode(relative_error, shift=0.0, raw_place=0.0):
+    raw = np.zeros((1, 67, 7), "float32")
+    raw[..., 6] = raw_place
+    one = np.ones((1, 67), "float32")
+    at = np.linspace(1, 5, 67, dtype="float32")[None]
+    common = np.full((1, 1), shift, "float32")
+    given = np.full(1, relative_error, "float32")
+    return at, numpy_dict(LineDecoder()(raw, common, 9 * one, one, one, at, 1e-3 * one, one, given))
+
+
+def test_lines_are_shifted_together_by_no_more_than_the_redshift_is_uncertain():
+    at, known = decode(0.0, shift=5.0)
+    assert np.array_equal(known["wavelength"], at)
+    assert np.all(known["shift"] == 0)
+    at, inferred = decode(4e-4, shift=5.0)
+    assert inferred["wavelength"] / at - 1 == pytest.approx(np.full(at.shape, 3 * 4e-4), rel=2e-2)
+    assert decode(0.1, shift=5.0)[1]["shift"] == pytest.approx(0.003, rel=1e-3)
+
+
+def test_an_uncertain_redshift_widens_errors_and_not_lines():
+    known, inferred = decode(0.0)[1], decode(5e-4)[1]
+    for name in ("width", "flux", "flux_error", "presence"):
+        assert np.array_equal(known[name], inferred[name])
+    assert np.all(inferred["place_error"] > 5 * known["place_error"])
+    assert np.all(inferred["spread"] > known["spread"])
+    assert np.all(inferred["place_error"] <= inferred["width"])
 
 
 def test_positions_are_those_of_the_instrument_and_the_grid():
@@ -201,6 +254,20 @@ def test_correlation_equals_the_direct_sum():
         window = templates[:, steps - 1 - k : steps - 1 - k + m]
         direct = np.einsum("bmc,cm->bc", features, window).reshape(2, groups, -1).sum(axis=-1)
         assert np.allclose(out[:, k], direct, atol=1e-4)
+
+
+def test_between_whole_steps_the_correlation_is_interpolated_band_limited():
+    features = np.random.default_rng(6).normal(size=(2, 60, 4)).astype("float32")
+    coarse, fine = LogCorrelation(40, 0.01, 0.9, 2), LogCorrelation(40, 0.01, 0.9, 2, finer=3)
+    whole, found = np.asarray(coarse(features)), np.asarray(fine(features))
+    assert found.shape == (2, 3 * 39 + 1, 2)
+    assert np.allclose(found[:, ::3], whole, atol=1e-5)
+    # the correlation at all lags, periodic in the FFT's length, by SciPy's resampling
+    length, templates = fine._length, np.asarray(fine.templates)
+    spectrum = np.conj(np.fft.rfft(features[0], length, axis=0).T) * np.fft.rfft(templates, length)
+    lags = np.fft.irfft(spectrum, length).reshape(2, 2, -1).sum(axis=1)
+    finer = scipy.signal.resample(lags, 3 * length, axis=-1)[:, : 3 * 39 + 1]
+    assert np.allclose(found[0], finer[:, ::-1].T, atol=1e-4)
 
 
 def test_templates_start_from_the_lines():

@@ -13,6 +13,7 @@ from kspecsr.losses import (
     line_shape_loss,
     outside_losses,
     pixels_between,
+    position_loss,
     presence_loss,
     redshift_is,
     redshift_nll,
@@ -217,3 +218,17 @@ def test_pixels_between_redshifts_are_nothing_where_the_lines_are_others_or_unkn
         pixels_between(np.array([2.003, 5.0, 1.0], "float32"), true, np.array([1.0, 0, 0]), 3000.0)
     )
     np.testing.assert_allclose(found, [3000 * np.log(3.003 / 3.0), 0.0, 0.0], rtol=1e-3)
+
+
+def test_position_loss_pulls_lines_to_their_true_places_and_ignores_what_is_not_judged():
+    true = np.array([2.0, np.nan, 4.0], "float32")
+    judged = np.array([1.0, 0.0, 0.0], "float32")
+
+    def loss(first):
+        return number(position_loss(np.array([first, 1.0, 9.0], "float32"), true, judged))
+
+    assert loss(2.0) == pytest.approx(0.0, abs=1e-6)
+    assert loss(2.003) == pytest.approx(loss(1.997), rel=0.01)
+    far = 3.0 * np.expm1(100 * 3e-4)
+    assert loss(2.0 + far) == pytest.approx(99.0, rel=0.01)  # linear
+    assert number(position_loss(np.array([2.5], "float32"), true[:1], judged[1:2])) == 0.0

@@ -54,7 +54,8 @@ class ZHeadConfig:
     """Second stage: redshift by correlation in log wavelength (DESIGN section 4).
 
     Attributes:
-        pooling: pixels of the unified grid per step of log(1 + z).
+        pooling: pixels of the unified grid per step of the features.
+        finer: bins of P(z) per such step.
         max_redshift: P(z) covers 0 to this.
         channels: of the convolutions.
         layers: convolutions before the correlation.
@@ -66,6 +67,7 @@ class ZHeadConfig:
     """
 
     pooling: int = 3
+    finer: int = 3
     max_redshift: float = 15.0
     channels: int = 32
     layers: int = 4
@@ -77,7 +79,7 @@ class ZHeadConfig:
 
     def __post_init__(self) -> None:
         check_choice("zhead.activation", self.activation, ACTIVATIONS)
-        for name in ("pooling", "channels", "layers", "kernel", "templates", "groups"):
+        for name in ("pooling", "finer", "channels", "layers", "kernel", "templates", "groups"):
             check_range(f"zhead.{name}", getattr(self, name), 1)
         check_range("zhead.max_redshift", self.max_redshift, 0.1, 30.0)
         check_range("zhead.dropout", self.dropout, 0.0, 0.9)

@@ -18,6 +18,8 @@ class LossConfig:
         likelihood: Gaussian likelihood of the pixels, SR1 and SR2.
         aligned: the same with the truth moved to the redshift at which SR2 draws lines; the flux learns from
             this one alone, the errors from the other. 0 lets both learn from the other.
+        position: distance of the drawn lines from their true places, which the shift that all lines share
+            learns from, SR2.
         line_shape: high-pass match inside the line mask, SR2 (paper section 3.3).
         smoothness: roughness of the correction outside the mask, SR2 (paper section 3.3).
         deviation: size of the correction outside the mask, SR2 (paper section 3.3).
@@ -30,11 +32,12 @@ class LossConfig:
 
     likelihood: float = 1.0
     aligned: float = 1.0
+    position: float = 0.1
     line_shape: float = 0.3
     smoothness: float = 0.02
     deviation: float = 0.02
     residual_l1: float = 0.0
-    line_flux: float = 0.5
+    line_flux: float = 1.0
     presence: float = 0.5
     continuum: float = 0.2
     consistency: float = 0.05

@@ -16,6 +16,9 @@ METHODS = (
     "sr1",
     "sr2",
     "sr2_known_z",
+    "direct_fit_found_z",
+    "truth_found_z",
+    "truth_bound_z",
 )
 TITLES = {
     "cubic": "cubic interpolation",
@@ -26,6 +29,9 @@ TITLES = {
     "sr1": "SR1",
     "sr2": "SR2",
     "sr2_known_z": "SR2, z known",
+    "direct_fit_found_z": "direct line fit, z of SR2",
+    "truth_found_z": "oracle: the truth at z of SR2",
+    "truth_bound_z": "oracle: the truth at z of the Cramér-Rao bound",
 }
 
 
@@ -43,7 +49,7 @@ class EvaluationConfig:
         resamples: of every bootstrap.
     """
 
-    n: int = 1000
+    n: int = 2000
     seed: int = SHIPPED_SEED
     split: str = "test"
     methods: tuple[str, ...] = METHODS

@@ -37,7 +37,7 @@ from kspecsr.model_settings import read_settings, weights_hash
 from kspecsr.super_resolver import SuperResolver
 
 # Of changes to what is measured: what was stored under another number is measured again.
-MEASUREMENT_VERSION = 1
+MEASUREMENT_VERSION = 2
 _PRIOR_METHODS = ("direct_fit", "sr2", "sr2_known_z")
 
 

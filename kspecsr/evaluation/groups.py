@@ -79,8 +79,9 @@ def summarise_methods(
 ) -> Metrics:
     """Metrics of every method, those against a baseline among them.
 
-    Beside the groups' own: ``scale_free/core over cubic`` and ``over direct_fit``, ``scale_free/continuum
-    over cubic``, ``blended_error over direct_fit``: ratios on the same galaxies, below 1 is better.
+    Beside the groups' own: ``scale_free/core over cubic``, ``over direct_fit`` and ``over
+    direct_fit_found_z``, ``scale_free/continuum over cubic``, ``blended_error over direct_fit``: ratios on
+    the same galaxies, below 1 is better.
 
     Args:
         galaxies: measurements.
@@ -113,7 +114,7 @@ def _own(columns: Arrays, groups: Mapping[str, Arrays], resamples: int) -> dict[
 def _against(galaxies: Chunk, method: str, resamples: int) -> dict[str, Estimate]:
     columns, found = galaxies.columns, {}
     own = galaxies.measured[method]
-    for baseline in ("cubic", "direct_fit"):
+    for baseline in ("cubic", "direct_fit", "direct_fit_found_z"):
         if baseline == method or baseline not in galaxies.measured:
             continue
         other = galaxies.measured[baseline]

@@ -8,15 +8,17 @@ from typing import Protocol
 
 import numpy as np
 
+from data_pipeline.lines import load_lines
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from kspecsr.baselines import Baseline
 from kspecsr.evaluation.held_out import HeldOut
 from kspecsr.evaluation.metrics.fitted_lines import fitted_lines
+from kspecsr.evaluation.oracles import bounded_redshift, truth_at
 from kspecsr.evaluation.reconstruction import Reconstruction
 from kspecsr.linefit import fit_prism_lines
 from kspecsr.redshift_summary import NEAR
 
-_LINES = ("flux", "flux_error", "presence", "in_range")
+_INFERRING = {"sr1", "sr2", "direct_fit_found_z", "truth_found_z"}
 
 
 class Networks(Protocol):
@@ -52,14 +54,12 @@ def reconstructions(
         baselines: by name.
     """
     made: dict[str, Reconstruction] = {}
-    inferred = None
+    inferred = predicted(held_out, networks, None) if _INFERRING & set(methods) else {}
     for name in methods:
         if name in ("sr1", "sr2"):
-            if inferred is None:
-                inferred = _predicted(held_out, networks, None)
             made[name] = _first(inferred) if name == "sr1" else _second(inferred, networks.redshift_bins)
         elif name == "sr2_known_z":
-            given = _predicted(held_out, networks, held_out.redshift)
+            given = predicted(held_out, networks, held_out.redshift)
             # a redshift that was told is no estimate
             made[name] = replace(
                 _second(given, networks.redshift_bins),
@@ -68,7 +68,13 @@ def reconstructions(
                 confidence=None,
             )
         elif name == "direct_fit":
-            made[name] = _direct_fit(held_out)
+            made[name] = _direct_fit(held_out, held_out.redshift)
+        elif name == "direct_fit_found_z":
+            made[name] = _direct_fit(held_out, drawn_redshift(inferred))
+        elif name == "truth_found_z":
+            made[name] = truth_at(held_out, drawn_redshift(inferred))
+        elif name == "truth_bound_z":
+            made[name] = truth_at(held_out, bounded_redshift(held_out))
         else:
             flux, error = baselines[name].reconstruct(
                 held_out.prism_flux, held_out.prism_error, held_out.prism_mask, held_out.grid
@@ -78,16 +84,22 @@ def reconstructions(
     return made
 
 
-def _predicted(held_out: HeldOut, networks: Networks, redshift: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Outputs in record units."""
+def predicted(held_out: HeldOut, networks: Networks, redshift: np.ndarray | None) -> dict[str, np.ndarray]:
+    """What networks give for galaxies, in record units.
+
+    Args:
+        held_out: galaxies.
+        networks: a model.
+        redshift: (B,) that is told; None to infer it.
+    """
     outputs = networks.predict_arrays(
         held_out.prism_flux * FLUX_UNIT_IN_RECORDS,
         held_out.prism_error * FLUX_UNIT_IN_RECORDS,
         held_out.prism_mask,
         redshift,
     )
-    in_units = ("flux", "flux_error", "continuum", "sr1_flux", "sr1_error", "prism_model")
-    in_units += ("line_flux", "line_flux_error")
+    in_units = ("flux", "flux_error", "continuum", "continuum_error", "sr1_flux", "sr1_error")
+    in_units += ("prism_model", "line_flux", "line_flux_error")
     return {
         name: np.asarray(value, np.float64) / FLUX_UNIT_IN_RECORDS if name in in_units else np.asarray(value)
         for name, value in outputs.items()
@@ -117,8 +129,21 @@ def _second(outputs: Mapping[str, np.ndarray], bins: np.ndarray) -> Reconstructi
     )
 
 
-def _direct_fit(held_out: HeldOut) -> Reconstruction:
-    fit = fit_prism_lines(held_out.prism_flux, held_out.prism_error, held_out.prism_mask, held_out.redshift)
+def drawn_redshift(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(B,) the redshift at which SR2 drew the lines; the inferred one where none is in range.
+
+    Args:
+        outputs: of `predicted`.
+    """
+    used = np.asarray(outputs["line_in_range"]) > 0.5
+    ratio = np.asarray(outputs["line_wavelength"], np.float64) / load_lines().wavelength
+    inferred = np.asarray(outputs["redshift"], np.float64)
+    middle = [np.median(row[some]) if some.any() else np.nan for row, some in zip(ratio, used, strict=True)]
+    return np.where(used.any(axis=1), np.array(middle) - 1.0, inferred)
+
+
+def _direct_fit(held_out: HeldOut, redshift: np.ndarray) -> Reconstruction:
+    fit = fit_prism_lines(held_out.prism_flux, held_out.prism_error, held_out.prism_mask, redshift)
     flux, error, continuum = fit.on_grid(held_out.grid)
     return Reconstruction(
         flux=flux,

@@ -13,7 +13,7 @@ from data_pipeline.configuration import json_hash
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records import iterate
-from data_pipeline.simulation import Nuisances, simulate_batch
+from data_pipeline.simulation import Nuisances, SimulationConfig, simulate_batch
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.noise import grating_line_error
 from data_pipeline.simulation.survey import load_tiers
@@ -64,6 +64,7 @@ class SimulatedHeldOut:
         feed: population and nuisances.
         chunk_size: galaxies simulated at a time.
         minimum_line_snr: of the best line; 0 keeps all, those without redshift too.
+        simulation: population and nuisances in place of the feed's.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class SimulatedHeldOut:
         feed: FeedConfig = SURVEY,
         chunk_size: int = 128,
         minimum_line_snr: float = MINIMUM_LINE_SNR,
+        simulation: SimulationConfig | None = None,
     ):
         if not 0 <= seed < _HELD_OUT_BIT:
             raise ValueError(f"held-out seed: expected a whole number from 0 to 2**61 - 1, got {seed}")
         self.grid, self.seed, self.feed = grid, seed, feed
         self.chunk_size, self.minimum_line_snr = chunk_size, minimum_line_snr
+        self.simulation = simulation_config(feed) if simulation is None else simulation
 
     @property
     def description(self) -> dict:
@@ -86,7 +89,7 @@ class SimulatedHeldOut:
             "data": "simulation",
             "seed": self.seed,
             "feed": asdict(self.feed),
-            "simulation": asdict(simulation_config(self.feed)),
+            "simulation": asdict(self.simulation),
             "minimum_line_snr": self.minimum_line_snr,
             "grid": asdict(self.grid),
             "chunk_size": self.chunk_size,
@@ -95,7 +98,7 @@ class SimulatedHeldOut:
     def chunk(self, number: int) -> HeldOut:
         """See `HeldOutSource`; there is no last chunk."""
         indices = np.arange(number * self.chunk_size, (number + 1) * self.chunk_size)
-        config = simulation_config(self.feed)
+        config = self.simulation
         seed = self.seed | VALIDATION_SEED_BIT | _HELD_OUT_BIT
         batch = simulate_batch(indices, seed, config, gratings=not self.feed.noise_free_targets)
         draws = Draws(seed, indices, config.population.stream)

@@ -25,12 +25,14 @@ class LineRendering(keras.layers.Layer):
     Inputs:
         flux: (B, K) line fluxes [flux density x Angstrom].
         spread: (B, K) one-sigma error of each line's profile, same unit.
+        place_error: (B, K) one-sigma error of its centre [um], at most its width.
         wavelength: (B, K) centres [um].
         sigma: (B, K) one-sigma widths [um], without the pixel.
         in_range: (B, K) 1 or 0; lines with 0 leave nothing.
 
     Returns:
-        Flux density (B, N) and its variance from ``spread`` (B, N).
+        Flux density (B, N) and its variance (B, N): of the profiles' heights, and of their places, which is
+        largest where profiles are steepest.
     """
 
     def __init__(self, grid, **options):
@@ -44,7 +46,7 @@ class LineRendering(keras.layers.Layer):
         width = np.diff(unified.bounds, axis=0)[0] * 1e4
         self._width = width.astype("float32")  # Angstrom
 
-    def call(self, flux, spread, wavelength, sigma, in_range):
+    def call(self, flux, spread, place_error, wavelength, sigma, in_range):
         """See the class."""
         place = (ops.log(wavelength) - np.log(self.grid[0])) * self.grid[2]  # (B, K) pixels
         place = ops.clip(place, -1e6, 1e6)
@@ -60,7 +62,11 @@ class LineRendering(keras.layers.Layer):
         share = share * ops.cast(inside, "float32") * in_range[..., None]
         index = ops.where(inside, index, 0)
         per_angstrom = share / ops.take(ops.convert_to_tensor(self._width), index)
-        values = ops.stack([flux[..., None] * per_angstrom, (spread[..., None] * per_angstrom) ** 2], axis=-1)
+        around = ops.pad(per_angstrom, ((0, 0), (0, 0), (1, 1)))
+        slope = 0.5 * (around[..., 2:] - around[..., :-2])  # per pixel
+        displaced = (flux * place_error / wavelength * self.grid[2])[..., None] * slope
+        variance = (spread[..., None] * per_angstrom) ** 2 + displaced**2
+        values = ops.stack([flux[..., None] * per_angstrom, variance], axis=-1)
         drawn = self._deposit(values, index)  # (B, N, 2)
         return drawn[..., 0], drawn[..., 1]
 

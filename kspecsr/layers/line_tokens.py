@@ -9,15 +9,21 @@ from keras import ops
 from kspecsr.layers.geometry import prism_wavelength
 from kspecsr.layers.line_rendering import SPEED_OF_LIGHT
 
-SCALARS = 11
-HEADS = 6  # raw numbers per line: flux, log sigma, presence, log width, shift, log profile spread
+SCALARS = 10
+HEADS = 7  # raw numbers per line: flux, log sigma, presence, log width, shift, log spread, log place error
 _SHARP = 3.0  # of the soft rectifier that keeps fluxes positive
 _LOG_SIGMA = (-4.5, 1.5)
+_REACH = 3.0  # sigma of the redshift by which all lines may be shifted together
+_PLACE = 2e-5  # least error of a line's place, as a fraction of the wavelength
+_MOST_LOST = 0.7  # of a line's peak, where its place is uncertain by more than its width
 
 
 @keras.saving.register_keras_serializable("kspecsr")
 class LineScalars(keras.layers.Layer):
     """What is known of each line before any window is looked at.
+
+    How well the redshift is known is not told: lines would be drawn the broader the less it is known, where
+    it is the errors that have to grow (`LineDecoder`).
 
     Args:
         direct_fit: whether the fit's flux, error and continuum are told.
@@ -25,22 +31,21 @@ class LineScalars(keras.layers.Layer):
     Inputs:
         fit: flux, error and isolated error of `DirectLineFit`, (B, K) each [scale x Angstrom].
         positions: prism pixel, wavelength and whether in range, (B, K) each.
-        redshift, redshift_error: (B,).
+        redshift: (B,).
 
     Output shape:
-        (B, K, 11).
+        (B, K, 10).
     """
 
     def __init__(self, direct_fit=True, **options):
         super().__init__(**options)
         self.direct_fit = bool(direct_fit)
 
-    def call(self, flux, error, unit, prism_pixel, wavelength, in_range, redshift, redshift_error):
+    def call(self, flux, error, unit, prism_pixel, wavelength, in_range, redshift):
         """See the class."""
         told = 1.0 if self.direct_fit else 0.0
         phase = 2.0 * np.pi * (prism_pixel - ops.floor(prism_pixel))
         z = ops.log1p(redshift)[:, None] * ops.ones_like(flux)
-        sigma_z = (redshift_error / (1.0 + redshift))[:, None] * ops.ones_like(flux)
         scalars = ops.stack(
             [
                 told * ops.arcsinh(flux / unit),
@@ -52,7 +57,6 @@ class LineScalars(keras.layers.Layer):
                 prism_pixel * (2.0 / prism_wavelength().size) - 1.0,
                 ops.log(wavelength),
                 z,
-                ops.log(sigma_z + 1e-4) + 8.0,
                 in_range,
             ],
             axis=-1,
@@ -69,7 +73,8 @@ class LineDecoder(keras.layers.Layer):
     """From raw numbers per line to flux, error, width, place and presence.
 
     A flux is predicted in arcsinh of flux over the line's own noise, so that one head serves S/N 1 and 1,000,
-    as a correction to the direct fit.
+    as a correction to the direct fit. All lines may be shifted together, by no more than the redshift's error
+    makes likely: at a redshift that is given, by nothing.
 
     Args:
         direct_fit: whether fluxes start from the fit's.
@@ -78,14 +83,14 @@ class LineDecoder(keras.layers.Layer):
         max_velocity_sigma: broadest line [km/s].
 
     Inputs:
-        raw: (B, K, 6); shift: (B, 1) raw common shift; fit_flux, fit_error, unit: (B, K); wavelength,
-        reference_sigma [um], in_range: (B, K).
+        raw: (B, K, 7); shift: (B, 1) raw common shift; fit_flux, fit_error, unit: (B, K); wavelength,
+        reference_sigma [um], in_range: (B, K); relative_error: (B,) of 1 + z.
 
     Returns:
         Dictionary of (B, K): ``mean`` and ``sigma`` of arcsinh(flux / unit); ``presence`` and its ``logit``;
         ``flux``, times presence, and ``flux_error``, which allows for what presence took away [scale x
-        Angstrom]; ``spread`` for `LineRendering`;
-        ``wavelength`` and ``width`` [um]; ``prior_weight``.
+        Angstrom]; ``spread`` and ``place_error`` [um] for `LineRendering`;
+        ``wavelength`` and ``width`` [um]; ``prior_weight``; and ``shift`` (B,), the common one.
     """
 
     def __init__(
@@ -96,7 +101,9 @@ class LineDecoder(keras.layers.Layer):
         self.velocity_shift, self.line_shift = float(velocity_shift), float(line_shift)
         self.max_velocity_sigma = float(max_velocity_sigma)
 
-    def call(self, raw, shift, fit_flux, fit_error, unit, wavelength, reference_sigma, in_range):
+    def call(
+        self, raw, shift, fit_flux, fit_error, unit, wavelength, reference_sigma, in_range, relative_error
+    ):
         """See the class."""
         start = ops.arcsinh(ops.maximum(fit_flux, 0.0) / unit) if self.direct_fit else 0.0
         mean = ops.softplus(_SHARP * (start + raw[..., 0])) / _SHARP
@@ -106,11 +113,17 @@ class LineDecoder(keras.layers.Layer):
         flux = unit * ops.sinh(mean)
         flux_sigma = unit * ops.cosh(mean) * sigma
         # mean square of (true flux - presence x flux): what the gate takes away may yet be there
-        error = ops.sqrt(flux_sigma**2 + ((1.0 - presence) * flux) ** 2) * in_range
+        error = ops.sqrt(flux_sigma**2 + ((1.0 - presence) * flux) ** 2)
         velocity = ops.minimum(55.0 * ops.exp(ops.clip(raw[..., 3], -3.0, 5.0)), self.max_velocity_sigma)
-        moved = self.velocity_shift * ops.tanh(shift) + self.line_shift * ops.tanh(raw[..., 4])
-        wavelength = wavelength * (1.0 + moved)
+        relative_error = relative_error[:, None]
+        common = ops.minimum(_REACH * relative_error, self.velocity_shift) * ops.tanh(shift)  # (B, 1)
+        wavelength = wavelength * (1.0 + common + self.line_shift * ops.tanh(raw[..., 4]))
         width = ops.sqrt(reference_sigma**2 + (velocity / SPEED_OF_LIGHT * wavelength) ** 2)
+        place = (relative_error + _PLACE) * ops.exp(ops.clip(raw[..., 6], -2.0, 2.0)) * wavelength
+        # a line that lies elsewhere is missing here: the square of the displacement takes from its peak
+        lost = presence * flux * ops.minimum(0.5 * (place / width) ** 2, _MOST_LOST)
+        height = error * ops.exp(ops.clip(raw[..., 5], -3.0, 3.0))
+        spread = ops.sqrt(height**2 + lost**2)
         owed = 1.0 - (flux_sigma / ops.maximum(fit_error, 1e-12)) ** 2
         return {
             "mean": mean,
@@ -118,11 +131,13 @@ class LineDecoder(keras.layers.Layer):
             "logit": logit,
             "presence": presence,
             "flux": presence * flux,
-            "flux_error": error,
-            "spread": error * ops.exp(ops.clip(raw[..., 5], -3.0, 3.0)),
+            "flux_error": error * in_range,
+            "spread": spread * in_range,
+            "place_error": ops.minimum(place, width),
             "wavelength": wavelength,
             "width": width,
             "prior_weight": ops.clip(owed, 0.0, 1.0) * in_range,
+            "shift": common[:, 0],
         }
 
     def get_config(self):

@@ -30,12 +30,15 @@ class LogCorrelation(keras.layers.Layer):
 
     In log wavelength a redshift is a translation (DESIGN section 2, point 2). Features F on m steps from
     log(start) and templates T in the rest frame give ``score[k] = sum_i F[i] T[i - k]``, at all k by FFT.
+    Between whole steps the correlation is interpolated as what it is, band-limited: by zeros appended to its
+    Fourier transform. Redshifts are measured to a fraction of a step, and features need not be finer for it.
 
     Args:
-        steps: Z, redshifts at log(1 + z) = 0, step, 2 step ...
+        steps: redshifts at log(1 + z) = 0, step, 2 step ...
         step: of log wavelength.
         start: wavelength of the first feature [um].
         groups: scores per redshift; the channels are shared out between them.
+        finer: redshifts per step; Z = finer (steps - 1) + 1.
 
     Input shape:
         (B, M, T), T a multiple of ``groups``.
@@ -44,10 +47,10 @@ class LogCorrelation(keras.layers.Layer):
         (B, Z, groups).
     """
 
-    def __init__(self, steps, step, start, groups, **options):
+    def __init__(self, steps, step, start, groups, finer=1, **options):
         super().__init__(**options)
         self.steps, self.step = int(steps), float(step)
-        self.start, self.groups = float(start), int(groups)
+        self.start, self.groups, self.finer = float(start), int(groups), int(finer)
 
     def build(self, input_shape):
         """Templates, which start from the lines with random strengths."""
@@ -80,9 +83,22 @@ class LogCorrelation(keras.layers.Layer):
         grouped = (-1, self.groups, features.shape[-1] // self.groups, self._length // 2 + 1)
         product_real = ops.sum(ops.reshape(product_real, grouped), axis=2)
         product_imag = ops.sum(ops.reshape(product_imag, grouped), axis=2)
-        lags = ops.irfft((product_real, product_imag), fft_length=self._length)
-        # a lag is Z - 1 - k: the rest frame of the largest redshift begins first
-        return ops.transpose(ops.flip(lags[..., : self.steps], axis=-1), (0, 2, 1))
+        lags = self._interpolated(product_real, product_imag)
+        # a lag is steps - 1 - k: the rest frame of the largest redshift begins first
+        wanted = self.finer * (self.steps - 1) + 1
+        return ops.transpose(ops.flip(lags[..., :wanted], axis=-1), (0, 2, 1))
+
+    def _interpolated(self, real, imag):
+        """(B, groups, lags) the inverse transform, with ``finer`` values per step."""
+        if self.finer == 1:
+            return ops.irfft((real, imag), fft_length=self._length)
+        length = self.finer * self._length
+        beyond = length // 2 - self._length // 2
+        # the highest frequency stands for itself and its negative, which are two now
+        share = np.ones(self._length // 2 + 1, "float32")
+        share[-1] = 0.5
+        real, imag = (ops.pad(part * share, ((0, 0), (0, 0), (0, beyond))) for part in (real, imag))
+        return self.finer * ops.irfft((real, imag), fft_length=length)
 
     def get_config(self):
         """Arguments, for saving."""
@@ -92,4 +108,5 @@ class LogCorrelation(keras.layers.Layer):
             "step": self.step,
             "start": self.start,
             "groups": self.groups,
+            "finer": self.finer,
         }

@@ -6,10 +6,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from kspecsr.predictive import BIN_WIDTH
+
 
 @keras.saving.register_keras_serializable("kspecsr")
 class RedshiftEstimate(keras.layers.Layer):
     """Mean and standard deviation of P(z) around its highest bin, or the redshift that is given.
+
+    P(z) is a normal of its own per bin (`kspecsr.predictive.BIN_WIDTH`).
 
     Args:
         step: of log(1 + z) between bins.
@@ -38,7 +42,7 @@ class RedshiftEstimate(keras.layers.Layer):
         # around the highest bin, where float32 resolves a thousandth of a step
         place = ops.cast(index - highest, "float32")
         mean = ops.sum(weight * place, axis=-1)
-        variance = ops.sum(weight * (place - mean[:, None]) ** 2, axis=-1) + 1.0 / 12.0
+        variance = ops.sum(weight * (place - mean[:, None]) ** 2, axis=-1) + BIN_WIDTH**2
         inferred = ops.expm1((ops.cast(highest[:, 0], "float32") + mean) * self.step)
         error = (1.0 + inferred) * self.step * ops.sqrt(variance)
         known = ops.logical_and(ops.isfinite(given), given > -0.9)  # what is no redshift is inferred

@@ -29,7 +29,8 @@ class Refinement(keras.layers.Layer):
         brightest: (B, 1) brightest flux.
 
     Returns:
-        Flux, error and continuum, (B, N) each, in units of the scale.
+        Flux, error, continuum and the part of the error that lines have no share in, (B, N) each, in units
+        of the scale.
     """
 
     def __init__(self, residual_cap=50.0, **options):
@@ -44,7 +45,7 @@ class Refinement(keras.layers.Layer):
         continuum = sr1_flux + correction
         flux = continuum + ops.clip(lines, -cap, cap)
         sigma = amplitude * ops.exp(ops.clip(smooth[..., 2] - 1.5, *_LOG_SIGMA))
-        return flux, ops.sqrt(sigma**2 + line_variance), continuum
+        return flux, ops.sqrt(sigma**2 + line_variance), continuum, sigma
 
     def get_config(self):
         """Arguments, for saving."""

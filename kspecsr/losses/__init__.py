@@ -1,6 +1,6 @@
 """Losses, with `keras.ops` only."""
 
-from kspecsr.losses.aligned_target import pixels_between, shifted
+from kspecsr.losses.aligned_target import pixels_between, position_loss, shifted
 from kspecsr.losses.gaussian_likelihood import gaussian_nll, masked_mean, spectrum_nll
 from kspecsr.losses.line_losses import line_flux_nll, presence_loss, redshift_is
 from kspecsr.losses.redshift_likelihood import redshift_nll
@@ -21,6 +21,7 @@ __all__ = [
     "masked_mean",
     "outside_losses",
     "pixels_between",
+    "position_loss",
     "presence_loss",
     "redshift_is",
     "redshift_nll",

@@ -10,6 +10,10 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
+from kspecsr.losses.gaussian_likelihood import masked_mean
+
+_PLACE = 3e-4  # of 1 + z: about the scatter of inferred redshifts
+
 
 def pixels_between(redshift, true_redshift, right, sampling):
     """(B,) pixels of the logarithmic grid from the true redshift to that at which lines are drawn.
@@ -23,6 +27,22 @@ def pixels_between(redshift, true_redshift, right, sampling):
     moved = right > 0
     ratio = ops.where(moved, (1.0 + redshift) / (1.0 + ops.where(moved, true_redshift, redshift)), 1.0)
     return sampling * ops.log(ratio)
+
+
+def position_loss(redshift, true_redshift, judged):
+    """How far lines are drawn from their true places, in units of what is usual; linear for large distances.
+
+    Args:
+        redshift: (B,) at which lines are drawn.
+        true_redshift: (B,), NaN without one.
+        judged: (B,) 1 where the redshift was inferred and is about right, else 0.
+
+    Returns:
+        A number.
+    """
+    true = ops.where(judged > 0, true_redshift, redshift)
+    off = ops.log((1.0 + redshift) / (1.0 + true)) / _PLACE
+    return masked_mean(ops.sqrt(1.0 + off**2) - 1.0, judged)
 
 
 def shifted(values, pixels):

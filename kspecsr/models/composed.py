@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import keras
 
+from kspecsr.calibration import Calibration
+from kspecsr.layers.calibration import ErrorCalibration, PixelErrorCalibration, RedshiftCalibration
 from kspecsr.layers.scaling import UnitConversion
 from kspecsr.models.inputs import RECORD_UNIT, number_input, prism_inputs
 
 # outputs of the third stage in flux units, and those that have none
-_FLUXES = ("flux", "flux_error", "continuum", "prism_model", "line_flux", "line_flux_error")
+_FLUXES = (
+    "flux",
+    "flux_error",
+    "continuum",
+    "continuum_error",
+    "prism_model",
+    "line_flux",
+    "line_flux_error",
+)
 _OTHERS = (
     "chi_square",
     "line_presence",
@@ -20,18 +32,22 @@ _OTHERS = (
 )
 
 
-def compose(sr1: keras.Model, zhead: keras.Model, sr2: keras.Model) -> keras.Model:
+def compose(
+    sr1: keras.Model, zhead: keras.Model, sr2: keras.Model, calibration: Calibration | None = None
+) -> keras.Model:
     """One model from the three stages.
 
     Args:
         sr1: of `build_sr1`.
         zhead: of `build_zhead`.
         sr2: of `build_sr2`.
+        calibration: of the errors and P(z) that go out; what the stages tell each other is as it was trained.
 
     Returns:
         Functional model from ``prism_flux``, ``prism_error`` (B, P) [erg/s/cm2/A], ``prism_mask`` (B, P) bool
         and ``redshift`` (B,), NaN where it is to be inferred, to ``sr1_flux``, ``sr1_error``, ``flux``,
-        ``flux_error``, ``continuum`` (B, N) [erg/s/cm2/A], ``redshift``, ``redshift_error`` (B,),
+        ``flux_error``, ``continuum``, ``continuum_error`` (B, N) [erg/s/cm2/A], ``redshift``,
+        ``redshift_error`` (B,),
         ``redshift_probability`` (B, Z), the line table's columns (B, K), ``chi_square`` (B,) and
         ``prism_model`` (B, P).
     """
@@ -46,10 +62,38 @@ def compose(sr1: keras.Model, zhead: keras.Model, sr2: keras.Model) -> keras.Mod
     second = zhead({**prism, **first, "redshift": inputs["redshift"]})
     place = {name: second[name] for name in ("redshift", "redshift_error")}
     third = sr2({**prism, **first, **place})
+    log_probability = second["redshift_log_probability"]
+    if calibration is not None:
+        log_probability = RedshiftCalibration(
+            calibration.redshift_exponent, name="redshift_calibration", dtype="float32"
+        )(log_probability)
+        first, third = _calibrated(calibration, first, third)
     to_physical = UnitConversion(RECORD_UNIT, name="to_physical", dtype="float32")
     outputs = {name: to_physical(first[name]) for name in ("sr1_flux", "sr1_error")}
     outputs |= {name: to_physical(third[name]) for name in _FLUXES}
     outputs |= {name: third[name] for name in _OTHERS}
     probability = keras.layers.Activation("exponential", dtype="float32", name="redshift_probability")
-    outputs |= {"redshift_probability": probability(second["redshift_log_probability"]), **place}
+    outputs |= {"redshift_probability": probability(log_probability), **place}
     return keras.Model(inputs, outputs, name="kspecsr")
+
+
+def _calibrated(calibration: Calibration, first: dict, third: dict) -> tuple[dict, dict]:
+    """Outputs of the first and the third stage with other errors."""
+    pixels = PixelErrorCalibration(
+        asdict(calibration.continuum),
+        asdict(calibration.line_pixels),
+        name="pixel_calibration",
+        dtype="float32",
+    )
+    error, continuum_error = pixels(
+        *(third[name] for name in ("flux", "flux_error", "continuum", "continuum_error"))
+    )
+    line_flux_error, sr1_error = (
+        ErrorCalibration(**asdict(scale), name=f"{name}_calibration", dtype="float32")(value, error)
+        for name, scale, value, error in (
+            ("line_flux", calibration.line_flux, third["line_flux"], third["line_flux_error"]),
+            ("sr1", calibration.sr1, first["sr1_flux"], first["sr1_error"]),
+        )
+    )
+    changed = {"flux_error": error, "continuum_error": continuum_error, "line_flux_error": line_flux_error}
+    return {**first, "sr1_error": sr1_error}, {**third, **changed}

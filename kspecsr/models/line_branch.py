@@ -35,7 +35,7 @@ def line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshif
     Returns:
         Output of `LineDecoder`.
     """
-    tokens = _tokens(sr2, prism, sr1_flux, sr1_error, places, fit, redshift, redshift_error)
+    tokens = _tokens(sr2, prism, sr1_flux, sr1_error, places, fit, redshift)
     attends = LinesAttend(name="attends", dtype="float32")(places["in_range"])
     for layer in range(sr2.layers):
         tokens = attention_block(tokens, attends, sr2.heads, sr2.dropout, f"attention{layer}")
@@ -60,10 +60,11 @@ def line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshif
         places["wavelength"],
         places["reference_sigma"],
         places["in_range"],
+        redshift_error / (1.0 + redshift),
     )
 
 
-def _tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift, redshift_error):
+def _tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift):
     """(B, K, D) windows through a small network, numbers through a dense layer, and the line's identity."""
     base = fit["continuum"] if sr2.direct_fit else prism["flux"]
     model = fit["model"] if sr2.direct_fit else prism["flux"]
@@ -99,7 +100,6 @@ def _tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift, r
         places["wavelength"],
         places["in_range"],
         redshift,
-        redshift_error,
     )
     y = keras.layers.Dense(sr2.token_dim, activation=sr2.activation, name="scalar_dense")(scalars)
     tokens = keras.layers.Add(name="tokens")([x, keras.layers.Dense(sr2.token_dim, name="scalar_token")(y)])

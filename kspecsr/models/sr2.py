@@ -36,11 +36,13 @@ def build_sr2(config: ModelConfig) -> keras.Model:
     Returns:
         Functional model from the prism, ``sr1_flux``, ``sr1_error``, ``redshift`` and ``redshift_error`` to a
         dictionary, flux densities in 1e-20 erg/s/cm2/A and line fluxes in 1e-20 erg/s/cm2: ``flux``,
-        ``flux_error``, ``continuum`` (B, N); ``line_flux``, ``line_flux_error``, ``line_presence``,
+        ``flux_error``, ``continuum``, ``continuum_error`` (the part of ``flux_error`` that lines have no
+        share in) (B, N); ``line_flux``, ``line_flux_error``, ``line_presence``,
         ``line_wavelength``, ``line_fwhm`` [um], ``line_equivalent_width`` [Angstrom], ``line_in_range``,
         ``line_prior_weight`` (B, K); ``chi_square`` (B,), ``prism_model`` (B, P). Losses need besides:
         ``line_mean`` and ``line_sigma`` of arcsinh(line flux / ``line_unit``), ``line_logit`` (B, K),
-        ``line_mask`` and ``amplitude`` (B, N), ``prism_seen`` (B, P).
+        ``line_mask`` and ``amplitude`` (B, N), ``prism_seen`` (B, P), ``common_shift`` (B,), of all lines as
+        a fraction of the wavelength.
     """
     sr2, grid = config.sr2, plain_grid(config.grid)
     inputs = {
@@ -61,16 +63,17 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         inputs["redshift_error"],
     )
     drawn, line_variance = LineRendering(grid, name="rendering", dtype="float32")(
-        lines["flux"], lines["spread"], lines["wavelength"], lines["width"], places["in_range"]
+        *(lines[name] for name in ("flux", "spread", "place_error", "wavelength", "width")),
+        places["in_range"],
     )
     degradation = PrismDegradation(grid, name="degradation", dtype="float32")
     smooth, amplitude = _continuum_branch(sr2, grid, prism, fit, degradation, sr1_flux, sr1_error)
     brightest = BrightestPixel(name="brightest", dtype="float32")(
         prism["flux"], prism["error"], prism["good"]
     )
-    flux, error, continuum = Refinement(sr2.residual_cap, name="refinement", dtype="float32")(
-        sr1_flux, smooth, amplitude, drawn, line_variance, brightest
-    )
+    flux, error, continuum, continuum_error = Refinement(
+        sr2.residual_cap, name="refinement", dtype="float32"
+    )(sr1_flux, smooth, amplitude, drawn, line_variance, brightest)
     model = degradation(flux)
     chi_square, seen = PrismConsistency(grid, name="consistency", dtype="float32")(
         prism["flux"], prism["error"], prism["good"], model
@@ -82,6 +85,7 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         "flux": flux,
         "flux_error": error,
         "continuum": continuum,
+        "continuum_error": continuum_error,
         "prism_model": model,
         "amplitude": amplitude,
         "line_flux": lines["flux"],
@@ -91,6 +95,7 @@ def build_sr2(config: ModelConfig) -> keras.Model:
     outputs = {
         **{name: multiply(value, prism["scale"]) for name, value in in_units.items()},
         "chi_square": chi_square,
+        "common_shift": lines["shift"],
         "prism_seen": seen,
         "line_mask": line_mask,
         "line_fwhm": Fwhm(grid, name="fwhm", dtype="float32")(lines["width"], lines["wavelength"]),

@@ -19,16 +19,27 @@ from kspecsr.layers import (
 from kspecsr.layers.prism_channels import SignalToNoise
 from kspecsr.models.inputs import number_input, prism_inputs, sr1_inputs
 
+_REACH = 8  # feature steps around the highest bin from which the redshift is estimated
+
 
 def redshift_step(config: ModelConfig) -> float:
     """Step of log(1 + z) between two bins."""
-    return config.zhead.pooling / config.grid.sampling
+    return _feature_step(config) / config.zhead.finer
 
 
 def redshift_bins(config: ModelConfig) -> np.ndarray:
     """(Z,) log(1 + z) of the bins, from 0."""
-    count = int(np.floor(np.log1p(config.zhead.max_redshift) / redshift_step(config))) + 1
+    count = config.zhead.finer * (_feature_steps(config) - 1) + 1
     return np.arange(count) * redshift_step(config)
+
+
+def _feature_step(config: ModelConfig) -> float:
+    """Step of log wavelength of the features that are correlated."""
+    return config.zhead.pooling / config.grid.sampling
+
+
+def _feature_steps(config: ModelConfig) -> int:
+    return int(np.floor(np.log1p(config.zhead.max_redshift) / _feature_step(config))) + 1
 
 
 def build_zhead(config: ModelConfig) -> keras.Model:
@@ -76,10 +87,11 @@ def build_zhead(config: ModelConfig) -> keras.Model:
     x = keras.layers.Dense(zhead.templates - 1, dtype="float32", name="features")(x)
     x = keras.layers.Concatenate(name="with_coverage", dtype="float32")([covered([x, coverage]), coverage])
     scores = LogCorrelation(
-        steps=redshift_bins(config).size,
-        step=redshift_step(config),
+        steps=_feature_steps(config),
+        step=_feature_step(config),
         start=config.grid.start * float(np.exp(0.5 * (zhead.pooling - 1) / config.grid.sampling)),
         groups=zhead.groups,
+        finer=zhead.finer,
         name="correlation",
         dtype="float32",
     )(x)  # (B, Z, groups)
@@ -89,9 +101,9 @@ def build_zhead(config: ModelConfig) -> keras.Model:
     small = keras.initializers.VarianceScaling(0.05)
     y = keras.layers.Dense(1, kernel_initializer=small, use_bias=False, dtype="float32", name="score")(y)
     log_probability = LogProbability(name="log_probability", dtype="float32")(scores, y)
-    redshift, error = RedshiftEstimate(redshift_step(config), name="estimate", dtype="float32")(
-        log_probability, inputs["redshift"]
-    )
+    redshift, error = RedshiftEstimate(
+        redshift_step(config), reach=_REACH * zhead.finer, name="estimate", dtype="float32"
+    )(log_probability, inputs["redshift"])
     outputs = {
         "redshift_log_probability": log_probability,
         "redshift": redshift,

@@ -15,6 +15,7 @@ from kspecsr.losses import (
     line_shape_loss,
     outside_losses,
     pixels_between,
+    position_loss,
     presence_loss,
     redshift_is,
     redshift_nll,
@@ -140,7 +141,8 @@ class StageModel(keras.Model):
         flux, error = outputs["flux"], outputs["flux_error"]
         correction = flux - outputs["sr1_flux"]
         rough, size = outside_losses(correction, amplitude, mask)
-        moved = self._moved(y, outputs["redshift"], right)
+        drawn_at = (1.0 + outputs["redshift"]) * (1.0 + outputs["common_shift"]) - 1.0
+        moved = self._moved(y, ops.stop_gradient(drawn_at), right)
         aligned = weights.aligned > 0
         shape_target, shape_good = (moved["flux"], moved["good"]) if aligned else (y["target_flux"], good)
         terms = {
@@ -155,6 +157,9 @@ class StageModel(keras.Model):
                 moved["flux"], moved["error"], moved["good"] < 0.5, flux, ops.stop_gradient(error)
             ),
             "line_shape": line_shape_loss(flux, shape_target, shape_good, mask, amplitude),
+            "position": position_loss(
+                drawn_at, y["true_redshift"], right * ops.cast(outputs["redshift_error"] > 0, "float32")
+            ),
             "smoothness": rough,
             "deviation": size,
             "residual_l1": residual_l1(correction, amplitude),

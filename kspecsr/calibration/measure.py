@@ -1,0 +1,192 @@
+"""Measures a calibration: factors that give stated intervals their probability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import ndtri
+
+from kspecsr.calibration.calibration import Calibration, ErrorScale, log_signal_to_noise
+from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.metrics.pixel_regions import REGIONS, pixel_regions
+from kspecsr.evaluation.metrics.redshift_probability import redshift_pit
+from kspecsr.prism_line_noise import line_signal_to_noise
+
+# of the unit normal; both have the same say where errors are not normal
+_LEVELS = (0.68, 0.95)
+STEP = 0.25  # of log10(S/N) between knots
+_FEWEST = 400  # values about a knot
+_STEEPEST = 0.9  # change of log10(factor) per unit of log10(S/N)
+_THINNED = 5  # every fifth continuum pixel tells as much as all of them
+_FACTORS = (0.05, 20.0)
+_EXPONENTS = (0.2, 5.0)
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass
+class CalibrationSample:
+    """What is collected of galaxies with known truth; rows are pixels or lines.
+
+    Attributes:
+        columns: quantity to arrays of value, error, fixed error that is not scaled, and residual.
+        redshift: P(z) and the true redshift of the galaxies.
+    """
+
+    columns: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    redshift: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def add(self, held_out: HeldOut, outputs: Arrays) -> None:
+        """Adds galaxies.
+
+        Args:
+            held_out: galaxies.
+            outputs: of the model without calibration, record units.
+        """
+        region = pixel_regions(held_out)
+        good = ~held_out.target_mask & (region >= 0)
+        continuum = good & (region == REGIONS.index("continuum"))
+        continuum &= np.cumsum(continuum, axis=1) % _THINNED == 0
+        core = good & (region == REGIONS.index("core"))
+        residual = held_out.target_flux - outputs["flux"]
+        plain = outputs["continuum_error"]
+        drawn = np.sqrt(np.maximum(outputs["flux_error"].astype(float) ** 2 - plain.astype(float) ** 2, 0.0))
+        zero = np.zeros_like(plain)
+        self._add("continuum", continuum, outputs["continuum"], plain, zero, residual)
+        lines = outputs["flux"] - outputs["continuum"]
+        # what the continuum's part becomes is known only once it is calibrated
+        self._add("line_pixels", core & (drawn > 0), lines, drawn, plain, residual, outputs["continuum"])
+        either = continuum | core
+        self._add(
+            "sr1",
+            either,
+            outputs["sr1_flux"],
+            outputs["sr1_error"],
+            zero,
+            held_out.target_flux - outputs["sr1_flux"],
+        )
+        allowed = line_signal_to_noise(
+            held_out.prism_error,
+            held_out.prism_mask,
+            np.ones(held_out.line_flux.shape),
+            held_out.line_known,
+            held_out.redshift,
+        )
+        flux, error = outputs["line_flux"], outputs["line_flux_error"]
+        judged = held_out.line_known & (outputs["line_in_range"] > 0.5) & (allowed > 0) & (error > 0)
+        self._add("line_flux", judged, flux, error, np.zeros_like(flux), held_out.line_flux - flux)
+        known = np.isfinite(held_out.redshift)
+        self.redshift.append((outputs["redshift_probability"][known], held_out.redshift[known]))
+
+    def _add(self, name: str, chosen: np.ndarray, *arrays: np.ndarray) -> None:
+        part = np.stack([np.asarray(array, np.float64)[chosen] for array in arrays])
+        self.columns.setdefault(name, []).append(part)
+
+    def of(self, name: str) -> np.ndarray:
+        """(columns, n) of a quantity."""
+        return np.concatenate(self.columns[name], axis=1)
+
+    def calibration(self, bins: np.ndarray, measured_on: Mapping | None = None) -> Calibration:
+        """The calibration that this sample asks for.
+
+        Args:
+            bins: (Z,) ln(1 + z) of P(z).
+            measured_on: what the galaxies are.
+        """
+        continuum = measure_scale(*self.of("continuum"))
+        value, error, plain, residual, level = self.of("line_pixels")
+        return Calibration(
+            sr1=measure_scale(*self.of("sr1")),
+            continuum=continuum,
+            line_pixels=measure_scale(value, error, plain * continuum.at(level, plain), residual),
+            line_flux=measure_scale(*self.of("line_flux")),
+            redshift_exponent=measure_exponent(self.redshift, bins),
+            measured_on=dict(measured_on or {}),
+        )
+
+
+def measure_scale(
+    value: np.ndarray, error: np.ndarray, fixed: np.ndarray, residual: np.ndarray
+) -> ErrorScale:
+    """Factors on errors, at knots of log10(S/N), that give intervals of 68 and 95 % their probability.
+
+    Where errors are not normal one factor cannot do both; the geometric mean of the two is taken.
+
+    Args:
+        value: (n,).
+        error: (n,) that is scaled.
+        fixed: (n,) error in quadrature that is not.
+        residual: (n,) truth less prediction.
+    """
+    place = log_signal_to_noise(value, error)
+    if place.size < _FEWEST:
+        return ErrorScale()
+    low, high = (STEP * np.round(np.quantile(place, q) / STEP) for q in (0.002, 0.998))
+    knots = np.arange(low, high + 0.5 * STEP, STEP)
+    factors = np.full(knots.size, np.nan)
+    for i, knot in enumerate(knots):
+        near = np.abs(place - knot) <= STEP
+        if near.sum() >= _FEWEST:
+            factors[i] = _factor(error[near], fixed[near], residual[near])
+    known = np.isfinite(factors)
+    if not known.any():
+        return ErrorScale(factor=(_factor(error, fixed, residual),))
+    logs = np.interp(knots, knots[known], np.log10(factors[known]))
+    logs = _not_steeper(logs, _STEEPEST * STEP)
+    return ErrorScale(
+        float(round(knots[0], 6)), STEP, tuple(float(round(f, 4)) for f in np.maximum(10.0**logs, 1e-3))
+    )
+
+
+def _factor(error: np.ndarray, fixed: np.ndarray, residual: np.ndarray) -> float:
+    """One factor: the geometric mean of those that are right at each level."""
+    size = np.abs(residual)
+    logs = []
+    for level in _LEVELS:
+        width = float(ndtri(0.5 + 0.5 * level))
+
+        def inside(factor: float, width: float = width) -> float:
+            return float(np.mean(size < width * np.hypot(factor * error, fixed)))
+
+        logs.append(np.log(_bisected(inside, level, *_FACTORS)))
+    return float(np.exp(np.mean(logs)))
+
+
+def _bisected(rising: Callable[[float], float], target: float, low: float, high: float) -> float:
+    """Where a rising function reaches a target, between two ends in the logarithm."""
+    for _ in range(40):
+        middle = np.sqrt(low * high)
+        low, high = (middle, high) if rising(middle) < target else (low, middle)
+    return float(np.sqrt(low * high))
+
+
+def _not_steeper(values: np.ndarray, step: float) -> np.ndarray:
+    """The values with rises from knot to knot limited: S/N keeps its order."""
+    values = values.copy()
+    for i in range(1, values.size):
+        values[i] = min(values[i], values[i - 1] + step)
+    return values
+
+
+def measure_exponent(parts: list[tuple[np.ndarray, np.ndarray]], bins: np.ndarray) -> float:
+    """Exponent of P(z) with which central intervals of 68 % hold 68 % of the true redshifts.
+
+    Args:
+        parts: pairs of P(z) (B, Z) and true redshifts (B,).
+        bins: (Z,) ln(1 + z).
+    """
+
+    def outside(exponent: float) -> float:
+        pit = [redshift_pit(sharpened(p, exponent), bins, z) for p, z in parts]
+        return float(np.mean(np.abs(np.concatenate(pit) - 0.5) > 0.34))
+
+    if not sum(z.size for _, z in parts):
+        return 1.0
+    return round(_bisected(outside, 1.0 - 0.68, *_EXPONENTS), 4)
+
+
+def sharpened(probability: np.ndarray, exponent: float) -> np.ndarray:
+    """P(z) to a power, normalised."""
+    powered = np.asarray(probability, np.float64) ** exponent
+    return powered / powered.sum(axis=-1, keepdims=True)

@@ -1,0 +1,169 @@
+"""Kinds of spectra that real files hold and the usual held-out galaxy is not: for each its own galaxies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from data_pipeline.instrument import PRISM, load_instrument
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.simulation import SimulationConfig
+from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.sources import MINIMUM_LINE_SNR, SHIPPED_SEED, SURVEY, SimulatedHeldOut
+from kspecsr.feeds.simulated import simulation_config
+
+_DRIFT = 0.3  # natural log, from the middle of the range to its ends
+
+
+@dataclass(frozen=True)
+class Case:
+    """Held-out galaxies that share a difficulty.
+
+    Attributes:
+        title: in words.
+        population: fields of the simulator's population that differ from the survey's.
+        nuisances: fields of its nuisances that differ.
+        feed: fields of the prism's defects that differ.
+        minimum_line_snr: of the best line in the gratings; 0 keeps all.
+        keep: galaxies that belong to the case, (B,) bool; None for all.
+        change: done to the galaxies; None for nothing.
+    """
+
+    title: str
+    population: Mapping[str, object] = field(default_factory=dict)
+    nuisances: Mapping[str, object] = field(default_factory=dict)
+    feed: Mapping[str, object] = field(default_factory=dict)
+    minimum_line_snr: float = MINIMUM_LINE_SNR
+    keep: Callable[[HeldOut], np.ndarray] | None = None
+    change: Callable[[HeldOut], HeldOut] | None = None
+
+
+@dataclass(frozen=True)
+class CaseSource:
+    """A `HeldOutSource` of a case's galaxies.
+
+    Attributes:
+        case: which.
+        simulated: galaxies before some are kept and changed.
+    """
+
+    case: Case
+    simulated: SimulatedHeldOut
+
+    @property
+    def grid(self) -> UnifiedGrid:
+        """Of the targets."""
+        return self.simulated.grid
+
+    @property
+    def description(self) -> dict:
+        """What the galaxies are, as plain JSON values."""
+        return {**self.simulated.description, "case": self.case.title}
+
+    def chunk(self, number: int) -> HeldOut:
+        """See `HeldOutSource`; there is no last chunk."""
+        made = self.simulated.chunk(number)
+        if self.case.keep is not None:
+            made = made.rows(self.case.keep(made))
+        return made if self.case.change is None else self.case.change(made)
+
+
+def case_source(case: Case, grid: UnifiedGrid, seed: int = SHIPPED_SEED) -> CaseSource:
+    """The galaxies of a case: another seed gives others."""
+    feed = replace(SURVEY, **case.feed)
+    usual = simulation_config(feed)
+    simulation = SimulationConfig(
+        replace(usual.population, **case.population), replace(usual.nuisances, **case.nuisances)
+    )
+    return CaseSource(
+        case,
+        SimulatedHeldOut(grid, seed, feed, minimum_line_snr=case.minimum_line_snr, simulation=simulation),
+    )
+
+
+def _snr(low: float, high: float) -> Callable[[HeldOut], np.ndarray]:
+    def keep(made: HeldOut) -> np.ndarray:
+        return (made.continuum_snr >= low) & (made.continuum_snr < high)
+
+    return keep
+
+
+def _with_drift(made: HeldOut) -> HeldOut:
+    """The prism's flux scale drifts over the range by a smooth factor, and the truth with it."""
+    start, stop = np.log(0.6), np.log(5.3)
+    sign = np.where(made.galaxy % 2 == 0, 1.0, -1.0)[:, None]
+    bent = (made.galaxy % 4 >= 2)[:, None]
+
+    def factor(wavelength: np.ndarray) -> np.ndarray:
+        x = 2.0 * (np.log(wavelength) - start) / (stop - start) - 1.0
+        return np.exp(_DRIFT * sign * np.where(bent, x**2, x))
+
+    on_prism, on_grid = factor(load_instrument(PRISM).wavelength), factor(made.grid.wavelength)
+    return replace(
+        made,
+        prism_flux=made.prism_flux * on_prism,
+        prism_error=np.where(made.prism_mask, made.prism_error, made.prism_error * on_prism),
+        target_flux=made.target_flux * on_grid,
+        target_continuum=made.target_continuum * on_grid,
+    )
+
+
+def _flat(low: float, high: float) -> dict:
+    return {"flat_redshift_fraction": 1.0, "redshift_range": (low, high)}
+
+
+_OTHERS = ("broad_line_fraction", "quiescent_fraction", "post_starburst_fraction", "noise_fraction")
+
+
+def _only(kind: str, **more: float) -> dict:
+    return {**{name: float(name == f"{kind}_fraction") for name in _OTHERS}, **more}
+
+
+CASES: dict[str, Case] = {
+    "survey": Case("as JADES, what the summary is of"),
+    "partial": Case("range cut at one end", feed={"truncated_fraction": 1.0}),
+    "gap": Case("a stretch of 5-60 pixels missing", feed={"gap_fraction": 1.0}),
+    "bad_pixels": Case("5 % of the pixels masked", nuisances={"bad_pixel_fraction": 0.05}),
+    "outliers": Case(
+        "unflagged outliers, 1 % of detector pixels (20 times as many)", nuisances={"outlier_fraction": 0.01}
+    ),
+    "coarse": Case("sampled on detector pixels, as DJA", feed={"coarse_fraction": 1.0}),
+    "uniform": Case(
+        "R of a uniformly lit shutter (1.00 x the table)",
+        nuisances={"prism_resolution_scale": 1.0, "prism_resolution_scatter": 0.0},
+    ),
+    "point": Case(
+        "R of a point source (1.35 x the table)",
+        nuisances={"prism_resolution_scale": 1.35, "prism_resolution_scatter": 0.0},
+    ),
+    "errors_0.7": Case(
+        "quoted errors 0.7 of the noise", nuisances={"quoted_error": 0.7, "quoted_error_scatter": 0.0}
+    ),
+    "errors_1.5": Case(
+        "quoted errors 1.5 times the noise", nuisances={"quoted_error": 1.5, "quoted_error_scatter": 0.0}
+    ),
+    "drift": Case("flux scale drifting by 30 % to either end", change=_with_drift),
+    "z_0.1-1": Case("z 0.1-1, flat", population=_flat(0.1, 1.0)),
+    "z_1-3": Case("z 1-3, flat", population=_flat(1.0, 3.0)),
+    "z_3-6": Case("z 3-6, flat", population=_flat(3.0, 6.0)),
+    "z_6-9": Case("z 6-9, flat", population=_flat(6.0, 9.0)),
+    "z_9-14.5": Case("z 9-14.5, flat", population=_flat(9.0, 14.5)),
+    "snr_0.3-1": Case(
+        "S/N 0.3-1 per pixel", population={"line_sn_median": 15.0}, minimum_line_snr=0.0, keep=_snr(0.3, 1.0)
+    ),
+    "snr_1-3": Case("S/N 1-3 per pixel", keep=_snr(1.0, 3.0)),
+    "snr_3-10": Case("S/N 3-10 per pixel", keep=_snr(3.0, 10.0)),
+    "snr_10-30": Case("S/N 10-30 per pixel", population={"line_sn_median": 120.0}, keep=_snr(10.0, 30.0)),
+    "snr_30-100": Case("S/N 30-100 per pixel", population={"line_sn_median": 400.0}, keep=_snr(30.0, 100.0)),
+    "snr_100-300": Case(
+        "S/N 100-300 per pixel", population={"line_sn_median": 1600.0}, keep=_snr(100.0, 300.0)
+    ),
+    "broad_line": Case("broad-line objects", population=_only("broad_line")),
+    "quiescent": Case("quiescent galaxies", population=_only("quiescent"), minimum_line_snr=0.0),
+    "post_starburst": Case(
+        "post-starburst galaxies", population=_only("post_starburst"), minimum_line_snr=0.0
+    ),
+    "noise": Case("no source at all", population=_only("noise"), minimum_line_snr=0.0),
+}
