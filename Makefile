@@ -13,16 +13,19 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test demo lint clean
+.PHONY: help test demo demo-train lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 test: $(READY) ## run the tests (JOBS=2 processes)
 	@$(PYTHON) -m pytest -n $(JOBS) $(ARGS)
 
-demo: $(READY) ## simulate, build, train a reduced model, super-resolve unseen galaxies, into demo/ (15 min)
-	@$(PYTHON) -m kspecsr.demo --output demo
+demo: $(READY) ## super-resolve simulated galaxies, or FILE=my_prism.fits, with the shipped model, into demo/
+	@$(PYTHON) -m kspecsr.demo --output demo $(if $(FILE),--file $(FILE))
+
+demo-train: $(READY) ## simulate, build, train a reduced model, super-resolve, into demo-train/ (15 min)
+	@$(PYTHON) -m kspecsr.demo_train --output demo-train
 
 lint: $(READY) ## style, format and import order
 	@$(PYTHON) -m ruff check .
@@ -30,7 +33,7 @@ lint: $(READY) ## style, format and import order
 	@$(PYTHON) -m pytest -q tests/test_imports.py
 
 clean: ## remove what was built (keeps .venv; remove that by hand)
-	@rm -rf build dist demo *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build dist demo demo-train *.egg-info .pytest_cache .ruff_cache .hypothesis
 	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print | xargs rm -rf
 
 # A half-made .venv (interrupted, or its Python gone) is made again; a working one is kept and brought up to date.

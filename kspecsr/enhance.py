@@ -13,6 +13,7 @@ from tqdm import tqdm
 from data_pipeline.quiet_start import held_back_stderr
 
 EXAMPLES = """examples:
+  python -m kspecsr.enhance spectrum.fits
   python -m kspecsr.enhance spectrum.fits --output results --plot
   python -m kspecsr.enhance archive/ --output results --workers 4
   python -m kspecsr.enhance 'archive/*prism*_x1d.fits' @more.txt --output results --model runs/mine
@@ -44,7 +45,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("files", nargs="+", metavar="FILE", help="spectra, patterns, folders, or @LIST; see below")
-    p.add_argument("--output", required=True, type=Path, metavar="DIR", help="where results go")
+    p.add_argument(
+        "--output", type=Path, default=Path("results"), metavar="DIR", help="where results go (%(default)s/)"
+    )
     p.add_argument(
         "--model", default="default", metavar="NAME|DIR", help="shipped model or model folder (%(default)s)"
     )

@@ -13,7 +13,7 @@ SIMULATION = "simulation"
 EXAMPLES = """examples:
   python -m kspecsr.evaluate --model runs/default --output report
   python -m kspecsr.evaluate --model runs/default --data records --output report
-  python -m kspecsr.evaluate --model runs/default --output report --gate limits.json
+  python -m kspecsr.evaluate --model runs/default --output report --gate release
   python -m kspecsr.evaluate --model runs/default --output report --pairs pairs/pairs.csv --files 'a/*.fits'
 
 DIR gets report.html, one page with everything on it; metrics.json, every figure with its interval and number
@@ -62,7 +62,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="with Fig. 9; default: identical/ in --output",
     )
-    p.add_argument("--gate", default="", metavar="FILE.json", help="limits to keep; default: those shipped")
+    p.add_argument(
+        "--gate", default="", metavar="NAME|FILE", help="limits to keep: default, release or a file"
+    )
     p.add_argument("--quiet", action="store_true", help="no progress bars")
     return p
 
@@ -104,11 +106,11 @@ def _evaluate(args: argparse.Namespace, config) -> int:
     with held_back_stderr():
         from kspecsr.enhancement.writable import check_writable
         from kspecsr.evaluation.evaluation import Evaluation
-        from kspecsr.evaluation.gate import Gate, default_gate
+        from kspecsr.evaluation.gate import Gate
         from kspecsr.evaluation.real_pairs import read_pairs
         from kspecsr.model_settings import find_model
 
-    gate = Gate.from_file(args.gate) if args.gate else default_gate()
+    gate = Gate.find(args.gate or "default")
     columns = tuple(name for name in args.pairs_redshift.split(",") if name)
     pairs = read_pairs(args.pairs, columns) if args.pairs else []
     folder = find_model(args.model)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data_pipeline.writers.atomic import replacing
 from kspecsr.calibration import read_calibration
 from kspecsr.configuration import STAGES, Preset
+from kspecsr.model_manifest import check_manifest
 from kspecsr.model_settings import (
     CALIBRATION_FILE,
     ModelFolderError,
@@ -158,10 +159,11 @@ def load_composed(folder: str | os.PathLike, calibrated: bool = True) -> keras.M
         calibrated: apply the folder's calibration, if it has one.
 
     Raises:
-        ModelFolderError: if a stage is missing or damaged, or was trained on another upstream stage than the
-            one that lies in the folder.
+        ModelFolderError: if a stage is missing or damaged, was trained on another upstream stage than the
+            one that lies in the folder, or a file is not the one that the folder's manifest lists.
     """
     settings = read_settings(folder)
+    check_manifest(folder)
     hashes = {stage: stage_hash(folder, stage) for stage in STAGES}
     for stage in STAGES:
         upstream = settings.stages.get(stage, {}).get("upstream", {})

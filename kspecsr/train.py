@@ -84,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
         default=1,
         help="processes that simulate; records need none (default %(default)s)",
     )
+    run.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="calibrate the errors of the finished model (python -m kspecsr.calibrate)",
+    )
     run.add_argument("--no-pictures", action="store_true", help="draw no picture after each epoch")
     return parser
 
@@ -178,6 +183,10 @@ def _run(
     for stage in stages:
         result = train_stage(stage, preset, data, output, options, _say)
         print(f"{stage}: {result.path}", flush=True)
+    if arguments.calibrate:
+        from kspecsr.calibration.run import GALAXIES, SEED, calibrate_model
+
+        print(f"calibration: {calibrate_model(output, GALAXIES, SEED)[1]}", flush=True)
 
 
 def _say(line: str) -> None:

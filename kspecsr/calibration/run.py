@@ -16,6 +16,8 @@ from kspecsr.evaluation.sources import SHIPPED_SEED, HeldOutSource, SimulatedHel
 from kspecsr.model_folder import read_settings, weights_hash
 from kspecsr.super_resolver import SuperResolver
 
+GALAXIES, SEED = 2000, 7  # as python -m kspecsr.calibrate has them when nothing else is asked for
+
 
 def calibrate_model(folder: Path, n: int, seed: int, quiet: bool = False) -> tuple[Calibration, Path]:
     """Measures the calibration of a model and writes it into its folder.

@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-_DEFAULT = "default_gate.json"
+SHIPPED = ("default", "release")
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,17 @@ class Gate:
         )
 
     @classmethod
+    def find(cls, name_or_path: str | Path) -> Gate:
+        """A gate that ships, ``default`` or ``release``, or a file.
+
+        Raises:
+            ValueError: for a file that cannot be read, or is no gate.
+        """
+        if str(name_or_path) in SHIPPED:
+            return shipped_gate(str(name_or_path))
+        return cls.from_file(name_or_path)
+
+    @classmethod
     def from_file(cls, path: str | Path) -> Gate:
         """Reads a gate file; see `from_json`.
 
@@ -117,11 +128,16 @@ class Gate:
         return found
 
 
-@lru_cache(maxsize=1)
 def default_gate() -> Gate:
-    """The gate that ships."""
-    text = (resources.files(__package__) / _DEFAULT).read_text(encoding="utf-8")
-    return Gate.from_json(text, _DEFAULT)
+    """The limits of a model that is of use."""
+    return shipped_gate("default")
+
+
+@lru_cache(maxsize=len(SHIPPED))
+def shipped_gate(name: str) -> Gate:
+    """A gate that ships: ``default``, or ``release``, the narrower limits of a model that is published."""
+    file = f"{name}_gate.json"
+    return Gate.from_json((resources.files(__package__) / file).read_text(encoding="utf-8"), file)
 
 
 def _limits(given: object, where: str) -> tuple[Limit, ...]:

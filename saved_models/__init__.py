@@ -1,0 +1,1 @@
+"""Trained models, installed as package data; `kspecsr.load` finds them by name."""
