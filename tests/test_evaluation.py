@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from data_pipeline.lines import load_lines
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.spectrum import SpectrumError
 from enhancement_sample import (
@@ -182,6 +183,7 @@ class Oracle:
         return outputs | {
             "line_presence": h.line_detectable.astype(float),
             "line_in_range": known.astype(float),
+            "line_wavelength": load_lines().wavelength * (1.0 + h.redshift[:, None]),
             "redshift": h.redshift,
             "redshift_probability": bins / bins.sum(axis=1, keepdims=True),
         }

@@ -49,9 +49,16 @@ def test_every_table_template_and_gate_is_package_data(setup_cfg, name):
     assert data - shipped == set()
 
 
+def test_the_shipped_model_is_package_data(setup_cfg):
+    patterns = entries(setup_cfg["options.package_data"]["saved_models"])
+    folder = ROOT / "saved_models"
+    shipped = {path.name for pattern in patterns for path in folder.glob(pattern)}
+    assert {"sr1.keras", "zhead.keras", "sr2.keras", "model.json", "README.md"} <= shipped
+
+
 def test_only_this_projects_packages_are_installed(setup_cfg):
     include = entries(setup_cfg["options.packages.find"]["include"])
-    assert include == ["kspecsr*", "data_pipeline*", "tuning*"]
+    assert include == ["kspecsr*", "data_pipeline*", "tuning*", "saved_models"]
 
 
 def test_the_version_is_the_same_everywhere(setup_cfg):

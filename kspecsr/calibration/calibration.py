@@ -38,11 +38,11 @@ class ErrorScale:
             raise ValueError(f"calibration: expected one or more positive factors, got {self.factor}")
         if not self.step > 0:
             raise ValueError(f"calibration: expected a positive step, got {self.step}")
-        knots = self.start + self.step * np.arange(len(self.factor))
-        if np.any(np.diff(knots - np.log10(self.factor)) < 0):
+        factor = np.array(self.factor)
+        if np.any(np.diff(factor) > factor[:-1] * np.log(10.0) * self.step):
             raise ValueError(
                 f"calibration: factors {self.factor} rise faster than the S/N, so that a larger stated S/N "
-                "would become a smaller one; expected less than a factor 10 per unit of log10(S/N)"
+                "would become a smaller one; expected to rise by less than ln(10) x step from knot to knot"
             )
 
     def at(self, value: np.ndarray, error: np.ndarray) -> np.ndarray:

@@ -14,11 +14,12 @@ from kspecsr.evaluation.metrics.pixel_regions import REGIONS, pixel_regions
 from kspecsr.evaluation.metrics.redshift_probability import redshift_pit
 from kspecsr.prism_line_noise import line_signal_to_noise
 
-# of the unit normal; both have the same say where errors are not normal
-_LEVELS = (0.68, 0.95)
+# Probability of central intervals, and what share more or less of it counts as a miss: where errors are not
+# normal one factor cannot be right at both, and misses as much at the one as at the other.
+_LEVELS = ((0.68, 0.03), (0.95, 0.02))
 STEP = 0.25  # of log10(S/N) between knots
 _FEWEST = 400  # values about a knot
-_STEEPEST = 0.9  # change of log10(factor) per unit of log10(S/N)
+_STEEPEST = float(np.log10(1.0 + 0.9 * np.log(10.0) * STEP))  # rise of log10(factor) from knot to knot
 _THINNED = 5  # every fifth continuum pixel tells as much as all of them
 _FACTORS = (0.05, 20.0)
 _EXPONENTS = (0.2, 5.0)
@@ -111,7 +112,7 @@ def measure_scale(
 ) -> ErrorScale:
     """Factors on errors, at knots of log10(S/N), that give intervals of 68 and 95 % their probability.
 
-    Where errors are not normal one factor cannot do both; the geometric mean of the two is taken.
+    Where errors are not normal one factor cannot do both; see `_LEVELS`.
 
     Args:
         value: (n,).
@@ -133,24 +134,24 @@ def measure_scale(
     if not known.any():
         return ErrorScale(factor=(_factor(error, fixed, residual),))
     logs = np.interp(knots, knots[known], np.log10(factors[known]))
-    logs = _not_steeper(logs, _STEEPEST * STEP)
+    logs = _not_steeper(logs, _STEEPEST)
     return ErrorScale(
         float(round(knots[0], 6)), STEP, tuple(float(round(f, 4)) for f in np.maximum(10.0**logs, 1e-3))
     )
 
 
 def _factor(error: np.ndarray, fixed: np.ndarray, residual: np.ndarray) -> float:
-    """One factor: the geometric mean of those that are right at each level."""
+    """One factor: intervals of the two levels miss their probability by as much, in opposite directions."""
     size = np.abs(residual)
-    logs = []
-    for level in _LEVELS:
-        width = float(ndtri(0.5 + 0.5 * level))
 
-        def inside(factor: float, width: float = width) -> float:
-            return float(np.mean(size < width * np.hypot(factor * error, fixed)))
+    def excess(factor: float) -> float:
+        total = np.hypot(factor * error, fixed)
+        return sum(
+            (float(np.mean(size < ndtri(0.5 + 0.5 * level) * total)) - level) / tolerance
+            for level, tolerance in _LEVELS
+        )
 
-        logs.append(np.log(_bisected(inside, level, *_FACTORS)))
-    return float(np.exp(np.mean(logs)))
+    return _bisected(excess, 0.0, *_FACTORS)
 
 
 def _bisected(rising: Callable[[float], float], target: float, low: float, high: float) -> float:

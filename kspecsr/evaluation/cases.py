@@ -110,15 +110,16 @@ def _with_drift(made: HeldOut) -> HeldOut:
     )
 
 
-def _flat(low: float, high: float) -> dict:
-    return {"flat_redshift_fraction": 1.0, "redshift_range": (low, high)}
-
-
 _OTHERS = ("broad_line_fraction", "quiescent_fraction", "post_starburst_fraction", "noise_fraction")
 
 
 def _only(kind: str, **more: float) -> dict:
     return {**{name: float(name == f"{kind}_fraction") for name in _OTHERS}, **more}
+
+
+def _flat(low: float, high: float) -> dict:
+    """Star-forming galaxies: other kinds keep to redshifts of their own, and have their own cases."""
+    return {**_only("no"), "flat_redshift_fraction": 1.0, "redshift_range": (low, high)}
 
 
 CASES: dict[str, Case] = {

@@ -73,8 +73,8 @@ EXPLANATION = (
     "NMAD of dz/(1+z), redshift inferred; >: off by more; sure: Z_CONF > 0.9; wrong: of these off by more "
     "than 0.01 (without a source: share that is sure); flux: recovered over true, lines of prism S/N > 5, "
     "and its robust scatter [ln], (fit): that of the direct fit at the true redshift; false: detections "
-    "where there is no line; core/cubic: scale-free error in line cores over that of cubic interpolation; 68 %: "
-    "coverage of line fluxes and of continuum pixels; chi2: prism consistency."
+    "where there is no line; core/cubic: scale-free error in line cores over that of cubic interpolation; "
+    "68 %: coverage of line fluxes and of continuum pixels; chi2: prism consistency."
 )
 
 

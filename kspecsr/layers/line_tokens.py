@@ -13,6 +13,9 @@ SCALARS = 10
 HEADS = 7  # raw numbers per line: flux, log sigma, presence, log width, shift, log spread, log place error
 _SHARP = 3.0  # of the soft rectifier that keeps fluxes positive
 _LOG_SIGMA = (-4.5, 1.5)
+# Power of presence that multiplies a line's flux. The mean is a posterior mean already, absent lines among
+# what it averages over: times presence itself, faint lines lose half of their flux and blends get noisier.
+_GATE = 0.2
 _REACH = 3.0  # sigma of the redshift by which all lines may be shifted together
 _PLACE = 2e-5  # least error of a line's place, as a fraction of the wavelength
 _MOST_LOST = 0.7  # of a line's peak, where its place is uncertain by more than its width
@@ -88,8 +91,8 @@ class LineDecoder(keras.layers.Layer):
 
     Returns:
         Dictionary of (B, K): ``mean`` and ``sigma`` of arcsinh(flux / unit); ``presence`` and its ``logit``;
-        ``flux``, times presence, and ``flux_error``, which allows for what presence took away [scale x
-        Angstrom]; ``spread`` and ``place_error`` [um] for `LineRendering`;
+        ``flux``, times a gate, presence to a small power, and ``flux_error``, which allows for what the gate
+        took away [scale x Angstrom]; ``spread`` and ``place_error`` [um] for `LineRendering`;
         ``wavelength`` and ``width`` [um]; ``prior_weight``; and ``shift`` (B,), the common one.
     """
 
@@ -110,10 +113,11 @@ class LineDecoder(keras.layers.Layer):
         sigma = ops.exp(ops.clip(raw[..., 1] - 0.7, *_LOG_SIGMA))
         logit = raw[..., 2]
         presence = ops.sigmoid(logit) * in_range
+        gate = ops.exp(_GATE * ops.log_sigmoid(logit)) * ops.cast(presence > 0, "float32")
         flux = unit * ops.sinh(mean)
         flux_sigma = unit * ops.cosh(mean) * sigma
-        # mean square of (true flux - presence x flux): what the gate takes away may yet be there
-        error = ops.sqrt(flux_sigma**2 + ((1.0 - presence) * flux) ** 2)
+        # mean square of (true flux - gate x flux): what the gate takes away may yet be there
+        error = ops.sqrt(flux_sigma**2 + ((1.0 - gate) * flux) ** 2)
         velocity = ops.minimum(55.0 * ops.exp(ops.clip(raw[..., 3], -3.0, 5.0)), self.max_velocity_sigma)
         relative_error = relative_error[:, None]
         common = ops.minimum(_REACH * relative_error, self.velocity_shift) * ops.tanh(shift)  # (B, 1)
@@ -121,7 +125,7 @@ class LineDecoder(keras.layers.Layer):
         width = ops.sqrt(reference_sigma**2 + (velocity / SPEED_OF_LIGHT * wavelength) ** 2)
         place = (relative_error + _PLACE) * ops.exp(ops.clip(raw[..., 6], -2.0, 2.0)) * wavelength
         # a line that lies elsewhere is missing here: the square of the displacement takes from its peak
-        lost = presence * flux * ops.minimum(0.5 * (place / width) ** 2, _MOST_LOST)
+        lost = gate * flux * ops.minimum(0.5 * (place / width) ** 2, _MOST_LOST)
         height = error * ops.exp(ops.clip(raw[..., 5], -3.0, 3.0))
         spread = ops.sqrt(height**2 + lost**2)
         owed = 1.0 - (flux_sigma / ops.maximum(fit_error, 1e-12)) ** 2
@@ -130,7 +134,7 @@ class LineDecoder(keras.layers.Layer):
             "sigma": sigma,
             "logit": logit,
             "presence": presence,
-            "flux": presence * flux,
+            "flux": gate * flux,
             "flux_error": error * in_range,
             "spread": spread * in_range,
             "place_error": ops.minimum(place, width),

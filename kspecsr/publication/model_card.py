@@ -11,9 +11,11 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from kspecsr.configuration import STAGES
 from kspecsr.evaluation.gate import shipped_gate
 from kspecsr.evaluation.robustness_run import EXPLANATION, FILE
 from kspecsr.evaluation.summary_rows import ROWS
+from kspecsr.model_folder import load_stage
 from kspecsr.model_settings import CALIBRATION_FILE, ModelFolderError, grid_text, read_settings, weights_hash
 
 _COLUMNS = ("sr2", "sr2_known_z", "direct_fit")
@@ -92,10 +94,6 @@ def model_card(sources: CardSources, name: str) -> str:
 
 
 def _parameters(model: Path) -> int:
-    # seconds of TensorFlow: a card is made of a whole model only
-    from kspecsr.configuration import STAGES
-    from kspecsr.model_folder import load_stage
-
     return sum(load_stage(model, stage).count_params() for stage in STAGES)
 
 
