@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -21,6 +21,10 @@ STEP = 0.25  # of log10(S/N) between knots
 _FEWEST = 400  # values about a knot
 _STEEPEST = float(np.log10(1.0 + 0.9 * np.log(10.0) * STEP))  # rise of log10(factor) from knot to knot
 _THINNED = 5  # every fifth continuum pixel tells as much as all of them
+# log10(S/N) of what is drawn in a pixel from which on its error is that of a line: below, lines that were
+# missed would make the errors of all empty pixels large
+_LEAST_DRAWN = -0.25
+_ROUNDS = 3
 _FACTORS = (0.05, 20.0)
 _EXPONENTS = (0.2, 5.0)
 Arrays = Mapping[str, np.ndarray]
@@ -31,7 +35,8 @@ class CalibrationSample:
     """What is collected of galaxies with known truth; rows are pixels or lines.
 
     Attributes:
-        columns: quantity to arrays of value, error, fixed error that is not scaled, and residual.
+        columns: quantity to arrays of value, error, fixed error that is not scaled, and residual; of pixels
+            to continuum, its error, lines, their error, and residual.
         redshift: P(z) and the true redshift of the galaxies.
     """
 
@@ -54,10 +59,10 @@ class CalibrationSample:
         plain = outputs["continuum_error"]
         drawn = np.sqrt(np.maximum(outputs["flux_error"].astype(float) ** 2 - plain.astype(float) ** 2, 0.0))
         zero = np.zeros_like(plain)
-        self._add("continuum", continuum, outputs["continuum"], plain, zero, residual)
         lines = outputs["flux"] - outputs["continuum"]
-        # what the continuum's part becomes is known only once it is calibrated
-        self._add("line_pixels", core & (drawn > 0), lines, drawn, plain, residual, outputs["continuum"])
+        # each part of the error is calibrated beside the other
+        for name, region in (("continuum", continuum), ("line_pixels", core & (drawn > 0))):
+            self._add(name, region, outputs["continuum"], plain, lines, np.maximum(drawn, 1e-30), residual)
         either = continuum | core
         self._add(
             "sr1",
@@ -95,20 +100,41 @@ class CalibrationSample:
             bins: (Z,) ln(1 + z) of P(z).
             measured_on: what the galaxies are.
         """
-        continuum = measure_scale(*self.of("continuum"))
-        value, error, plain, residual, level = self.of("line_pixels")
+        continuum, line_pixels = self._pixel_scales()
         return Calibration(
             sr1=measure_scale(*self.of("sr1")),
             continuum=continuum,
-            line_pixels=measure_scale(value, error, plain * continuum.at(level, plain), residual),
+            line_pixels=line_pixels,
             line_flux=measure_scale(*self.of("line_flux")),
             redshift_exponent=measure_exponent(self.redshift, bins),
             measured_on=dict(measured_on or {}),
         )
 
+    def _pixel_scales(self) -> tuple[ErrorScale, ErrorScale]:
+        """Scales of the continuum's and the lines' part of pixel errors, first each where it dominates, then
+        together: continuum pixels have a share of lines too faint to count, and cores one of the continuum.
+        """
+        level, plain, lines, drawn, residual = self.of("continuum")
+        core_level, core_plain, core_lines, core_drawn, core_residual = self.of("line_pixels")
+        continuum = measure_scale(level, plain, np.zeros_like(plain), residual)
+        beside = core_plain * continuum.at(core_level, core_plain)
+        line_pixels = measure_scale(core_lines, core_drawn, beside, core_residual, _LEAST_DRAWN)
+        for _ in range(_ROUNDS):
+            beside = drawn * line_pixels.at(lines, drawn)
+            own = plain * continuum.at(level, plain)
+            continuum = scaled(continuum, _factor(own, beside, residual))
+            beside = core_plain * continuum.at(core_level, core_plain)
+            own = core_drawn * line_pixels.at(core_lines, core_drawn)
+            line_pixels = scaled(line_pixels, _factor(own, beside, core_residual))
+        return continuum, line_pixels
+
 
 def measure_scale(
-    value: np.ndarray, error: np.ndarray, fixed: np.ndarray, residual: np.ndarray
+    value: np.ndarray,
+    error: np.ndarray,
+    fixed: np.ndarray,
+    residual: np.ndarray,
+    lowest: float = -np.inf,
 ) -> ErrorScale:
     """Factors on errors, at knots of log10(S/N), that give intervals of 68 and 95 % their probability.
 
@@ -119,8 +145,11 @@ def measure_scale(
         error: (n,) that is scaled.
         fixed: (n,) error in quadrature that is not.
         residual: (n,) truth less prediction.
+        lowest: log10(S/N) below which values do not take part; the first factor is theirs too.
     """
     place = log_signal_to_noise(value, error)
+    used = place >= lowest
+    place, error, fixed, residual = (array[used] for array in (place, error, fixed, residual))
     if place.size < _FEWEST:
         return ErrorScale()
     low, high = (STEP * np.round(np.quantile(place, q) / STEP) for q in (0.002, 0.998))
@@ -138,6 +167,11 @@ def measure_scale(
     return ErrorScale(
         float(round(knots[0], 6)), STEP, tuple(float(round(f, 4)) for f in np.maximum(10.0**logs, 1e-3))
     )
+
+
+def scaled(scale: ErrorScale, factor: float) -> ErrorScale:
+    """All factors of a scale times another."""
+    return replace(scale, factor=tuple(round(one * factor, 4) for one in scale.factor))
 
 
 def _factor(error: np.ndarray, fixed: np.ndarray, residual: np.ndarray) -> float:

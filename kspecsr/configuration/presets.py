@@ -93,7 +93,7 @@ PRESETS = {
         training={
             "sr1": TrainingConfig(epochs=24),
             "zhead": TrainingConfig(epochs=36),
-            "sr2": TrainingConfig(epochs=64, learning_rate=1e-3),
+            "sr2": TrainingConfig(epochs=80, learning_rate=1e-3),
         }
     ),
     # The paper's own choices: its grid and range, a trunk on the up-sampled prism, noisy gratings as targets,
