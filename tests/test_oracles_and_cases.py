@@ -97,6 +97,9 @@ def test_a_drift_changes_prism_and_truth_by_the_same_factor():
     factor = np.where(seen, drifted.target_flux / np.where(seen, usual.target_flux, 1.0), np.nan)
     assert np.nanmax(factor[seen]) == pytest.approx(np.exp(0.3), rel=0.02)
     assert np.nanmin(factor[seen]) == pytest.approx(np.exp(-0.3), rel=0.02)
+    line = usual.line_known & (usual.line_flux > 0)
+    ratio = drifted.line_flux[line] / usual.line_flux[line]
+    assert 1.1 < ratio.max() <= np.exp(0.301) and np.exp(-0.301) <= ratio.min() < 0.9
     good = ~usual.prism_mask
     signal = usual.prism_flux[good] / usual.prism_error[good]
     np.testing.assert_allclose(drifted.prism_flux[good] / drifted.prism_error[good], signal, rtol=1e-4)

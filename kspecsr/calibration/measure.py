@@ -111,8 +111,10 @@ class CalibrationSample:
         )
 
     def _pixel_scales(self) -> tuple[ErrorScale, ErrorScale]:
-        """Scales of the continuum's and the lines' part of pixel errors, first each where it dominates, then
-        together: continuum pixels have a share of lines too faint to count, and cores one of the continuum.
+        """Scales of the continuum's and the lines' part of pixel errors.
+
+        First each where it dominates, then together: continuum pixels have a share of lines too faint to
+        count, and cores one of the continuum.
         """
         level, plain, lines, drawn, residual = self.of("continuum")
         core_level, core_plain, core_lines, core_drawn, core_residual = self.of("line_pixels")

@@ -11,6 +11,7 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation import SimulationConfig
 from kspecsr.evaluation.held_out import HeldOut
+from kspecsr.evaluation.metrics.measured_lines import line_wavelengths
 from kspecsr.evaluation.sources import MINIMUM_LINE_SNR, SHIPPED_SEED, SURVEY, SimulatedHeldOut
 from kspecsr.feeds.simulated import simulation_config
 
@@ -101,12 +102,15 @@ def _with_drift(made: HeldOut) -> HeldOut:
         return np.exp(_DRIFT * sign * np.where(bent, x**2, x))
 
     on_prism, on_grid = factor(load_instrument(PRISM).wavelength), factor(made.grid.wavelength)
+    observed = line_wavelengths(made.redshift)
+    on_lines = np.where(made.line_known, factor(np.where(made.line_known, observed, 1.0)), 1.0)
     return replace(
         made,
         prism_flux=made.prism_flux * on_prism,
         prism_error=np.where(made.prism_mask, made.prism_error, made.prism_error * on_prism),
         target_flux=made.target_flux * on_grid,
         target_continuum=made.target_continuum * on_grid,
+        line_flux=made.line_flux * on_lines,
     )
 
 
