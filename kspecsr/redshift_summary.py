@@ -86,7 +86,7 @@ class RedshiftSummary:
         return self.distribution.tfd
 
     def quantile(self, share: float | Sequence[float]) -> np.ndarray:
-        """Redshift below which this share of P(z) lies, to a tenth of a bin.
+        """Redshift below which this share of P(z) lies, to a fifth of a bin.
 
         Args:
             share: 0-1, one or several.

@@ -163,7 +163,7 @@ def test_an_untrained_model_gets_errors_that_hold_on_other_galaxies(folder):
         others = collect(networks, SimulatedHeldOut(TINY.grid, 4), 100)
     finally:
         path.unlink()
-    _, error, _, residual = others.of("continuum")
+    _, error, _, _, residual = others.of("continuum")
     assert inside(residual, error, 0.68) == pytest.approx(0.68, abs=0.06)
     _, error, _, residual = others.of("line_flux")
     assert inside(residual, error, 0.95) == pytest.approx(0.95, abs=0.06)

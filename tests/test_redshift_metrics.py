@@ -12,6 +12,7 @@ from kspecsr.evaluation.metrics import redshift_metrics
 from kspecsr.evaluation.metrics.gaussian_calibration import gaussian_crps
 from kspecsr.evaluation.metrics.redshift_probability import redshift_crps, redshift_pit
 from kspecsr.evaluation.reconstruction import Reconstruction
+from kspecsr.predictive import BIN_WIDTH
 from kspecsr.training.goal import redshift_metrics as goal_metrics
 
 STEP = 0.001
@@ -29,7 +30,7 @@ def sample(count=COUNT, seed=1):
 
 def normal_probability(centre, sigma):
     """(B, Z) of a normal distribution in ln(1 + z) of which the bins' own width is a part."""
-    narrow = np.sqrt(sigma**2 - STEP**2)
+    narrow = np.sqrt(sigma**2 - (BIN_WIDTH * STEP) ** 2)
     probability = np.exp(-0.5 * ((BINS - centre[:, None]) / narrow) ** 2)
     return probability / probability.sum(axis=1, keepdims=True)
 
@@ -94,7 +95,7 @@ def test_crps_and_pit_of_one_normal_distribution_are_the_gaussian_ones():
     centre, sigma = np.array([1.2, 1.2, 1.2]), 0.005
     truth = centre + np.array([0.0, 0.007, -0.02])
     case = normal_probability(centre, sigma), BINS, np.expm1(truth)
-    assert redshift_crps(*case) == pytest.approx(gaussian_crps(truth, centre, sigma), rel=1e-6)
+    assert redshift_crps(*case) == pytest.approx(gaussian_crps(truth, centre, sigma), rel=1e-5)
     assert redshift_pit(*case) == pytest.approx(ndtr((truth - centre) / sigma), abs=1e-9)
 
 
@@ -106,7 +107,7 @@ def test_crps_of_several_modes_is_the_integral_that_defines_it():
     x = np.arange(-0.02, BINS[-1] + 0.02, STEP / 8)
     for row in range(3):
         used = np.flatnonzero(probability[row] > 1e-9)
-        below = (probability[row, used] * ndtr((x[:, None] - BINS[used]) / STEP)).sum(axis=1)
+        below = (probability[row, used] * ndtr((x[:, None] - BINS[used]) / (BIN_WIDTH * STEP))).sum(axis=1)
         expected = np.trapezoid((below - (x >= truth[row])) ** 2, x)
         found = redshift_crps(probability, BINS, np.expm1(truth))[row]
         assert found == pytest.approx(expected, rel=1e-3)

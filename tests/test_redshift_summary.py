@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from kspecsr.predictive import BIN_WIDTH
 from kspecsr.redshift_summary import find_modes, summarise_redshift
 
 STEP = 2 / 3000
@@ -20,7 +21,7 @@ def test_a_single_mode_has_its_mean_width_and_all_the_mass():
     summary = summarise_redshift(gaussians((3.2, 0.002, 1.0)), BINS, 3.2)
     assert summary.confidence == pytest.approx(1.0)
     assert summary.modes[0].redshift == pytest.approx(3.2, abs=2e-4)
-    assert summary.error == pytest.approx(np.hypot(0.002, STEP) * 4.2, rel=0.03)
+    assert summary.error == pytest.approx(np.hypot(0.002, BIN_WIDTH * STEP) * 4.2, rel=0.03)
     assert len(summary.modes) == 1
 
 
@@ -75,7 +76,7 @@ def test_quantiles_invert_the_distribution():
     summary = summarise_redshift(gaussians((3.2, 0.004, 1.0)), BINS, 3.2)
     low, median, high = summary.quantile((0.1587, 0.5, 0.8413))
     assert median == pytest.approx(3.2, abs=1e-3)
-    assert np.log1p(high) - np.log1p(low) == pytest.approx(2 * np.hypot(0.004, STEP), rel=0.01)
+    assert np.log1p(high) - np.log1p(low) == pytest.approx(2 * np.hypot(0.004, BIN_WIDTH * STEP), rel=0.01)
     assert summary.quantile(0.0) >= 0
 
 
@@ -83,10 +84,10 @@ def test_quantiles_and_density_are_those_of_the_distribution():
     summary = summarise_redshift(gaussians((1.5, 0.001, 0.4), (3.2, 0.0002, 0.6)), BINS, 3.2)
     shares = [0.05, 0.16, 0.3, 0.5, 0.84, 0.95]
     expected = summary.distribution.quantile(shares)
-    assert np.abs(np.log1p(summary.quantile(shares)) - np.log1p(expected)).max() < 0.1 * STEP
+    assert np.abs(np.log1p(summary.quantile(shares)) - np.log1p(expected)).max() < 0.2 * STEP
     rows = summary.density > 1e-3
     log_prob = np.asarray(summary.tfd.log_prob(summary.grid[rows]))
-    np.testing.assert_allclose(np.log(summary.density[rows]), log_prob, atol=1e-3)
+    np.testing.assert_allclose(np.log(summary.density[rows]), log_prob, atol=2e-3)
 
 
 def test_the_density_integrates_to_one():

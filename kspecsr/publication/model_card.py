@@ -65,6 +65,7 @@ def model_card(sources: CardSources, name: str) -> str:
     training = settings.preset.training
     galaxies = "; ".join(
         f"{stage.upper()} {one.get('steps', 0) * training[stage].batch_size:,}"
+        f"{', after an earlier training of its own' if one.get('init_from') else ''}"
         for stage, one in settings.stages.items()
     )
     text = (resources.files(__package__) / "model_card.md.jinja").read_text(encoding="utf-8")
@@ -83,6 +84,7 @@ def model_card(sources: CardSources, name: str) -> str:
             n=f"{judged['galaxies']:,}",
             rows=_rows(metrics, _COLUMNS, [row.metric for row in ROWS]),
             oracle_rows=_rows(metrics, _ORACLES, _ORACLE_ROWS) if "truth_found_z" in metrics else [],
+            identical=_identical_rows(sources.report / "identical" / "identical_networks.json", sha256),
             broken=shipped_gate("release").failures(values),
             cases=_case_rows(cases) if cases else [],
             case_columns=["case", *(column["title"] for column in cases["columns"])] if cases else [],
@@ -130,6 +132,22 @@ def _cell(estimate: Mapping | None, row) -> str:
     numbers = [estimate[key] for key in ("value", "low", "high")]
     value, low, high = ("–" if x is None else f"{factor * x:.{row.digits}g}" for x in numbers)
     return f"{value}{unit} ({low}–{high}; {estimate['n']})"
+
+
+def _identical_rows(path: Path, sha256: str) -> list[list[str]]:
+    """Rows of the paper's Fig. 9, if it was made for this model beside the report."""
+    if not path.is_file():
+        return []
+    content = _read(path, "python -m kspecsr.evaluation.identical_networks")
+    if content["settings"]["model"] != sha256:
+        return []
+    return [
+        [
+            which.upper(),
+            *(f"{one['value']:.4g} ({one['low']:.4g}–{one['high']:.4g})" for one in figures.values()),
+        ]
+        for which, figures in content["inputs"].items()
+    ]
 
 
 def _case_rows(cases: Mapping) -> list[list[str]]:
