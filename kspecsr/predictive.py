@@ -27,7 +27,8 @@ def _tensorflow_probability():
         warnings.simplefilter("ignore", DeprecationWarning)
         import tensorflow_probability as tfp
 
-        tfp.distributions.Normal  # noqa: B018 - lazy: the first use imports
+        # lazy: the first use of each imports
+        tfp.distributions.Normal, tfp.bijectors.Expm1  # noqa: B018
         return tfp
 
 
