@@ -84,9 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_settings(made, replace(read_settings(args.model), name=args.output.name))
             (made / "README.md").write_text(card, encoding="utf-8")
             write_manifest(made)
-            if args.output.exists():
-                shutil.move(args.output, Path(temporary) / "before")
-            shutil.move(made, args.output)
+            _replace(args.output, made, Path(temporary) / "before")
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -96,6 +94,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = sum(path.stat().st_size for path in args.output.iterdir())
     print(f"written: {args.output} ({size / 1e6:.1f} MB), with its model card and manifest")
     return 0
+
+
+def _replace(output: Path, made: Path, before: Path) -> None:
+    """Puts a folder in the place of another, which comes back if that fails."""
+    if output.exists():
+        output.rename(before)
+    try:
+        made.rename(output)
+    except BaseException:
+        if before.exists():
+            before.rename(output)
+        raise
 
 
 if __name__ == "__main__":

@@ -108,6 +108,43 @@ def test_somebody_elses_folder_is_not_replaced(judged, tmp_path, capsys):
     assert (tmp_path / "thesis" / "chapter.tex").exists()
 
 
+def test_a_folder_that_cannot_be_replaced_comes_back(judged, tmp_path, monkeypatch, capsys):
+    model, report = judged
+    output = tmp_path / "saved" / "default"
+    assert publish(model, report, output) == 0
+    before = sorted(path.name for path in output.iterdir())
+    rename = type(output).rename
+
+    def full(path, target):
+        if path.parent != output.parent and target == output and not path.name == "before":
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(type(output), "rename", full)
+    assert publish(model, report, output) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert sorted(path.name for path in output.iterdir()) == before
+
+
+def test_training_calibrates_where_it_is_asked_to(tmp_path, monkeypatch, capsys):
+    from types import SimpleNamespace
+
+    from kspecsr import train
+
+    calls = []
+    monkeypatch.setattr(
+        "kspecsr.training.stage.train_stage", lambda stage, *_: SimpleNamespace(path=f"{stage}.keras")
+    )
+    monkeypatch.setattr(
+        "kspecsr.calibration.run.calibrate_model", lambda *given: calls.append(given) or (None, "done.json")
+    )
+    options = ["--preset", "small", "--data", "simulation", "--output", str(tmp_path)]
+    assert train.main(options) == 0 and calls == []
+    assert train.main([*options, "--calibrate"]) == 0
+    assert calls[0][0] == tmp_path
+    assert "calibration: done.json" in capsys.readouterr().out
+
+
 def test_an_altered_or_missing_file_is_named(tmp_path):
     for name in ("a.keras", "b.keras"):
         (tmp_path / name).write_bytes(b"weights")
