@@ -21,9 +21,9 @@ STEP = 0.25  # of log10(S/N) between knots
 _FEWEST = 400  # values about a knot
 _STEEPEST = float(np.log10(1.0 + 0.9 * np.log(10.0) * STEP))  # rise of log10(factor) from knot to knot
 _THINNED = 5  # every fifth continuum pixel tells as much as all of them
-# log10(S/N) of what is drawn in a pixel from which on its error is that of a line: below, lines that were
-# missed would make the errors of all empty pixels large
-_LEAST_DRAWN = -0.25
+# log10(S/N) of what is drawn in a pixel from which on its error is that of a line. The flanks of lines have
+# little flux and much error; further below, lines that were missed would make all empty pixels' errors large.
+_LEAST_DRAWN = -1.0
 _ROUNDS = 3
 _FACTORS = (0.05, 20.0)
 _EXPONENTS = (0.2, 5.0)
