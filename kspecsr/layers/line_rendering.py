@@ -77,7 +77,9 @@ class LineRendering(keras.layers.Layer):
 
         Args:
             window: (window,) pixels from the nearest one.
-            centre, width, place_error: (B, K) pixels from there, pixels, pixels.
+            centre: (B, K) of the line, pixels from there.
+            width: (B, K) one sigma without the pixel [pixels].
+            place_error: (B, K) one sigma [pixels].
         """
         narrow = (width**2 + _PIXEL_VARIANCE)[..., None]  # of the profile, integrated over pixels
         moved = (place_error**2)[..., None]
