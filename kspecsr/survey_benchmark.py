@@ -52,7 +52,7 @@ def benchmark(args: argparse.Namespace) -> None:
     # seconds of Dask: not for --help
     from kspecsr.surveys.cost import arithmetic
     from kspecsr.surveys.engine import ClusterOptions
-    from kspecsr.surveys.measurement import measure_costs, measure_survey, pure_rates
+    from kspecsr.surveys.measurement import measure_costs, measure_survey, network_speed
     from kspecsr.surveys.preparation import prepare
     from kspecsr.surveys.settings import InputColumns
     from kspecsr.surveys.simulated_catalogue import write_simulated_catalogue
@@ -81,26 +81,31 @@ def benchmark(args: argparse.Namespace) -> None:
         f"workers of {cluster.threads_each} thread(s), weights {settings.model_sha256[:12]}",
         flush=True,
     )
-    before = pure_rates(folder, settings, model, cluster, args.seconds)
+    before = network_speed(folder, settings, model, cluster, args.seconds)
     _print_rates("before", before)
     with tqdm(total=settings.total, desc="survey", unit="spectrum", delay=2) as bar:
         run = measure_survey(folder, settings, model, cluster, bar.update)
-    after = pure_rates(folder, settings, model, cluster, args.seconds)
+    after = network_speed(folder, settings, model, cluster, args.seconds)
     _print_rates("after", after)
-    pure = max((one + two) / 2 for one, two in zip(before, after, strict=True))
+    pure = max((before.single + after.single) / 2, (before.together + after.together) / 2)
     _print_run(run, settings, pure)
+    core = (before.core + after.core) / 2
+    print(
+        f"time on a core per spectrum, which other programs disturb less: networks {1e3 * core:.2f} ms, "
+        f"survey after the first partitions {1e3 * run.core:.2f} ms: {core / run.core:.0%}"
+    )
     costs = measure_costs(folder, settings, cluster, run)
     print(
-        f"per spectrum: {1e3 * costs.core_seconds:.2f} ms of a core; per partition: scheduler "
+        f"start-up of a worker {costs.start_up:.0f} s; per partition: scheduler "
         f"{1e3 * costs.scheduling:.2f} ms, whether it is done {1e3 * costs.checking:.2f} ms; per input: "
         f"listing {1e6 * costs.plan:.1f} us; per object: HATS {1e6 * costs.hats:.0f} us"
     )
     print(arithmetic(costs, args.survey_size, args.cores), flush=True)
 
 
-def _print_rates(when: str, rates: tuple[float, float]) -> None:
+def _print_rates(when: str, speed) -> None:
     print(
-        f"networks alone, {when}: {rates[0]:.1f} spectra/s in one process, {rates[1]:.1f} spectra/s in all "
+        f"networks alone, {when}: {speed.single:.1f} spectra/s in one process, {speed.together:.1f} in all "
         "workers together",
         flush=True,
     )

@@ -48,6 +48,13 @@ class EndToEnd:
     hats: float
 
     @property
+    def core(self) -> float:
+        """Seconds of a core per spectrum, without each worker's first partition; NaN without another."""
+        reports = self.summary.reports[len({one.process for one in self.summary.reports}) :]
+        spectra = sum(one.objects + one.failures for one in reports)
+        return sum(one.core for one in reports) / spectra if spectra else float("nan")
+
+    @property
     def steady_rate(self) -> float:
         """Spectra per second after the first partitions; NaN where there is only one."""
         rest = sum(one.objects + one.failures for one in self.summary.reports) - self.first
@@ -55,8 +62,10 @@ class EndToEnd:
         return rest / duration if rest > 0 and duration > 0 else float("nan")
 
 
-def network_rate(folder: str, settings: SurveySettings, model: str, threads: int, seconds: float) -> float:
-    """Spectra per second of `SuperResolver.predict_arrays` alone, on the survey's spectra, without start-up.
+def network_rate(
+    folder: str, settings: SurveySettings, model: str, threads: int, seconds: float
+) -> tuple[float, float]:
+    """Speed of `SuperResolver.predict_arrays` alone, on the survey's spectra, without start-up.
 
     Args:
         folder: of the output, with its plan.
@@ -64,31 +73,52 @@ def network_rate(folder: str, settings: SurveySettings, model: str, threads: int
         model: folder.
         threads: of TensorFlow.
         seconds: to measure for.
+
+    Returns:
+        Spectra per second, and seconds of a core per spectrum.
     """
     resolver = load_resolver(model, settings.model_sha256, threads)
     inputs = [one.spectrum for one in read_partition(Path(folder), settings, 0) if one.spectrum][:CHUNK]
     inputs = [inputs[i % len(inputs)] for i in range(CHUNK)]
     arrays = [np.stack([getattr(one, name) for one in inputs]) for name in ("flux", "error", "mask")]
     resolver.predict_arrays(*arrays)
-    calls, start = 0, time.perf_counter()
+    calls, start, core = 0, time.perf_counter(), time.process_time()
     while calls < 2 or time.perf_counter() - start < seconds:
         resolver.predict_arrays(*arrays)
         calls += 1
-    return calls * CHUNK / (time.perf_counter() - start)
+    spectra = calls * CHUNK
+    return spectra / (time.perf_counter() - start), (time.process_time() - core) / spectra
 
 
-def pure_rates(
+@dataclass(frozen=True)
+class NetworkSpeed:
+    """The networks alone.
+
+    Attributes:
+        single: spectra per second in one process with all threads.
+        together: in all workers at once.
+        core: seconds of a core per spectrum, in the workers.
+    """
+
+    single: float
+    together: float
+    core: float
+
+
+def network_speed(
     folder: Path, settings: SurveySettings, model: Path, cluster: ClusterOptions, seconds: float
-) -> tuple[float, float]:
-    """Spectra per second of the networks alone: in one process with all threads; in all workers at once."""
+) -> NetworkSpeed:
+    """Measures the networks alone, in processes of their own; arguments as in `network_rate`."""
     every = cluster.workers * cluster.threads_each
     one = ClusterOptions(1, every, 2 * cluster.memory, 0)
+    arguments = (str(folder), settings, str(model))
     with connected(one) as client:
-        single = client.submit(network_rate, str(folder), settings, str(model), every, seconds).result()
+        single, _ = client.submit(network_rate, *arguments, every, seconds).result()
     with connected(cluster) as client:
         client.wait_for_workers(cluster.workers)
-        rates = client.run(network_rate, str(folder), settings, str(model), cluster.threads_each, seconds)
-    return single, sum(rates.values())
+        found = client.run(network_rate, *arguments, cluster.threads_each, seconds).values()
+    rates, cores = zip(*found, strict=True)
+    return NetworkSpeed(single, sum(rates), sum(cores) / len(cores))
 
 
 def measure_survey(
@@ -126,7 +156,6 @@ def measure_costs(
     folder: Path, settings: SurveySettings, cluster: ClusterOptions, run: EndToEnd
 ) -> MeasuredCosts:
     """What goes into the arithmetic of larger surveys, out of a finished run and its folder."""
-    cores = cluster.workers * cluster.threads_each
     counts = partition_counts(folder)
     started = time.perf_counter()
     for k, count in enumerate(counts):
@@ -139,7 +168,7 @@ def measure_costs(
         for name in table_names(settings)
     }
     return MeasuredCosts(
-        core_seconds=cores / run.steady_rate,
+        core_seconds=run.core,
         start_up=max(0.0, run.started - run.first / run.steady_rate),
         partition_size=settings.partition_size,
         table_bytes=sizes,

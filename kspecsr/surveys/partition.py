@@ -56,6 +56,7 @@ class PartitionReport:
         reading: [s].
         networks: [s], interpretation included.
         writing: [s].
+        core: time that the process spent on a core, all threads together [s].
         bytes: written.
         resident: memory of the process at the end [bytes].
         peak: largest memory that the process ever had [bytes].
@@ -70,6 +71,7 @@ class PartitionReport:
     reading: float = 0.0
     networks: float = 0.0
     writing: float = 0.0
+    core: float = 0.0
     bytes: int = 0
     resident: int = 0
     peak: int = 0
@@ -131,6 +133,7 @@ def process_partition(
     resolver = load_resolver(model, settings.model_sha256, threads)
     if partition == 0:
         write_grids(output, resolver.identity.grid.wavelength, prism_wavelength(), resolver.redshift_bins)
+    core = time.process_time()
     counts = {"objects": 0, "failures": 0, "flagged": 0}
     seconds = {"reading": 0.0, "networks": 0.0, "writing": 0.0}
     with PartitionWriter(output, settings, partition) as writer:
@@ -165,6 +168,7 @@ def process_partition(
         partition,
         **counts,
         **seconds,
+        core=time.process_time() - core,
         bytes=writer.bytes,
         resident=psutil.Process().memory_info().rss,
         peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
