@@ -280,12 +280,13 @@ return Array.from(model.data[arguments[1]]);
 class Browser:
     """Headless Chromium, looking into shadow roots."""
 
-    def __init__(self):
+    def __init__(self, downloads):
         if shutil.which("chromedriver") is None:
             pytest.skip("no Chromium with chromedriver: apt-get install chromium chromium-driver")
         options = webdriver.ChromeOptions()
         for text in ("--headless=new", "--no-sandbox", "--window-size=1400,1500", "--disable-dev-shm-usage"):
             options.add_argument(text)
+        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
         options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
         self.driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
 
@@ -319,8 +320,8 @@ class Browser:
         return [url for url in sent if not url.startswith(("data:", "blob:"))]
 
 
-def test_the_page_in_a_browser_with_a_hundred_thousand_rows(many, tmp_path_factory):
-    browser = Browser()
+def test_the_page_in_a_browser_with_a_hundred_thousand_rows(many, tmp_path, tmp_path_factory):
+    browser = Browser(tmp_path)
     server = Server(many, tiny_model(tmp_path_factory.mktemp("tiny") / "model"))
     try:
         browser.driver.get(server.address)
@@ -356,6 +357,12 @@ def test_the_page_in_a_browser_with_a_hundred_thousand_rows(many, tmp_path_facto
         marks = dict(zip(browser.data("line marks", "name"), browser.data("line marks", "x"), strict=True))
         assert marks["Halpha"] == pytest.approx(HALPHA * (1 + z), abs=1e-3)
         assert len(browser.data("super-resolved", "x")) != IDENTITY.grid.size  # the tiny model's own grid
+
+        # the button gives the file of what is shown
+        button = next(b for b in browser.find(".bk-btn, a, button") if "download FITS" in b.text)
+        button.click()
+        (path,) = browser.until(lambda: list(tmp_path.glob("*.fits")))
+        assert path.name == "t1_sr.fits" and fits.getval(path, "Z") == pytest.approx(z, abs=1e-3)
 
         # offline: everything came from this machine; nothing went wrong in the page
         assert {url.split("/")[2] for url in browser.requests()} == {server.address.split("/")[2]}

@@ -247,6 +247,7 @@ def _table(table: pd.DataFrame) -> pn.widgets.Tabulator:
         show_index=False,
         selectable=1,
         layout="fit_columns",
+        widths={"object_id": 240, "brightest_line": 130, "flags": 170},
         sizing_mode="stretch_width",
         height=470,
     )
