@@ -53,7 +53,10 @@ def parser() -> argparse.ArgumentParser:
     where = p.add_argument_group("where the work is done")
     where.add_argument("--workers", type=int, default=2, help="processes (default %(default)s)")
     where.add_argument(
-        "--threads", type=int, default=0, help="of TensorFlow in each (default: cores / workers)"
+        "--threads",
+        type=int,
+        default=0,
+        help="of TensorFlow in each (default: cores / workers, or as many as a Dask worker has)",
     )
     where.add_argument(
         "--memory", type=float, default=4.0, metavar="GIB", help="limit of each process (default %(default)s)"
@@ -91,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
 def survey(args: argparse.Namespace) -> int:
     """Does what the command line says; returns the exit status."""
     # a second of pyarrow and Dask: not for --help
-    from kspecsr.surveys.engine import ClusterOptions, connected, run_partitions
+    from kspecsr.surveys.engine import ClusterOptions, connected, run_partitions, tensorflow_threads
     from kspecsr.surveys.hats_catalogue import write_hats
     from kspecsr.surveys.output import locked
     from kspecsr.surveys.preparation import prepare
@@ -111,7 +114,7 @@ def survey(args: argparse.Namespace) -> int:
                     args.output.resolve(),
                     settings,
                     model.resolve(),
-                    cluster.threads_each,
+                    tensorflow_threads(client, cluster),
                     bar.update,
                     args.in_flight,
                 )

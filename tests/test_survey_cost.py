@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from data_pipeline.instrument import PRISM, load_instrument
 from kspecsr.surveys.cost import MeasuredCosts, arithmetic, serial_parts
-from kspecsr.surveys.engine import ClusterOptions
+from kspecsr.surveys.engine import ClusterOptions, tensorflow_threads
 from kspecsr.surveys.memory_watch import MemorySample, MemoryWatch
 from kspecsr.surveys.simulated_catalogue import write_simulated_catalogue
 
@@ -47,7 +47,17 @@ def test_threads_share_the_cores(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
     assert [ClusterOptions(workers=n).threads_each for n in (1, 2, 3, 8, 16)] == [8, 4, 2, 1, 1]
     assert ClusterOptions(workers=2, threads=3).threads_each == 3
-    assert ClusterOptions(scheduler="tcp://somewhere:1").threads_each == 0
+
+
+def test_on_a_cluster_elsewhere_the_threads_are_those_of_its_workers():
+    class Elsewhere:
+        def nthreads(self):
+            return {"tcp://a:1": 4, "tcp://b:1": 2}
+
+    options = ClusterOptions(scheduler="tcp://somewhere:1")
+    assert tensorflow_threads(Elsewhere(), options) == 2
+    assert tensorflow_threads(Elsewhere(), replace(options, threads=3)) == 3
+    assert tensorflow_threads(Elsewhere(), ClusterOptions(threads=5)) == 5
 
 
 def test_memory_is_watched():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,10 +49,8 @@ class ClusterOptions:
 
     @property
     def threads_each(self) -> int:
-        """Threads of TensorFlow per process; 0 with a scheduler that is not ours leaves them alone."""
-        if self.threads or self.scheduler:
-            return self.threads
-        return max(1, len(os.sched_getaffinity(0)) // self.workers)
+        """Threads of TensorFlow per process of a local cluster."""
+        return self.threads or max(1, _cores() // self.workers)
 
 
 @dataclass
@@ -105,8 +105,35 @@ def connected(options: ClusterOptions) -> Iterator[Client]:
             finally:
                 client.close(timeout=5)
             return
-        with _local(options) as cluster, Client(cluster, set_as_default=False) as client:
+        with _deaf_to_interrupts():
+            cluster = _local(options)
+        with cluster, Client(cluster, set_as_default=False) as client:
             yield client
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def tensorflow_threads(client: Client, options: ClusterOptions) -> int:
+    """Threads of TensorFlow per process; on a cluster elsewhere as many as Dask gave each worker."""
+    if options.threads or not options.scheduler:
+        return options.threads_each
+    return max(1, min(client.nthreads().values(), default=1))
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that start meanwhile leave Ctrl-C, which a terminal sends to all, to this one."""
+    if threading.current_thread() is not threading.main_thread():  # no other may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _quiet_loggers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 # `SuperResolver` runs fewer spectra in a smaller batch, depending on what it ran before; a partition must not
 # depend on that, to the last bit.
 LEAST = 9
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _LOCK = threading.Lock()  # one model per process, whatever the number of its threads
 
 
@@ -171,7 +173,7 @@ def process_partition(
         core=time.process_time() - core,
         bytes=writer.bytes,
         resident=psutil.Process().memory_info().rss,
-        peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
         process=f"{os.uname().nodename}:{os.getpid()}",
     )
 

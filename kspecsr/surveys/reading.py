@@ -125,7 +125,7 @@ def read_rows(path: str, start: int, stop: int, first: int, columns: InputColumn
         columns: of the file, units included.
     """
     names = {key: getattr(columns, key) for key in _KEYS if getattr(columns, key)}
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, buffer_size=_BUFFER) as file:  # streams a row group instead of holding it
         groups, skipped = _groups(file.metadata, start, stop)
         row, batches = skipped, file.iter_batches(CHUNK, groups, sorted(set(_tops(file, names))))
         for batch in batches:
@@ -141,6 +141,7 @@ def read_rows(path: str, start: int, stop: int, first: int, columns: InputColumn
                 break
 
 
+_BUFFER = 2**20
 _KEYS = ("flux", "error", "ivar", "wavelength", "mask", "id", "ra", "dec", "redshift")
 
 
