@@ -18,7 +18,8 @@ EXAMPLES = """examples:
 Simulates spectra, runs the networks alone (one process with all threads; all workers at once), then
 python -m kspecsr.survey over all spectra, then the networks again. Other programs on the same cores spoil
 the absolute figures; the share of the networks' speed is of one run, with the better of both ways before and
-after. What was simulated is kept in --output and used again; the survey is made anew.
+after. Last, networks and whole partitions take turns in the same processes: that comparison other programs
+disturb least. What was simulated is kept in --output and used again; the survey is made anew.
 """
 
 
@@ -41,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
         "--memory", type=float, default=4.0, metavar="GIB", help="of each worker (default %(default)s)"
     )
     p.add_argument("--seconds", type=float, default=15.0, help="for each speed of the networks (%(default)s)")
+    p.add_argument("--rounds", type=int, default=4, help="of networks and partitions in turn (%(default)s)")
     p.add_argument("--spectra", action="store_true", help="keep spectra and P(z) too")
     p.add_argument("--survey-size", type=int, default=10_000_000, help="of the arithmetic (%(default)s)")
     p.add_argument("--cores", type=int, default=1000, help="of the arithmetic (%(default)s)")
@@ -52,7 +54,7 @@ def benchmark(args: argparse.Namespace) -> None:
     # seconds of Dask: not for --help
     from kspecsr.surveys.cost import arithmetic
     from kspecsr.surveys.engine import ClusterOptions
-    from kspecsr.surveys.measurement import measure_costs, measure_survey, network_speed
+    from kspecsr.surveys.measurement import measure_costs, measure_survey, network_speed, side_by_side
     from kspecsr.surveys.preparation import prepare
     from kspecsr.surveys.settings import InputColumns
     from kspecsr.surveys.simulated_catalogue import write_simulated_catalogue
@@ -89,12 +91,16 @@ def benchmark(args: argparse.Namespace) -> None:
     _print_rates("after", after)
     pure = max((before.single + after.single) / 2, (before.together + after.together) / 2)
     _print_run(run, settings, pure)
-    core = (before.core + after.core) / 2
+    pair = side_by_side(folder, settings, model, cluster, args.rounds)
     print(
-        f"time on a core per spectrum, which other programs disturb less: networks {1e3 * core:.2f} ms, "
-        f"survey after the first partitions {1e3 * run.core:.2f} ms: {core / run.core:.0%}"
+        f"in turn in the same processes, {args.rounds} rounds, per spectrum: networks alone "
+        f"{1e3 * pair.networks:.1f} ms, {1e3 * pair.networks_core:.2f} ms of a core; from inputs to tables "
+        f"{1e3 * pair.partitions:.1f} ms, {1e3 * pair.partitions_core:.2f} ms of a core: "
+        f"{pair.networks / pair.partitions:.0%} of the networks' speed, "
+        f"{pair.networks_core / pair.partitions_core:.0%} by time on a core",
+        flush=True,
     )
-    costs = measure_costs(folder, settings, cluster, run)
+    costs = measure_costs(folder, settings, cluster, run, pair.partitions_core)
     print(
         f"start-up of a worker {costs.start_up:.0f} s; per partition: scheduler "
         f"{1e3 * costs.scheduling:.2f} ms, whether it is done {1e3 * costs.checking:.2f} ms; per input: "
@@ -106,7 +112,7 @@ def benchmark(args: argparse.Namespace) -> None:
 def _print_rates(when: str, speed) -> None:
     print(
         f"networks alone, {when}: {speed.single:.1f} spectra/s in one process, {speed.together:.1f} in all "
-        "workers together",
+        f"workers together, {1e3 * speed.core:.2f} ms of a core each",
         flush=True,
     )
 
@@ -140,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; 1 where something failed, 130 on Ctrl-C."""
     p = parser()
     args = p.parse_args(argv)
-    numbers = (args.n, args.workers, args.partition_size, args.survey_size, args.cores)
+    numbers = (args.n, args.rounds, args.workers, args.partition_size, args.survey_size, args.cores)
     if min(numbers) < 1 or args.threads < 0 or not (args.memory > 0 and args.seconds > 0):
         p.error("expected positive numbers")
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +18,11 @@ from kspecsr.surveys.engine import ClusterOptions, SurveySummary, connected, run
 from kspecsr.surveys.hats_catalogue import write_hats
 from kspecsr.surveys.memory_watch import MemoryWatch
 from kspecsr.surveys.output import is_done, table_names
-from kspecsr.surveys.partition import load_resolver
-from kspecsr.surveys.plan import PlannedFile, partition_counts, write_files_plan
+from kspecsr.surveys.partition import load_resolver, process_partition
+from kspecsr.surveys.plan import PLAN_FILE, PlannedFile, partition_counts, write_files_plan
 from kspecsr.surveys.reading import read_partition
 from kspecsr.surveys.settings import CHUNK, SurveySettings
+from kspecsr.surveys.tables import OBJECTS
 
 _NOTHING = 200  # tasks without work, for the time of the scheduler
 _STATED = 2000  # files that are listed, for the time of that
@@ -46,13 +49,6 @@ class EndToEnd:
     summary: SurveySummary
     quarters: list[tuple[int, int]]
     hats: float
-
-    @property
-    def core(self) -> float:
-        """Seconds of a core per spectrum, without each worker's first partition; NaN without another."""
-        reports = self.summary.reports[len({one.process for one in self.summary.reports}) :]
-        spectra = sum(one.objects + one.failures for one in reports)
-        return sum(one.core for one in reports) / spectra if spectra else float("nan")
 
     @property
     def steady_rate(self) -> float:
@@ -121,6 +117,63 @@ def network_speed(
     return NetworkSpeed(single, sum(rates), sum(cores) / len(cores))
 
 
+@dataclass(frozen=True)
+class SideBySide:
+    """Networks alone and whole partitions, in turn in the same processes: other programs disturb both.
+
+    Attributes:
+        networks: seconds per spectrum and process.
+        partitions: likewise, from inputs to tables.
+        networks_core: seconds of a core per spectrum.
+        partitions_core: likewise.
+    """
+
+    networks: float
+    partitions: float
+    networks_core: float
+    partitions_core: float
+
+
+def _in_turn(folder: str, settings: SurveySettings, model: str, threads: int, rounds: int) -> list[float]:
+    """Sums of `SideBySide` over rounds, and their number; in one worker."""
+    counts = partition_counts(Path(folder))
+    sums = [0.0] * 4
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copy(Path(folder) / PLAN_FILE, scratch)
+        for k in range(-1, rounds):  # the first one starts everything up
+            number = max(k, 0) % len(counts)
+            shutil.rmtree(Path(scratch) / OBJECTS, ignore_errors=True)
+            start, core = time.perf_counter(), time.process_time()
+            process_partition(scratch, settings, number, counts[number], model, threads)
+            whole = (time.perf_counter() - start) / counts[number]
+            whole_core = (time.process_time() - core) / counts[number]
+            seconds = min(whole * counts[number], 20.0)
+            rate, alone_core = network_rate(folder, settings, model, threads, seconds)
+            if k >= 0:
+                found = (1.0 / rate, whole, alone_core, whole_core)
+                sums = [a + b for a, b in zip(sums, found, strict=True)]
+    return [one / rounds for one in sums]
+
+
+def side_by_side(
+    folder: Path, settings: SurveySettings, model: Path, cluster: ClusterOptions, rounds: int
+) -> SideBySide:
+    """Measures networks and partitions in turn, in all workers at once.
+
+    Args:
+        folder: of the output, with its plan; its tables are left alone.
+        settings: of the run.
+        model: folder.
+        cluster: local processes.
+        rounds: of a partition and as long a time of the networks.
+    """
+    with connected(cluster) as client:
+        client.wait_for_workers(cluster.workers)
+        arguments = (str(folder), settings, str(model), cluster.threads_each, rounds)
+        found = list(client.run(_in_turn, *arguments).values())
+    return SideBySide(*(sum(column) / len(column) for column in zip(*found, strict=True)))
+
+
 def measure_survey(
     folder: Path,
     settings: SurveySettings,
@@ -153,9 +206,17 @@ def measure_survey(
 
 
 def measure_costs(
-    folder: Path, settings: SurveySettings, cluster: ClusterOptions, run: EndToEnd
+    folder: Path, settings: SurveySettings, cluster: ClusterOptions, run: EndToEnd, core_seconds: float
 ) -> MeasuredCosts:
-    """What goes into the arithmetic of larger surveys, out of a finished run and its folder."""
+    """What goes into the arithmetic of larger surveys, out of a finished run and its folder.
+
+    Args:
+        folder: of the output.
+        settings: of the run.
+        cluster: local processes.
+        run: that was measured.
+        core_seconds: per spectrum, all included.
+    """
     counts = partition_counts(folder)
     started = time.perf_counter()
     for k, count in enumerate(counts):
@@ -168,7 +229,7 @@ def measure_costs(
         for name in table_names(settings)
     }
     return MeasuredCosts(
-        core_seconds=run.core,
+        core_seconds=core_seconds,
         start_up=max(0.0, run.started - run.first / run.steady_rate),
         partition_size=settings.partition_size,
         table_bytes=sizes,
