@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--model", default="default", metavar="NAME|DIR", help="shipped model or model folder (%(default)s)"
     )
-    p.add_argument("--spectra", action="store_true", help="keep spectra and P(z) too: 100 times the storage")
+    p.add_argument("--spectra", action="store_true", help="keep spectra and P(z) too: some 50 kB each")
     p.add_argument("--extraction", choices=("3pix", "5pix"), default="3pix", help="default %(default)s")
     p.add_argument("--no-hats", action="store_true", help="do not write hats/")
     where = p.add_argument_group("where the work is done")

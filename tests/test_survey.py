@@ -363,8 +363,14 @@ def test_a_second_run_in_the_same_folder_waits_its_turn(model, tree, capsys):
         assert "another run is writing there" in refused(model, capsys, tree)
 
 
+def test_the_output_may_lie_among_the_inputs(model, tree):
+    first = contents(make(model, tree, "--spectra", output="tree/out"))
+    assert contents(make(model, tree, "--spectra", output="tree/out")) == first
+    assert len(rows(tree / "out", "objects")) == 3
+
+
 def test_a_worker_with_other_weights_refuses(tmp_path):
-    folder = tiny_model(tmp_path / "model")
+    folder = write_stand_in_folder(tmp_path / "model")
     with pytest.raises(ValueError, match="expected the same model on every worker"):
         partition_module.load_resolver(str(folder), "0" * 64, 0)
 

@@ -16,6 +16,7 @@ from data_pipeline.spectrum import SpectrumError
 from kspecsr.enhancement.inputs import ENDINGS, list_inputs
 from kspecsr.enhancement.known_redshifts import LARGEST
 from kspecsr.surveys.columns import PATH_NAMES, resolved_columns, resolved_path_columns
+from kspecsr.surveys.output import MANIFEST_FILE
 from kspecsr.surveys.plan import PlannedFile, PlanSummary, write_files_plan, write_rows_plan
 from kspecsr.surveys.settings import FILES, ROWS, InputColumns
 
@@ -81,9 +82,15 @@ def _not_empty(plan: PlanSummary, given: Sequence[str]) -> PlanSummary:
 def _parquet_files(path: Path) -> list[Path]:
     """Data files of a Parquet data set or HATS catalogue in order; none for anything else."""
     if path.is_dir():
-        found = sorted(path.rglob("*.parquet"))
-        return [f for f in found if not any(p[0] in "._" for p in f.relative_to(path).parts)]
+        found = [f for f in path.rglob("*.parquet") if not _hidden(f.relative_to(path))]
+        # tables of a survey that was written into the folder of its inputs
+        own = {place for f in found for place in f.parents if (place / MANIFEST_FILE).is_file()}
+        return sorted(f for f in found if not own.intersection(f.parents))
     return [path] if path.suffix == ".parquet" and path.is_file() else []
+
+
+def _hidden(path: Path) -> bool:
+    return any(part[0] in "._" for part in path.parts)
 
 
 def _is_table_of_paths(schema: pa.Schema, columns: InputColumns) -> bool:
