@@ -113,7 +113,7 @@ class Cluster:
         """Scheduler and worker; both anew after one was lost."""
         self.stop()
         self.scheduler = self._run("scheduler", "--host", "127.0.0.1", "--port", str(self.port))
-        self.worker = self._run("worker", self.address, "--nthreads", "1", "--death-timeout", "60")
+        self.worker = self._run("worker", self.address, "--nthreads", "1", "--death-timeout", "300")
 
     def kill_worker(self):
         """SIGKILL to the process that computes; its nanny starts another."""
@@ -141,7 +141,7 @@ def start_survey(*arguments):
     return subprocess.Popen(command, cwd=ROOT, env=_environment(), **pipes)
 
 
-def wait_for_parts(folder, process, least=1, seconds=90.0):
+def wait_for_parts(folder, process, least=1, seconds=400.0):
     """Waits until partitions are there; the run must still be under way."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

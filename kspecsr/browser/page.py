@@ -27,6 +27,14 @@ _SAME = 5e-4  # half a step of the slider
 _ANY, _NONE, _SOME = "any", "without flags", "with flags"
 _NUMBER = {"type": "number", "func": ">=", "placeholder": "at least"}
 _TEXT = {"type": "input", "func": "like", "placeholder": "contains"}
+_WIDTHS = {
+    "object_id": 190,
+    "z_confidence": 105,
+    "sn_pixel": 100,
+    "sn_feature": 115,
+    "brightest_line": 130,
+    "flags": 150,
+}
 _FORMATS = {
     "z": "0.0000",
     "z_error": "0.0000",
@@ -247,7 +255,7 @@ def _table(table: pd.DataFrame) -> pn.widgets.Tabulator:
         show_index=False,
         selectable=1,
         layout="fit_columns",
-        widths={"object_id": 240, "brightest_line": 130, "flags": 170},
+        widths=_WIDTHS,
         sizing_mode="stretch_width",
         height=470,
     )

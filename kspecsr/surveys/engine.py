@@ -25,7 +25,7 @@ from kspecsr.surveys.settings import SurveySettings
 # A worker has one partition in hand and one that waits, so that it never idles and nothing piles up.
 PER_THREAD = 2
 _MOST_FAILED = 3  # partitions; more of them have one cause, which the next would meet as well
-_PATIENCE = "60 s"
+_ANSWER, _PATIENCE = "10 s", "120 s"
 _THREADS_OF = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -83,32 +83,39 @@ def connected(options: ClusterOptions) -> Iterator[Client]:
         SurveyError: for a scheduler that does not answer or has no worker.
     """
     _quiet_loggers()
-    with dask.config.set({"distributed.comm.timeouts.connect": "10 s"}):
-        if options.scheduler:
-            try:
-                client = Client(options.scheduler, timeout="10 s", set_as_default=False)
-            except (OSError, ValueError, TimeoutError) as error:
-                raise SurveyError(
-                    f"--scheduler {options.scheduler}: no answer ({error}); start one with `dask scheduler` "
-                    "and workers with `dask worker ADDRESS --nthreads 1`"
-                ) from None
-            try:
-                client.wait_for_workers(1, timeout=_PATIENCE)
-            except TimeoutError:
-                client.close()
-                raise SurveyError(
-                    f"--scheduler {options.scheduler}: has no worker after {_PATIENCE}; start some with "
-                    f"`dask worker {options.scheduler} --nthreads 1`"
-                ) from None
+    if options.scheduler:
+        with dask.config.set({"distributed.comm.timeouts.connect": _ANSWER}):  # its loss is seen as soon
+            client = _client_of(options.scheduler)
             try:
                 yield client
             finally:
                 client.close(timeout=5)
-            return
+        return
+    # a crowded machine may take a minute to start a process
+    with dask.config.set({"distributed.comm.timeouts.connect": _PATIENCE}):
         with _deaf_to_interrupts():
             cluster = _local(options)
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client
+
+
+def _client_of(address: str) -> Client:
+    try:
+        client = Client(address, timeout=_ANSWER, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise SurveyError(
+            f"--scheduler {address}: no answer ({error}); start one with `dask scheduler` and workers with "
+            "`dask worker ADDRESS --nthreads 1`"
+        ) from None
+    try:
+        client.wait_for_workers(1, timeout=_PATIENCE)
+    except TimeoutError:
+        client.close()
+        raise SurveyError(
+            f"--scheduler {address}: has no worker after {_PATIENCE}; start some with "
+            f"`dask worker {address} --nthreads 1`"
+        ) from None
+    return client
 
 
 def _cores() -> int:
