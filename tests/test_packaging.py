@@ -39,6 +39,13 @@ def test_every_folder_with_modules_is_a_package():
     assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
+@pytest.mark.parametrize("extra", ["survey", "browse"])
+def test_what_an_extra_needs_is_in_dev_too(setup_cfg, extra):
+    extras = setup_cfg["options.extras_require"]
+    names = {key: {Requirement(line).name for line in entries(extras[key])} for key in (extra, "dev")}
+    assert names[extra] and names[extra] <= names["dev"]
+
+
 @pytest.mark.parametrize("name", ["data_pipeline", "kspecsr"])
 def test_every_table_template_and_gate_is_package_data(setup_cfg, name):
     patterns = entries(setup_cfg["options.package_data"][name])
@@ -82,10 +89,10 @@ def test_constraints_pin_every_dependency_within_its_bounds(setup_cfg, pinned):
 
 
 def test_every_library_that_is_imported_is_a_dependency(setup_cfg):
-    wanted = {
-        canonicalize_name(Requirement(line).name)
-        for line in entries(setup_cfg["options"]["install_requires"])
-    }
+    extras = setup_cfg["options.extras_require"]
+    lines = entries(setup_cfg["options"]["install_requires"])
+    lines += [line for name in ("survey", "browse") for line in entries(extras[name])]
+    wanted = {canonicalize_name(Requirement(line).name) for line in lines}
     imported = {
         item.root for module, path in project_modules(ROOT).items() for item in imports_of(module, path)
     }

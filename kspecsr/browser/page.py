@@ -1,0 +1,278 @@
+"""The page: a table of objects, the spectrum that was clicked, and another redshift to try."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import panel as pn
+
+from kspecsr.browser.model_runner import ModelRunner, as_file
+from kspecsr.browser.plots import RedshiftPlot, SpectrumPlot
+from kspecsr.browser.source import ResultSource
+from kspecsr.browser.view import LINE_COLUMNS, TABLE_COLUMNS, SpectrumView, view_of
+
+if TYPE_CHECKING:
+    from kspecsr.result import Result
+
+MOST_REDSHIFT = 15.0
+ROWS = 12
+_SAME = 5e-4  # half a step of the slider
+_ANY, _NONE, _SOME = "any", "without flags", "with flags"
+_NUMBER = {"type": "number", "func": ">=", "placeholder": "at least"}
+_TEXT = {"type": "input", "func": "like", "placeholder": "contains"}
+_WIDTHS = {
+    "object_id": 190,
+    "z_confidence": 105,
+    "sn_pixel": 100,
+    "sn_feature": 115,
+    "brightest_line": 130,
+    "flags": 150,
+}
+_FORMATS = {
+    "z": "0.0000",
+    "z_error": "0.0000",
+    "z_confidence": "0.000",
+    "sn_pixel": "0.0",
+    "sn_feature": "0.0",
+    "chi_square": "0.00",
+    "brightest_snr": "0.0",
+}
+
+
+class BrowsePage:
+    """One visitor's page.
+
+    Args:
+        source: of the results.
+        runner: of the model.
+    """
+
+    def __init__(self, source: ResultSource, runner: ModelRunner):
+        self.source, self.runner = source, runner
+        self._row: int | None = None
+        self._view: SpectrumView | None = None
+        self._result: Result | None = None
+        self._loading = False  # the slider moves because another object is shown
+        self._request = 0
+        self._document = pn.state.curdoc
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self.table = _table(source.table)
+        self.redshift_range = pn.widgets.EditableRangeSlider(
+            label="z from - to", start=0.0, end=MOST_REDSHIFT, value=(0.0, MOST_REDSHIFT), step=0.01
+        )
+        self.flags = pn.widgets.Select(label="flags", options=[_ANY, _NONE, _SOME], value=_ANY)
+        self.table.add_filter(pn.bind(chosen_rows, span=self.redshift_range, flags=self.flags))
+        self.spectrum, self.pz = SpectrumPlot(), RedshiftPlot()
+        self.summary = pn.pane.Markdown("Click a row to see its spectrum.", css_classes=["summary"])
+        self.status = pn.pane.Markdown("", css_classes=["status"])
+        self.slider = pn.widgets.FloatSlider(
+            label="try redshift",
+            start=0.0,
+            end=MOST_REDSHIFT,
+            step=0.001,
+            value=0.0,
+            format="0.000",
+            disabled=True,
+            width=400,
+        )
+        self.exact = pn.widgets.FloatInput(
+            label="or type it", step=0.001, start=0.0, width=120, disabled=True
+        )
+        self.infer = pn.widgets.Button(label="infer it again", width=120, disabled=True)
+        self.lines = pn.widgets.Tabulator(
+            _shown_lines(pd.DataFrame(columns=list(LINE_COLUMNS))),
+            disabled=True,
+            show_index=False,
+            pagination="local",
+            page_size=8,
+            layout="fit_data_table",
+        )
+        self.downloads = [
+            pn.widgets.FileDownload(
+                callback=pn.bind(self._download, form), filename=f"{form}.bin", label=label, disabled=True
+            )
+            for form, label in (("fits", "download FITS"), ("ecsv", "download ECSV (zip)"))
+        ]
+        self.table.on_click(lambda event: self.open(int(event.row)))
+        self.slider.param.watch(self._moved, "value")
+        self.slider.param.watch(self._released, "value_throttled")
+        self.exact.param.watch(self._typed, "value")
+        self.infer.on_click(lambda event: self._run(math.nan))
+
+    def layout(self) -> pn.Column:
+        """Everything on the page."""
+        title = pn.pane.Markdown(f"## {self.source.title}: {len(self.source.table):,} objects")
+        return pn.Column(
+            title,
+            pn.Row(self.redshift_range, self.flags),
+            self.table,
+            self.summary,
+            self.status,
+            pn.Row(self.slider, self.exact, self.infer, *self.downloads),
+            pn.pane.Bokeh(self.spectrum.figure, sizing_mode="stretch_width"),
+            pn.Row(
+                pn.pane.Bokeh(self.pz.figure, sizing_mode="stretch_width"),
+                self.lines,
+                sizing_mode="stretch_width",
+            ),
+            sizing_mode="stretch_width",
+            margin=10,
+        )
+
+    def open(self, row: int) -> None:
+        """Shows a row: what is stored of it, or else a fresh result."""
+        self._row, self._result, self._request = row, None, self._request + 1
+        try:
+            view = self.source.view(row)
+        except (ValueError, OSError) as error:
+            self.status.object = f"cannot be shown: {error}"
+            return
+        if view is None:
+            self._run(math.nan, stored=True)
+        else:
+            self.status.object = ""
+            self._later(partial(self._show, view))
+
+    def _later(self, change: Callable[[], None]) -> None:
+        """Changes the page from any thread: Bokeh's plots may only be touched between two messages."""
+        if self._document is not None and self._document.session_context is not None:
+            self._document.add_next_tick_callback(change)
+        else:
+            change()
+
+    def _show(self, view: SpectrumView) -> None:
+        self._view = view
+        self.summary.object = view.summary
+        self.spectrum.show(view)
+        self.pz.show(view)
+        self.lines.value = _shown_lines(view.lines)
+        self._loading = True
+        try:
+            if math.isfinite(view.z):
+                self.slider.value = float(np.clip(view.z, self.slider.start, self.slider.end))
+                self.exact.value = round(view.z, 5)
+        finally:
+            self._loading = False
+        for form, download in zip(("fits", "ecsv"), self.downloads, strict=True):
+            ending = "fits" if form == "fits" else "zip"
+            download.filename = f"{view.name}_sr.{ending}".replace("/", "_")
+        for widget in (self.slider, self.exact, self.infer, *self.downloads):
+            widget.disabled = False
+
+    def _moved(self, event) -> None:
+        """Lines follow the slider at once; the model runs when it is let go."""
+        if not self._loading and self._view is not None:
+            self._later(partial(self._place, event.new))
+
+    def _place(self, z: float) -> None:
+        self.spectrum.place(z)
+        self.pz.place(z)
+
+    def _released(self, event) -> None:
+        if not self._loading and self._view is not None and abs(event.new - self._view.z) > _SAME:
+            self._run(float(event.new))
+
+    def _typed(self, event) -> None:
+        if not self._loading and self._view is not None and event.new is not None:
+            self._run(float(event.new))
+
+    def _run(self, redshift: float, stored: bool = False) -> None:
+        """Runs the model on the row's input, in a thread, and shows the result if it is still wanted.
+
+        Args:
+            redshift: to place lines at; NaN to infer it.
+            stored: take the redshift that was given for the row, where one was.
+        """
+        self._request += 1
+        self.status.object = "running the model ..." if self.runner.ready else "loading the model ..."
+        future = self._thread.submit(self._fresh, self._row, redshift, stored)
+        future.add_done_callback(partial(self._arrived, self._request))
+
+    def _fresh(self, row: int, redshift: float, stored: bool) -> tuple[Result, SpectrumView, str]:
+        observed, given = self.source.observed(row)
+        wanted = given if stored else redshift
+        result = self.runner.run(observed, wanted)
+        view = view_of(str(self.source.table["object_id"].iloc[row]), result)
+        how = "as in the survey" if stored else "inferred" if math.isnan(wanted) else f"at z = {wanted:.4f}"
+        return result, view, f"fresh from the model, {how}"
+
+    def _arrived(self, request: int, future: Future) -> None:
+        self._later(partial(self._take, request, future))
+
+    def _take(self, request: int, future: Future) -> None:
+        if request != self._request:
+            return  # another row or redshift was asked for since
+        error = future.exception()  # of TensorFlow too: the page goes on
+        if error is not None:
+            self.status.object = f"the model could not be run: {error}"
+            return
+        self._result, view, text = future.result()
+        self._show(view)
+        self.status.object = text
+
+    def _download(self, form: str) -> BytesIO:
+        """What is shown; a stored result of enhance is its own file."""
+        if self._result is None and form == "fits" and hasattr(self.source, "file"):
+            return BytesIO(self.source.file(self._row).read_bytes())
+        if self._result is None:
+            observed, given = self.source.observed(self._row)
+            self._result = self.runner.run(observed, given)
+        return as_file(self._result, form)
+
+
+def chosen_rows(table: pd.DataFrame, span: tuple[float, float], flags: str) -> pd.DataFrame:
+    """Rows in a span of redshift and with or without flags; a full span holds unknown redshifts too."""
+    keep = np.ones(len(table), bool)
+    if span[0] > 0.0 or span[1] < MOST_REDSHIFT:
+        keep &= table["z"].between(*span).to_numpy()
+    if flags != _ANY:
+        keep &= (table["flags"] == "").to_numpy() == (flags == _NONE)
+    return table[keep]
+
+
+def _table(table: pd.DataFrame) -> pn.widgets.Tabulator:
+    texts = {"object_id": _TEXT, "flags": _TEXT, "brightest_line": _TEXT}
+    numbers = dict.fromkeys(("z", "z_confidence", "sn_pixel", "sn_feature", "lines_detected"), _NUMBER)
+    numbers["brightest_snr"] = _NUMBER
+    return pn.widgets.Tabulator(
+        table,
+        titles=TABLE_COLUMNS,
+        formatters={
+            name: pn.widgets.tables.NumberFormatter(format=text, nan_format="-")
+            for name, text in _FORMATS.items()
+        },
+        header_filters=texts | numbers,
+        pagination="remote",
+        page_size=ROWS,
+        disabled=True,
+        show_index=False,
+        selectable=1,
+        layout="fit_columns",
+        widths=_WIDTHS,
+        sizing_mode="stretch_width",
+        height=470,
+    )
+
+
+def _shown_lines(lines: pd.DataFrame) -> pd.DataFrame:
+    """Lines as the page shows them: the surest first, fluxes in 1e-20 erg/s/cm2."""
+    ordered = lines.sort_values("snr", ascending=False)
+    numbers = {
+        name: ordered[name].to_numpy(dtype=float) for name in ("wave_obs", "flux", "flux_error", "snr")
+    }
+    return pd.DataFrame(
+        {
+            "line": ordered["line"].to_numpy(dtype=object),
+            "observed [um]": numbers["wave_obs"].round(5),
+            "flux [1e-20]": (numbers["flux"] * 1e20).round(1),
+            "error": (numbers["flux_error"] * 1e20).round(1),
+            "S/N": numbers["snr"].round(1),
+        }
+    )

@@ -1,0 +1,1 @@
+"""Surveys of any size: inputs in partitions, Dask workers, Parquet tables out."""

@@ -1,0 +1,218 @@
+"""What a worker does: one partition from inputs to tables, a batch of the networks at a time."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+import kspecsr
+from data_pipeline.quiet_start import held_back_stderr
+from kspecsr.enhancement.backend_errors import named_backend_errors
+from kspecsr.model_settings import weights_hash
+from kspecsr.prism_input import prism_wavelength
+from kspecsr.surveys.output import PartitionWriter, SurveyError, is_done, write_grids
+from kspecsr.surveys.reading import NOT_RESOLVED, SurveyInput, read_partition
+from kspecsr.surveys.settings import CHUNK, SurveySettings
+from kspecsr.surveys.tables import (
+    FAILURES,
+    LINES,
+    OBJECTS,
+    SPECTRA,
+    failure_rows,
+    line_rows,
+    object_rows,
+    spectrum_rows,
+)
+
+if TYPE_CHECKING:
+    from kspecsr.result import Result
+    from kspecsr.super_resolver import SuperResolver
+
+# `SuperResolver` runs fewer spectra in a smaller batch, depending on what it ran before; a partition must not
+# depend on that, to the last bit.
+LEAST = 9
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+_LOCK = threading.Lock()  # one model per process, whatever the number of its threads
+
+
+@dataclass(frozen=True)
+class PartitionReport:
+    """What came of a partition.
+
+    Attributes:
+        partition: its number.
+        objects: results.
+        failures: inputs without one.
+        flagged: objects without lines.
+        reading: [s].
+        networks: [s], interpretation included.
+        writing: [s].
+        core: time that the process spent on a core, all threads together [s].
+        bytes: written.
+        resident: memory of the process at the end [bytes].
+        peak: largest memory that the process ever had [bytes].
+        process: host and number of it.
+        skipped: it was there already.
+    """
+
+    partition: int
+    objects: int = 0
+    failures: int = 0
+    flagged: int = 0
+    reading: float = 0.0
+    networks: float = 0.0
+    writing: float = 0.0
+    core: float = 0.0
+    bytes: int = 0
+    resident: int = 0
+    peak: int = 0
+    process: str = ""
+    skipped: bool = False
+
+
+def load_resolver(model: str, sha256: str, threads: int) -> SuperResolver:
+    """The model of this process, loaded once.
+
+    Args:
+        model: folder.
+        sha256: that its weights must have.
+        threads: of TensorFlow, where this process has not started it yet; 0 leaves it alone.
+
+    Raises:
+        SurveyError: for other weights.
+    """
+    with _LOCK:
+        return _resolver(model, sha256, threads)
+
+
+@lru_cache(maxsize=1)
+def _resolver(model: str, sha256: str, threads: int) -> SuperResolver:
+    found = weights_hash(model)
+    if found != sha256:
+        raise SurveyError(
+            f"{model}: weights of SHA-256 {found[:12]}, this run has {sha256[:12]}; expected the same model "
+            "on every worker and until the end of the run"
+        )
+    if threads:  # read when TensorFlow starts
+        os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+        os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    with held_back_stderr():
+        return kspecsr.load(model)
+
+
+def process_partition(
+    folder: str, settings: SurveySettings, partition: int, expected: int, model: str, threads: int
+) -> PartitionReport:
+    """Makes all tables of a partition, unless they are there.
+
+    Args:
+        folder: of the output, as the workers see it.
+        settings: of the run.
+        partition: its number.
+        expected: inputs in it.
+        model: folder, as the workers see it.
+        threads: of TensorFlow per worker process.
+
+    Raises:
+        SurveyError: for other weights than the run's, or inputs that went missing.
+        NetworkError: where memory is full, and the like.
+        OSError: where the output cannot be written.
+    """
+    output = Path(folder)
+    if is_done(output, settings, partition, expected):
+        return PartitionReport(partition, skipped=True)
+    resolver = load_resolver(model, settings.model_sha256, threads)
+    if partition == 0:
+        write_grids(output, resolver.identity.grid.wavelength, prism_wavelength(), resolver.redshift_bins)
+    core = time.process_time()
+    counts = {"objects": 0, "failures": 0, "flagged": 0}
+    seconds = {"reading": 0.0, "networks": 0.0, "writing": 0.0}
+    with PartitionWriter(output, settings, partition) as writer:
+        for chunk in _chunks(read_partition(output, settings, partition), seconds):
+            started = time.perf_counter()
+            with _LOCK, named_backend_errors():
+                inputs, results = resolve(resolver, [one for one in chunk if one.spectrum is not None])
+            seconds["networks"] += time.perf_counter() - started
+            started = time.perf_counter()
+            kept = [(i, r) for i, r in zip(inputs, results, strict=True) if r is not None]
+            good, made = [i for i, _ in kept], [r for _, r in kept]
+            bad = [one for one in chunk if one.spectrum is None]
+            bad += [i for i, r in zip(inputs, results, strict=True) if r is None]
+            bad.sort(key=lambda one: one.row)
+            writer.add(OBJECTS, object_rows(good, made, writer.schemas[OBJECTS]))
+            writer.add(LINES, line_rows(good, made, writer.schemas[LINES]))
+            writer.add(FAILURES, failure_rows(bad, writer.schemas[FAILURES]))
+            if settings.spectra:
+                writer.add(SPECTRA, spectrum_rows(good, made, writer.schemas[SPECTRA]))
+            counts["objects"] += len(good)
+            counts["failures"] += len(bad)
+            counts["flagged"] += sum(bool(r.flags) for r in made)
+            seconds["writing"] += time.perf_counter() - started
+        if counts["objects"] + counts["failures"] != expected:
+            raise SurveyError(
+                f"partition {partition}: {counts['objects'] + counts['failures']} inputs found, {expected} "
+                "planned; an input file was cut since the run began. Restore it, or choose another --output."
+            )
+        started = time.perf_counter()
+    seconds["writing"] += time.perf_counter() - started
+    return PartitionReport(
+        partition,
+        **counts,
+        **seconds,
+        core=time.process_time() - core,
+        bytes=writer.bytes,
+        resident=psutil.Process().memory_info().rss,
+        peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
+        process=f"{os.uname().nodename}:{os.getpid()}",
+    )
+
+
+def _chunks(inputs: Iterator[SurveyInput], seconds: dict[str, float]) -> Iterator[list[SurveyInput]]:
+    while True:
+        started = time.perf_counter()
+        chunk = list(islice(inputs, CHUNK))
+        seconds["reading"] += time.perf_counter() - started
+        if not chunk:
+            return
+        yield chunk
+
+
+def resolve(
+    resolver: SuperResolver, inputs: Sequence[SurveyInput]
+) -> tuple[list[SurveyInput], list[Result | None]]:
+    """Results of up to `CHUNK` inputs; where one has none, its input comes back as a failure."""
+    if not inputs:
+        return [], []
+    try:
+        return list(inputs), list(_resolved(resolver, inputs))
+    except MemoryError:
+        raise
+    except (ValueError, ArithmeticError, LookupError, TypeError):
+        pass  # one of them: found below
+    found: list[SurveyInput] = []
+    results: list[Result | None] = []
+    for one in inputs:
+        try:
+            results += _resolved(resolver, [one])
+            found.append(one)
+        except (ValueError, ArithmeticError, LookupError, TypeError) as error:
+            results.append(None)
+            found.append(one.failed(NOT_RESOLVED, error))
+    return found, results
+
+
+def _resolved(resolver: SuperResolver, inputs: Sequence[SurveyInput]) -> list[Result]:
+    padded = [*inputs, *[inputs[-1]] * (LEAST - len(inputs))]
+    results = resolver.resolve([one.spectrum for one in padded], [one.redshift for one in padded])
+    return results[: len(inputs)]

@@ -1,0 +1,222 @@
+"""The spectra of a partition, one after the other; what cannot be read becomes a failure with its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_pipeline.readers import read_spectrum
+from data_pipeline.readers.units import parse_unit
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+from kspecsr.enhancement.inputs import stem_of
+from kspecsr.enhancement.known_redshifts import LARGEST
+from kspecsr.prism_input import PrismInput, is_prism, prism_input
+from kspecsr.surveys.plan import PlannedFile, planned_files, planned_rows
+from kspecsr.surveys.settings import CHUNK, FILES, InputColumns, SurveySettings
+
+NO_FILE, UNREADABLE, NOT_PRISM, NOT_RESOLVED = "no_file", "unreadable", "not_prism", "not_resolved"
+FAILURE_KINDS = {
+    NO_FILE: "the file is not there",
+    UNREADABLE: "no spectrum could be read from it",
+    NOT_PRISM: "a spectrum that was not taken with the prism",
+    NOT_RESOLVED: "read, but the result could not be made",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class SurveyInput:
+    """One input of a survey.
+
+    Attributes:
+        row: its number among all inputs.
+        object_id: as the inputs state it.
+        source: file.
+        source_row: row in that file; -1 where the file holds one spectrum.
+        ra: [deg]; NaN where unknown.
+        dec: [deg].
+        redshift: where it is known; NaN where not.
+        spectrum: on the prism's pixels; None for a failure.
+        failure: kind of failure, out of `FAILURE_KINDS`.
+        reason: text.
+    """
+
+    row: int
+    object_id: str
+    source: str
+    source_row: int = -1
+    ra: float = math.nan
+    dec: float = math.nan
+    redshift: float = math.nan
+    spectrum: PrismInput | None = None
+    failure: str = ""
+    reason: str = ""
+
+    def failed(self, kind: str, error: Exception | str) -> SurveyInput:
+        """The same as a failure, with one line of reason."""
+        text = " ".join(str(error).split())
+        if isinstance(error, Exception) and not isinstance(error, ValueError | OSError):
+            text = f"{type(error).__name__}: {text}"
+        return replace(self, spectrum=None, failure=kind, reason=text)
+
+
+def read_partition(folder: Path, settings: SurveySettings, partition: int) -> Iterator[SurveyInput]:
+    """The inputs of a partition in order, failures among them."""
+    if settings.kind == FILES:
+        first = partition * settings.partition_size
+        for row, file in enumerate(planned_files(folder, partition), start=first):
+            yield read_planned_file(row, file, settings.extraction)
+    else:
+        rows = planned_rows(folder, partition)
+        yield from read_rows(rows.path, rows.start, rows.stop, rows.first, settings.columns)
+
+
+def read_planned_file(row: int, file: PlannedFile, extraction: str) -> SurveyInput:
+    """One file; an error becomes text."""
+    found = SurveyInput(
+        row, file.object_id or stem_of(file.path), file.path, -1, file.ra, file.dec, file.redshift
+    )
+    if not Path(file.path).is_file():
+        return found.failed(NO_FILE, f"{file.path or '(blank path)'}: no such file")
+    try:
+        observed = read_spectrum(file.path, extraction=extraction)
+    except MemoryError:
+        raise
+    except Exception as error:  # one odd file must not end a run of millions
+        return found.failed(UNREADABLE, error)
+    meta = observed.meta
+    if not file.object_id and (meta.source_id or meta.target):
+        named = f"{meta.tier}_{meta.source_id}" if meta.tier and meta.source_id else ""
+        found = replace(found, object_id=named or meta.target or meta.source_id)
+    if not math.isfinite(file.ra) or not math.isfinite(file.dec):
+        found = replace(found, ra=meta.ra, dec=meta.dec)
+    return on_prism(found, observed)
+
+
+def on_prism(found: SurveyInput, observed: ObservedSpectrum) -> SurveyInput:
+    """The input with its spectrum on the prism's pixels."""
+    if not is_prism(observed):
+        return found.failed(
+            NOT_PRISM, f"{observed.meta.origin}: is a {observed.meta.disperser} spectrum; expected PRISM"
+        )
+    try:
+        return replace(found, spectrum=prism_input(observed))
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
+        return found.failed(UNREADABLE, error)
+
+
+def read_rows(path: str, start: int, stop: int, first: int, columns: InputColumns) -> Iterator[SurveyInput]:
+    """Rows of a Parquet file with spectra as list columns, a few at a time.
+
+    Args:
+        path: of the file.
+        start: first row.
+        stop: row after the last.
+        first: number of row ``start`` among all inputs.
+        columns: of the file, units included.
+    """
+    names = {key: getattr(columns, key) for key in _KEYS if getattr(columns, key)}
+    with pq.ParquetFile(path, buffer_size=_BUFFER) as file:  # streams a row group instead of holding it
+        groups, skipped = _groups(file.metadata, start, stop)
+        row, batches = skipped, file.iter_batches(CHUNK, groups, sorted(set(_tops(file, names))))
+        for batch in batches:
+            low, high = max(start - row, 0), min(stop - row, batch.num_rows)
+            if low < high:
+                part = pa.Table.from_batches([batch.slice(low, high - low)])
+                values = {key: _column(part, name) for key, name in names.items()}
+                for i in range(part.num_rows):
+                    number = row + low + i
+                    yield _from_row(path, number, first + number - start, values, i, columns)
+            row += batch.num_rows
+            if row >= stop:
+                break
+
+
+_BUFFER = 2**20
+_KEYS = ("flux", "error", "ivar", "wavelength", "mask", "id", "ra", "dec", "redshift")
+
+
+def _tops(file: pq.ParquetFile, names: Mapping[str, str]) -> list[str]:
+    present = set(file.schema_arrow.names)
+    return [name if name in present else name.partition(".")[0] for name in names.values()]
+
+
+def _groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
+    """Row groups that hold these rows, and the number of the first row in them."""
+    groups, skipped, row = [], 0, 0
+    for k in range(metadata.num_row_groups):
+        end = row + metadata.row_group(k).num_rows
+        if end > start and row < stop:
+            skipped = skipped if groups else row
+            groups.append(k)
+        row = end
+    return groups, skipped
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    if name in table.column_names:
+        return table[name].combine_chunks()
+    outer, _, inner = name.partition(".")
+    return pa.compute.struct_field(table[outer].combine_chunks(), inner)
+
+
+def _from_row(path, number, row, values, i, columns: InputColumns) -> SurveyInput:
+    name = values["id"][i].as_py() if "id" in values else None
+    ra, dec, redshift = (_number(values, key, i) for key in ("ra", "dec", "redshift"))
+    found = SurveyInput(
+        row=row,
+        object_id=f"{Path(path).name}#{number}" if name is None else str(name),
+        source=path,
+        source_row=number,
+        ra=ra,
+        dec=dec,
+        redshift=redshift if 0 <= redshift <= LARGEST else math.nan,
+    )
+    try:
+        return on_prism(found, _observed(found, values, i, columns))
+    except MemoryError:
+        raise
+    except Exception as error:  # one odd row must not end a run of millions
+        return found.failed(UNREADABLE, error)
+
+
+def _number(values: Mapping[str, pa.Array], key: str, i: int) -> float:
+    value = values[key][i].as_py() if key in values else None
+    return math.nan if value is None else float(value)
+
+
+def _observed(
+    found: SurveyInput, values: Mapping[str, Any], i: int, columns: InputColumns
+) -> ObservedSpectrum:
+    where = f"{found.source}[row {found.source_row}]"
+    arrays = {}
+    for key in ("flux", "error", "ivar", "wavelength", "mask"):
+        if key in values:
+            one = values[key][i]
+            if not one.is_valid:
+                raise SpectrumError(f"{where}: column {getattr(columns, key)} is null")
+            arrays[key] = one.values.to_numpy(zero_copy_only=False)
+    if "ivar" in arrays:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            arrays["error"] = 1.0 / np.sqrt(np.asarray(arrays["ivar"], dtype=np.float64))
+    flux, wavelength = parse_unit(columns.flux_unit), parse_unit(columns.wavelength_unit)
+    mask = arrays.get("mask")
+    meta = SpectrumMeta(
+        target=found.object_id, ra=found.ra, dec=found.dec, path=found.source, hdu=f"row {found.source_row}"
+    )
+    return ObservedSpectrum.from_quantities(
+        u.Quantity(np.asarray(arrays["wavelength"], dtype=np.float64), wavelength),
+        u.Quantity(np.asarray(arrays["flux"], dtype=np.float64), flux),
+        u.Quantity(np.asarray(arrays["error"], dtype=np.float64), flux),
+        None if mask is None else np.nan_to_num(np.asarray(mask, dtype=np.float64), nan=1.0) != 0,
+        meta,
+    )
