@@ -41,7 +41,8 @@ def resample_to(
     Args:
         target: (m,) pixel centres [um].
         wavelength: (B, n) pixel centres [um, vacuum], float64, rising or falling. NaN and what is not
-            positive is no pixel, so that spectra of several lengths share a batch.
+            positive is no pixel, nor is a last value that is repeated, or is the first one again: spectra
+            of several lengths share a batch.
         flux: (B, n) float64.
         error: (B, n) one sigma; pixels without finite flux and finite, positive error are bad.
 
@@ -69,6 +70,7 @@ def resample_to(
 
 def _in_order(wavelength, flux, error) -> tuple[Pixels, tf.Tensor]:
     """Pixels with a wavelength first, rising; a stand-in of evenly spaced, bad pixels for invalid ones."""
+    wavelength = tf.where(_filled_up(wavelength), tf.constant(np.nan, tf.float64), wavelength)
     nothing = tf.constant([[0, 0], [0, LEAST_PIXELS]])
     wavelength, flux, error = (
         tf.pad(values, nothing, constant_values=np.nan) for values in (wavelength, flux, error)
@@ -96,6 +98,17 @@ def _in_order(wavelength, flux, error) -> tuple[Pixels, tf.Tensor]:
     good = tf.math.is_finite(flux) & tf.math.is_finite(error) & (error > 0) & real & valid[:, None]
     zero = tf.zeros_like(flux)
     return Pixels(count, wavelength, tf.where(good, flux, zero), tf.where(good, error, zero), good), valid
+
+
+def _filled_up(wavelength: tf.Tensor) -> tf.Tensor:
+    """(B, n) bool: what TensorFlow Serving put behind shorter spectra when it batched several requests.
+
+    It repeats the first value of a request (``pad_variable_length_inputs``).
+    """
+    at_end = tf.cast(tf.equal(wavelength, wavelength[:, -1:]), tf.int32)
+    at_end = tf.math.cumprod(at_end, axis=1, reverse=True)
+    repeated = tf.reduce_sum(at_end, axis=1, keepdims=True) > 1
+    return (at_end > 0) & (repeated | tf.equal(wavelength, wavelength[:, :1]))
 
 
 def _rows_of(target: np.ndarray, pixels: Pixels) -> tuple[tf.Tensor, tf.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -60,15 +61,13 @@ class ServedModel(tf.Module):
         interpretation = InterpretationGraph(identity, bins, thresholds or FlagThresholds())
         second = keras.Model(network.inputs, {name: network.output[name] for name in _SECOND_STAGE})
         shared = SharedConstants()
-        functions = {
-            "everything": self._traced(network, interpretation.everything),
-            "redshift": self._traced(second, interpretation.redshift),
-        }
-        self._everything, self._redshift = (
-            shared.without(functions[name]) for name in ("everything", "redshift")
-        )
+        everything = self._traced(_answer_of(network, interpretation.everything))
+        redshift = self._traced(_answer_of(second, interpretation.redshift))
+        # each once in the file, however many signatures call it
+        self._everything = self._traced(shared.without(everything))
+        self._redshift = self._traced(shared.without(redshift))
         # tracked, so that they are saved
-        self._weights = list(functions["everything"].variables)
+        self._weights = list(everything.variables)
         self._constants = shared.variables
         calls = {
             SERVING_DEFAULT: self._serving_default,
@@ -90,8 +89,8 @@ class ServedModel(tf.Module):
         identity = ModelIdentity(settings.name, weights_hash(folder), settings.grid, software)
         return cls(load_composed(folder), identity, redshift_bins(settings.preset.model))
 
-    def _traced(self, network: keras.Model, interpret):
-        """Networks and interpretation as one function of float64 spectra on the prism's pixels."""
+    def _traced(self, call: Callable) -> tf.types.experimental.ConcreteFunction:
+        """A function of flux, error (B, P) float64, mask (B, P) bool and redshift (B,) float64."""
         pixels = self._target.size
         specifications = [
             tf.TensorSpec((None, pixels), tf.float64),
@@ -99,16 +98,6 @@ class ServedModel(tf.Module):
             tf.TensorSpec((None, pixels), tf.bool),
             tf.TensorSpec((None,), tf.float64),
         ]
-
-        def call(flux, error, mask, redshift):
-            batch = {
-                "prism_flux": tf.cast(flux, tf.float32),
-                "prism_error": tf.cast(error, tf.float32),
-                "prism_mask": mask,
-                "redshift": tf.cast(redshift, tf.float32),
-            }
-            return interpret((flux, error, mask), network(batch, training=False), redshift)
-
         return tf.function(call, specifications, autograph=False).get_concrete_function()
 
     def _signature(self, name: str, call) -> tf.types.experimental.ConcreteFunction:
@@ -148,6 +137,21 @@ class ServedModel(tf.Module):
         outputs = self._everything(flux, error, mask, _unknown(flux))
         seen = {"prism_flux": tf.cast(flux, tf.float32), "prism_error": tf.cast(error, tf.float32)}
         return {**_with_bit(outputs, INVALID_WAVELENGTH, ~valid), **seen, "prism_mask": mask}
+
+
+def _answer_of(network: keras.Model, interpret: Callable) -> Callable:
+    """Networks and interpretation in one."""
+
+    def call(flux, error, mask, redshift):
+        batch = {
+            "prism_flux": tf.cast(flux, tf.float32),
+            "prism_error": tf.cast(error, tf.float32),
+            "prism_mask": mask,
+            "redshift": tf.cast(redshift, tf.float32),
+        }
+        return interpret((flux, error, mask), network(batch, training=False), redshift)
+
+    return call
 
 
 def _masked(flux, error, mask) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
