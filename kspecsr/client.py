@@ -1,4 +1,4 @@
-"""A model on a server instead of on this machine: ``kspecsr.client.connect``, ``python -m kspecsr.client``."""
+"""A model on a server: ``kspecsr.client.connect`` in Python, ``python -m kspecsr.client`` for files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   python -m kspecsr.client spectrum.fits --endpoint grpc://localhost:8500/kspecsr
   python -m kspecsr.client archive/ --endpoint http://server:8501/kspecsr --output results --plot
-  python -m kspecsr.client @list.txt --endpoint grpcs://server:443/kspecsr/1 --redshift table.csv:z --workers 4
+  python -m kspecsr.client @list.txt --endpoint grpcs://server:443/kspecsr/1 --redshift table.csv:z
 
 ENDPOINT is SCHEME://HOST:PORT[/MODEL[/VERSION]]: grpc and grpcs need pip install 'kspecsr[serving]', http and
-https do not, and take four times as long to read an answer. Files are read and results are made and written
+https do not, but their answers take longer to read. Files are read and results are made and written
 here, spectra on the prism's pixels travel. An endpoint that is busy or restarting is asked again.
 
 """
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
         prog="python -m kspecsr.client",
-        description="Super-resolve NIRSpec prism spectra with a model on a server: the outputs of kspecsr.enhance.",
+        description="Super-resolve NIRSpec prism spectra on a server; outputs as of kspecsr.enhance.",
         epilog=EXAMPLES + FILES_AND_RESULTS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from data_pipeline.quiet_start import held_back_stderr
 from kspecsr.enhancement.options import FILES_AND_RESULTS, add_options
 
-EXAMPLES = """examples:
+EXAMPLES = (
+    """examples:
   python -m kspecsr.enhance spectrum.fits
   python -m kspecsr.enhance spectrum.fits --output results --plot
   python -m kspecsr.enhance archive/ --output results --workers 4
@@ -17,7 +18,9 @@ EXAMPLES = """examples:
   python -m kspecsr.enhance spectrum.fits --redshift 3.235 --output results
   python -m kspecsr.enhance archive/ --redshift catalogue.fits:z_Spec:Unique_ID --output results
 
-"""+FILES_AND_RESULTS
+"""
+    + FILES_AND_RESULTS
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
 """A stand-in for TensorFlow Serving: its official messages and REST forms over a loaded SavedModel.
 
-This is not TensorFlow Serving. It answers `PredictionService.Predict` and ``POST /v1/models/NAME:predict`` with
-what the SavedModel's own signatures return, so that clients talk to a real endpoint where the server's binary
+This is not TensorFlow Serving. It answers `PredictionService.Predict` and ``POST /v1/models/NAME:predict``
+with what the SavedModel's own signatures return, so that clients talk to a real endpoint where the server's binary
 is not to be had. It can be told to fail first.
 """
 
@@ -61,7 +61,7 @@ class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
 class Handler(BaseHTTPRequestHandler):
     served: Served
 
-    def do_POST(self):  # noqa: N802 - the base class's name
+    def do_POST(self):
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.served.busy():
             self.answer(503, {"error": "busy"})

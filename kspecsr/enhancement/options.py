@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-FILES_AND_RESULTS = """FILE is a spectrum of any known format (FITS, also gzip, or ECSV), a pattern in quotes, a folder (searched
+FILES_AND_RESULTS = """\
+FILE is a spectrum of any known format (FITS, also gzip, or ECSV), a pattern in quotes, a folder (searched
 with all below it; what is no prism spectrum there is passed over), or @LIST, a text file with one of these
 per line. Of files of one name in several folders, the second gives NAME-2_sr.fits, and so on; a result of an
 earlier run is never replaced by that of another file.

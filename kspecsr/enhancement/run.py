@@ -22,8 +22,8 @@ from kspecsr.enhancement.files import (
 from kspecsr.enhancement.inputs import InputFile
 
 if TYPE_CHECKING:
-    from kspecsr.result import Result
     from kspecsr.resolver import Resolver
+    from kspecsr.result import Result
 
 BATCH = 128
 _FEW = 4  # files that are not worth starting processes for

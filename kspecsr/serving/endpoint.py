@@ -56,9 +56,7 @@ class Address:
         except ValueError:
             port = None
         if parts.scheme not in SCHEMES or not parts.hostname or port is None or len(path) > 2:
-            raise ValueError(
-                f"endpoint {text!r}: expected {form}, with a scheme out of {', '.join(SCHEMES)}"
-            )
+            raise ValueError(f"endpoint {text!r}: expected {form}, with a scheme out of {', '.join(SCHEMES)}")
         if len(path) == 2 and not path[1].isdecimal():
             raise ValueError(f"endpoint {text!r}: expected a number as VERSION, got {path[1]!r} ({form})")
         model = path[0] if path else DEFAULT_MODEL_NAME

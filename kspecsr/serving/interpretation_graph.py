@@ -130,7 +130,9 @@ class InterpretationGraph:
         lines = {name: outputs[name] for name in outputs if name.startswith("line_")}
         size = self.wavelength.size
         centre = tf.cast(lines["line_wavelength"], tf.float64)
-        place = tf.reshape(tf.searchsorted(tf.constant(self.wavelength), tf.reshape(centre, [-1])), tf.shape(centre))
+        place = tf.reshape(
+            tf.searchsorted(tf.constant(self.wavelength), tf.reshape(centre, [-1])), tf.shape(centre)
+        )
         place = tf.clip_by_value(place, 1, size - 1)
         before, after = (tf.gather(self.wavelength, place - step) for step in (1, 0))
         place -= tf.cast((centre - before) < (after - centre), tf.int32)

@@ -61,7 +61,7 @@ def _holding(probability: tf.Tensor, bins: np.ndarray, step: float, place: tf.Te
     peaks, count, valley, lowest = _peaks_and_valleys(probability)
     close = max(1, round(CLOSE / step))
     edge = tf.constant(np.append(bins - 0.5 * step, bins[-1] + 0.5 * step))
-    height = tf.gather(probability, tf.minimum(peaks, size - 1), batch_dims=1)
+    height = tf.gather(probability, peaks, batch_dims=1)
 
     def keep(mode: Mode, start, stop, peak) -> Mode:
         holds = (tf.gather(edge, start) <= place) & (place <= tf.gather(edge, stop)) & ~mode.found
@@ -116,7 +116,7 @@ def _peaks_and_valleys(probability: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf
     count = tf.reduce_sum(tf.cast(local, tf.int32), axis=1)
     most = tf.maximum(tf.reduce_max(count), 1)
     column = tf.range(size)
-    peaks = -tf.math.top_k(tf.where(local, -column, -size), most).values
+    peaks = tf.minimum(-tf.math.top_k(tf.where(local, -column, -size), most).values, size - 1)
     # bins from a peak to the one before the next belong to it
     number = tf.cumsum(tf.cast(local, tf.int32), axis=1) - 1
     row = tf.range(tf.shape(probability)[0])[:, None]

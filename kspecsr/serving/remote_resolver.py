@@ -86,8 +86,9 @@ class RemoteResolver(Resolver):
         identity, bins = self._identity(outputs)
         if identity.sha256 != self.identity.sha256:
             raise EndpointError(
-                f"{self._transport.address}: another model answers ({identity.sha256[:12]}) than at the start "
-                f"({self.identity.sha256[:12]}); run the same command again, or give the version in --endpoint"
+                f"{self._transport.address}: another model answers ({identity.sha256[:12]}) than at the "
+                f"start ({self.identity.sha256[:12]}); run the same command again, or give the version in "
+                "the endpoint"
             )
         return [
             served_result({k: v[row] for k, v in outputs.items()}, one, redshifts[row], identity, bins)

@@ -199,7 +199,8 @@ def _overlap_mean(target: np.ndarray, pixels: Pixels, bounds) -> tuple[tf.Tensor
     def add(k, seen, total, square):
         column = _within(low + k, 0, tf.shape(lower)[1] - 1)
         left, right, share, value, var = (
-            tf.gather(values, column, batch_dims=1) for values in (lower, upper, weight, pixels.flux, variance)
+            tf.gather(values, column, batch_dims=1)
+            for values in (lower, upper, weight, pixels.flux, variance)
         )
         shared = tf.maximum(tf.minimum(high_out, right) - tf.maximum(low_out, left), 0.0)
         shared = tf.where(low + k < high, shared * share, 0.0)

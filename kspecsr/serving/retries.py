@@ -50,5 +50,5 @@ class Retries:
                     raise
                 if attempt == self.attempts:
                     raise EndpointError(f"{error} (after {attempt} attempts)") from error
-            sleep(self.wait_before(attempt) * (1.0 + random.uniform(-_JITTER, _JITTER)))  # noqa: S311
+            sleep(self.wait_before(attempt) * (1.0 + random.uniform(-_JITTER, _JITTER)))
         raise AssertionError  # there is one attempt at least

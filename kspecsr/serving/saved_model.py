@@ -58,7 +58,9 @@ def export_model(
     version = next_version(output) if version is None else version
     folder = output / str(version)
     if folder.exists():
-        raise ExportError(f"{folder}: is there already; give another --version, or none for the next free one")
+        raise ExportError(
+            f"{folder}: is there already; give another --version, or none for the next free one"
+        )
     served = ServedModel.from_folder(model)
     temporary = output / f".{version}.{os.getpid()}.part"
     try:

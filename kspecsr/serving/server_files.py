@@ -36,7 +36,7 @@ pad_variable_length_inputs: true
 
 
 def description(identity: ModelIdentity, bins: np.ndarray) -> dict:
-    """What a caller has to know that is not in the signatures: grids, lines, status bits, as plain JSON values.
+    """What a caller has to know and signatures do not say: grids, lines, status bits; JSON values.
 
     Args:
         identity: of the exported model.

@@ -47,7 +47,9 @@ class SharedConstants:
                 del node.attr["message"]
             kept.append(node)
         for node in kept:
-            wanted = [name for name in node.input if name.removeprefix("^") not in constants or name[0] != "^"]
+            wanted = [
+                name for name in node.input if name.removeprefix("^") not in constants or name[0] != "^"
+            ]
             node.ClearField("input")
             node.input.extend(wanted)
         definition.ClearField("node")

@@ -98,13 +98,13 @@ SIGNATURES = {
     FROM_WAVELENGTH: Signature(
         "prism spectra on any pixels, resampled in the graph",
         {
-            "wavelength": Array("float64", "n", "um", "pixel centres, vacuum, rising or falling; NaN: no pixel"),
+            "wavelength": Array(
+                "float64", "n", "um", "pixel centres, vacuum, rising or falling; NaN: no pixel"
+            ),
             "flux": Array("float64", "n", FLUX_DENSITY, "flux density; not finite: no data"),
             "error": Array("float64", "n", FLUX_DENSITY, "one sigma; not positive or not finite: no data"),
         },
         {**_ALL, **_RESAMPLED_OUTPUTS},
     ),
-    CLASSIFY_REDSHIFT: Signature(
-        "P(z) alone, without the last stage", _PRISM_INPUTS, _REDSHIFT_OUTPUTS
-    ),
+    CLASSIFY_REDSHIFT: Signature("P(z) alone, without the last stage", _PRISM_INPUTS, _REDSHIFT_OUTPUTS),
 }

@@ -1,4 +1,4 @@
-"""Requests that TensorFlow Serving answers for itself before it takes any: a cold first answer takes seconds."""
+"""Requests that TensorFlow Serving answers for itself before it takes any: a first answer takes seconds."""
 
 from __future__ import annotations
 
