@@ -1,8 +1,8 @@
 """A stand-in for TensorFlow Serving: its official messages and REST forms over a loaded SavedModel.
 
 This is not TensorFlow Serving. It answers `PredictionService.Predict` and ``POST /v1/models/NAME:predict``
-with what the SavedModel's own signatures return, so that clients talk to a real endpoint where the server's binary
-is not to be had. It can be told to fail first.
+with what the SavedModel's own signatures return, so that clients talk to a real endpoint where the server's
+binary is not to be had. It can be told to fail first.
 """
 
 import json

@@ -36,19 +36,20 @@ class Retries:
         """Seconds before an attempt (the second one is 1), without the random part."""
         return min(self.first_wait * 2.0 ** (attempt - 1), self.longest_wait)
 
-    def call(self, ask: Callable[[], Answer], sleep: Callable[[float], object] = time.sleep) -> Answer:
+    def call(self, ask: Callable[[], Answer]) -> Answer:
         """Asks until there is an answer.
 
         Raises:
             EndpointError: the last one, where all attempts failed or another one would fail as well.
         """
-        for attempt in range(1, self.attempts + 1):
+        attempt = 1
+        while True:
             try:
                 return ask()
             except EndpointError as error:
                 if not error.passing:
                     raise
-                if attempt == self.attempts:
+                if attempt >= self.attempts:
                     raise EndpointError(f"{error} (after {attempt} attempts)") from error
-            sleep(self.wait_before(attempt) * (1.0 + random.uniform(-_JITTER, _JITTER)))
-        raise AssertionError  # there is one attempt at least
+            time.sleep(self.wait_before(attempt) * (1.0 + random.uniform(-_JITTER, _JITTER)))
+            attempt += 1
