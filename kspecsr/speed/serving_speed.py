@@ -111,8 +111,8 @@ class ServingSpeed:
         (default, own, redshift), _ = _alternating(calls, seconds)
         for name, one in ((FROM_WAVELENGTH, own), (CLASSIFY_REDSHIFT, redshift)):
             yield (
-                f"batch of {size}: {name} {size / one.median:.1f} spectra/s, {one.median / default.median:.2f} "
-                f"of the time of {SERVING_DEFAULT}"
+                f"batch of {size}: {name} {size / one.median:.1f} spectra/s, "
+                f"{one.median / default.median:.2f} of the time of {SERVING_DEFAULT}"
             )
 
     def _beside_product(self, size: int, seconds: float) -> str:
