@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from data_pipeline.quiet_start import held_back_stderr
@@ -18,7 +19,10 @@ _EXAMPLES = """examples:
   python -m kspecsr.benchmark training --stage sr1 --no-paper
   # spectra per second from arrays, with and without XLA
   python -m kspecsr.benchmark inference
-  python -m kspecsr.benchmark inference --model runs/default --batch-sizes 64
+  python -m kspecsr.benchmark inference --model default --batch-sizes 64
+  # the exported model: latency, throughput, start, memory, beside the Python path and a dense product
+  python -m kspecsr.benchmark serving
+  python -m kspecsr.benchmark serving --exported saved_models/kspecsr/1
 
 Runs on --threads cores; other programs on the same cores spoil the numbers.
 """
@@ -31,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("training", "inference"))
+    parser.add_argument("what", choices=("training", "inference", "serving"))
     parser.add_argument("--preset", default="default", metavar="NAME|FILE", help=", ".join(PRESETS))
     parser.add_argument("--threads", type=int, default=2, help="of TensorFlow (default %(default)s)")
     training = parser.add_argument_group("training")
@@ -40,8 +44,15 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--steps", type=int, default=10, help="measured (default %(default)s)")
     training.add_argument("--workers", type=int, default=1, help="that simulate (default %(default)s)")
     training.add_argument("--no-paper", action="store_true", help="leave the paper's networks out")
-    inference = parser.add_argument_group("inference")
-    inference.add_argument("--model", type=Path, help="model folder (default: fresh weights, as quick)")
+    inference = parser.add_argument_group("inference and serving")
+    inference.add_argument(
+        "--model",
+        metavar="NAME|DIR",
+        help="shipped model or model folder (inference: fresh weights, as quick; serving: default)",
+    )
+    inference.add_argument(
+        "--exported", type=Path, metavar="DIR", help="version of that model (serving: exported for it)"
+    )
     inference.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16, 64, 128], metavar="N")
     inference.add_argument("--seconds", type=float, default=5.0, help="for each (default %(default)s)")
     return parser
@@ -67,6 +78,8 @@ def main(argv: list[str] | None = None) -> int:
             find_devices()
         if arguments.what == "training":
             _training(arguments, preset)
+        elif arguments.what == "serving":
+            _serving(arguments)
         else:
             _inference(arguments, preset)
     except (OSError, ValueError) as error:
@@ -108,16 +121,17 @@ def _training(arguments: argparse.Namespace, preset: Preset) -> None:
 
 
 def _inference(arguments: argparse.Namespace, preset: Preset) -> None:
-    from kspecsr.model_folder import read_settings
+    from kspecsr.model_settings import find_model, read_settings
     from kspecsr.speed.inference_speed import Inference
 
-    if arguments.model is not None:
-        preset = read_settings(arguments.model).preset
+    folder = None if arguments.model is None else find_model(arguments.model)
+    if folder is not None:
+        preset = read_settings(folder).preset
     print(f"inference from arrays, preset {preset.name}, {arguments.threads} threads, start-up excluded")
     rates: dict[str, float] = {}
     for compiled in (False, True):
         word = "with XLA" if compiled else "without XLA"
-        measured = Inference(preset, arguments.model, max(arguments.batch_sizes), compiled)
+        measured = Inference(preset, folder, max(arguments.batch_sizes), compiled)
         for size in arguments.batch_sizes:
             mode = f"batches of {size}, {word}"
             rates[mode] = measured.rate(size, arguments.seconds)
@@ -127,6 +141,23 @@ def _inference(arguments: argparse.Namespace, preset: Preset) -> None:
         print(f"{mode}: {rates[mode]:.1f} spectra/s", flush=True)
     best = max(rates, key=rates.__getitem__)
     print(f"best: {best}, {rates[best]:.1f} spectra/s", flush=True)
+
+
+def _serving(arguments: argparse.Namespace) -> None:
+    from kspecsr.model_settings import find_model
+    from kspecsr.serving.saved_model import export_model
+    from kspecsr.speed.cold_start import KINDS, cold_start
+    from kspecsr.speed.serving_speed import ServingSpeed
+
+    folder = find_model(arguments.model or "default")
+    print(f"exported model, {arguments.threads} threads, NumPy arrays in and out", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        exported = arguments.exported or export_model(folder, Path(temporary) / "kspecsr").folder
+        for kind in KINDS:
+            print(f"start, {kind}: {cold_start(kind, exported, folder)}", flush=True)
+        measured = ServingSpeed(exported, folder, max(arguments.batch_sizes))
+        for line in measured.report(arguments.batch_sizes, arguments.seconds):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

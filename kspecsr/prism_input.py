@@ -17,7 +17,7 @@ from data_pipeline.readers import read_spectrum
 from data_pipeline.resampling import to_pixels
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 
-_MASKED_ERROR = 1e-20  # [erg/s/cm2/A] where masked: finite, and of the size of real ones
+MASKED_ERROR = 1e-20  # [erg/s/cm2/A] where masked: finite, and of the size of real ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ def prism_input(spectrum: ObservedSpectrum) -> PrismInput:
         spectrum.wavelength, spectrum.flux, spectrum.error, spectrum.mask, prism_wavelength()
     )
     bad = bad | ~np.isfinite(flux) | ~np.isfinite(error) | ~(error > 0)
-    return PrismInput(spectrum, np.where(bad, 0.0, flux), np.where(bad, _MASKED_ERROR, error), bad)
+    return PrismInput(spectrum, np.where(bad, 0.0, flux), np.where(bad, MASKED_ERROR, error), bad)
 
 
 def observed_spectrum(given: Any, extraction: str = "3pix") -> ObservedSpectrum:
@@ -140,9 +140,13 @@ def display_name(spectrum: ObservedSpectrum) -> str:
     return Path(meta.path).name or meta.target or meta.source_id or "spectrum"
 
 
+def prism_pixel_of(wavelength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per output pixel (N,) [um], the prism pixel that holds it and whether one does."""
+    return _pixel_of(np.ascontiguousarray(wavelength, dtype=np.float64).tobytes())
+
+
 @lru_cache(maxsize=8)
-def _column_of(grid: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Per output pixel, the prism pixel that holds it and whether one does."""
+def _pixel_of(grid: bytes) -> tuple[np.ndarray, np.ndarray]:
     wavelength, bounds = np.frombuffer(grid), load_instrument(PRISM).bounds
     column = np.clip(np.searchsorted(bounds[0], wavelength, "right") - 1, 0, bounds.shape[1] - 1)
     return column, (wavelength >= bounds[0, 0]) & (wavelength <= bounds[1, -1])
@@ -169,5 +173,5 @@ def output_mask(prism_mask: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
         low, high = instrument.bounds[0, start], instrument.bounds[1, stop - 1]
         if inside and high - low <= instrument.fwhm(0.5 * (low + high)):
             lost[start:stop] = False
-    column, covered = _column_of(np.ascontiguousarray(wavelength, dtype=np.float64).tobytes())
+    column, covered = prism_pixel_of(wavelength)
     return lost[column] | ~covered

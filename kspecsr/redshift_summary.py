@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     import tensorflow_probability as tfp
 
 # Peaks belong to one mode if they lie this close in ln(1 + z), or if the valley between them is no deeper.
-_CLOSE = 0.004
-_VALLEY = 0.5  # of the lower peak
-_SMALLEST_PEAK = 1e-3  # of the highest; what is lower belongs to a neighbour
-_LOCAL = 0.01  # of a mode's peak: where its mean and width are taken
+CLOSE = 0.004
+VALLEY = 0.5  # of the lower peak
+SMALLEST_PEAK = 1e-3  # of the highest; what is lower belongs to a neighbour
+LOCAL = 0.01  # of a mode's peak: where its mean and width are taken
 NEAR = 0.01  # ln(1 + z): a mode broader than this on either side is no redshift, whatever its mass
 _SMALLEST_MASS = 1e-3  # modes below it are not listed
 
@@ -152,7 +152,7 @@ def find_modes(probability: np.ndarray, bins: np.ndarray) -> tuple[RedshiftMode,
         bins: (Z,) ln(1 + z), evenly spaced.
     """
     step = _step(bins)
-    peaks, valleys = _peaks_and_valleys(probability, max(1, round(_CLOSE / step)))
+    peaks, valleys = _peaks_and_valleys(probability, max(1, round(CLOSE / step)))
     starts = np.append(0, valleys)
     ends = np.append(valleys, probability.size)
     modes = [
@@ -166,13 +166,13 @@ def _peaks_and_valleys(probability: np.ndarray, close: int) -> tuple[list[int], 
     """Bins of the peaks that count, and the first bin of each but the first mode."""
     padded = np.concatenate([[-np.inf], probability, [-np.inf]])
     local = np.flatnonzero((padded[1:-1] > padded[:-2]) & (padded[1:-1] >= padded[2:]))
-    local = local[probability[local] >= _SMALLEST_PEAK * probability.max()]
+    local = local[probability[local] >= SMALLEST_PEAK * probability.max()]
     peaks, valleys = [int(local[0])], []
     for peak in map(int, local[1:]):
         last = peaks[-1]
         valley = last + int(np.argmin(probability[last : peak + 1]))
         lower = min(probability[last], probability[peak])
-        if peak - last <= close or probability[valley] >= _VALLEY * lower:
+        if peak - last <= close or probability[valley] >= VALLEY * lower:
             if probability[peak] > probability[last]:
                 peaks[-1] = peak
             continue
@@ -186,7 +186,7 @@ def _mode(
 ) -> RedshiftMode:
     """A mode between two valleys; mean and width from the bins around its peak, not from its far wings."""
     part = probability[start:end]
-    local = part >= _LOCAL * probability[peak]
+    local = part >= LOCAL * probability[peak]
     # the contiguous stretch around the peak
     off = np.flatnonzero(~local)
     left = off[off < peak - start]

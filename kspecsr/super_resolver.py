@@ -13,7 +13,8 @@ from kspecsr.flags import FlagThresholds
 from kspecsr.interpretation import Interpreter
 from kspecsr.model_folder import load_composed, read_settings, weights_hash
 from kspecsr.models import redshift_bins
-from kspecsr.prism_input import PrismInput, observed_spectrum, prism_input, prism_wavelength
+from kspecsr.prism_input import PrismInput, prism_wavelength
+from kspecsr.resolver import Resolver, redshifts_of
 from kspecsr.result import ModelIdentity, Result
 
 # Batches have one of two sizes: every further size would be compiled anew.
@@ -21,7 +22,7 @@ SMALL_BATCH, LARGE_BATCH = 8, 128
 _BACKENDS = ("keras", "tensorflow", "jax")
 
 
-class SuperResolver:
+class SuperResolver(Resolver):
     """Super-resolves prism spectra.
 
     Example:
@@ -89,37 +90,11 @@ class SuperResolver:
             compiled,
         )
 
-    def __call__(
-        self,
-        spectra: Any,
-        redshift: float | Sequence[float | None] | None = None,
-        extraction: str = "3pix",
-    ) -> Result | list[Result]:
-        """Super-resolves one spectrum or a list.
-
-        Args:
-            spectra: path, specutils Spectrum, `ObservedSpectrum`, or wavelength, flux, error[, mask] as
-                Quantity arrays (tuple or dict); or a list of these.
-            redshift: where it is known: one for all, or one for each, None or NaN for "infer it".
-            extraction: ``3pix`` or ``5pix``, for files that hold both.
-
-        Returns:
-            A result, or a list of them in the order given.
-
-        Raises:
-            SpectrumError: for what cannot be read or is no prism spectrum, naming it.
-            ValueError: for redshifts that do not match.
-        """
-        several = isinstance(spectra, list)
-        observed = [observed_spectrum(one, extraction) for one in (spectra if several else [spectra])]
-        results = self.resolve([prism_input(one) for one in observed], redshift)
-        return results if several else results[0]
-
     def resolve(
         self, inputs: Sequence[PrismInput], redshift: float | Sequence[float | None] | None = None
     ) -> list[Result]:
         """Super-resolves spectra that are on the prism's pixels already; see `__call__`."""
-        redshifts = _redshifts(redshift, len(inputs))
+        redshifts = redshifts_of(redshift, len(inputs))
         results = []
         for start in range(0, len(inputs), LARGE_BATCH):
             part = inputs[start : start + LARGE_BATCH]
@@ -161,7 +136,7 @@ class SuperResolver:
             ValueError: for arrays of another shape.
         """
         flux, error, mask = _checked(flux, error, mask)
-        redshifts = _redshifts(redshift, flux.shape[0])
+        redshifts = redshifts_of(redshift, flux.shape[0])
         parts = list(self._batches(flux, error, mask, redshifts))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -208,21 +183,6 @@ def _checked(flux, error, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         np.where(mask, 1e-20, error).astype(np.float32),
         mask,
     )
-
-
-def _redshifts(given: Any, n: int) -> np.ndarray:
-    """(n,) float64, NaN where it is to be inferred."""
-    if given is None or np.ndim(given) == 0:
-        values = np.full(n, np.nan if given is None else given, dtype=np.float64)
-    else:
-        values = np.array([np.nan if one is None else one for one in given], dtype=np.float64)
-    if values.shape != (n,):
-        raise ValueError(f"redshift: expected one value or one for each of {n} spectra, got {values.size}")
-    if np.any(values < 0) or np.any(np.isinf(values)):
-        raise ValueError(
-            f"redshift: expected values of 0 or more, got {values[(values < 0) | np.isinf(values)][0]:g}"
-        )
-    return values
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:

@@ -88,17 +88,27 @@ def test_constraints_pin_every_dependency_within_its_bounds(setup_cfg, pinned):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
 
 
+# modules that are not called as their package is
+MODULES = {"grpcio": "grpc", "tensorflow-serving-api": "tensorflow-serving"}
+
+
 def test_every_library_that_is_imported_is_a_dependency(setup_cfg):
     extras = setup_cfg["options.extras_require"]
     lines = entries(setup_cfg["options"]["install_requires"])
-    lines += [line for name in ("survey", "browse") for line in entries(extras[name])]
-    wanted = {canonicalize_name(Requirement(line).name) for line in lines}
+    lines += [line for name in ("serving", "survey", "browse") for line in entries(extras[name])]
+    names = {canonicalize_name(Requirement(line).name) for line in lines}
+    wanted = {MODULES.get(name, name) for name in names}
     imported = {
         item.root for module, path in project_modules(ROOT).items() for item in imports_of(module, path)
     }
     libraries = {canonicalize_name(root) for root in imported - set(ALLOWED) - sys.stdlib_module_names}
     assert {"numpy", "astropy", "requests"} <= libraries
     assert libraries - wanted == set()
+
+
+def test_the_tests_have_what_serving_needs(setup_cfg):
+    extras = setup_cfg["options.extras_require"]
+    assert set(entries(extras["serving"])) <= set(entries(extras["dev"]))
 
 
 def test_the_gpu_extra_adds_cuda_to_tensorflow(setup_cfg):

@@ -8,7 +8,8 @@ import tensorflow as tf
 from kspecsr import benchmark
 from kspecsr.configuration import PRESETS
 from kspecsr.feeds import SimulationFeed
-from kspecsr.speed import inference_speed, training_speed
+from kspecsr.model_settings import find_model
+from kspecsr.speed import cold_start, inference_speed, serving_speed, training_speed
 from kspecsr.speed.arithmetic import largest_product, operations
 from kspecsr.speed.inference_speed import Inference
 from kspecsr.speed.training_speed import StepSpeed
@@ -96,6 +97,53 @@ def test_the_best_mode_of_inference_is_named(monkeypatch, capsys):
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
     assert benchmark.main(["inference", "--preset", "small"]) == 0
     assert "best: SuperResolver.predict_arrays, without XLA, 500.0 spectra/s" in capsys.readouterr().out
+
+
+def test_calls_are_timed_in_turn_and_the_first_is_free():
+    order = []
+
+    def call(name, seconds):
+        order.append(name)
+        time.sleep(seconds if order.count(name) > 1 else 0.2)
+
+    calls = [lambda: call("a", 0.001), lambda: call("b", 0.02)]
+    (quick, slow), count = serving_speed._alternating(calls, 0.05, least=4)
+    assert order == ["a", "b"] * (count + 1)
+    assert count >= 4
+    assert 0.001 <= quick.median < slow.median
+    assert slow.median <= slow.late < 0.2 + slow.median
+
+
+def test_serving_prints_starts_and_ratios(monkeypatch, tmp_path, capsys):
+    def report(self, sizes, seconds):
+        yield f"one spectrum: {sizes} {seconds}"
+
+    monkeypatch.setattr(cold_start, "cold_start", lambda kind, exported, folder: f"of {exported}")
+    monkeypatch.setattr(serving_speed.ServingSpeed, "__init__", lambda self, *_: None)
+    monkeypatch.setattr(serving_speed.ServingSpeed, "report", report)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    options = ["serving", "--exported", str(tmp_path), "--batch-sizes", "1", "8", "--seconds", "2"]
+    assert benchmark.main(options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:4] == [f"start, {kind}: of {tmp_path}" for kind in cold_start.KINDS]
+    assert lines[4] == "one spectrum: [1, 8] 2.0"
+
+
+def test_a_start_that_fails_says_why(tmp_path):
+    with pytest.raises(OSError, match=r"starts the exported model failed: .*SavedModel file does not exist"):
+        cold_start.cold_start(cold_start.SERVED, tmp_path, tmp_path)
+
+
+def test_inference_takes_the_name_of_a_model(monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(inference_speed.Inference, "__init__", lambda self, *given: made.append(given))
+    monkeypatch.setattr(inference_speed.Inference, "rate", lambda self, size, _: float(size))
+    monkeypatch.setattr(inference_speed.Inference, "resolver_rate", lambda self, _: 500.0)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    assert benchmark.main(["inference", "--model", "default", "--batch-sizes", "1"]) == 0
+    assert made[0][1] == find_model("default")
+    assert benchmark.main(["inference", "--model", "nonsense"]) == 1
+    assert "nonsense: neither a model folder nor the name" in capsys.readouterr().err
 
 
 def test_the_command_prints_share_waiting_and_cost(monkeypatch, tmp_path, capfd):

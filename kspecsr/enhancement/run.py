@@ -22,8 +22,8 @@ from kspecsr.enhancement.files import (
 from kspecsr.enhancement.inputs import InputFile
 
 if TYPE_CHECKING:
+    from kspecsr.resolver import Resolver
     from kspecsr.result import Result
-    from kspecsr.super_resolver import SuperResolver
 
 BATCH = 128
 _FEW = 4  # files that are not worth starting processes for
@@ -55,7 +55,7 @@ class Summary:
 def enhance_files(
     files: Sequence[InputFile],
     settings: Settings,
-    make_resolver: Callable[[], SuperResolver],
+    make_resolver: Callable[[], Resolver],
     workers: int,
     report: Callable[[str], None],
     advance: Callable[[int], object],
@@ -97,13 +97,13 @@ def _count(written: WrittenFile, summary: Summary, report: Callable[[str], None]
 
 def _resolved(
     read: Iterable[ReadFile],
-    make_resolver: Callable[[], SuperResolver],
+    make_resolver: Callable[[], Resolver],
     summary: Summary,
     advance: Callable[[int], object],
     has_table: bool,
 ) -> Iterator[tuple[InputFile, Result | str]]:
     """Results of what could be read, in batches."""
-    resolver: SuperResolver | None = None
+    resolver: Resolver | None = None
     batch: list[ReadFile] = []
 
     def flush() -> Iterator[tuple[InputFile, Result | str]]:

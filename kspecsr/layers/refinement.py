@@ -109,7 +109,8 @@ class EquivalentWidth(keras.layers.Layer):
     def call(self, line_flux, continuum, error, grid_pixel, in_range, redshift):
         """See the class."""
         last = continuum.shape[1] - 1
-        index = ops.cast(ops.clip(ops.round(grid_pixel), 0, last), "int32")
+        # clipped as an integer, so that a NaN stays with its spectrum
+        index = ops.clip(ops.cast(ops.round(ops.clip(grid_pixel, -1e6, 1e6)), "int32"), 0, last)
         level = ops.take_along_axis(continuum, index, axis=1)
         noise = ops.take_along_axis(error, ops.clip(index - 40, 0, last), axis=1)  # beside the line
         seen = ops.logical_and(level > noise, in_range > 0)

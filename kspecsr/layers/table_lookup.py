@@ -20,7 +20,8 @@ def look_up(place, table: np.ndarray):
     place = ops.clip(place, 0.0, n - 1.0)
     left = ops.minimum(ops.floor(place), n - 2.0)
     share = place - left
-    left = ops.cast(left, "int32")
+    # clipped once more: a NaN becomes some integer, and a gather beyond the table would end the whole batch
+    left = ops.clip(ops.cast(left, "int32"), 0, n - 2)
     values = ops.convert_to_tensor(table.astype("float32"))
     return ops.take(values, left) * (1.0 - share) + ops.take(values, left + 1) * share
 
@@ -41,7 +42,7 @@ def sample(x, place):
     share = (place - left)[..., None]
     # rows of all spectra in one list: along an axis, TensorFlow goes by way of 64-bit indices
     row = ops.arange(ops.shape(x)[0], dtype="int32")[:, None] * n
-    index = ops.reshape(ops.cast(left, "int32") + row, (-1,))
+    index = ops.reshape(ops.clip(ops.cast(left, "int32"), 0, n - 2) + row, (-1,))  # NaN: as above
     rows = ops.reshape(x, (-1, channels))
     before, after = (
         ops.reshape(ops.take(rows, index + step, axis=0), (-1, samples, channels)) for step in (0, 1)

@@ -1,0 +1,114 @@
+"""Super-resolution on a server, with the interface of `kspecsr.super_resolver.SuperResolver`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from kspecsr.prism_input import MASKED_ERROR, PrismInput, prism_wavelength
+from kspecsr.resolver import Resolver, redshifts_of
+from kspecsr.result import ModelIdentity, Result
+from kspecsr.serving.endpoint import EndpointError, Transport
+from kspecsr.serving.identity import parse_identity
+from kspecsr.serving.retries import Retries
+from kspecsr.serving.served_result import served_result
+from kspecsr.serving.signatures import CLASSIFY_REDSHIFT, SERVING_DEFAULT, SIGNATURES, WITH_REDSHIFT
+
+BATCH_SIZE, PARALLEL = 64, 2
+
+
+class RemoteResolver(Resolver):
+    """Sends prism spectra to a served model.
+
+    Attributes:
+        identity: of the model that answers.
+        redshift_bins: (Z,) ln(1 + z) of P(z).
+
+    Args:
+        transport: to the endpoint.
+        retries: when it does not answer.
+        batch_size: spectra in a request at most.
+        parallel: requests that are under way at the same time.
+
+    Raises:
+        EndpointError: if no kspecsr model answers there.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        retries: Retries | None = None,
+        batch_size: int = BATCH_SIZE,
+        parallel: int = PARALLEL,
+    ):
+        if batch_size < 1 or parallel < 1:
+            raise ValueError(
+                f"expected a batch size and parallel requests of 1 or more, got {batch_size} and {parallel}"
+            )
+        self._transport, self._retries = transport, retries or Retries()
+        self._batch_size, self._parallel = batch_size, parallel
+        pixels = (1, prism_wavelength().size)
+        nothing = {
+            "flux": np.zeros(pixels, np.float32),
+            "error": np.full(pixels, MASKED_ERROR, np.float32),
+            "mask": np.ones(pixels, bool),
+        }
+        outputs = self._ask(CLASSIFY_REDSHIFT, nothing)
+        self.identity, self.redshift_bins = self._identity(outputs)
+
+    def resolve(
+        self, inputs: Sequence[PrismInput], redshift: float | Sequence[float | None] | None = None
+    ) -> list[Result]:
+        """See `Resolver.resolve`.
+
+        Raises:
+            EndpointError: if the endpoint does not answer, or another model does than at the start.
+            ValueError: for redshifts that do not match.
+        """
+        redshifts = redshifts_of(redshift, len(inputs))
+        starts = range(0, len(inputs), self._batch_size)
+        parts = [slice(start, start + self._batch_size) for start in starts]
+        with ThreadPoolExecutor(self._parallel) as threads:
+            found = threads.map(lambda rows: self._resolve_batch(inputs[rows], redshifts[rows]), parts)
+            return [result for batch in found for result in batch]
+
+    def _resolve_batch(self, inputs: Sequence[PrismInput], redshifts: np.ndarray) -> list[Result]:
+        arrays: dict[str, np.ndarray] = {
+            name: np.stack([getattr(one, name) for one in inputs]) for name in ("flux", "error", "mask")
+        }
+        signature = SERVING_DEFAULT
+        if np.isfinite(redshifts).any():
+            signature, arrays["redshift"] = WITH_REDSHIFT, redshifts
+        outputs = self._ask(signature, arrays)
+        identity, bins = self._identity(outputs)
+        if identity.sha256 != self.identity.sha256:
+            raise EndpointError(
+                f"{self._transport.address}: another model answers ({identity.sha256[:12]}) than at the "
+                f"start ({self.identity.sha256[:12]}); run the same command again, or give the version in "
+                "the endpoint"
+            )
+        return [
+            served_result({k: v[row] for k, v in outputs.items()}, one, redshifts[row], identity, bins)
+            for row, one in enumerate(inputs)
+        ]
+
+    def _ask(self, signature: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = self._retries.call(lambda: self._transport.predict(signature, arrays))
+        expected = SIGNATURES[signature].outputs
+        n = next(iter(arrays.values())).shape[0]
+        odd = sorted(name for name in expected if name not in outputs or len(outputs[name]) != n)
+        if odd:
+            raise EndpointError(
+                f"{self._transport.address}: the answer lacks {', '.join(odd)} for {n} spectra; expected a "
+                "model that python -m kspecsr.export wrote, of this version"
+            )
+        return outputs
+
+    def _identity(self, outputs: Mapping[str, Any]) -> tuple[ModelIdentity, np.ndarray]:
+        try:
+            return parse_identity(outputs["model"][0])
+        except ValueError as error:
+            raise EndpointError(f"{self._transport.address}: {error}") from error

@@ -1,0 +1,216 @@
+"""Spectra on pixels of their own onto the prism's: `data_pipeline.resampling.to_pixels` as TensorFlow ops.
+
+Everything is in float64, and row by row the same arithmetic as in NumPy: fluxes of 1e-20 squared twice are
+below what float32 holds, and wavelengths in float32 are off by a hundred-thousandth of a pixel.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from data_pipeline.pixel_grid import pixel_bounds
+from kspecsr.serving.cubic_spline import running_integral
+from kspecsr.serving.good_neighbours import good_neighbours
+
+LEAST_PIXELS = 4  # with a wavelength; fewer hold no spectrum
+_BEYOND = 1e30  # [um] where pixels that are none are put: after all others
+_REACH = 5  # of the running median of pixel steps, as in `pixel_bounds`
+_SAME = 1e-6  # relative: pixels this close are the same
+_HALF = 0.5  # share of a target pixel that good input must cover
+_WHOLE = 1.0 - 1e-9
+
+
+class Pixels(NamedTuple):
+    """Spectra with their pixels in order, (B, n) each; the first ``count`` are real."""
+
+    count: tf.Tensor
+    wavelength: tf.Tensor
+    flux: tf.Tensor
+    error: tf.Tensor
+    good: tf.Tensor
+
+
+def resample_to(
+    target: np.ndarray, wavelength: tf.Tensor, flux: tf.Tensor, error: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Brings spectra onto other pixels, conserving flux.
+
+    Args:
+        target: (m,) pixel centres [um].
+        wavelength: (B, n) pixel centres [um, vacuum], float64, rising or falling. NaN and what is not
+            positive is no pixel, nor is a last value that is repeated, or is the first one again: spectra
+            of several lengths share a batch.
+        flux: (B, n) float64.
+        error: (B, n) one sigma; pixels without finite flux and finite, positive error are bad.
+
+    Returns:
+        Flux, error and mask (B, m), True = bad; flux and error are of no meaning there. And whether the
+        wavelengths are valid, (B,): all is masked where not.
+    """
+    pixels, valid = _in_order(wavelength, flux, error)
+    found, row = _rows_of(target, pixels)
+    bounds = _bounds(pixels)
+    mean, sigma, seen = _overlap_mean(target, pixels, bounds)
+    smooth, width = running_integral(pixels.count, bounds, _bridged(pixels), pixel_bounds(target))
+    coverage = np.diff(pixel_bounds(target), axis=0)[0]
+    resampled_flux = tf.where(seen < coverage * _WHOLE, mean, smooth / width)
+    bad = tf.where(
+        found[:, None],
+        (row < 0) | ~tf.gather(pixels.good, tf.maximum(row, 0), batch_dims=1),
+        seen < _HALF * coverage * _WHOLE,
+    )
+    row = tf.maximum(row, 0)
+    result_flux = tf.where(found[:, None], tf.gather(pixels.flux, row, batch_dims=1), resampled_flux)
+    result_error = tf.where(found[:, None], tf.gather(pixels.error, row, batch_dims=1), sigma)
+    return result_flux, result_error, bad | ~valid[:, None], valid
+
+
+def _in_order(wavelength, flux, error) -> tuple[Pixels, tf.Tensor]:
+    """Pixels with a wavelength first, rising; a stand-in of evenly spaced, bad pixels for invalid ones."""
+    wavelength = tf.where(_filled_up(wavelength), tf.constant(np.nan, tf.float64), wavelength)
+    nothing = tf.constant([[0, 0], [0, LEAST_PIXELS]])
+    wavelength, flux, error = (
+        tf.pad(values, nothing, constant_values=np.nan) for values in (wavelength, flux, error)
+    )
+    placed = tf.math.is_finite(wavelength) & (wavelength > 0)
+    count = tf.reduce_sum(tf.cast(placed, tf.int32), axis=1)
+    place = tf.range(tf.shape(wavelength)[1])
+    order = tf.sort(tf.where(placed, place, tf.shape(place)[0] + place), axis=1) % tf.shape(place)[0]
+    wavelength = tf.gather(wavelength, order, batch_dims=1)
+    between = place[:-1] < count[:, None] - 1
+    step = wavelength[:, 1:] - wavelength[:, :-1]
+    falls = tf.reduce_all((step < 0) | ~between, axis=1) & (count > 1)
+    turned = tf.where(falls[:, None] & (place < count[:, None]), count[:, None] - 1 - place, place)
+    order = tf.gather(order, turned, batch_dims=1)
+    wavelength = tf.gather(wavelength, turned, batch_dims=1)
+    step = wavelength[:, 1:] - wavelength[:, :-1]
+    rises = tf.reduce_all((step > 0) | ~between, axis=1)
+    valid = rises & (count >= LEAST_PIXELS)
+    count = tf.where(valid, count, tf.shape(place)[0])
+    real = place < count[:, None]
+    wavelength = tf.where(valid[:, None], wavelength, tf.cast(1 + place, tf.float64))
+    last = tf.gather(wavelength, count - 1, batch_dims=1)[:, None]
+    wavelength = tf.where(real, wavelength, last + tf.cast(1 + place - count[:, None], tf.float64))
+    flux, error = (tf.gather(values, order, batch_dims=1) for values in (flux, error))
+    good = tf.math.is_finite(flux) & tf.math.is_finite(error) & (error > 0) & real & valid[:, None]
+    zero = tf.zeros_like(flux)
+    return Pixels(count, wavelength, tf.where(good, flux, zero), tf.where(good, error, zero), good), valid
+
+
+def _filled_up(wavelength: tf.Tensor) -> tf.Tensor:
+    """(B, n) bool: what TensorFlow Serving put behind shorter spectra when it batched several requests.
+
+    It repeats the first value of a request (``pad_variable_length_inputs``).
+    """
+    at_end = tf.cast(tf.equal(wavelength, wavelength[:, -1:]), tf.int32)
+    at_end = tf.math.cumprod(at_end, axis=1, reverse=True)
+    repeated = tf.reduce_sum(at_end, axis=1, keepdims=True) > 1
+    return (at_end > 0) & (repeated | tf.equal(wavelength, wavelength[:, :1]))
+
+
+def _rows_of(target: np.ndarray, pixels: Pixels) -> tuple[tf.Tensor, tf.Tensor]:
+    """Whether spectra have the target's pixels already, (B,), and the pixel for each target or -1 (B, m)."""
+    wavelength, count = pixels.wavelength, pixels.count[:, None]
+    targets = tf.broadcast_to(target, (tf.shape(wavelength)[0], target.size))
+    row = _within(tf.searchsorted(wavelength, targets), 1, count - 1)
+    before, after = (tf.gather(wavelength, row - step, batch_dims=1) for step in (1, 0))
+    row -= tf.cast((target - before) < (after - target), tf.int32)
+    same = tf.abs(tf.gather(wavelength, row, batch_dims=1) - target) < _SAME * target
+    last = tf.gather(wavelength, count - 1, batch_dims=1)
+    inside = (target > wavelength[:, :1] * (1 - _SAME)) & (target < last * (1 + _SAME))
+    found = tf.reduce_any(inside, axis=1) & tf.reduce_all(tf.equal(same, inside), axis=1)
+    return found, tf.where(inside, row, -1)
+
+
+def _bounds(pixels: Pixels) -> tuple[tf.Tensor, tf.Tensor]:
+    """Lower and upper bounds of the pixels, (B, n) each, as `data_pipeline.pixel_grid.pixel_bounds`."""
+    wavelength, count = pixels.wavelength, pixels.count[:, None]
+    step = wavelength[:, 1:] - wavelength[:, :-1]  # (B, n - 1), of which count - 1 are real
+    half = 0.5 * tf.minimum(step, 1.5 * _running_median(step, pixels.count - 1))
+    place = tf.range(tf.shape(wavelength)[1])
+    before = tf.concat([half[:, :1], half], axis=1)
+    last = tf.gather(half, count - 2, batch_dims=1)
+    after = tf.where(place == count - 1, last, tf.concat([half, half[:, -1:]], axis=1))
+    lower, upper = wavelength - before, wavelength + after
+    # one rounding for a bound that two pixels share
+    shared = tf.equal(half, 0.5 * step)
+    lower = tf.concat([lower[:, :1], tf.where(shared, upper[:, :-1], lower[:, 1:])], axis=1)
+    return lower, upper
+
+
+def _running_median(step: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Median of up to 11 neighbouring steps, (B, n - 1); ``count`` of them (B,) are real."""
+    count = count[:, None]
+    odd = tf.minimum(2 * _REACH + 1, count - 1 + count % 2)
+    reach = odd // 2
+    place = tf.range(tf.shape(step)[1])
+    around = []
+    for offset in range(-_REACH, _REACH + 1):
+        near = tf.gather(step, _within(place + offset, 0, count - 1), batch_dims=1)
+        around.append(tf.where(abs(offset) <= reach, near, tf.constant(_BEYOND, tf.float64)))
+    window = tf.sort(tf.stack(around, axis=-1), axis=-1)
+    middle = tf.broadcast_to(reach, tf.shape(step))
+    return tf.gather(window, middle, batch_dims=2)
+
+
+def _bridged(pixels: Pixels) -> tf.Tensor:
+    """Flux with bad pixels interpolated between their good neighbours, (B, n)."""
+    before, after = good_neighbours(pixels.good)
+    n = tf.shape(pixels.good)[1]
+    first, last = (tf.where(a < 0, b, a) for a, b in ((before, after), (_inside(after, n), before)))
+    first, last = (_within(one, 0, n - 1) for one in (first, last))
+    x0, x1 = (tf.gather(pixels.wavelength, one, batch_dims=1) for one in (first, last))
+    y0, y1 = (tf.gather(pixels.flux, one, batch_dims=1) for one in (first, last))
+    slope = tf.math.divide_no_nan(y1 - y0, x1 - x0)
+    return tf.where(pixels.good, pixels.flux, y0 + slope * (pixels.wavelength - x0))
+
+
+def _within(values: tf.Tensor, low, high) -> tf.Tensor:
+    """Clipped, with limits that may be broadcast."""
+    return tf.maximum(tf.minimum(values, high), low)
+
+
+def _inside(place: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+    """-1 instead of n."""
+    return tf.where(place >= n, -1, place)
+
+
+def _overlap_mean(target: np.ndarray, pixels: Pixels, bounds) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Mean flux over each target pixel, its error, and the width that good pixels cover, (B, m) each.
+
+    One neighbour of each target pixel after the other, so that memory does not grow with their number.
+    """
+    lower, upper = bounds
+    place = tf.range(tf.shape(lower)[1])
+    real = place < pixels.count[:, None]
+    beyond = tf.constant(_BEYOND, tf.float64)
+    lower, upper = tf.where(real, lower, beyond), tf.where(real, upper, beyond)
+    out = np.ascontiguousarray(pixel_bounds(target))
+    rows = tf.shape(lower)[0]
+    low_out, high_out = (tf.broadcast_to(edge, (rows, target.size)) for edge in out)
+    low = tf.searchsorted(upper, low_out, side="right")
+    high = tf.searchsorted(lower, high_out, side="left")
+    weight = tf.cast(pixels.good, tf.float64)
+    variance = pixels.error**2
+
+    def add(k, seen, total, square):
+        column = _within(low + k, 0, tf.shape(lower)[1] - 1)
+        left, right, share, value, var = (
+            tf.gather(values, column, batch_dims=1)
+            for values in (lower, upper, weight, pixels.flux, variance)
+        )
+        shared = tf.maximum(tf.minimum(high_out, right) - tf.maximum(low_out, left), 0.0)
+        shared = tf.where(low + k < high, shared * share, 0.0)
+        return k + 1, seen + shared, total + shared * value, square + shared**2 * var
+
+    zero = tf.zeros((rows, target.size), tf.float64)
+    most = tf.reduce_max(high - low)
+    _, seen, total, square = tf.while_loop(lambda k, *_: k < most, add, (0, zero, zero, zero))
+    return (
+        tf.math.divide_no_nan(total, seen),
+        tf.math.divide_no_nan(tf.sqrt(square), seen),
+        seen,
+    )

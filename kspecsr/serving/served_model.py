@@ -1,0 +1,172 @@
+"""A model folder as one TensorFlow module with four signatures; no Python of this package in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data_pipeline.versions import software_versions
+from kspecsr.flags import FlagThresholds
+from kspecsr.model_folder import load_composed, read_settings, weights_hash
+from kspecsr.models import redshift_bins
+from kspecsr.prism_input import MASKED_ERROR, prism_wavelength
+from kspecsr.result import ModelIdentity
+from kspecsr.serving.identity import identity_text
+from kspecsr.serving.interpretation_graph import InterpretationGraph
+from kspecsr.serving.resampling_graph import resample_to
+from kspecsr.serving.shared_constants import SharedConstants
+from kspecsr.serving.signatures import (
+    CLASSIFY_REDSHIFT,
+    FROM_WAVELENGTH,
+    SERVING_DEFAULT,
+    SIGNATURES,
+    WITH_REDSHIFT,
+)
+from kspecsr.serving.status import INVALID_REDSHIFT, INVALID_WAVELENGTH, STATUS_BITS
+
+_SECOND_STAGE = ("redshift", "redshift_probability")
+Tensors = dict[str, tf.Tensor]
+
+
+class ServedModel(tf.Module):
+    """The three stages with everything around them: masks in, flags and NaN out.
+
+    Attributes:
+        identity: which model.
+        bins: (Z,) ln(1 + z) of P(z).
+        functions: signature to concrete function, as `kspecsr.serving.signatures.SIGNATURES` describes them.
+
+    Args:
+        network: composed model.
+        identity: which model.
+        bins: (Z,) ln(1 + z) of P(z).
+        thresholds: below what a spectrum is flagged.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        identity: ModelIdentity,
+        bins: np.ndarray,
+        thresholds: FlagThresholds | None = None,
+    ):
+        super().__init__(name="kspecsr")
+        self.identity, self.bins = identity, bins
+        self._text = identity_text(identity, bins)
+        self._target = prism_wavelength()
+        interpretation = InterpretationGraph(identity, bins, thresholds or FlagThresholds())
+        second = keras.Model(network.inputs, {name: network.output[name] for name in _SECOND_STAGE})
+        shared = SharedConstants()
+        everything = self._traced(_answer_of(network, interpretation.everything))
+        redshift = self._traced(_answer_of(second, interpretation.redshift))
+        # each once in the file, however many signatures call it
+        self._everything = self._traced(shared.without(everything))
+        self._redshift = self._traced(shared.without(redshift))
+        # tracked, so that they are saved
+        self._weights = list(everything.variables)
+        self._constants = shared.variables
+        calls = {
+            SERVING_DEFAULT: self._serving_default,
+            WITH_REDSHIFT: self._with_redshift,
+            FROM_WAVELENGTH: self._from_wavelength,
+            CLASSIFY_REDSHIFT: self._classify_redshift,
+        }
+        self.functions = {name: self._signature(name, call) for name, call in calls.items()}
+
+    @classmethod
+    def from_folder(cls, folder: str | os.PathLike) -> ServedModel:
+        """Of a model folder, calibrated.
+
+        Raises:
+            ModelFolderError: for a folder without a complete, undamaged model.
+        """
+        settings = read_settings(folder)
+        software = software_versions("keras", "tensorflow")
+        identity = ModelIdentity(settings.name, weights_hash(folder), settings.grid, software)
+        return cls(load_composed(folder), identity, redshift_bins(settings.preset.model))
+
+    def _traced(self, call: Callable) -> tf.types.experimental.ConcreteFunction:
+        """A function of flux, error (B, P) float64, mask (B, P) bool and redshift (B,) float64."""
+        pixels = self._target.size
+        specifications = [
+            tf.TensorSpec((None, pixels), tf.float64),
+            tf.TensorSpec((None, pixels), tf.float64),
+            tf.TensorSpec((None, pixels), tf.bool),
+            tf.TensorSpec((None,), tf.float64),
+        ]
+        return tf.function(call, specifications, autograph=False).get_concrete_function()
+
+    def _signature(self, name: str, call) -> tf.types.experimental.ConcreteFunction:
+        """Traces a call with the inputs that the signature names, and its outputs alone."""
+        signature = SIGNATURES[name]
+        length = {"P": [self._target.size], "n": [None], "": []}
+        specifications = [
+            tf.TensorSpec([None, *length[array.axis]], array.dtype, name=key)
+            for key, array in signature.inputs.items()
+        ]
+        keys = list(signature.inputs)
+
+        def answer(*values):
+            outputs = call(**dict(zip(keys, values, strict=True)))
+            outputs["model"] = tf.fill(tf.shape(outputs["status"]), self._text)
+            return {key: tf.identity(outputs[key], name=key) for key in signature.outputs}
+
+        return tf.function(answer, specifications, autograph=False).get_concrete_function()
+
+    def _serving_default(self, flux, error, mask) -> Tensors:
+        return self._everything(*_masked(flux, error, mask), _unknown(flux))
+
+    def _classify_redshift(self, flux, error, mask) -> Tensors:
+        return self._redshift(*_masked(flux, error, mask), _unknown(flux))
+
+    def _with_redshift(self, flux, error, mask, redshift) -> Tensors:
+        # what is no redshift must not pass for one that is to be inferred
+        invalid = (redshift < 0) | tf.math.is_inf(redshift)
+        redshift = tf.where(invalid, tf.constant(np.nan, redshift.dtype), redshift)
+        prism = _masked(flux, error, mask | invalid[:, None])
+        outputs = self._everything(*prism, tf.cast(redshift, tf.float64))
+        return _with_bit(outputs, INVALID_REDSHIFT, invalid)
+
+    def _from_wavelength(self, wavelength, flux, error) -> Tensors:
+        *prism, valid = resample_to(self._target, wavelength, flux, error)
+        flux, error, mask = _masked(*prism)
+        outputs = self._everything(flux, error, mask, _unknown(flux))
+        seen = {"prism_flux": tf.cast(flux, tf.float32), "prism_error": tf.cast(error, tf.float32)}
+        return {**_with_bit(outputs, INVALID_WAVELENGTH, ~valid), **seen, "prism_mask": mask}
+
+
+def _answer_of(network: keras.Model, interpret: Callable) -> Callable:
+    """Networks and interpretation in one."""
+
+    def call(flux, error, mask, redshift):
+        batch = {
+            "prism_flux": tf.cast(flux, tf.float32),
+            "prism_error": tf.cast(error, tf.float32),
+            "prism_mask": mask,
+            "redshift": tf.cast(redshift, tf.float32),
+        }
+        return interpret((flux, error, mask), network(batch, training=False), redshift)
+
+    return call
+
+
+def _masked(flux, error, mask) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Masks what cannot be used, in float32 either: (B, P) float64, float64, bool."""
+    flux, error = tf.cast(flux, tf.float64), tf.cast(error, tf.float64)
+    usable = tf.math.is_finite(tf.cast(flux, tf.float32)) & tf.math.is_finite(tf.cast(error, tf.float32))
+    bad = mask | ~usable | ~(tf.cast(error, tf.float32) > 0)
+    masked = tf.constant(MASKED_ERROR, tf.float64)
+    return tf.where(bad, tf.zeros_like(flux), flux), tf.where(bad, masked, error), bad
+
+
+def _unknown(flux: tf.Tensor) -> tf.Tensor:
+    """(B,) NaN."""
+    return tf.fill(tf.shape(flux)[:1], tf.constant(np.nan, tf.float64))
+
+
+def _with_bit(outputs: Tensors, name: str, rows: tf.Tensor) -> Tensors:
+    return {**outputs, "status": outputs["status"] + STATUS_BITS[name] * tf.cast(rows, tf.int32)}

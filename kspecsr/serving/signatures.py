@@ -1,0 +1,110 @@
+"""The four signatures of a served model: names, shapes, units. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FLUX_DENSITY = "erg/s/cm2/A"
+LINE_FLUX = "erg/s/cm2"
+
+
+@dataclass(frozen=True)
+class Array:
+    """One named input or output; the first axis is the batch.
+
+    Attributes:
+        dtype: as TensorFlow names it.
+        axis: ``P`` prism pixels, ``n`` pixels of the caller's, ``N`` output pixels, ``K`` lines, ``Z``
+            redshift bins; empty for one value per spectrum.
+        unit: of the values; empty for none.
+        meaning: in words.
+    """
+
+    dtype: str
+    axis: str
+    unit: str
+    meaning: str
+
+    @property
+    def shape(self) -> str:
+        """Such as ``(B, N)``."""
+        return f"(B, {self.axis})" if self.axis else "(B,)"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One of the calls that a served model answers.
+
+    Attributes:
+        meaning: in words.
+        inputs: name to array.
+        outputs: name to array.
+    """
+
+    meaning: str
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+
+
+_PRISM_INPUTS = {
+    "flux": Array("float32", "P", FLUX_DENSITY, "flux density; not finite: no data"),
+    "error": Array("float32", "P", FLUX_DENSITY, "one sigma; not positive or not finite: no data"),
+    "mask": Array("bool", "P", "", "true: no data"),
+}
+_REDSHIFT_OUTPUTS = {
+    "redshift": Array("float32", "", "", "at which lines are placed; NaN without coverage"),
+    "redshift_error": Array("float32", "", "", "one sigma of its mode; 0 where it was given"),
+    "redshift_confidence": Array("float32", "", "", "mass of its mode within 0.01 (1 + z)"),
+    "redshift_probability": Array("float32", "Z", "", "probability of each bin of ln(1 + z), from z = 0"),
+    "status": Array("int32", "", "", "bits; 0: all is well, and lines are reported"),
+    "model": Array("string", "", "", "which model answers, as JSON: name, SHA-256 of its weights, grids"),
+}
+_SPECTRUM_OUTPUTS = {
+    "flux": Array("float32", "N", FLUX_DENSITY, "super-resolved; NaN where there is no data"),
+    "flux_error": Array("float32", "N", FLUX_DENSITY, "one sigma"),
+    "continuum": Array("float32", "N", FLUX_DENSITY, "without lines; NaN where status is not 0"),
+    "sr1_flux": Array("float32", "N", FLUX_DENSITY, "of the first stage, which knows no redshift"),
+    "sr1_error": Array("float32", "N", FLUX_DENSITY, "one sigma"),
+    "line_flux": Array("float32", "K", LINE_FLUX, "NaN out of range, and where status is not 0"),
+    "line_flux_error": Array("float32", "K", LINE_FLUX, "one sigma"),
+    "line_presence": Array("float32", "K", "", "chance of more than 3 sigma at grating depth"),
+    "line_wavelength": Array("float32", "K", "um", "observed centre, vacuum"),
+    "line_fwhm": Array("float32", "K", "um", "observed, instrument included"),
+    "line_equivalent_width": Array("float32", "K", "Angstrom", "rest frame, positive in emission"),
+    "line_prior_weight": Array("float32", "K", "", "share owed to the learned prior"),
+    "line_in_range": Array("bool", "K", "", "the centre lies on data"),
+    "chi_square": Array("float32", "", "", "degraded output against input, per good prism pixel"),
+    "prism_model": Array("float32", "P", FLUX_DENSITY, "the output degraded to the prism"),
+}
+_RESAMPLED_OUTPUTS = {
+    "prism_flux": Array("float32", "P", FLUX_DENSITY, "what the networks saw; 0 where masked"),
+    "prism_error": Array("float32", "P", FLUX_DENSITY, "one sigma"),
+    "prism_mask": Array("bool", "P", "", "true: no data"),
+}
+_ALL = {**_SPECTRUM_OUTPUTS, **_REDSHIFT_OUTPUTS}
+
+SERVING_DEFAULT = "serving_default"
+FROM_WAVELENGTH = "from_wavelength"
+WITH_REDSHIFT = "with_redshift"
+CLASSIFY_REDSHIFT = "classify_redshift"
+
+SIGNATURES = {
+    SERVING_DEFAULT: Signature("spectra on the prism's own pixels", _PRISM_INPUTS, _ALL),
+    WITH_REDSHIFT: Signature(
+        "the same at redshifts that are known",
+        {**_PRISM_INPUTS, "redshift": Array("float32", "", "", "0 or more; NaN: to be inferred")},
+        _ALL,
+    ),
+    FROM_WAVELENGTH: Signature(
+        "prism spectra on any pixels, resampled in the graph",
+        {
+            "wavelength": Array(
+                "float64", "n", "um", "pixel centres, vacuum, rising or falling; NaN: no pixel"
+            ),
+            "flux": Array("float64", "n", FLUX_DENSITY, "flux density; not finite: no data"),
+            "error": Array("float64", "n", FLUX_DENSITY, "one sigma; not positive or not finite: no data"),
+        },
+        {**_ALL, **_RESAMPLED_OUTPUTS},
+    ),
+    CLASSIFY_REDSHIFT: Signature("P(z) alone, without the last stage", _PRISM_INPUTS, _REDSHIFT_OUTPUTS),
+}
