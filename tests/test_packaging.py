@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 import kspecsr
 from import_order import ALLOWED, imports_of, project_modules
 
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "grpc": "grpcio"}  # modules with another name
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -82,16 +83,30 @@ def test_constraints_pin_every_dependency_within_its_bounds(setup_cfg, pinned):
 
 
 def test_every_library_that_is_imported_is_a_dependency(setup_cfg):
-    wanted = {
-        canonicalize_name(Requirement(line).name)
-        for line in entries(setup_cfg["options"]["install_requires"])
-    }
-    imported = {
-        item.root for module, path in project_modules(ROOT).items() for item in imports_of(module, path)
-    }
-    libraries = {canonicalize_name(root) for root in imported - set(ALLOWED) - sys.stdlib_module_names}
-    assert {"numpy", "astropy", "requests"} <= libraries
-    assert libraries - wanted == set()
+    wanted = _names(setup_cfg["options"]["install_requires"])
+    imports = [item for module, path in project_modules(ROOT).items() for item in imports_of(module, path)]
+    outside = [item for item in imports if item.root not in {*ALLOWED, *sys.stdlib_module_names}]
+    own, sweeps = (
+        {_DISTRIBUTIONS.get(item.root, canonicalize_name(item.root)) for item in outside if chosen(item)}
+        for chosen in (lambda item: not _of_tuning(item), _of_tuning)
+    )
+    assert {"numpy", "astropy", "requests"} <= own
+    assert own - wanted == set()
+    extra = _names(setup_cfg["options.extras_require"]["tuning"])
+    assert sweeps - wanted == extra
+
+
+def test_developers_have_all_that_sweeps_need(setup_cfg):
+    extras = setup_cfg["options.extras_require"]
+    assert _names(extras["tuning"]) <= _names(extras["dev"])
+
+
+def _names(text):
+    return {canonicalize_name(Requirement(line).name) for line in entries(text)}
+
+
+def _of_tuning(item):
+    return item.importer.split(".")[0] == "tuning"
 
 
 def test_the_gpu_extra_adds_cuda_to_tensorflow(setup_cfg):
