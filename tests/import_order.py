@@ -25,6 +25,8 @@ NUMPY_ONLY = (
     "data_pipeline.simulate",
     "kspecsr.configuration",
     "kspecsr.feeds",
+    "tuning.space",
+    "tuning.sweep_settings",
 )
 TENSORFLOW = frozenset({"tensorflow", "tensorflow_probability", "keras", "tf_keras", "keras_tuner"})
 # these run on every backend of Keras

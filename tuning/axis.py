@@ -116,6 +116,8 @@ class Axis:
                 f"axis {self.name}: expected LOW:HIGH or values with commas between them, got {text!r} "
                 f"({error})"
             ) from None
+        if not self.numeric and (strange := [word for word in values if word not in self.choices]):
+            raise AxisError(f"axis {self.name}: expected some of {self.words}, got {', '.join(strange)}")
         if not values:
             raise AxisError(f"axis {self.name}: expected one value or more, got {text!r}")
         return Axis(self.name, self.place, choices=tuple(values))

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.top < 1:
         parser.error(f"--top: expected 1 or more, got {arguments.top}")
-    from tuning.reporting.stage_report import write_report
+    from tuning.reporting.stage_report import any_ended, write_report
     from tuning.study_folder import studies
 
     try:
@@ -52,7 +52,10 @@ def main(argv: list[str] | None = None) -> int:
                 f"{arguments.directory}: no such folder; expected one that python -m tuning.run wrote"
             )
         found = studies(arguments.directory)
-        stages = found if arguments.stage == "all" else [arguments.stage]
+        stages = [arguments.stage]
+        if arguments.stage == "all":
+            ended = [stage for stage in found if any_ended(arguments.directory, stage)]
+            stages = ended or found
         if not found or arguments.stage not in ("all", *found):
             what = f" of {arguments.stage}, only of {', '.join(found)}" if found else ""
             raise ValueError(

@@ -72,8 +72,10 @@ def check_same_study(settings: SweepSettings, output: Path) -> None:
     path = stage_folder(output, settings.stage) / STUDY_FILE
     if not path.is_file():
         return
-    before, now = read_json(path)["settings"], json.loads(json.dumps(settings.to_config()))
-    first, second = dict(_flat(before)), dict(_flat(now))
+    first, second = (
+        dict(_flat({**config, "axes": _in_words(config["axes"])}))
+        for config in (read_json(path)["settings"], json.loads(json.dumps(settings.to_config())))
+    )
     differences = [
         f"{key} was {first.get(key, 'not set')}, now {second.get(key, 'not set')}"
         for key in dict.fromkeys([*first, *second])
@@ -86,6 +88,10 @@ def check_same_study(settings: SweepSettings, output: Path) -> None:
             "Give the options that it was begun with to go on with it (more --trials are welcome), or "
             "another --output"
         )
+
+
+def _in_words(axes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {name: Axis(**{**axis, "choices": tuple(axis["choices"])}).words for name, axis in axes.items()}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = ""):

@@ -9,7 +9,6 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api
 from tensorboard.plugins.hparams.summary_v2 import hparams_config_pb, hparams_pb
-from tensorboard.plugins.scalar.summary import pb as scalar
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from tuning.axis import Axis
@@ -46,9 +45,13 @@ def log_trial(folder: Path, axes: tuple[Axis, ...], record: TrialRecord) -> None
     values = {axis.name: record.values[axis.name] for axis in axes}
     summaries = [(0, hparams_pb(values, trial_id=f"trial {record.name}", start_time_secs=0))]
     for epoch in sorted(record.curve):
-        summaries.append((epoch, scalar(OBJECTIVE, record.curve[epoch])))
-        summaries.append((epoch, scalar("epochs", float(epoch))))
+        summaries.append((epoch, _scalar(OBJECTIVE, record.curve[epoch])))
+        summaries.append((epoch, _scalar("epochs", float(epoch))))
     _write(where, summaries)
+
+
+def _scalar(tag: str, value: float) -> Summary:
+    return Summary(value=[Summary.Value(tag=tag, simple_value=value)])
 
 
 def _write(where: Path, summaries: list[tuple[int, Summary]]) -> None:

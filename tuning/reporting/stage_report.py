@@ -17,6 +17,11 @@ from tuning.reporting.trial_table import trial_table, write_table
 from tuning.study_folder import StudyError, read_study, study_records
 
 
+def any_ended(directory: Path, stage: str) -> bool:
+    """Whether there is something to report."""
+    return any(record.finished for record in study_records(directory, read_study(directory, stage)))
+
+
 def write_report(directory: Path, stage: str, output: Path, top: int = 10) -> Iterator[str]:
     """Writes tables and pictures of a stage; yields lines to print.
 
