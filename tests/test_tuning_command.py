@@ -24,7 +24,7 @@ from tuning.axis import Axis
 from tuning.reporting.axis_scale import axis_scale
 from tuning.reporting.importance import importances
 from tuning.role import role_from
-from tuning.study_folder import read_json, read_study, study_records
+from tuning.study_folder import StudyError, check_output, read_json, read_study, study_records
 from tuning.trial_record import DONE, FAILED, STOPPED, TrialRecord, best_of
 from tuning.tuner import SweepTuner
 from tuning_sample import PAUSE, arithmetic_job, finished_epochs
@@ -203,6 +203,15 @@ def test_records_on_another_grid_are_refused(tmp_path, capsys):
     text = refused(capsys, *options)
     assert "records: its records are on the grid" in text
     assert "but the model is on the grid 1-5 um" in text
+
+
+def test_a_folder_in_which_a_kill_left_a_lock_alone_is_taken(tmp_path):
+    (tmp_path / "sr1").mkdir()
+    (tmp_path / "sr1/.lock").touch()
+    check_output(tmp_path)
+    (tmp_path / "sr1/state.npz").touch()  # a training's
+    with pytest.raises(StudyError, match=r"holds sr1 and no study\.json of a sweep"):
+        check_output(tmp_path)
 
 
 def test_a_missing_variable_of_a_distributed_sweep_is_named():

@@ -14,6 +14,7 @@ from training_sample import tiny_preset
 from tuning import sweep
 from tuning.role import Role
 from tuning.study_folder import read_json
+from tuning.sweep_plan import SweepPlan, check_plan
 from tuning.trial_process import TrialJob
 from tuning.trial_training import train_job
 
@@ -66,7 +67,7 @@ def test_a_stopped_trial_goes_on_as_if_nothing_had_been(tmp_path):
 def test_each_stage_is_swept_on_the_frozen_best_before_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "TrialProcess", InThisProcess)
     lines = []
-    plan = sweep.SweepPlan(
+    plan = SweepPlan(
         preset=tiny_preset(epochs=1, steps_per_epoch=1),
         stages=STAGES,
         output=tmp_path / "night",
@@ -79,7 +80,7 @@ def test_each_stage_is_swept_on_the_frozen_best_before_it(tmp_path, monkeypatch)
         retrain=True,
         workers=0,
     )
-    sweep.check_plan(plan)
+    check_plan(plan)
     sweep.run_plan(plan, Role(), lines.append)
     best = tmp_path / "night/best"
     hashes = {stage: stage_hash(best, stage) for stage in STAGES}

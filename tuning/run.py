@@ -16,7 +16,7 @@ from tuning.space import SPACES, search_space
 from tuning.sweep_settings import ALGORITHMS
 
 if TYPE_CHECKING:
-    from tuning.sweep import SweepPlan
+    from tuning.sweep_plan import SweepPlan
 
 _NEEDED = ("keras_tuner", "optuna", "tensorboard", "sklearn", "plotly")
 _EXAMPLES = """examples:
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
             return _export(output, arguments)
         with held_back_stderr():
             from kspecsr.feeds.choice import choose_data
-            from tuning.sweep import SweepPlan, check_plan
+            from tuning.sweep_plan import SweepPlan, check_plan
 
         choice = choose_data(arguments.data)
         plan = SweepPlan(

@@ -55,12 +55,17 @@ def check_output(output: Path) -> None:
         raise StudyError(f"{output}: a file; expected a folder, or a name that is free")
     if not output.is_dir() or any((stage_folder(output, stage) / STUDY_FILE).is_file() for stage in STAGES):
         return
-    there = sorted(path.name for path in output.iterdir())
+    there = sorted(path.name for path in output.iterdir() if not _is_begun(path))
     if there:
         raise StudyError(
             f"{output}: holds {', '.join(there[:_SHOWN])}{' ...' if len(there) > _SHOWN else ''} and no "
             f"{STUDY_FILE} of a sweep; give another --output"
         )
+
+
+def _is_begun(path: Path) -> bool:
+    """A stage's folder in which nothing but a lock was written before a kill, or by a chief just now."""
+    return path.name in STAGES and path.is_dir() and all(each.name.startswith(".") for each in path.iterdir())
 
 
 def check_same_study(settings: SweepSettings, output: Path) -> None:

@@ -79,14 +79,9 @@ class TrialProcess:
         """
         self._begin()
         try:
-            self._connection.send(job)
-            while True:
-                kind, content = self._connection.recv()
-                if kind != "epoch":
-                    break
-                self._connection.send(after_epoch(*content))
-        except (EOFError, ConnectionError, OSError) as error:
-            raise TrialError(self._death()) from error
+            kind, content = self._answer(job)
+            while kind == "epoch":
+                kind, content = self._answer(after_epoch(*content))
         except BaseException:
             self.close(at_once=True)
             raise
@@ -95,6 +90,13 @@ class TrialProcess:
             raise TrialError(content)
         self._done += 1
         return content
+
+    def _answer(self, message: TrialJob | bool) -> tuple[str, Any]:
+        try:
+            self._connection.send(message)
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise TrialError(self._death()) from error
 
     def _begin(self) -> None:
         if self._done >= _TRIALS:
