@@ -69,7 +69,7 @@ def test_an_unknown_option_is_an_error(name):
     assert "usage: python -m" in run.stderr
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/tuning.md"])
 def test_every_command_in_the_documents_exists_with_its_options(document):
     text = (ROOT / document).read_text()
     commands = re.findall(r"python -m ((?:data_pipeline|kspecsr|tuning)[\w.]*)([^`#\n]*)", text)

@@ -12,6 +12,12 @@ from packaging.utils import canonicalize_name
 import kspecsr
 from import_order import ALLOWED, imports_of, project_modules
 
+# modules with another name
+_DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "grpc": "grpcio",
+    "tensorflow_serving": "tensorflow-serving-api",
+}
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -88,27 +94,33 @@ def test_constraints_pin_every_dependency_within_its_bounds(setup_cfg, pinned):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
 
 
-# modules that are not called as their package is
-MODULES = {"grpcio": "grpc", "tensorflow-serving-api": "tensorflow-serving"}
-
-
 def test_every_library_that_is_imported_is_a_dependency(setup_cfg):
     extras = setup_cfg["options.extras_require"]
-    lines = entries(setup_cfg["options"]["install_requires"])
-    lines += [line for name in ("serving", "survey", "browse") for line in entries(extras[name])]
-    names = {canonicalize_name(Requirement(line).name) for line in lines}
-    wanted = {MODULES.get(name, name) for name in names}
-    imported = {
-        item.root for module, path in project_modules(ROOT).items() for item in imports_of(module, path)
-    }
-    libraries = {canonicalize_name(root) for root in imported - set(ALLOWED) - sys.stdlib_module_names}
-    assert {"numpy", "astropy", "requests"} <= libraries
-    assert libraries - wanted == set()
+    wanted = _names(setup_cfg["options"]["install_requires"])
+    served = set().union(*(_names(extras[name]) for name in ("serving", "survey", "browse")))
+    imports = [item for module, path in project_modules(ROOT).items() for item in imports_of(module, path)]
+    outside = [item for item in imports if item.root not in {*ALLOWED, *sys.stdlib_module_names}]
+    own, sweeps = (
+        {_DISTRIBUTIONS.get(item.root, canonicalize_name(item.root)) for item in outside if chosen(item)}
+        for chosen in (lambda item: not _of_tuning(item), _of_tuning)
+    )
+    assert {"numpy", "astropy", "requests"} <= own
+    assert own - wanted - served == set()
+    assert sweeps - wanted == _names(extras["tuning"])
 
 
-def test_the_tests_have_what_serving_needs(setup_cfg):
+def test_developers_have_all_that_the_extras_need(setup_cfg):
     extras = setup_cfg["options.extras_require"]
-    assert set(entries(extras["serving"])) <= set(entries(extras["dev"]))
+    for name in ("tuning", "serving", "survey", "browse"):
+        assert _names(extras[name]) <= _names(extras["dev"])
+
+
+def _names(text):
+    return {canonicalize_name(Requirement(line).name) for line in entries(text)}
+
+
+def _of_tuning(item):
+    return item.importer.split(".")[0] == "tuning"
 
 
 def test_the_gpu_extra_adds_cuda_to_tensorflow(setup_cfg):

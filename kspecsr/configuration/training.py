@@ -28,6 +28,8 @@ class LossConfig:
         presence: cross-entropy of line presence, SR2.
         continuum: match of the continuum under the lines, where it is known, SR2.
         consistency: chi-square of the degraded output against the prism, SR2.
+        sr1_line_shape: high-pass match where lines are at the true redshift, SR1 (paper section 3.4).
+        sr1_smoothness: roughness of the output elsewhere, SR1 (paper section 3.4).
     """
 
     likelihood: float = 1.0
@@ -41,6 +43,8 @@ class LossConfig:
     presence: float = 0.5
     continuum: float = 0.2
     consistency: float = 0.05
+    sr1_line_shape: float = 0.0
+    sr1_smoothness: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +59,7 @@ class EpochEnd(keras.callbacks.Callback):
         publish: called with these when an epoch is the best so far, after the state is on disk.
         report: takes each line of text.
         pictures: draw one per epoch.
+        stop_after: called with the row of each epoch at the very end; True ends the training for now.
     """
 
     stage: str
@@ -73,6 +74,7 @@ class EpochEnd(keras.callbacks.Callback):
     publish: Callable[[list[np.ndarray], Progress], None]
     report: Callable[[str], None]
     pictures: bool = True
+    stop_after: Callable[[Mapping[str, float]], bool] | None = None
     _begun: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -129,6 +131,8 @@ class EpochEnd(keras.callbacks.Callback):
         save_state(self.folder / "state.npz", training_variables(self.model), progress, self.best)
         if is_best:
             self.publish(self.best, progress)
+        if self.stop_after is not None and self.stop_after(row):
+            self.model.stop_training = True
 
     def on_train_end(self, logs=None):
         """Keras hook."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class TrainingOptions:
         upstream: model folder whose earlier stages are taken where the output has none.
         pictures: draw one per epoch.
         bar: show the steps of an epoch; None on a terminal only.
+        stop_after: called with the row of each epoch once it is on disk; True ends the training there for
+            now, and the next one goes on from it.
     """
 
     seed: int = 0
@@ -33,6 +36,7 @@ class TrainingOptions:
     upstream: Path | None = None
     pictures: bool = True
     bar: bool | None = None
+    stop_after: Callable[[Mapping[str, float]], bool] | None = None
 
 
 @dataclass(frozen=True)

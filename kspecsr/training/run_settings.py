@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.configuration import to_dict
-from kspecsr.configuration import STAGES, Preset
+from kspecsr.configuration import STAGES, LossConfig, Preset
 from kspecsr.model_folder import copy_stage, load_stage, read_settings, stage_hash, stage_path
 from kspecsr.model_settings import SETTINGS_FILE, check_same_grid
 from kspecsr.training.state import StateError
@@ -53,6 +53,9 @@ def check_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], folde
     Raises:
         StateError: naming the first differences.
     """
+    # a loss term that is newer than the training had no weight in it
+    newer = {name: weight for name, weight in to_dict(LossConfig()).items() if weight == 0.0}
+    before = {**before, "losses": {**newer, **before.get("losses", {})}}
     first, second = dict(_flat(before)), dict(_flat(now))
     differences = [
         f"{key} was {first.get(key, 'not set')}, now {second.get(key, 'not set')}"

@@ -114,7 +114,8 @@ def train_stage(
         _fit(model, stage, preset, data, output, progress, (best, published), options, report)
         if weights_digest(upstream) != frozen:
             raise RuntimeError(f"{stage}: training changed the weights of {' or '.join(upstream)}")
-        report(f"{stage}: {progress.stopped}; {_best(progress)}")
+        how = progress.stopped or f"stopped for now after epoch {progress.epoch}"
+        report(f"{stage}: {how}; {_best(progress)}")
         return StageResult(stage, progress, stage_path(output, stage))
 
 
@@ -252,6 +253,7 @@ def _fit(
             publish=published.publish,
             report=report,
             pictures=options.pictures,
+            stop_after=options.stop_after,
         )
         try:
             model.fit(

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from kspecsr.configuration import STAGES, LossConfig, Preset
+from kspecsr.layers import LineMask, LinePositions, PrismNormalisation, Upsampling, plain_grid
 from kspecsr.losses import (
     consistency_loss,
     continuum_loss,
@@ -63,6 +64,7 @@ class StageModel(keras.Model):
             model.trainable = False
         self.stage_network = _BUILDERS[stage](preset.model) if network is None else network
         self.trackers = {}
+        self.line_terms = _SR1LineTerms(preset.losses, plain_grid(preset.model.grid))
 
     def call(self, x, training=False):
         """Outputs of this stage and of those before it.
@@ -121,7 +123,8 @@ class StageModel(keras.Model):
                 y["target_mask"],
                 outputs["sr1_flux"],
                 outputs["sr1_error"],
-            )
+            ),
+            **self.line_terms(x, y, outputs["sr1_flux"]),
         }
 
     def _zhead_terms(self, x, y, outputs):
@@ -196,11 +199,52 @@ class StageModel(keras.Model):
         }
 
 
+class _SR1LineTerms:
+    """The first stage's own balance of line fidelity against smoothness (paper section 3.4).
+
+    Lines are where they are at the true redshift; a galaxy without one has none. Nothing is computed where
+    both weights are 0.
+
+    Args:
+        losses: weights.
+        grid: unified grid.
+    """
+
+    def __init__(self, losses: LossConfig, grid: tuple[float, float, float]):
+        self._weights = {name: getattr(losses, name) for name in _SR1_LINE_TERMS}
+        if any(self._weights.values()):
+            self._normalisation = PrismNormalisation(dtype="float32")
+            self._upsampling = Upsampling(grid, dtype="float32")
+            self._positions = LinePositions(grid, dtype="float32")
+            self._mask = LineMask(grid, dtype="float32")
+
+    def __call__(self, x, y, flux) -> dict:
+        """Terms by name; flux (B, N)."""
+        if not any(self._weights.values()):
+            return {}
+        prism = self._normalisation(*(x[name] for name in _PRISM))
+        amplitude = self._upsampling((prism["amplitude"] * prism["scale"])[..., None])[..., 0]
+        amplitude = ops.maximum(amplitude, 1e-4 * prism["scale"])
+        known = ops.isfinite(y["true_redshift"])
+        redshift = ops.where(known, y["true_redshift"], 0.0)
+        places = self._positions(redshift)
+        names = ("grid_pixel", "wavelength", "reference_sigma")
+        in_range = places["in_range"] * ops.cast(known, "float32")[:, None]
+        mask = self._mask(*(places[name] for name in names), in_range, redshift, ops.zeros_like(redshift))
+        good = 1.0 - ops.cast(y["target_mask"], "float32")
+        terms = {
+            "sr1_line_shape": line_shape_loss(flux, y["target_flux"], good, mask, amplitude),
+            "sr1_smoothness": outside_losses(flux, amplitude, mask)[0],
+        }
+        return {name: value for name, value in terms.items() if self._weights[name] > 0}
+
+
 # loss terms of each stage, as they are logged
+_SR1_LINE_TERMS = ("sr1_line_shape", "sr1_smoothness")
 TERMS = {
-    "sr1": ("likelihood",),
+    "sr1": ("likelihood", *_SR1_LINE_TERMS),
     "zhead": ("redshift",),
-    "sr2": tuple(LossConfig.__dataclass_fields__),
+    "sr2": tuple(name for name in LossConfig.__dataclass_fields__ if name not in _SR1_LINE_TERMS),
 }
 
 
