@@ -45,7 +45,7 @@ from kspecsr.feeds.simulated import VALIDATION_SEED_BIT, simulation_config
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 11
-RECORDS_SEED = 16  # galaxies of three kinds, all with a redshift
+RECORDS_SEED = 3  # galaxies of three kinds, all with a redshift, in every split
 WHOLE = FeedConfig(gap_fraction=0.0, truncated_fraction=0.0, coarse_fraction=0.0)
 COARSE_GRID = UnifiedGrid(1.0, 5.0, 500.0)  # small batches where the grid does not matter
 

@@ -92,13 +92,14 @@ def answers(sample, version, tmp_path_factory):
 
 
 def assert_same(result, expected, noise):
-    """Two results of one spectrum, to a hundredth of its errors where it is brightest."""
+    """Two results of one spectrum, to a part of its errors, which are largest where lines are drawn."""
     assert result.flags == expected.flags
+    error = np.fmax(expected.sr1_error, expected.flux_error)
     for name in ("flux", "flux_error", "continuum", "sr1_flux", "sr1_error"):
         mine, other = getattr(result, name), getattr(expected, name)
         np.testing.assert_array_equal(np.isnan(mine), np.isnan(other), name)
         # batches of other sizes are summed in another order: bright lines differ in the sixth digit
-        assert np.nanmax(np.abs(mine - other) / expected.sr1_error, initial=0) < 1e-2, name
+        assert np.nanmax(np.abs(mine - other) / error, initial=0) < 5e-3, name
     assert np.nanmax(np.abs(result.prism_model - expected.prism_model) / noise, initial=0) < 5e-3
     assert result.chi_square == pytest.approx(expected.chi_square, rel=1e-3, nan_ok=True)
     z, other = result.redshift, expected.redshift

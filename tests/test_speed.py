@@ -130,7 +130,9 @@ def test_serving_prints_starts_and_ratios(monkeypatch, tmp_path, capsys):
 
 
 def test_a_start_that_fails_says_why(tmp_path):
-    with pytest.raises(OSError, match=r"starts the exported model failed: .*SavedModel file does not exist"):
+    with pytest.raises(
+        OSError, match=r"(?s)starts the exported model failed: .*SavedModel file does not exist"
+    ):
         cold_start.cold_start(cold_start.SERVED, tmp_path, tmp_path)
 
 

@@ -10,6 +10,7 @@ from kspecsr.layers.geometry import unified_grid
 
 SPEED_OF_LIGHT = 299_792.458  # km/s
 _PIXEL_VARIANCE = 1.0 / 12.0  # of a pixel's width [pixels^2]
+_FARTHEST = 80.0  # squared distance from a line's centre, in its variance, that float32 follows
 _REACH = 0.032  # of the wavelength, on either side of a line's centre: 3.8 sigma at 2,500 km/s
 
 
@@ -81,13 +82,16 @@ class LineRendering(keras.layers.Layer):
             width: (B, K) one sigma without the pixel [pixels].
             place_error: (B, K) one sigma [pixels].
         """
-        narrow = (width**2 + _PIXEL_VARIANCE)[..., None]  # of the profile, integrated over pixels
-        moved = (place_error**2)[..., None]
-        square = (window.astype("float32") - centre[..., None]) ** 2
-        own = ops.exp(-0.5 * square / narrow) / narrow**0.5
-        mean = ops.exp(-0.5 * square / (narrow + moved)) / (narrow + moved) ** 0.5
-        mean_square = ops.exp(-square / (narrow + 2.0 * moved)) / (narrow * (narrow + 2.0 * moved)) ** 0.5
-        return ops.maximum(mean_square - 2.0 * own * mean + own**2, 0.0) / np.float32(2.0 * np.pi)
+        narrow = (width**2 + _PIXEL_VARIANCE)[..., None]  # variance of the profile, integrated over pixels
+        moved = (place_error**2)[..., None] / narrow
+        square = (window.astype("float32") - centre[..., None]) ** 2 / narrow
+        square = ops.minimum(square, _FARTHEST)
+        # logarithms of the means of g(x - d)^2 and g(x - d), in units of g(x)^2 and g(x): their differences
+        # from 0 are what counts, and would be lost in float32
+        of_square = 2.0 * moved * square / (1.0 + 2.0 * moved) - 0.5 * ops.log1p(2.0 * moved)
+        of_mean = 0.5 * (moved * square / (1.0 + moved) - ops.log1p(moved))
+        change = ops.maximum(ops.expm1(of_square) - 2.0 * ops.expm1(of_mean), 0.0)
+        return change * ops.exp(-square) / (narrow * np.float32(2.0 * np.pi))
 
     def _deposit(self, values, index):
         """Adds (B, K, window, 2) values up at their pixels, (B, N, 2)."""
