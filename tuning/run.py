@@ -184,8 +184,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(plan: SweepPlan, role: Role) -> int:
-    from tuning.sweep import run_plan
-    from tuning.trial_process import TrialError
+    with held_back_stderr():  # TensorFlow is loaded here
+        from tuning.sweep import run_plan
+        from tuning.trial_process import TrialError
 
     try:
         run_plan(plan, role, _say)
