@@ -13,13 +13,16 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test demo demo-train lint clean
+.PHONY: help test test-long demo demo-train lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 test: $(READY) ## run the tests (JOBS=2 processes)
-	@$(PYTHON) -m pytest -n $(JOBS) $(ARGS)
+	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+test-long: $(READY) ## run the tests that the others leave out: sweeps and surveys of many processes, killed and resumed (5 min)
+	@$(PYTHON) -m pytest -m long $(ARGS)
 
 demo: $(READY) ## super-resolve simulated galaxies, or FILE=my_prism.fits, with the shipped model, into demo/
 	@$(PYTHON) -m kspecsr.demo --output demo $(if $(FILE),--file $(FILE))

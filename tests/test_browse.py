@@ -320,6 +320,7 @@ class Browser:
         return [url for url in sent if not url.startswith(("data:", "blob:"))]
 
 
+@pytest.mark.long
 def test_the_page_in_a_browser_with_a_hundred_thousand_rows(many, tmp_path, tmp_path_factory):
     browser = Browser(tmp_path)
     server = Server(many, tiny_model(tmp_path_factory.mktemp("tiny") / "model"))

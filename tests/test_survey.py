@@ -444,6 +444,7 @@ def test_lsdb_opens_the_hats_catalogue(model, tree):
     assert sorted(catalogue["object_id"]) == ["t0", "t1", "t2"]
 
 
+@pytest.mark.long
 def test_the_command_on_processes_of_its_own(tmp_path):
     folder = tiny_model(tmp_path / "model")
     write_catalogue(tmp_path / "c.parquet", 24)

@@ -7,6 +7,7 @@ from survey_sample import Cluster, contents, rows, start_survey, tiny_model, wai
 
 pytest.importorskip("distributed", reason="the extra 'survey' is not installed")
 
+pytestmark = pytest.mark.long
 LONG = 600  # [s], of a crowded machine
 SPECTRA, PARTITION = 160, 10
 PARTS = SPECTRA // PARTITION

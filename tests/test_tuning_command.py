@@ -125,6 +125,7 @@ def test_the_best_is_exported_as_a_preset_that_training_takes(swept, tmp_path, c
     assert Preset.from_json((output / "sr1/best_preset.json").read_text()) == preset
 
 
+@pytest.mark.long
 def test_chief_and_two_workers_one_of_them_killed(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -45,6 +45,7 @@ def job_in(folder, preset):
     return TrialJob("sr1", preset.to_json(), None, folder / "run", None, 0, 0, folder / "log.txt")
 
 
+@pytest.mark.long
 def test_a_stopped_trial_goes_on_as_if_nothing_had_been(tmp_path):
     preset = tiny_preset(epochs=3, steps_per_epoch=1)
     told = {"whole": [], "first": [], "second": []}
@@ -64,6 +65,7 @@ def test_a_stopped_trial_goes_on_as_if_nothing_had_been(tmp_path):
     assert "stopped for now after epoch 1" in (tmp_path / "parts/log.txt").read_text()
 
 
+@pytest.mark.long
 def test_each_stage_is_swept_on_the_frozen_best_before_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "TrialProcess", InThisProcess)
     lines = []
