@@ -9,6 +9,7 @@ from typing import Any
 
 from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import STAGES, Preset
+from kspecsr.configuration.differences import differences
 from tuning.axis import Axis
 from tuning.sweep_settings import SweepSettings, stage_folder
 from tuning.trial_record import TrialRecord, read_records
@@ -18,7 +19,7 @@ FINISHED_FILE = "finished.json"
 RESULT_FILE = "result.json"
 RETRAINED_FILE = "retrained.json"
 BEST_MODEL = "best"  # model folder with the best configurations at full budget
-_SHOWN = 4  # differences that an error names
+_SHOWN = 4  # names in an error
 
 
 class StudyError(ValueError):
@@ -77,19 +78,13 @@ def check_same_study(settings: SweepSettings, output: Path) -> None:
     path = stage_folder(output, settings.stage) / STUDY_FILE
     if not path.is_file():
         return
-    first, second = (
-        dict(_flat({**config, "axes": _in_words(config["axes"])}))
+    before, now = (
+        {**config, "axes": _in_words(config["axes"])}
         for config in (read_json(path)["settings"], json.loads(json.dumps(settings.to_config())))
     )
-    differences = [
-        f"{key} was {first.get(key, 'not set')}, now {second.get(key, 'not set')}"
-        for key in dict.fromkeys([*first, *second])
-        if first.get(key) != second.get(key)
-    ]
-    if differences:
-        more = f", and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    if changed := differences(before, now):
         raise StudyError(
-            f"{output}: holds another study of {settings.stage}: {'; '.join(differences[:_SHOWN])}{more}. "
+            f"{output}: holds another study of {settings.stage}: {changed}. "
             "Give the options that it was begun with to go on with it (more --trials are welcome), or "
             "another --output"
         )
@@ -97,14 +92,6 @@ def check_same_study(settings: SweepSettings, output: Path) -> None:
 
 def _in_words(axes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {name: Axis(**{**axis, "choices": tuple(axis["choices"])}).words for name, axis in axes.items()}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = ""):
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def write_study(settings: SweepSettings, output: Path, trials: int) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 
 from data_pipeline.configuration import to_dict
 from kspecsr.configuration import STAGES, LossConfig, Preset
+from kspecsr.configuration.differences import differences
 from kspecsr.model_folder import copy_stage, load_stage, read_settings, stage_hash, stage_path
 from kspecsr.model_settings import SETTINGS_FILE, check_same_grid
 from kspecsr.training.state import StateError
-
-_SHOWN = 4  # differences that an error names
 
 
 class UpstreamError(ValueError):
@@ -56,26 +55,11 @@ def check_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], folde
     # a loss term that is newer than the training had no weight in it
     newer = {name: weight for name, weight in to_dict(LossConfig()).items() if weight == 0.0}
     before = {**before, "losses": {**newer, **before.get("losses", {})}}
-    first, second = dict(_flat(before)), dict(_flat(now))
-    differences = [
-        f"{key} was {first.get(key, 'not set')}, now {second.get(key, 'not set')}"
-        for key in dict.fromkeys([*first, *second])
-        if first.get(key) != second.get(key)
-    ]
-    if differences:
-        more = f", and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    if changed := differences(before, now):
         raise StateError(
-            f"{folder} holds a training with other settings: {'; '.join(differences[:_SHOWN])}{more}. Give "
+            f"{folder} holds a training with other settings: {changed}. Give "
             "the same settings to go on with it, --restart to begin again, or another --output"
         )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = ""):
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
 
 
 def check_other_stages(folder: Path, stage: str, preset: Preset) -> None:
