@@ -86,6 +86,7 @@ def detection(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> tuple[fl
     good = ~mask
     if not good.any():
         return 0.0, 0.0
+    flux, error = np.asarray(flux, np.float64), np.asarray(error, np.float64)  # squares overflow float32
     weight = np.where(good, 1.0 / np.where(good, error, 1.0) ** 2, 0.0)
     scale = weight.max()  # fluxes of 1e-20 squared twice leave float64 no room
     weight = weight / scale

@@ -20,7 +20,7 @@ from enhancement_sample import (
     prism_spectrum,
     sharp_lines,
 )
-from kspecsr.flags import LOW_SN, NO_CLEAR_REDSHIFT, NO_COVERAGE, NO_LINE_IN_RANGE
+from kspecsr.flags import LOW_SN, NO_CLEAR_REDSHIFT, NO_COVERAGE, NO_LINE_IN_RANGE, detection
 from kspecsr.pictures.enhanced_spectrum import draw_enhanced_spectrum, zoom_windows
 from kspecsr.prism_input import output_mask, prism_input, prism_wavelength
 from kspecsr.super_resolver import LARGE_BATCH, SMALL_BATCH, SuperResolver
@@ -285,3 +285,14 @@ def test_a_result_file_is_not_taken_for_an_observed_prism_spectrum(resolver, tmp
     assert read_spectrum(tmp_path / "x_sr.fits").meta.disperser == "SUPER-RESOLVED"
     with pytest.raises(SpectrumError, match="is a SUPER-RESOLVED spectrum"):
         resolver(tmp_path / "x_sr.fits")
+
+
+def test_detection_of_float32_fluxes_is_that_of_float64():
+    """In erg/s/cm2/A the inverse square of an error is beyond float32."""
+    rng = np.random.default_rng(0)
+    error = np.full(50, 2e-21, np.float32)
+    flux = (1e-20 + 2e-21 * rng.normal(size=50)).astype(np.float32)
+    mask = np.arange(50) < 3
+    found, expected = detection(flux, error, mask), detection(flux.astype(float), error.astype(float), mask)
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert expected[0] == pytest.approx(5 * np.sqrt(47), rel=0.1)
