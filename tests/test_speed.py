@@ -79,15 +79,25 @@ def test_inference_is_measured_from_arrays():
 
 
 def test_a_feed_that_is_too_slow_shows_in_the_waiting(monkeypatch):
-    class Slow(SimulationFeed):
-        def __next__(self):
-            time.sleep(0.05)
-            return super().__next__()
+    """Batches that lie ready, handed over at once or after a rest many times a step's length."""
 
-    preset = tiny_preset()
-    quick = training_speed.input_wait(preset, "sr1", 2, 1, 1)
-    monkeypatch.setattr(training_speed, "SimulationFeed", Slow)
-    assert training_speed.input_wait(preset, "sr1", 2, 1, 1) > max(0.3, quick)
+    class Ready(SimulationFeed):
+        rest = 0.0
+
+        def __next__(self):
+            time.sleep(self.rest)
+            self.batch = getattr(self, "batch", None) or super().__next__()
+            return self.batch
+
+    class Slow(Ready):
+        rest = 0.3
+
+    monkeypatch.setattr(training_speed, "_LEAST_STEPS", 4)
+    shares = {}
+    for feed in (Ready, Slow):
+        monkeypatch.setattr(training_speed, "SimulationFeed", feed)
+        shares[feed] = training_speed.input_wait(tiny_preset(), "sr1", 2, 1, 0)
+    assert shares[Ready] < 0.5 < shares[Slow]
 
 
 def test_the_best_mode_of_inference_is_named(monkeypatch, capsys):
