@@ -227,13 +227,21 @@ def run_partitions(
                 summary.ended = f"{_MOST_FAILED} partitions failed"
                 break
     except (FutureCancelledError, CommClosedError, OSError, TimeoutError, RuntimeError) as error:
-        summary.ended = f"the scheduler is gone ({' '.join(str(error).split()) or type(error).__name__})"
+        summary.ended = _why(error)
     finally:
         for future in running:
             future.release()
     if summary.complete:
         remove_leftovers(folder, settings)
     return summary
+
+
+def _why(error: Exception) -> str:
+    """In words: a file of the output that cannot be read, or else the connection."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.filename is not None:
+        return text
+    return f"the scheduler is gone ({text})"
 
 
 def _to_do(folder, settings, counts, summary: SurveySummary, advance) -> Iterator[int]:
