@@ -321,9 +321,15 @@ def test_importance_finds_what_matters_in_which_direction_and_how_sure(found):
     assert found.explained > 0.7
 
 
-def test_importance_is_judged_where_all_trials_have_been(found):
-    records = [replace(r, curve={**r.curve, 2: 0.0}) if r.number % 2 else r for r in made_up()]
-    assert importances(AXES, [*records, TrialRecord(99, records[0].values, {}, FAILED)]) == found
+def test_trials_that_were_stopped_count_as_behind_those_that_went_on(found):
+    records = made_up()
+    middle = np.median([r.goal for r in records])
+    halved = [
+        replace(r, state=STOPPED) if r.goal > middle else replace(r, curve={**r.curve, 3: r.goal - 1.0})
+        for r in records
+    ]
+    of_both = importances(AXES, [*halved, TrialRecord(99, records[0].values, {}, FAILED)])
+    assert of_both == replace(found, stopped=len(records) // 2)
 
 
 def test_axes_of_the_picture():

@@ -41,14 +41,9 @@ class TrialRecord:
     @property
     def goal(self) -> float:
         """Lowest goal of all epochs; infinite for a trial that diverged, failed or has none."""
-        return self.goal_until(self.epochs)
-
-    def goal_until(self, epoch: int) -> float:
-        """Lowest goal of the first epochs."""
         if self.state == FAILED:
             return math.inf
-        goals = [goal for at, goal in self.curve.items() if at <= epoch and math.isfinite(goal)]
-        return min(goals, default=math.inf)
+        return min(filter(math.isfinite, self.curve.values()), default=math.inf)
 
     @property
     def finished(self) -> bool:

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from data_pipeline.pictures.style import new_figure, styled
 from tuning.axis import Axis
-from tuning.trial_record import FAILED, TrialRecord
+from tuning.trial_record import FAILED, STOPPED, TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,26 +52,22 @@ class Importances:
     Attributes:
         axes: the most important first.
         explained: share of the variance that the forest predicts of trials that it was not fitted to.
-        epoch: the goals are those after so many epochs, which all trials have.
+        stopped: trials among them that were stopped early, which count by the goal that they had then.
         trials: that were compared.
     """
 
     axes: tuple[AxisImportance, ...]
     explained: float
-    epoch: int
+    stopped: int
     trials: int
-
-
-def common_epoch(records: Sequence[TrialRecord]) -> int:
-    """Epochs that every trial has had: after more of them, only the better ones could be compared."""
-    return min((record.epochs for record in records if record.curve and record.state != FAILED), default=0)
 
 
 def importances(axes: Sequence[Axis], records: Sequence[TrialRecord], seed: int = 0) -> Importances:
     """Importance of each axis for the goal.
 
-    Goals count by their rank, so that one that diverged does not count for more than all the others. The
-    forest is judged, and shuffled, on trials that it was not fitted to.
+    Goals count by their rank, so that one that diverged does not count for more than all the others. A trial
+    that was stopped early counts by the goal it had then: it was behind others of its age, and lower goals
+    come with age. The forest is judged, and shuffled, on trials that it was not fitted to.
 
     Args:
         axes: of the search.
@@ -84,9 +80,8 @@ def importances(axes: Sequence[Axis], records: Sequence[TrialRecord], seed: int 
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.model_selection import RepeatedKFold
 
-    epoch = common_epoch(records)
     used = [record for record in records if record.curve and record.state != FAILED]
-    goals = np.array([record.goal_until(epoch) for record in used])
+    goals = np.array([record.goal for record in used])
     if len(used) < LEAST:
         raise TooFewTrialsError(f"{len(used)} trials; importance needs {LEAST} or more")
     ranks = np.argsort(np.argsort(goals, kind="stable"), kind="stable") / (len(used) - 1.0)
@@ -112,7 +107,7 @@ def importances(axes: Sequence[Axis], records: Sequence[TrialRecord], seed: int 
         # folds share trials: their scatter, not that over the root of their number
         found.append(AxisImportance(axis.name, float(drops[:, column].mean()), spread, correlation, p_value))
     found.sort(key=lambda each: -each.importance)
-    return Importances(tuple(found), explained, epoch, len(used))
+    return Importances(tuple(found), explained, sum(r.state == STOPPED for r in used), len(used))
 
 
 def _drop(forest, table: np.ndarray, goals: np.ndarray, columns: np.ndarray, seed: int) -> float:

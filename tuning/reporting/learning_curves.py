@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 _COLOURS = ("#d55e00", "#0072b2", "#009e73")  # of the best ones
 _OTHERS = "#9a9a9a"
-_ROOM = 1.15
+_ROOM = 0.03  # of the panel's height, above and below
 
 
 @styled
 def draw_learning_curves(records: Sequence[TrialRecord], title: str) -> Figure:
     """Lines, the best ones in colour; a cross where a trial was stopped early.
+
+    A few hopeless trials do not squeeze the others: what is above the panel stands at its upper edge.
 
     Args:
         records: trials.
@@ -30,13 +32,14 @@ def draw_learning_curves(records: Sequence[TrialRecord], title: str) -> Figure:
     figure = new_figure(3.6)
     panel = figure.subplots()
     best = best_rows(records)
-    highest = max((goal for r in records for goal in r.curve.values() if math.isfinite(goal)), default=1.0)
-    top = min(_ROOM * highest, 2.5 * highest_shown(records))
+    top = highest_shown(records)
+    clipped = False
     for row, record in enumerate(records):
         epochs = sorted(epoch for epoch, goal in record.curve.items() if math.isfinite(goal))
         if not epochs:
             continue
-        goals = [record.curve[epoch] for epoch in epochs]
+        goals = [min(record.curve[epoch], top) for epoch in epochs]
+        clipped |= any(record.curve[epoch] > top for epoch in epochs)
         place = best.index(row) if row in best else None
         colour = _OTHERS if place is None else _COLOURS[place]
         label = f"trial {record.name}: {record.goal:.4f}" if place is not None else None
@@ -45,7 +48,11 @@ def draw_learning_curves(records: Sequence[TrialRecord], title: str) -> Figure:
         if record.state == "stopped early":
             panel.plot(epochs[-1], goals[-1], "x", color=colour, ms=5, zorder=order)
     lowest = min((record.goal for record in records if math.isfinite(record.goal)), default=0.0)
-    panel.set_ylim(lowest - 0.05 * max(top - lowest, 1e-6), max(top, lowest + 1e-6))
+    room = _ROOM * max(top - lowest, 1e-6)
+    panel.set_ylim(lowest - room, top + room)
+    if clipped:
+        text = f"upper edge: {top:.3g} or more"
+        panel.text(0.5, 0.97, text, transform=panel.transAxes, ha="center", va="top", fontsize=8)
     panel.xaxis.get_major_locator().set_params(integer=True)
     panel.minorticks_off()
     panel.set_xlabel("epoch")

@@ -82,12 +82,12 @@ def _top(table: Table, axes: list[str], top: int) -> list[str]:
 
 def _importance_title(stage: str, found: Importances) -> str:
     return (
-        f"{stage.upper()}: best goal by epoch {found.epoch}, {found.trials} trials; the forest explains "
-        f"{max(found.explained, 0.0):.0%} of the variance of trials it has not seen"
+        f"{stage.upper()}: {found.trials} trials, {found.stopped} stopped early; of trials it has not seen "
+        f"the forest explains {max(found.explained, 0.0):.0%}"
     )
 
 
 def _importance_table(found: Importances) -> Table:
     table = Table(rows=[vars(axis) for axis in found.axes])
-    table.meta = {"explained": found.explained, "epoch": found.epoch, "trials": found.trials}
+    table.meta = {"explained": found.explained, "stopped_early": found.stopped, "trials": found.trials}
     return table
