@@ -19,7 +19,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 test: $(READY) ## run the tests (JOBS=2 processes)
-	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-long: $(READY) ## run the tests that the others leave out: sweeps and surveys of many processes, killed and resumed (5 min)
 	@$(PYTHON) -m pytest -m long $(ARGS)

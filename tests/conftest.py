@@ -20,6 +20,22 @@ from hypothesis import settings
 settings.register_profile("kspecsr", deadline=None, derandomize=True, database=None)
 settings.load_profile("kspecsr")
 
+# Files that take longest are begun first, so that no process is left with one of them at the end.
+_LONGEST_FIRST = (
+    "test_command_lines",
+    "test_tuning_axes",
+    "test_training_stage",
+    "test_evaluation",
+    "test_training_best",
+    "test_serving",
+    "test_build",
+    "test_training_backends",
+    "test_training_resume",
+    "test_baselines",
+    "test_tuning_command",
+    "test_calibration",
+)
+
 _approx = pytest.approx
 
 
@@ -44,3 +60,9 @@ def fixed_seeds():
     """Make whatever still draws from a global generator repeatable."""
     random.seed(20261122)
     np.random.seed(20261122)  # noqa: NPY002 - the legacy global generator is what third-party code draws from
+
+
+def pytest_collection_modifyitems(items):
+    """Order of the files; that of the tests in each stays."""
+    place = {name: number for number, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from import_order import command_lines, project_modules
 
 ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/tuning.md", "docs/surveys.md"]
 COMMANDS = sorted(name.removesuffix(".__main__") for name in command_lines(project_modules(ROOT)))
 
 
@@ -17,6 +19,9 @@ def run_help(name):
     return subprocess.run(
         [sys.executable, "-m", name, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
     )
+
+
+shown_help = cache(run_help)
 
 
 def time_limit():
@@ -69,12 +74,12 @@ def test_an_unknown_option_is_an_error(name):
     assert "usage: python -m" in run.stderr
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/tuning.md"])
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_in_the_documents_exists_with_its_options(document):
     text = (ROOT / document).read_text()
     commands = re.findall(r"python -m ((?:data_pipeline|kspecsr|tuning)[\w.]*)([^`#\n]*)", text)
     for module, arguments in commands:
-        shown = run_help(module)
+        shown = shown_help(module)
         assert shown.returncode == 0, f"{document} shows python -m {module}, which does not run"
         unknown = [option for option in re.findall(r"--[\w-]+", arguments) if option not in shown.stdout]
         assert unknown == [], f"{document}: python -m {module} has no {unknown}"

@@ -105,6 +105,7 @@ def test_a_finished_stage_is_left_alone_and_other_settings_are_refused(run):
         train("sr1", output, tiny_preset(epochs=9))
 
 
+@pytest.mark.long
 def test_sr2_killed_in_an_epoch_ends_with_the_same_weights(run):
     output, _, _ = run
     killed = output.parent / "killed_in_sr2"
