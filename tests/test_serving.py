@@ -317,6 +317,19 @@ def test_versions_are_numbered_and_never_replaced(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "notes"]
 
 
+def test_a_disk_that_is_full_is_an_error_and_leaves_nothing(tmp_path, capsys, monkeypatch):
+    def full(served, folder, **_):
+        Path(folder).mkdir()
+        raise tf.errors.ResourceExhaustedError(None, None, "variables: No space left on device [Op:SaveV2]")
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    assert export.main(["--output", str(tmp_path / "kspecsr")]) == 1
+    error = capsys.readouterr().err
+    assert f"error: {tmp_path / 'kspecsr' / '1'}: cannot be written: variables: No space left on" in error
+    assert "Op:" not in error
+    assert list((tmp_path / "kspecsr").iterdir()) == []
+
+
 def test_the_export_that_ships_is_of_the_weights_that_ship():
     versions = sorted((ROOT / "saved_models" / "kspecsr").glob("[0-9]*"), key=lambda path: int(path.name))
     assert versions, "expected python -m kspecsr.export --output saved_models/kspecsr in the repository"

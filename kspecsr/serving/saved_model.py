@@ -53,6 +53,7 @@ def export_model(
         ExportError: for a version that is there, or a model with operations that a stock server lacks, or
             too large.
         ModelFolderError: for a folder without a complete, undamaged model.
+        OSError: where nothing can be written, or not all of it.
     """
     output = Path(output)
     version = next_version(output) if version is None else version
@@ -62,6 +63,7 @@ def export_model(
             f"{folder}: is there already; give another --version, or none for the next free one"
         )
     served = ServedModel.from_folder(model)
+    output.mkdir(parents=True, exist_ok=True)
     temporary = output / f".{version}.{os.getpid()}.part"
     try:
         tf.saved_model.save(
@@ -83,6 +85,8 @@ def export_model(
                 f"{model}: {size / 1e6:.1f} MB as a SavedModel, expected {LARGEST_SIZE / 1e6:.0f} at most"
             )
         os.replace(temporary, folder)
+    except tf.errors.OpError as error:  # TensorFlow writes files by operations: a full disk, no permission
+        raise OSError(f"{folder}: cannot be written: {error.message.split(' [Op:')[0]}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     write_server_files(output, served.identity, served.bins)
