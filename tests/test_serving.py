@@ -318,14 +318,19 @@ def test_versions_are_numbered_and_never_replaced(tmp_path, capsys):
 
 
 def test_a_disk_that_is_full_is_an_error_and_leaves_nothing(tmp_path, capsys, monkeypatch):
+    text = "{{node SaveV2}} variables: No space left on device [Op:SaveV2]"
+
     def full(served, folder, **_):
         Path(folder).mkdir()
-        raise tf.errors.ResourceExhaustedError(None, None, "variables: No space left on device [Op:SaveV2]")
+        raise tf.errors.ResourceExhaustedError(None, None, text)
 
     monkeypatch.setattr(tf.saved_model, "save", full)
     assert export.main(["--output", str(tmp_path / "kspecsr")]) == 1
     error = capsys.readouterr().err
-    assert f"error: {tmp_path / 'kspecsr' / '1'}: cannot be written: variables: No space left on" in error
+    assert (
+        f"error: {tmp_path / 'kspecsr' / '1'}: cannot be written: variables: No space left on device\n"
+        in error
+    )
     assert "Op:" not in error
     assert list((tmp_path / "kspecsr").iterdir()) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from kspecsr.serving.served_model import ServedModel
 from kspecsr.serving.server_files import write_description, write_server_files
 from kspecsr.serving.warm_up import write_warm_up
 
+_OF_GRAPHS = re.compile(r"\{\{.*?\}\} | \[Op:\w+\]")  # what TensorFlow adds for readers of graphs
 LARGEST_SIZE = 40e6  # bytes of one version: it lies in a repository
 
 
@@ -86,7 +88,7 @@ def export_model(
             )
         os.replace(temporary, folder)
     except tf.errors.OpError as error:  # TensorFlow writes files by operations: a full disk, no permission
-        raise OSError(f"{folder}: cannot be written: {error.message.split(' [Op:')[0]}") from error
+        raise OSError(f"{folder}: cannot be written: {_OF_GRAPHS.sub('', error.message)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     write_server_files(output, served.identity, served.bins)
