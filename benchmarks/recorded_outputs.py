@@ -78,7 +78,9 @@ def inputs(real: Path | None) -> Arrays:
             rows.append((one.wavelength, one.flux, one.error, one.mask))
     size = max(row[0].size for row in rows)
     stacked = [
-        np.stack([np.pad(np.asarray(r[k], float), (0, size - r[k].size), constant_values=np.nan) for r in rows])
+        np.stack(
+            [np.pad(np.asarray(r[k], float), (0, size - r[k].size), constant_values=np.nan) for r in rows]
+        )
         for k in range(4)
     ]
     return dict(zip(("wavelength", "flux", "error", "mask"), stacked, strict=True))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.simulation_speed import measure_speed
 from data_pipeline.pictures.simulation_check import draw_simulation_check
 from data_pipeline.pictures.style import save_picture
 from data_pipeline.simulation import SimulationConfig
 from data_pipeline.simulation.archive import write_archive
-from data_pipeline.simulation.benchmark import measure_speed
 from data_pipeline.simulation.check import compare
 from data_pipeline.simulation.check_measurements import measure_simulation
 from data_pipeline.simulation.comparison import report

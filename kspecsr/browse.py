@@ -43,11 +43,10 @@ def parser() -> argparse.ArgumentParser:
 def browse(args: argparse.Namespace) -> NoReturn:
     """Serves the page until it is interrupted."""
     # seconds of Panel: not for --help
-    from kspecsr.browser.enhance_source import EnhanceSource
     from kspecsr.browser.model_runner import ModelRunner
-    from kspecsr.browser.server import serve
-    from kspecsr.browser.source import place_of
-    from kspecsr.browser.survey_source import SurveySource
+    from kspecsr.browser.page import serve
+    from kspecsr.browser.sources import EnhanceSource, SurveySource
+    from kspecsr.browser.view import place_of
     from kspecsr.model_settings import find_model
 
     kind, folder = place_of(args.path)

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         p.error(f"--n: expected 100 galaxies or more, got {args.n}")
     # seconds of SciPy, astropy and TensorFlow: not for --help
     with held_back_stderr():
-        from kspecsr.calibration.run import calibrate_model
+        from kspecsr.evaluation.calibrate import calibrate_model
         from kspecsr.model_settings import find_model
     try:
         calibration, path = calibrate_model(find_model(args.model), args.n, args.seed, args.quiet)

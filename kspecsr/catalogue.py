@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.output and args.output.suffix != ".ecsv":
         p.error(f"--output {args.output}: expected a name that ends in .ecsv")
     # half a second of astropy: not for --help
+    from data_pipeline.catalog.known_redshifts import KnownRedshifts
     from data_pipeline.writers.atomic import replacing
-    from kspecsr.enhancement.known_redshifts import KnownRedshifts
-    from kspecsr.enhancement.result_table import as_table, as_text, read_row, result_files
+    from kspecsr.results.table import as_table, as_text, read_row, result_files
 
     rows, failures = [], []
     try:

@@ -53,16 +53,15 @@ def connect(
         ModuleNotFoundError: for gRPC without the extra ``serving``.
     """
     # astropy, and TensorFlow for gRPC: not for --help
-    from kspecsr.serving.endpoint import Address
+    from kspecsr.serving.endpoint import Address, Retries
     from kspecsr.serving.remote_resolver import RemoteResolver
-    from kspecsr.serving.retries import Retries
 
     address = Address.parse(endpoint)
     if address.scheme in ("http", "https"):
-        from kspecsr.serving.rest_transport import RestTransport as Chosen
+        from kspecsr.serving.transports import RestTransport as Chosen
     else:
         with held_back_stderr():
-            from kspecsr.serving.grpc_transport import GrpcTransport as Chosen
+            from kspecsr.serving.transports import GrpcTransport as Chosen
     return RemoteResolver(Chosen(address, timeout), Retries(attempts), batch_size, parallel)
 
 
@@ -94,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.timeout > 0 or min(args.attempts, args.batch_size, args.parallel) < 1:
         p.error("--timeout, --attempts, --batch-size, --parallel: expected positive numbers")
     try:
-        from kspecsr.enhancement.session import enhance_as_asked
+        from kspecsr.enhancement.run import enhance_as_asked
 
         resolver = connect(args.endpoint, args.timeout, args.attempts, args.batch_size, args.parallel)
         return enhance_as_asked(args, resolver.identity.sha256, lambda: resolver)

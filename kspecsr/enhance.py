@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 def enhance(args: argparse.Namespace) -> int:
     """Does what the command line says; returns the exit status."""
     # Half a second of astropy and, with the first spectrum, seconds of TensorFlow: not for --help
-    from kspecsr.enhancement.session import enhance_as_asked
+    from kspecsr.enhancement.run import enhance_as_asked
     from kspecsr.model_settings import find_model, weights_hash
 
     folder = find_model(args.model)

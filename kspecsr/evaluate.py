@@ -104,10 +104,10 @@ def _config(args: argparse.Namespace):
 def _evaluate(args: argparse.Namespace, config) -> int:
     # seconds of SciPy, astropy and TensorFlow: not for --help
     with held_back_stderr():
-        from kspecsr.enhancement.writable import check_writable
+        from kspecsr.enhancement.inputs import check_writable
         from kspecsr.evaluation.evaluation import Evaluation
-        from kspecsr.evaluation.gate import Gate
         from kspecsr.evaluation.real_pairs import read_pairs
+        from kspecsr.measures.gate import Gate
         from kspecsr.model_settings import find_model
 
     gate = Gate.find(args.gate or "default")

@@ -16,6 +16,7 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.versions import software_versions
 from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import STAGES, Preset
+from kspecsr.configuration.calibration import Calibration
 
 SETTINGS_FILE = "model.json"
 CALIBRATION_FILE = "calibration.json"
@@ -244,3 +245,28 @@ def find_model(name_or_folder: str | os.PathLike = DEFAULT_MODEL) -> Path:
         f"{name_or_folder}: neither a model folder nor the name of a shipped model "
         f"({', '.join(known) or 'none ship with this version'}); python -m kspecsr.train writes one"
     )
+
+
+def read_calibration(folder: str | os.PathLike) -> Calibration | None:
+    """The calibration of a model folder; None where it has none.
+
+    Raises:
+        ModelFolderError: for a file that is damaged or has unknown keys.
+    """
+    path = Path(folder) / CALIBRATION_FILE
+    try:
+        return Calibration.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, ValueError) as error:
+        raise ModelFolderError(
+            f"{path}: cannot be used ({error}); measure it again with python -m kspecsr.calibrate {folder}"
+        ) from None
+
+
+def write_calibration(folder: str | os.PathLike, calibration: Calibration) -> Path:
+    """Writes the calibration of a model folder, complete or not at all."""
+    path = Path(folder) / CALIBRATION_FILE
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(to_dict(calibration), indent=1) + "\n", encoding="utf-8")
+    return path

@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # seconds of SciPy and TensorFlow: not for --help
     with held_back_stderr():
         from kspecsr.configuration import STAGES
-        from kspecsr.model_manifest import write_manifest
+        from kspecsr.evaluation.model_card import CardSources, model_card
+        from kspecsr.model_folder import write_manifest
         from kspecsr.model_settings import (
             CALIBRATION_FILE,
             SETTINGS_FILE,
@@ -62,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             stage_path,
             write_settings,
         )
-        from kspecsr.publication.model_card import CardSources, model_card
     try:
         failures = args.failures.read_text(encoding="utf-8") if args.failures else "Not described.\n"
         sources = CardSources(args.model, args.report, args.robustness, args.reproduce, failures)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.versions import software_versions
-from kspecsr.flags import FlagThresholds
-from kspecsr.interpretation import Interpreter
 from kspecsr.model_folder import load_composed, read_settings, weights_hash
 from kspecsr.models import redshift_bins
-from kspecsr.prism_input import PrismInput, prism_wavelength
-from kspecsr.resolver import Resolver, redshifts_of
-from kspecsr.result import ModelIdentity, Result
+from kspecsr.results.flags import FlagThresholds
+from kspecsr.results.interpretation import Interpreter
+from kspecsr.results.prism_input import PrismInput, prism_wavelength
+from kspecsr.results.resolver import Resolver, redshifts_of
+from kspecsr.results.result import ModelIdentity, Result
 
 # Batches have one of two sizes: every further size would be compiled anew.
 SMALL_BATCH, LARGE_BATCH = 8, 128
@@ -173,8 +173,8 @@ def _checked(flux, error, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         )
     if flux.shape[1] != pixels:
         raise ValueError(
-            f"expected {pixels} pixels (kspecsr.prism_input.prism_wavelength), got {flux.shape[1]}; other "
-            "pixels go through the call with a spectrum, which resamples them"
+            f"expected {pixels} pixels (kspecsr.results.prism_input.prism_wavelength), got {flux.shape[1]}; "
+            "other pixels go through the call with a spectrum, which resamples them"
         )
     with np.errstate(invalid="ignore"):
         mask = mask | ~np.isfinite(flux) | ~np.isfinite(error) | ~(error > 0)

@@ -96,8 +96,8 @@ def survey(args: argparse.Namespace) -> int:
     # a second of pyarrow and Dask: not for --help
     from kspecsr.surveys.engine import ClusterOptions, connected, run_partitions, tensorflow_threads
     from kspecsr.surveys.hats_catalogue import write_hats
+    from kspecsr.surveys.inputs import prepare
     from kspecsr.surveys.output import locked
-    from kspecsr.surveys.preparation import prepare
 
     cluster = ClusterOptions(
         args.workers, args.threads, int(args.memory * 2**30), args.dashboard, args.scheduler

@@ -163,7 +163,7 @@ def _run(
     with held_back_stderr():
         from kspecsr.training.data import TrainingData
         from kspecsr.training.devices import find_devices
-        from kspecsr.training.options import TrainingOptions
+        from kspecsr.training.run_settings import TrainingOptions
         from kspecsr.training.stage import begin_again, train_stage
 
         find_devices()
@@ -184,7 +184,7 @@ def _run(
         result = train_stage(stage, preset, data, output, options, _say)
         print(f"{stage}: {result.path}", flush=True)
     if arguments.calibrate:
-        from kspecsr.calibration.run import GALAXIES, SEED, calibrate_model
+        from kspecsr.evaluation.calibrate import GALAXIES, SEED, calibrate_model
 
         print(f"calibration: {calibrate_model(output, GALAXIES, SEED)[1]}", flush=True)
 

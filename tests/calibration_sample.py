@@ -6,9 +6,9 @@ from functools import lru_cache
 import numpy as np
 
 from data_pipeline.pixel_grid import UnifiedGrid
-from kspecsr.evaluation.reconstruction import Reconstruction
 from kspecsr.evaluation.sources import SURVEY, SimulatedHeldOut
 from kspecsr.evaluation.store import COLUMNS
+from kspecsr.measures.held_out import Reconstruction
 
 GRID = UnifiedGrid()
 # the survey without what a method cannot know: right errors, resolution and zero point

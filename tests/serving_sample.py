@@ -10,8 +10,8 @@ import numpy as np
 import kspecsr
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from kspecsr import export
-from kspecsr.prism_input import PrismInput, prism_input, prism_wavelength
-from kspecsr.result import Result
+from kspecsr.results.prism_input import PrismInput, prism_input, prism_wavelength
+from kspecsr.results.result import Result
 from model_sample import spectra
 
 N = 64

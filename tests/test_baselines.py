@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 
 from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
+from data_pipeline.instrument.prism_pixels import LAG_COVARIANCE, LOW_FREQUENCY_VARIANCE, PIXEL_NOISE_VARIANCE
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import upsample
 from data_pipeline.simulation.noise import detector_pixels, prism_noise
-from kspecsr.baselines import (
+from kspecsr.commands.tune_baselines import main
+from kspecsr.configuration import FeedConfig
+from kspecsr.feeds import validation_examples
+from kspecsr.measures.held_out import HeldOut
+from kspecsr.measures.line_noise import line_signal_to_noise
+from kspecsr.methods import (
     CubicInterpolation,
     RichardsonLucy,
     Tikhonov,
@@ -18,19 +24,12 @@ from kspecsr.baselines import (
     read_tuned,
     tuning,
 )
-from kspecsr.baselines.__main__ import main
-from kspecsr.baselines.guards import GuardedSample, Limits, scale_free_error
-from kspecsr.baselines.nodes import STEP, nodes_for
-from kspecsr.baselines.pixel_noise import LAG_COVARIANCE, LOW_FREQUENCY_VARIANCE
-from kspecsr.baselines.prism_view import prism_view
-from kspecsr.baselines.richardson_lucy import iterate
-from kspecsr.baselines.tuned import make_baseline
-from kspecsr.baselines.wiener import signal_power
-from kspecsr.configuration import FeedConfig
-from kspecsr.consistency import PIXEL_NOISE_VARIANCE
-from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.feeds import validation_examples
-from kspecsr.prism_line_noise import line_signal_to_noise
+from kspecsr.methods.guards import GuardedSample, Limits, scale_free_error
+from kspecsr.methods.nodes import STEP, nodes_for
+from kspecsr.methods.prism_view import prism_view
+from kspecsr.methods.regularised import signal_power
+from kspecsr.methods.richardson_lucy import iterate
+from kspecsr.methods.tuned import make_baseline
 
 GRID = UnifiedGrid()
 SHORT = UnifiedGrid(2.0, 2.4)

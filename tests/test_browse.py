@@ -31,17 +31,15 @@ from enhancement_sample import (
     write_stand_in_folder,
 )
 from kspecsr import browse, survey
-from kspecsr.browser.enhance_source import EnhanceSource
 from kspecsr.browser.page import BrowsePage, chosen_rows
 from kspecsr.browser.plots import MARKED, UNIT, marked_lines
-from kspecsr.browser.source import place_of
-from kspecsr.browser.survey_source import SurveySource
-from kspecsr.browser.view import TABLE_COLUMNS
+from kspecsr.browser.sources import EnhanceSource, SurveySource
+from kspecsr.browser.view import TABLE_COLUMNS, place_of
 from kspecsr.super_resolver import SuperResolver
 from kspecsr.surveys import partition as partition_module
+from kspecsr.surveys.inputs import prepare
 from kspecsr.surveys.partition import process_partition
 from kspecsr.surveys.plan import partition_counts
-from kspecsr.surveys.preparation import prepare
 from survey_sample import ROOT, tiny_model
 
 HALPHA = 0.656461

@@ -14,8 +14,8 @@ import pytest
 
 from data_pipeline.build import config_from, main, parser
 from data_pipeline.building.config import BuildConfig
-from data_pipeline.building.expansion import row_generator
 from data_pipeline.building.pipeline import build, step_counts
+from data_pipeline.building.row import row_generator
 from data_pipeline.lines import load_lines
 from data_pipeline.pairs.augmentation import AugmentationConfig
 from data_pipeline.pairs.matching import Dropped

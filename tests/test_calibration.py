@@ -8,22 +8,15 @@ import pytest
 
 from enhancement_sample import write_stand_in_folder
 from kspecsr.calibrate import main
-from kspecsr.calibration import (
-    CALIBRATION_FILE,
-    Calibration,
-    ErrorScale,
-    read_calibration,
-    write_calibration,
-)
-from kspecsr.calibration.measure import measure_exponent, measure_scale, sharpened
-from kspecsr.calibration.run import calibrate_model, collect
 from kspecsr.configuration import Preset
-from kspecsr.evaluation.metrics.gaussian_calibration import gaussian_pit
-from kspecsr.evaluation.metrics.redshift_probability import redshift_pit
+from kspecsr.configuration.calibration import Calibration, ErrorScale
+from kspecsr.evaluation.calibrate import calibrate_model, collect, measure_exponent, measure_scale, sharpened
 from kspecsr.evaluation.sources import SHIPPED_SEED, SimulatedHeldOut
 from kspecsr.layers.calibration import ErrorCalibration, PixelErrorCalibration, RedshiftCalibration
+from kspecsr.measures.gaussian_calibration import gaussian_pit
+from kspecsr.measures.redshift import redshift_pit
 from kspecsr.model_folder import ModelFolderError, load_composed, write_stage
-from kspecsr.model_settings import weights_hash
+from kspecsr.model_settings import CALIBRATION_FILE, read_calibration, weights_hash, write_calibration
 from kspecsr.models import build_sr1, build_sr2, build_zhead
 from kspecsr.super_resolver import SuperResolver
 from model_sample import TINY, numpy_dict, spectra

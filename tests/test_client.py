@@ -17,13 +17,11 @@ from astropy.io import fits
 from data_pipeline.writers import write_spectrum
 from enhancement_sample import BINS, IDENTITY, prism_spectrum
 from kspecsr import client, enhance
-from kspecsr.prism_input import observed_spectrum, prism_input
-from kspecsr.serving.endpoint import Address, EndpointError, Transport
-from kspecsr.serving.identity import identity_text, parse_identity
+from kspecsr.results.flags import flags_of
+from kspecsr.results.prism_input import observed_spectrum, prism_input
+from kspecsr.serving.endpoint import Address, EndpointError, Retries, Transport
 from kspecsr.serving.remote_resolver import RemoteResolver
-from kspecsr.serving.retries import Retries
-from kspecsr.serving.signatures import SIGNATURES
-from kspecsr.serving.status import flags_of
+from kspecsr.serving.signatures import SIGNATURES, identity_text, parse_identity
 from prediction_service import prediction_service
 from serving_binary import serving_binary
 from serving_sample import serving_sample
@@ -115,7 +113,7 @@ def test_batches_are_as_large_as_asked(stand_in, sample):
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_busy_endpoint_is_asked_again(stand_in, transport, monkeypatch):
     waits = []
-    monkeypatch.setattr("kspecsr.serving.retries.time.sleep", waits.append)
+    monkeypatch.setattr("kspecsr.serving.endpoint.time.sleep", waits.append)
     stand_in.failures = 3
     assert client.connect(stand_in.endpoints[transport], attempts=4).identity.name == "default"
     assert pytest.approx(waits, rel=0.26) == [0.5, 1.0, 2.0]
@@ -246,7 +244,7 @@ def test_status_bits_that_nobody_knows_are_an_error():
 
 def test_rest_needs_no_tensorflow():
     code = (
-        "import sys, kspecsr.serving.rest_transport, kspecsr.serving.remote_resolver;"
+        "import sys, kspecsr.serving.transports, kspecsr.serving.remote_resolver;"
         "sys.exit(bool({'tensorflow', 'grpc'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

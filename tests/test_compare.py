@@ -9,13 +9,13 @@ from data_pipeline.catalog import read_catalog
 from data_pipeline.compare import HEADER, compare, main, table_row
 from data_pipeline.instrument import FWHM_PER_SIGMA, GRATINGS, PRISM, load_instrument
 from data_pipeline.lines import load_lines
+from data_pipeline.lines.single_line import fit_profile
 from data_pipeline.pairs.arm_comparison import (
     GRATING_CORRELATION,
     PRISM_CORRELATION,
     compare_arms,
     noise_covariance,
 )
-from data_pipeline.pairs.line_profile import fit_profile
 from data_pipeline.pairs.matching import find_catalog, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, make_pair
 from data_pipeline.simulation.archive import write_archive
@@ -114,7 +114,7 @@ def test_profile_that_does_not_converge_is_an_error_with_its_place(monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("no minimum")
 
-    monkeypatch.setattr("data_pipeline.pairs.line_profile.curve_fit", fail)
+    monkeypatch.setattr("data_pipeline.lines.single_line.curve_fit", fail)
     with pytest.raises(ValueError, match=rf"no line could be fitted at {centre_of():.4f} um: no minimum"):
         profile()
 

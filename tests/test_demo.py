@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.demo import PARTS, main
-from data_pipeline.demonstration import MARKER, DemoError, prepare, run
 from data_pipeline.records import verify_records
+from examples.demo_data import PARTS, main
+from examples.demonstration import MARKER, DemoError, prepare, run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "out"
-    command = [sys.executable, "-m", "data_pipeline.demo", "--output", str(folder), "--n", "10"]
+    command = [sys.executable, "-m", "examples.demo_data", "--output", str(folder), "--n", "10"]
     result = subprocess.run(
         [*command, "--realisations", "2", "--workers", "1"],
         cwd=ROOT,
@@ -99,7 +99,7 @@ def test_a_step_that_fails_is_named(tmp_path, capfd):
 
 def test_interrupt_ends_the_running_step_and_the_next_run_may_start_afresh(tmp_path):
     folder = tmp_path / "demo"
-    command = [sys.executable, "-m", "data_pipeline.demo", "--output", str(folder), "--n", "2000"]
+    command = [sys.executable, "-m", "examples.demo_data", "--output", str(folder), "--n", "2000"]
     with subprocess.Popen(
         [*command, "--workers", "1"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -1,8 +1,8 @@
-"""`kspecsr.demo` with its commands left out: which it runs, on what, and what it says."""
+"""`examples.demo` with its commands left out: which it runs, on what, and what it says."""
 
 import pytest
 
-import kspecsr.demo as demo
+import examples.demo as demo
 
 
 @pytest.fixture

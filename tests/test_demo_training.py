@@ -1,4 +1,4 @@
-"""`kspecsr.demo_train` without its training: what it prints and draws of results, and its limits."""
+"""`examples.demo_train` without its training: what it prints and draws of results, and its limits."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from data_pipeline.demonstration import DemoError
 from data_pipeline.jades_names import jades_file_name
 from data_pipeline.simulation import SimulationConfig, simulate_batch
 from data_pipeline.simulation.truth import FOLDER, TruthReader, write_truth_chunk, write_truth_index
-from kspecsr.demo_train import main, parser, summary
-from kspecsr.pictures.recovered_truth import RecoveredTruth, draw_recovered_truth
-from kspecsr.unseen_galaxies import draw_best, redshift_table
+from examples.demo_train import main, parser, summary
+from examples.demonstration import DemoError
+from examples.unseen_galaxies import draw_best, redshift_table
+from kspecsr.results.picture import RecoveredTruth, draw_recovered_truth
 
 SEED, N = 16, 4
 
@@ -76,7 +76,7 @@ def test_the_table_has_true_beside_found_redshifts(folder):
 def test_the_galaxy_with_the_brightest_line_for_its_noise_is_drawn(folder, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "kspecsr.unseen_galaxies.draw_recovered_truth", lambda case: drawn.append(case) or keep(case)
+        "examples.unseen_galaxies.draw_recovered_truth", lambda case: drawn.append(case) or keep(case)
     )
     keep = draw_recovered_truth
     path = draw_best(folder)

@@ -5,7 +5,7 @@ import pytest
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
-from data_pipeline.simulation.line_rendering import render_lines
+from data_pipeline.lines.profile import render_lines
 from kspecsr.layers import DirectLineFit, LinePositions, PrismNormalisation
 from kspecsr.layers.direct_line_fit import continuum_knots, tied_lines
 from model_sample import FULL, numpy_dict

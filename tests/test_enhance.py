@@ -10,12 +10,12 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from data_pipeline.catalog.known_redshifts import KnownRedshifts
 from data_pipeline.spectrum import SpectrumError, SpectrumMeta
 from data_pipeline.writers import write_jades_catalog, write_spectrum
 from enhancement_sample import BINS, IDENTITY, REDSHIFT, StandIn, prism_spectrum, write_stand_in_folder
 from kspecsr import enhance
 from kspecsr.enhancement.inputs import list_inputs
-from kspecsr.enhancement.known_redshifts import KnownRedshifts
 from kspecsr.model_settings import weights_hash
 from kspecsr.super_resolver import SuperResolver
 

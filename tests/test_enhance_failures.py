@@ -12,7 +12,7 @@ from enhancement_sample import BINS, IDENTITY, StandIn, prism_spectrum, write_st
 from kspecsr import enhance
 from kspecsr.enhancement.inputs import list_inputs
 from kspecsr.model_settings import weights_hash
-from kspecsr.result import Result
+from kspecsr.results.result import Result
 from kspecsr.super_resolver import SuperResolver
 
 

@@ -12,10 +12,10 @@ from data_pipeline.jades_names import jades_file_name
 from data_pipeline.simulation.archive import write_archive
 from data_pipeline.simulation.truth import TruthReader
 from kspecsr.configuration import Preset
-from kspecsr.consistency import degraded_to_prism, prism_chi_square
 from kspecsr.enhance import main
 from kspecsr.model_folder import weights_hash, write_stage
 from kspecsr.models import build_sr1, build_sr2, build_zhead
+from kspecsr.results.consistency import degraded_to_prism, prism_chi_square
 from kspecsr.super_resolver import SuperResolver
 from model_sample import TINY, spectra
 

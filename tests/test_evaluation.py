@@ -24,18 +24,16 @@ from kspecsr import evaluate
 from kspecsr.evaluation import evaluation as whole
 from kspecsr.evaluation import real_pairs
 from kspecsr.evaluation.config import METHODS, EvaluationConfig
-from kspecsr.evaluation.estimate import bootstrap, median_estimate
 from kspecsr.evaluation.evaluation import Evaluation
-from kspecsr.evaluation.gate import Gate
-from kspecsr.evaluation.identical_section import identical_section
+from kspecsr.evaluation.identical_training import identical_section
 from kspecsr.evaluation.methods import mass_near, reconstructions
-from kspecsr.evaluation.real_pairs import PairFiles, compare_pair, read_pairs
-from kspecsr.evaluation.real_section import real_section
-from kspecsr.evaluation.run import galaxies_at, measure_galaxies
+from kspecsr.evaluation.real_pairs import PairFiles, compare_pair, read_pairs, real_section
+from kspecsr.evaluation.report import ROWS
 from kspecsr.evaluation.sources import SURVEY, SimulatedHeldOut, fingerprint
-from kspecsr.evaluation.store import ChunkStore
-from kspecsr.evaluation.summary_rows import ROWS
+from kspecsr.evaluation.store import ChunkStore, galaxies_at, measure_galaxies
 from kspecsr.feeds import validation_examples
+from kspecsr.measures.estimate import bootstrap, median_estimate
+from kspecsr.measures.gate import Gate
 from kspecsr.super_resolver import SuperResolver
 from pair_sample import observe
 
@@ -73,7 +71,7 @@ def test_line_snr_is_flux_over_the_scatter_that_noise_gives_a_matched_filter():
     held_out = source().chunk(0)
     row, line = np.unravel_index(np.argmax(held_out.line_snr), held_out.line_snr.shape)
     doubled = replace(held_out, prism_error=2 * held_out.prism_error)
-    from kspecsr.prism_line_noise import line_signal_to_noise
+    from kspecsr.measures.line_noise import line_signal_to_noise
 
     again = line_signal_to_noise(
         doubled.prism_error, doubled.prism_mask, doubled.line_flux, doubled.line_known, doubled.redshift
@@ -273,7 +271,7 @@ def test_mass_near_is_the_confidence_of_a_result():
     held_out = source().chunk(0).rows(slice(0, 3))
     given = replace(held_out, prism_flux=held_out.prism_flux, prism_error=held_out.prism_error)
     made = reconstructions(given, ("cubic", "direct_fit", "sr2"), resolver, baselines())["sr2"]
-    from kspecsr.redshift_summary import summarise_redshift
+    from kspecsr.results.redshift import summarise_redshift
 
     for row in range(3):
         said = summarise_redshift(made.redshift_probability[row], BINS, float(made.redshift[row]))
@@ -282,7 +280,7 @@ def test_mass_near_is_the_confidence_of_a_result():
 
 
 def baselines():
-    from kspecsr.baselines import default_baselines
+    from kspecsr.methods import default_baselines
 
     return {one.name: one for one in default_baselines()}
 

@@ -39,9 +39,15 @@ from kspecsr.feeds import (
     split_batch,
     validation_examples,
 )
-from kspecsr.feeds.prism_defects import apply_defects, bin_to_detector, detector_grid, sample_coarsely
-from kspecsr.feeds.recorded import recorded_examples
-from kspecsr.feeds.simulated import VALIDATION_SEED_BIT, simulation_config
+from kspecsr.feeds.records_feed import recorded_examples
+from kspecsr.feeds.simulated import (
+    VALIDATION_SEED_BIT,
+    apply_defects,
+    bin_to_detector,
+    detector_grid,
+    sample_coarsely,
+    simulation_config,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 11

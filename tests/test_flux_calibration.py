@@ -10,9 +10,9 @@ from calibration_sample import columns, empty, galaxies, noisy, values
 from data_pipeline.instrument import reference_instrument
 from data_pipeline.lines import load_lines
 from kspecsr.evaluation.figures.calibration import draw_calibration
-from kspecsr.evaluation.metrics import line_calibration, pixel_calibration, prism_consistency
-from kspecsr.evaluation.metrics.pixel_regions import NO_REGION, REGIONS, pixel_regions
-from kspecsr.evaluation.reconstruction import Reconstruction
+from kspecsr.measures import line_calibration, pixel_calibration, prism_consistency
+from kspecsr.measures.held_out import Reconstruction
+from kspecsr.measures.regions import NO_REGION, REGIONS, pixel_regions
 
 PARTS = (*REGIONS, "lines")
 

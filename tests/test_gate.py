@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kspecsr.evaluation.gate import Gate, Limit, default_gate
+from kspecsr.measures.gate import Gate, Limit, default_gate
 
 
 def gate(**evaluation):

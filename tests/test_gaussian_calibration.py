@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, norm
 
-from kspecsr.evaluation.estimate import bootstrap
-from kspecsr.evaluation.metrics.gaussian_calibration import (
+from kspecsr.measures.estimate import bootstrap, estimates_of_sums
+from kspecsr.measures.gaussian_calibration import (
     LEVELS,
     PIT_BINS,
     central_coverage,
@@ -17,8 +17,7 @@ from kspecsr.evaluation.metrics.gaussian_calibration import (
     normal_distance,
     pit_bin,
 )
-from kspecsr.evaluation.metrics.resampled_sums import estimates_of_sums
-from kspecsr.evaluation.metrics.splits import LINE_SNR, bin_of, labels
+from kspecsr.measures.splits import LINE_SNR, bin_of, labels
 
 
 @pytest.mark.parametrize(("truth", "mean", "sigma"), [(0.3, 0.0, 1.0), (-7.0, 2.0, 0.5), (4.0, 4.0, 3.0)])

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from kspecsr.evaluation.figures.identical_networks import draw_identical_networks
-from kspecsr.evaluation.identical.examples import (
+from kspecsr.evaluation.identical_examples import (
     INPUTS,
     NOISY,
     identical_examples,
@@ -17,7 +17,7 @@ from kspecsr.evaluation.identical.examples import (
     network_inputs,
     training_examples,
 )
-from kspecsr.evaluation.identical.training import (
+from kspecsr.evaluation.identical_training import (
     IdenticalRun,
     build_spectrum_redshift,
     compare_inputs,

@@ -6,7 +6,7 @@ import pytest
 from data_pipeline.building.simulation_source import _gratings, _prism
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.lines import load_lines
-from data_pipeline.pairs.line_fit import FittedArm, fit_lines
+from data_pipeline.lines.grating_fit import FittedArm, fit_lines
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, check_quality, make_pair
 from data_pipeline.simulation import Nuisances, Population, SimulationConfig, simulate_batch
 from pair_sample import FLUX, REDSHIFT, UNIT, observe

@@ -8,13 +8,15 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from kspecsr.configuration import FeedConfig
-from kspecsr.consistency import degraded_to_prism
 from kspecsr.evaluation.figures.line_ratios import draw_line_ratios
 from kspecsr.evaluation.figures.line_recovery import draw_line_recovery
 from kspecsr.evaluation.figures.line_signal_to_noise import draw_line_signal_to_noise
 from kspecsr.evaluation.figures.presence import draw_presence
 from kspecsr.evaluation.figures.prior_response import draw_prior_response
-from kspecsr.evaluation.metrics import (
+from kspecsr.evaluation.sources import held_out_of
+from kspecsr.evaluation.store import COLUMNS
+from kspecsr.feeds import validation_examples
+from kspecsr.measures import (
     false_detections,
     line_ratios,
     line_recovery,
@@ -22,13 +24,11 @@ from kspecsr.evaluation.metrics import (
     presence,
     prior_response,
 )
-from kspecsr.evaluation.metrics.fitted_lines import fitted_lines
-from kspecsr.evaluation.metrics.gaussian_line_fit import fit_gaussians, window_indices
-from kspecsr.evaluation.metrics.measured_lines import prism_line_noise, tied_columns
-from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.sources import held_out_of
-from kspecsr.evaluation.store import COLUMNS
-from kspecsr.feeds import validation_examples
+from kspecsr.measures.gaussian_fit import fit_gaussians, window_indices
+from kspecsr.measures.held_out import Reconstruction
+from kspecsr.measures.lines import prism_line_noise, tied_columns
+from kspecsr.methods.fitted_lines import fitted_lines
+from kspecsr.results.consistency import degraded_to_prism
 
 GRID = UnifiedGrid()
 N = 96

@@ -12,20 +12,19 @@ from astropy.table import QTable
 from scipy.optimize import lsq_linear, nnls
 
 from data_pipeline.instrument import PRISM, load_instrument
+from data_pipeline.instrument.prism_pixels import CORRELATED_NOISE, quadratic_form
 from data_pipeline.lines import load_lines
+from data_pipeline.lines.design import tied_lines
+from data_pipeline.lines.profile import render_lines
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.simulation.line_rendering import render_lines
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from data_pipeline.writers import write_spectrum
-from kspecsr.baselines.pixel_noise import quadratic_form
+from kspecsr.commands.linefit import main
 from kspecsr.configuration import FeedConfig
-from kspecsr.consistency import degraded_to_prism, prism_chi_square
 from kspecsr.feeds import validation_examples
-from kspecsr.linefit import DirectFitConfig, fit_prism_lines
-from kspecsr.linefit.__main__ import main
-from kspecsr.linefit.columns import CORRELATED_NOISE, tied_lines
-from kspecsr.linefit.fit import _continuum_columns, _continuum_normal
-from kspecsr.linefit.non_negative import non_negative_solution
+from kspecsr.methods import DirectFitConfig, fit_prism_lines
+from kspecsr.methods.direct_fit import _continuum_columns, _continuum_normal, non_negative_solution
+from kspecsr.results.consistency import degraded_to_prism, prism_chi_square
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = load_lines()
@@ -394,8 +393,8 @@ def test_command_line_refuses_what_it_cannot_do(prism_file, capsys):
 
 
 def test_benchmark_prints_spectra_per_second(monkeypatch, capsys):
-    monkeypatch.setattr("kspecsr.linefit.speed._SPECTRA", 8)
-    monkeypatch.setattr("kspecsr.linefit.speed.measured_speed.__defaults__", (0.0,))
+    monkeypatch.setattr("benchmarks.linefit_speed._SPECTRA", 8)
+    monkeypatch.setattr("benchmarks.linefit_speed.measured_speed.__defaults__", (0.0,))
     assert main(["--benchmark"]) == 0
     rates = [float(line.split()[0]) for line in capsys.readouterr().out.splitlines()]
     assert len(rates) == 2 and min(rates) > 0

@@ -23,7 +23,7 @@ from kspecsr.losses import (
 )
 from kspecsr.losses.refinement_losses import high_pass
 from kspecsr.models import redshift_step
-from kspecsr.predictive import RedshiftDistribution, predictive
+from kspecsr.results.redshift import RedshiftDistribution, predictive
 from model_sample import TINY
 
 RNG = np.random.default_rng(7)

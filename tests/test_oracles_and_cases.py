@@ -10,11 +10,10 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from enhancement_sample import IDENTITY, StandIn
 from kspecsr.evaluation import robustness
 from kspecsr.evaluation.cases import CASES, case_source
-from kspecsr.evaluation.methods import drawn_redshift
-from kspecsr.evaluation.metrics.redshift_metrics import nmad
-from kspecsr.evaluation.oracles import bounded_redshift, redshift_bound, truth_at
+from kspecsr.evaluation.methods import bounded_redshift, drawn_redshift, redshift_bound, truth_at
 from kspecsr.evaluation.robustness_run import COLUMNS, measure_cases, table
 from kspecsr.evaluation.sources import SimulatedHeldOut
+from kspecsr.measures.redshift import nmad
 from kspecsr.super_resolver import SuperResolver
 from test_evaluation import BINS
 

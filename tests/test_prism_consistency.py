@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from calibration_sample import columns, empty, galaxies, noisy, values
-from kspecsr.consistency import degraded_to_prism, prism_chi_square
 from kspecsr.evaluation.figures.prism_consistency import draw_prism_consistency
-from kspecsr.evaluation.metrics import prism_consistency
-from kspecsr.evaluation.metrics.prism_consistency import chi_square
-from kspecsr.evaluation.reconstruction import Reconstruction
+from kspecsr.measures import prism_consistency
+from kspecsr.measures.held_out import Reconstruction
+from kspecsr.measures.prism_consistency import chi_square
+from kspecsr.results.consistency import degraded_to_prism, prism_chi_square
 
 
 def figures(held_out, made):

@@ -6,11 +6,11 @@ import shutil
 import pytest
 
 from enhancement_sample import write_stand_in_folder
-from kspecsr.calibration import Calibration, write_calibration
-from kspecsr.evaluation.gate import Gate, shipped_gate
+from kspecsr.configuration.calibration import Calibration
 from kspecsr.evaluation.robustness_run import COLUMNS
-from kspecsr.model_manifest import check_manifest, write_manifest
-from kspecsr.model_settings import ModelFolderError, read_settings, weights_hash
+from kspecsr.measures.gate import Gate, shipped_gate
+from kspecsr.model_folder import check_manifest, write_manifest
+from kspecsr.model_settings import ModelFolderError, read_settings, weights_hash, write_calibration
 from kspecsr.publish import main
 
 
@@ -22,7 +22,7 @@ def judged(tmp_path, monkeypatch):
         shutil.make_archive(str(model / stage), "zip", tmp_path, ".")
         (model / f"{stage}.zip").rename(model / f"{stage}.keras")
     write_calibration(model, Calibration(measured_on={"galaxies": 1234}))
-    monkeypatch.setattr("kspecsr.publication.model_card._parameters", lambda model: 2_345_678)
+    monkeypatch.setattr("kspecsr.evaluation.model_card._parameters", lambda model: 2_345_678)
 
     def estimate(value):
         return {"value": value, "low": 0.9 * value, "high": 1.1 * value, "n": 77, "galaxies": 70}
@@ -136,7 +136,8 @@ def test_training_calibrates_where_it_is_asked_to(tmp_path, monkeypatch, capsys)
         "kspecsr.training.stage.train_stage", lambda stage, *_: SimpleNamespace(path=f"{stage}.keras")
     )
     monkeypatch.setattr(
-        "kspecsr.calibration.run.calibrate_model", lambda *given: calls.append(given) or (None, "done.json")
+        "kspecsr.evaluation.calibrate.calibrate_model",
+        lambda *given: calls.append(given) or (None, "done.json"),
     )
     options = ["--preset", "small", "--data", "simulation", "--output", str(tmp_path)]
     assert train.main(options) == 0 and calls == []

@@ -8,12 +8,12 @@ from scipy.special import ndtr
 
 from calibration_sample import columns, empty, galaxies, values
 from kspecsr.evaluation.figures.redshift import draw_redshift
-from kspecsr.evaluation.metrics import redshift_metrics
-from kspecsr.evaluation.metrics.gaussian_calibration import gaussian_crps
-from kspecsr.evaluation.metrics.redshift_probability import redshift_crps, redshift_pit
-from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.predictive import BIN_WIDTH
-from kspecsr.training.goal import redshift_metrics as goal_metrics
+from kspecsr.measures import redshift
+from kspecsr.measures.gaussian_calibration import gaussian_crps
+from kspecsr.measures.goal import redshift_metrics as goal_metrics
+from kspecsr.measures.held_out import Reconstruction
+from kspecsr.measures.redshift import redshift_crps, redshift_pit
+from kspecsr.results.redshift import BIN_WIDTH
 
 STEP = 0.001
 BINS = np.arange(2773) * STEP
@@ -52,7 +52,7 @@ def method(held_out, scatter, stated=None, seed=2, **more):
 
 
 def figures(held_out, made):
-    return values(redshift_metrics.summarise(columns(held_out), redshift_metrics.measure(held_out, made)))
+    return values(redshift.summarise(columns(held_out), redshift.measure(held_out, made)))
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +62,10 @@ def held_out():
 
 def test_nmad_of_known_distributions():
     rng = np.random.default_rng(3)
-    assert redshift_metrics.nmad(rng.normal(0.3, 0.02, 200_000)) == pytest.approx(0.02, rel=0.01)
-    assert redshift_metrics.nmad(rng.uniform(-1.0, 1.0, 200_000)) == pytest.approx(1.4826 / 2, rel=0.01)
-    assert redshift_metrics.nmad(np.array([0.1, 0.1, 0.1, np.inf])) == 0.0
-    assert np.isnan(redshift_metrics.nmad(np.array([])))
+    assert redshift.nmad(rng.normal(0.3, 0.02, 200_000)) == pytest.approx(0.02, rel=0.01)
+    assert redshift.nmad(rng.uniform(-1.0, 1.0, 200_000)) == pytest.approx(1.4826 / 2, rel=0.01)
+    assert redshift.nmad(np.array([0.1, 0.1, 0.1, np.inf])) == 0.0
+    assert np.isnan(redshift.nmad(np.array([])))
 
 
 def test_right_distributions_have_uniform_pit_and_the_closed_form_of_crps(held_out):
@@ -151,8 +151,8 @@ def test_galaxies_without_a_redshift_count_for_false_confidence_alone(held_out):
     part = held_out.rows(slice(0, 200))
     made = replace(method(part, 0.004), confidence=np.linspace(0.0, 1.0, 200))
     unknown = replace(part, redshift=np.where(np.arange(200) % 2, part.redshift, np.nan))
-    measured = redshift_metrics.measure(unknown, made)
-    estimates = redshift_metrics.summarise(columns(unknown), measured)
+    measured = redshift.measure(unknown, made)
+    estimates = redshift.summarise(columns(unknown), measured)
     assert estimates["redshift_nmad"].n == 100
     assert estimates["false_confidence"].n == 100
     assert estimates["false_confidence"].value == pytest.approx(0.1, abs=0.02)
@@ -178,16 +178,16 @@ def test_nothing_to_measure_is_no_error(held_out):
         (one, gone),
         (one, method(one, 0.002)),
     ):
-        measured = redshift_metrics.measure(galaxy, made)
+        measured = redshift.measure(galaxy, made)
         assert all(array.shape == (1,) and array.dtype == np.float32 for array in measured.values())
-        redshift_metrics.summarise(columns(galaxy), measured)
+        redshift.summarise(columns(galaxy), measured)
     assert figures(one, nothing) == {}
 
 
 def test_figure_of_redshifts(held_out):
     measured = {
-        "sr2": redshift_metrics.measure(held_out, method(held_out, 0.004)),
-        "cubic": redshift_metrics.measure(held_out, Reconstruction(flux=held_out.target_flux)),
+        "sr2": redshift.measure(held_out, method(held_out, 0.004)),
+        "cubic": redshift.measure(held_out, Reconstruction(flux=held_out.target_flux)),
     }
     figure = draw_redshift(measured)
     assert len(figure.axes) == 3

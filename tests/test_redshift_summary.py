@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from kspecsr.predictive import BIN_WIDTH
-from kspecsr.redshift_summary import find_modes, summarise_redshift
+from kspecsr.results.redshift import BIN_WIDTH, find_modes, summarise_redshift
 
 STEP = 2 / 3000
 BINS = np.arange(4150) * STEP

@@ -20,9 +20,9 @@ from enhancement_sample import (
     prism_spectrum,
     sharp_lines,
 )
-from kspecsr.flags import LOW_SN, NO_CLEAR_REDSHIFT, NO_COVERAGE, NO_LINE_IN_RANGE, detection
-from kspecsr.pictures.enhanced_spectrum import draw_enhanced_spectrum, zoom_windows
-from kspecsr.prism_input import output_mask, prism_input, prism_wavelength
+from kspecsr.results.flags import LOW_SN, NO_CLEAR_REDSHIFT, NO_COVERAGE, NO_LINE_IN_RANGE, detection
+from kspecsr.results.picture import draw_enhanced_spectrum, zoom_windows
+from kspecsr.results.prism_input import output_mask, prism_input, prism_wavelength
 from kspecsr.super_resolver import LARGE_BATCH, SMALL_BATCH, SuperResolver
 
 

@@ -6,10 +6,10 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from data_pipeline.catalog.known_redshifts import KnownRedshifts
 from enhancement_sample import BINS, IDENTITY, LINE_FLUX, REDSHIFT, StandIn, prism_spectrum
 from kspecsr.catalogue import main
-from kspecsr.enhancement.known_redshifts import KnownRedshifts
-from kspecsr.enhancement.result_table import agreement, as_table, as_text, read_row, result_files
+from kspecsr.results.table import agreement, as_table, as_text, read_row, result_files
 from kspecsr.super_resolver import SuperResolver
 
 LINE_ROWS = ("Halpha", "[OIII]_5008", "[OII]_3730")

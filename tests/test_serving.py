@@ -15,18 +15,22 @@ from tensorflow_serving.config import model_server_config_pb2
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.resampling import to_pixels
 from kspecsr import export
-from kspecsr.flags import LOW_SN, NO_COVERAGE
 from kspecsr.model_settings import find_model, weights_hash
-from kspecsr.prism_input import output_mask, prism_wavelength
-from kspecsr.redshift_summary import summarise_redshift
-from kspecsr.serving.graph_operations import foreign_operations, graph_operations
-from kspecsr.serving.output_mask_graph import output_mask_graph
-from kspecsr.serving.redshift_modes_graph import confidence_and_error
+from kspecsr.results.flags import (
+    INVALID_REDSHIFT,
+    INVALID_WAVELENGTH,
+    LOW_SN,
+    NO_COVERAGE,
+    STATUS_BITS,
+    flags_of,
+)
+from kspecsr.results.prism_input import output_mask, prism_wavelength
+from kspecsr.results.redshift import summarise_redshift
+from kspecsr.serving.interpretation_graph import confidence_and_error, output_mask_graph
 from kspecsr.serving.resampling_graph import resample_to
-from kspecsr.serving.saved_model import next_version
+from kspecsr.serving.saved_model import foreign_operations, graph_operations, next_version
 from kspecsr.serving.served_result import served_result
 from kspecsr.serving.signatures import SIGNATURES
-from kspecsr.serving.status import INVALID_REDSHIFT, INVALID_WAVELENGTH, STATUS_BITS, flags_of
 from kspecsr.serving.warm_up import read_warm_up
 from serving_sample import FAINT, LITTLE, NOTHING, grids, serving_sample
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.simulation_speed import measure_speed
 from data_pipeline.simulate import main
-from data_pipeline.simulation.benchmark import measure_speed
 from data_pipeline.simulation.config import SimulationConfig
 from data_pipeline.workers import WorkerError
 

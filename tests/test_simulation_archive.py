@@ -9,10 +9,10 @@ import pytest
 from astropy.io import fits
 
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
+from data_pipeline.lines.catalogue_fit import CATALOGUE_LINES, measure_lines, positive_estimate
+from data_pipeline.lines.profile import render_lines
 from data_pipeline.simulation import Nuisances, SimulationConfig, simulate_batch
 from data_pipeline.simulation.archive import CATALOGUE, CHUNK, write_archive
-from data_pipeline.simulation.line_measurement import CATALOGUE_LINES, measure_lines, positive_estimate
-from data_pipeline.simulation.line_rendering import render_lines
 from data_pipeline.simulation.truth import TruthError, TruthReader
 
 N, SEED = CHUNK + 6, 21

@@ -7,26 +7,25 @@ from scipy.ndimage import gaussian_filter1d
 
 from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
 from data_pipeline.lines import load_lines
+from data_pipeline.lines.profile import render_lines
 from data_pipeline.pictures.style import save_picture
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.simulation.line_rendering import render_lines
 from data_pipeline.simulation.noise import typical_prism_error
-from kspecsr.consistency import degraded_to_prism
-from kspecsr.evaluation.estimate import Estimate
 from kspecsr.evaluation.figures.error_bars import draw_error_bars
 from kspecsr.evaluation.figures.examples import Example, choose_examples, draw_examples, zoom_windows
 from kspecsr.evaluation.figures.power_spectrum import draw_power_spectrum
 from kspecsr.evaluation.figures.residual_noise import draw_residual_noise
-from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.metrics.comparison import compare, high_pass, median_of_rows
-from kspecsr.evaluation.metrics.gaussian_on_line import fit_gaussians
-from kspecsr.evaluation.metrics.line_pairs import KEPT, PAIRS
-from kspecsr.evaluation.metrics.line_regions import line_places
-from kspecsr.evaluation.metrics.power_spectrum import band_power, frequencies
-from kspecsr.evaluation.metrics.residual_noise import grating_noise_of_tiers, residual_curve
-from kspecsr.evaluation.metrics.scale_free_error import ratio_of_medians
-from kspecsr.evaluation.metrics.spectrum_metrics import measure, ratio_to, summarise
-from kspecsr.evaluation.reconstruction import Reconstruction
+from kspecsr.measures.estimate import Estimate
+from kspecsr.measures.gaussian_on_line import fit_gaussians
+from kspecsr.measures.held_out import HeldOut, Reconstruction
+from kspecsr.measures.line_pairs import KEPT, PAIRS
+from kspecsr.measures.power_spectrum import band_power, frequencies
+from kspecsr.measures.regions import line_places
+from kspecsr.measures.residual_noise import grating_noise_of_tiers, residual_curve
+from kspecsr.measures.scale_free_error import ratio_of_medians
+from kspecsr.measures.spectrum import compare, high_pass, median_of_rows
+from kspecsr.measures.spectrum_shape import measure, ratio_to, summarise
+from kspecsr.results.consistency import degraded_to_prism
 
 GRID = UnifiedGrid()
 LINES = load_lines()

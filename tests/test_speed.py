@@ -5,14 +5,13 @@ import keras
 import pytest
 import tensorflow as tf
 
-from kspecsr import benchmark
+from benchmarks import benchmark, inference_speed, serving_speed, training_speed
+from benchmarks import serving_speed as cold_start
+from benchmarks.inference_speed import Inference
+from benchmarks.training_speed import StepSpeed, largest_product, operations
 from kspecsr.configuration import PRESETS
 from kspecsr.feeds import SimulationFeed
 from kspecsr.model_settings import find_model
-from kspecsr.speed import cold_start, inference_speed, serving_speed, training_speed
-from kspecsr.speed.arithmetic import largest_product, operations
-from kspecsr.speed.inference_speed import Inference
-from kspecsr.speed.training_speed import StepSpeed
 from training_sample import tiny_preset
 
 

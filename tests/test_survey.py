@@ -30,12 +30,11 @@ from kspecsr import survey
 from kspecsr.model_settings import weights_hash
 from kspecsr.super_resolver import LARGE_BATCH, SMALL_BATCH, SuperResolver
 from kspecsr.surveys import partition as partition_module
-from kspecsr.surveys.columns import resolved_columns
 from kspecsr.surveys.hats_catalogue import write_hats
+from kspecsr.surveys.inputs import prepare, resolved_columns
 from kspecsr.surveys.output import MANIFEST_FILE, is_done, locked, read_manifest
 from kspecsr.surveys.partition import LEAST, process_partition
 from kspecsr.surveys.plan import partition_counts
-from kspecsr.surveys.preparation import prepare
 from kspecsr.surveys.reading import FAILURE_KINDS, read_rows
 from kspecsr.surveys.settings import CHUNK, InputColumns
 from kspecsr.surveys.tables import COLUMNS

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks.survey_benchmark import write_simulated_catalogue
+from benchmarks.survey_cost import MeasuredCosts, arithmetic, serial_parts
+from benchmarks.survey_measurement import MemorySample, MemoryWatch
 from data_pipeline.instrument import PRISM, load_instrument
-from kspecsr.surveys.cost import MeasuredCosts, arithmetic, serial_parts
 from kspecsr.surveys.engine import ClusterOptions, tensorflow_threads
-from kspecsr.surveys.memory_watch import MemorySample, MemoryWatch
-from kspecsr.surveys.simulated_catalogue import write_simulated_catalogue
 
 COSTS = MeasuredCosts(
     core_seconds=0.036,

@@ -8,7 +8,7 @@ from data_pipeline.writers import write_spectrum
 from enhancement_sample import prism_spectrum, write_stand_in_folder
 from kspecsr import survey
 from kspecsr.surveys import engine
-from kspecsr.surveys.preparation import prepare
+from kspecsr.surveys.inputs import prepare
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pathlib import Path
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from kspecsr.training.options import TrainingOptions
+from kspecsr.training.run_settings import TrainingOptions
 from kspecsr.training.stage import train_stage
 from training_sample import simulated, tiny_preset
 preset = tiny_preset(epochs=1, steps_per_epoch=2)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from kspecsr.model_folder import load_stage, read_settings, stage_hash
-from kspecsr.training import code_version, epoch_end, published
+from kspecsr.training import epoch_end, state
 from kspecsr.training import stage as stage_module
+from kspecsr.training import state as published
 from kspecsr.training.state import read_progress
 from training_sample import QUIET, assert_published, simulated, tiny_preset, train
 
@@ -88,8 +89,8 @@ def test_going_on_with_changed_code_says_so_and_the_model_names_both(tmp_path, m
         train("sr1", tmp_path, preset, report=interrupt)
     goal = {"error_ratio": 1.0, "typical_ratio": 1.0, "coverage": 0.68, "goal": 0.5}
     monkeypatch.setattr(epoch_end, "goal_metrics", lambda *_: goal)
-    first, lines = code_version.source_hash(), []
-    monkeypatch.setattr(code_version, "source_hash", lambda: 64 * "f")
+    first, lines = state.source_hash(), []
+    monkeypatch.setattr(state, "source_hash", lambda: 64 * "f")
     train("sr1", tmp_path, preset, report=lines.append)
     warnings = [line for line in lines if "WARNING" in line]
     assert len(warnings) == 1

@@ -3,9 +3,9 @@ import pytest
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
-from kspecsr.evaluation.gate import default_gate
 from kspecsr.feeds import split_batch, validation_examples
-from kspecsr.training.goal import GoalReference, goal_metrics, goal_reference, unmeasurable_terms
+from kspecsr.measures.gate import default_gate
+from kspecsr.measures.goal import GoalReference, goal_metrics, goal_reference, unmeasurable_terms
 from training_sample import GRID, tiny_preset
 
 BINS = np.arange(3000) * 1e-3

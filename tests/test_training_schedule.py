@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kspecsr.configuration import TrainingConfig
-from kspecsr.training.schedule import WarmUpCosine, learning_rate_schedule, teacher_probability
+from kspecsr.training.optimizer import WarmUpCosine, learning_rate_schedule, teacher_probability
 
 
 def rates(schedule, steps):

@@ -8,8 +8,7 @@ import pytest
 
 from kspecsr.configuration import STAGES, FeedConfig, LossConfig, Preset, TrainingConfig
 from kspecsr.feeds import simulated_examples, split_batch
-from kspecsr.training.optimizer import GuardedAdamW
-from kspecsr.training.schedule import learning_rate_schedule
+from kspecsr.training.optimizer import GuardedAdamW, learning_rate_schedule
 from kspecsr.training.stage_model import build_stage_model
 from training_sample import tiny_preset
 from tuning.space import SPACES, search_space, values_of, with_values

@@ -12,11 +12,10 @@ from kspecsr.model_folder import load_composed, read_settings, stage_hash
 from kspecsr.training.stage_model import build_stage_model
 from training_sample import tiny_preset
 from tuning import sweep
-from tuning.role import Role
+from tuning.chief import Role
 from tuning.study_folder import read_json
 from tuning.sweep_plan import SweepPlan, check_plan
-from tuning.trial_process import TrialJob
-from tuning.trial_training import train_job
+from tuning.trial_process import TrialJob, train_job
 
 pytestmark = pytest.mark.filterwarnings(
     # KerasTuner asks for the thread's name in the old way

@@ -6,7 +6,7 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from kspecsr.configuration import ModelConfig, Preset, SR1Config, SR2Config, TrainingConfig, ZHeadConfig
 from kspecsr.model_folder import load_stage, read_settings
 from kspecsr.training.data import TrainingData
-from kspecsr.training.options import TrainingOptions
+from kspecsr.training.run_settings import TrainingOptions
 from kspecsr.training.stage import train_stage
 from kspecsr.training.state import read_best, read_progress
 

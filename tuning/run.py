@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from data_pipeline.quiet_start import held_back_stderr
 from kspecsr.configuration import PRESETS, STAGES, load_preset
-from tuning.role import Role, role_from
+from tuning.chief import Role, role_from
 from tuning.space import SPACES, search_space
 from tuning.sweep_settings import ALGORITHMS
 
@@ -238,8 +238,7 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
 
 
 def _export(output: Path, arguments: argparse.Namespace) -> int:
-    from tuning.export import best_preset, write_preset
-    from tuning.study_folder import StudyError, studies
+    from tuning.study_folder import StudyError, best_preset, studies, write_preset
 
     found = studies(output)
     if not found:

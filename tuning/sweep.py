@@ -11,31 +11,30 @@ import grpc
 from tqdm import tqdm
 
 from kspecsr.training.output_folder import only_run
-from tuning.chief import serve
-from tuning.export import best_preset, write_preset
+from tuning.chief import Role, serve
 from tuning.leases import LostWorkers, SignOfLife
 from tuning.oracle import SweepOracle
 from tuning.proposals import Proposals
 from tuning.retraining import retrain_best
-from tuning.role import Role
 from tuning.space import values_of
 from tuning.study_folder import (
     FINISHED_FILE,
     RETRAINED_FILE,
     STUDY_FILE,
     StudyError,
+    best_preset,
     check_same_study,
     read_json,
     read_study,
     write_json,
+    write_preset,
     write_study,
 )
 from tuning.sweep_plan import SweepPlan, settings_of
 from tuning.sweep_settings import SweepSettings, stage_folder
 from tuning.tensorboard_log import FOLDER, log_trial
-from tuning.trial_process import TrialProcess
+from tuning.trial_process import TrialProcess, train_job
 from tuning.trial_record import FAILED, TrialRecord, best_of
-from tuning.trial_training import train_job
 from tuning.tuner import SweepTuner
 
 _POLL = 2.0  # seconds between two looks of a worker that waits for its chief

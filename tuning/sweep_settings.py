@@ -9,7 +9,7 @@ from typing import Any
 
 from data_pipeline.configuration import to_dict
 from kspecsr.configuration import Preset
-from kspecsr.configuration.checks import check_choice, check_range
+from kspecsr.configuration.model import check_choice, check_range
 from tuning.axis import Axis
 from tuning.space import steps_for, with_values
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from data_pipeline.building.archive_source import ArchiveSource
 from data_pipeline.building.chunks import ChunkStore
 from data_pipeline.building.config import BuildConfig
-from data_pipeline.building.expansion import Expansion
+from data_pipeline.building.row import Expansion
 from data_pipeline.building.simulation_source import SimulationSource
 from data_pipeline.configuration import to_dict
 from data_pipeline.lines import load_lines

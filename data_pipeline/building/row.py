@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from data_pipeline.building.chunks import ChunkStore
 from data_pipeline.lines import load_lines
-from data_pipeline.pairs.augmentation import AlignedSpectra
-from data_pipeline.pairs.line_fit import LineFluxes
+from data_pipeline.lines.grating_fit import LineFluxes
+from data_pipeline.pairs.augmentation import AlignedSpectra, AugmentationConfig, augment
 from data_pipeline.pairs.matching import Match
 from data_pipeline.pairs.preprocessing import Pair
 from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid
-from data_pipeline.records import FLUX_UNIT_IN_RECORDS
+from data_pipeline.records import FLUX_UNIT_IN_RECORDS, ExampleCodec, Schema
 from data_pipeline.resampling import to_pixels
 
 SPECTRA = ("prism", "prism_unified", "grating")
@@ -163,3 +165,54 @@ def augmented_row(
         new["redshift_shift"] = 0.0
     new["realisation"] = int(realisation)
     return new
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Makes the serialised rows of one realisation of one chunk.
+
+    Attributes:
+        output: record directory, where the chunks lie.
+        schema: of the rows.
+        grid: unified grid.
+        augmentation: amounts.
+        seed: of the build.
+    """
+
+    output: str
+    schema: Schema
+    grid: UnifiedGrid
+    augmentation: AugmentationConfig
+    seed: int
+
+    @property
+    def _limits(self) -> tuple[float, float]:
+        """What trimming leaves of the grid [um]."""
+        wavelength, (low, high) = self.grid.wavelength, self.augmentation.trim
+        return max(low, wavelength[0]), min(high, wavelength[-1])
+
+    def tasks(self, split: str, n_chunks: int) -> Iterator[tuple[str, int, int]]:
+        """(split, realisation, chunk): all originals first, then copy by copy, so neighbours differ."""
+        copies = self.augmentation.realisations if split == "train" else 0
+        for realisation in range(copies + 1):
+            for chunk in range(n_chunks):
+                yield split, realisation, chunk
+
+    def rows(self, task: tuple[str, int, int]) -> list[bytes]:
+        """Serialised rows of a task."""
+        split, realisation, chunk = task
+        codec = ExampleCodec(self.schema)
+        payloads = []
+        for row in ChunkStore(self.output, self.schema).rows(chunk, split):
+            if realisation:
+                rng = row_generator(self.seed, str(row["unique_id"]), realisation)
+                copy = augment(aligned_spectra(row), self.grid, self.augmentation, rng)
+                row = augmented_row(row, copy, realisation, self._limits)
+            payloads.append(codec.serialise(row))
+        return payloads
+
+
+def row_generator(seed: int, unique_id: str, realisation: int) -> np.random.Generator:
+    """Random numbers of one copy of one galaxy, the same whatever else is built and in which order."""
+    digest = hashlib.sha256(unique_id.encode()).digest()
+    return np.random.default_rng([seed, realisation, int.from_bytes(digest[:8], "big")])

@@ -19,8 +19,8 @@ from data_pipeline.instrument import (
     reference_instrument,
 )
 from data_pipeline.lines import load_lines
-from data_pipeline.pairs.line_fit import LIGHT_SPEED
-from data_pipeline.pairs.line_profile import LineProfile, fit_profile
+from data_pipeline.lines.grating_fit import LIGHT_SPEED
+from data_pipeline.lines.single_line import LineProfile, fit_profile
 from data_pipeline.pairs.preprocessing import Pair
 from data_pipeline.pairs.stitching import StitchedSpectrum
 from data_pipeline.pixel_grid import UnifiedGrid

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipeline.instrument import PRISM, instrument_for, load_instrument
 from data_pipeline.lines import load_lines
-from data_pipeline.pairs.line_fit import FittedArm, LineFitConfig, LineFluxes, fit_lines, unfitted_lines
+from data_pipeline.lines.grating_fit import FittedArm, LineFitConfig, LineFluxes, fit_lines, unfitted_lines
 from data_pipeline.pairs.matching import GRATING_DISPERSERS, Dropped, Match
 from data_pipeline.pairs.sky_groups import chord, unit_vectors
 from data_pipeline.pairs.stitching import StitchConfig, StitchedSpectrum, stitch

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.building.expansion import row_generator
-from data_pipeline.building.row import aligned_spectra, augmented_row
+from data_pipeline.building.row import aligned_spectra, augmented_row, row_generator
 from data_pipeline.catalog import Catalog
 from data_pipeline.pairs.augmentation import AugmentationConfig, augment
 from data_pipeline.pairs.matching import Dropped, Match

@@ -8,15 +8,15 @@ import numpy as np
 
 from data_pipeline.pictures.flux_axis import flux_label, leave_headroom
 from data_pipeline.pictures.style import WAVELENGTH_LABEL, styled
-from data_pipeline.simulation.check import ratio_percentiles
-from data_pipeline.simulation.check_measurements import BANDS, LAGS, Measurements
-from data_pipeline.simulation.check_targets import (
+from data_pipeline.simulation.check import (
     AUTOCORRELATION,
     CONTINUUM_SN,
     DETECTED_FRACTIONS,
     PRISM_ERRORS,
     RESOLUTION,
+    ratio_percentiles,
 )
+from data_pipeline.simulation.check_measurements import BANDS, LAGS, Measurements
 from data_pipeline.tables import read_table
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ import re
 
 import numpy as np
 
-from data_pipeline.readers.format import Format, ReadOptions
-from data_pipeline.readers.header import strip_zeros, text_of, value_of
+from data_pipeline.readers.header import Format, ReadOptions, strip_zeros, text_of, value_of
 from data_pipeline.readers.source import Source, find_column
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_pipeline.readers.format import Format, ReadOptions
-from data_pipeline.readers.header import text_of, value_of
+from data_pipeline.readers.header import Format, ReadOptions, text_of, value_of
 from data_pipeline.readers.source import Source, column_names, column_unit, find_column
 from data_pipeline.readers.units import parse_unit
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta

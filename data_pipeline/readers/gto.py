@@ -7,8 +7,7 @@ import re
 import astropy.units as u
 import numpy as np
 
-from data_pipeline.readers.format import Format, ReadOptions
-from data_pipeline.readers.header import strip_zeros, text_of
+from data_pipeline.readers.header import Format, ReadOptions, strip_zeros, text_of
 from data_pipeline.readers.source import Source
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from astropy.io import fits
+
+from data_pipeline.readers.source import Source
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
 
 def text_of(header: fits.Header, *keys: str) -> str:
@@ -28,3 +33,44 @@ def value_of(header: fits.Header, *keys: str) -> float:
 def strip_zeros(identifier: str) -> str:
     """An identifier without leading zeros; ``0`` stays ``0``."""
     return identifier.lstrip("0") or identifier[-1:]
+
+
+EXTRACTIONS = ("3pix", "5pix")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the caller chose to read.
+
+    Attributes:
+        extraction: ``3pix`` or ``5pix``; only formats with two extractions have the choice.
+        hdu: extension name or index instead of the format's own; None for the format's own.
+        flux_column: column (GTO: image extension) that holds the flux; None for the format's own.
+    """
+
+    extraction: str = "3pix"
+    hdu: str | int | None = None
+    flux_column: str | None = None
+
+    def __post_init__(self):
+        if self.extraction not in EXTRACTIONS:
+            raise SpectrumError(
+                f"extraction={self.extraction!r} is unknown; expected one of {', '.join(EXTRACTIONS)}."
+            )
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file layout.
+
+    Attributes:
+        name: as `SpectrumMeta.format` gives it, e.g. ``jades-dr4``.
+        description: one line for people.
+        identify: True if the opened file has this layout; looks at headers only.
+        read: reads the opened file.
+    """
+
+    name: str
+    description: str
+    identify: Callable[[Source], bool]
+    read: Callable[[Source, ReadOptions], ObservedSpectrum]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from data_pipeline.jades_names import normalise_tier, parse_jades_file_name, sky_field
-from data_pipeline.readers.format import Format, ReadOptions
-from data_pipeline.readers.header import strip_zeros, text_of, value_of
+from data_pipeline.readers.header import Format, ReadOptions, strip_zeros, text_of, value_of
 from data_pipeline.readers.source import Source, find_column
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 

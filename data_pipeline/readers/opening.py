@@ -19,6 +19,8 @@ from astropy.utils.exceptions import AstropyWarning
 from data_pipeline.readers.source import DAMAGE, Source
 from data_pipeline.spectrum import SpectrumError
 
+# of files that hold spectra
+ENDINGS = (".fits", ".fits.gz", ".ecsv")
 _FITS_START = b"SIMPLE  ="
 _GZIP_START = b"\x1f\x8b"
 _ECSV_START = b"# %ECSV"
@@ -31,6 +33,15 @@ _OTHER_KINDS = {
     b"<!DO": "an HTML page, perhaps a failed download",
     b"<htm": "an HTML page, perhaps a failed download",
 }
+
+
+def stem_of(path: str | os.PathLike) -> str:
+    """File name without the endings of spectra."""
+    name = Path(path).name
+    for ending in sorted(ENDINGS, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
 
 
 @contextmanager

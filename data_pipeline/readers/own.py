@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from data_pipeline.readers.format import Format, ReadOptions
-from data_pipeline.readers.header import text_of, value_of
+from data_pipeline.readers.header import Format, ReadOptions, text_of, value_of
 from data_pipeline.readers.source import Source
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 
-from data_pipeline.readers.ceers import CEERS
 from data_pipeline.readers.dja import DJA
 from data_pipeline.readers.euclid import EUCLID
-from data_pipeline.readers.format import Format, ReadOptions
 from data_pipeline.readers.gto import GTO
+from data_pipeline.readers.header import Format, ReadOptions
 from data_pipeline.readers.jades import JADES_DR3, JADES_DR4
 from data_pipeline.readers.opening import open_source
 from data_pipeline.readers.own import OWN
 from data_pipeline.readers.source import Source
 from data_pipeline.readers.specutils_fallback import SPECUTILS
-from data_pipeline.readers.stsci import STSCI
+from data_pipeline.readers.stsci import CEERS, STSCI
 from data_pipeline.readers.table import TABLE
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from data_pipeline.readers.format import Format, ReadOptions
+from data_pipeline.readers.header import Format, ReadOptions
 from data_pipeline.readers.source import Source
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 

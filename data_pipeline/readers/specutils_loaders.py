@@ -11,7 +11,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from data_pipeline.readers.format import Format
+from data_pipeline.readers.header import Format
 from data_pipeline.readers.recognise import FORMATS, identify_format, read_spectrum
 from data_pipeline.spectrum import SpectrumError
 

@@ -8,8 +8,7 @@ import astropy.units as u
 import numpy as np
 from astropy.io import fits
 
-from data_pipeline.readers.format import Format, ReadOptions
-from data_pipeline.readers.header import strip_zeros, text_of, value_of
+from data_pipeline.readers.header import Format, ReadOptions, strip_zeros, text_of, value_of
 from data_pipeline.readers.source import DAMAGE, Source, column_names, listed
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 

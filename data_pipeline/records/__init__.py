@@ -2,7 +2,6 @@
 
 from data_pipeline.records.codec import ExampleCodec
 from data_pipeline.records.dataset import load
-from data_pipeline.records.errors import RecordFormatError, RecordIntegrityError
 from data_pipeline.records.integrity import verify_records
 from data_pipeline.records.iterate import iterate
 from data_pipeline.records.manifest import Manifest, PrismPixels, StepCount
@@ -10,6 +9,8 @@ from data_pipeline.records.schema import (
     FLUX_UNIT_IN_RECORDS,
     SCHEMA_VERSION,
     Field,
+    RecordFormatError,
+    RecordIntegrityError,
     Schema,
     record_schema,
 )

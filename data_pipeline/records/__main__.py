@@ -16,10 +16,10 @@ from pathlib import Path
 
 from data_pipeline.quiet_start import held_back_stderr
 from data_pipeline.records.dataset import load
-from data_pipeline.records.errors import RecordIntegrityError
 from data_pipeline.records.integrity import verify_records
 from data_pipeline.records.iterate import iterate
 from data_pipeline.records.manifest import Manifest
+from data_pipeline.records.schema import RecordIntegrityError
 
 
 def table(manifest: Manifest) -> str:

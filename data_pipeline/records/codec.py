@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.records.errors import RecordFormatError
 from data_pipeline.records.example import decode_example, decode_in_layout, feature_header, join_example
-from data_pipeline.records.schema import Field, Schema
+from data_pipeline.records.schema import Field, RecordFormatError, Schema
 
 _NUMBER_KINDS = {"float64": "fiu", "float32": "fiu", "int32": "iu", "int64": "iu", "bool": "b"}
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 
-from data_pipeline.records.errors import RecordFormatError
+from data_pipeline.records.schema import RecordFormatError
 
 FIELD_1 = 0x0A
 FIELD_2 = 0x12

@@ -10,9 +10,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_pipeline.records.codec import ExampleCodec
-from data_pipeline.records.errors import RecordFormatError, RecordIntegrityError
 from data_pipeline.records.manifest import Manifest
-from data_pipeline.records.schema import Schema
+from data_pipeline.records.schema import RecordFormatError, RecordIntegrityError, Schema
 from data_pipeline.records.shards import MANIFEST_NAME, Shard
 from data_pipeline.records.tfrecord import CURE, read_records, record_positions
 

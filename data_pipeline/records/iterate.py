@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.records.codec import ExampleCodec
-from data_pipeline.records.errors import RecordFormatError, RecordIntegrityError
 from data_pipeline.records.integrity import open_split
-from data_pipeline.records.schema import Field
+from data_pipeline.records.schema import Field, RecordFormatError, RecordIntegrityError
 from data_pipeline.records.shards import Shard
 from data_pipeline.records.tfrecord import CURE, frame, record_positions
 

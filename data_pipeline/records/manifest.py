@@ -15,8 +15,7 @@ import numpy as np
 
 from data_pipeline.configuration import check_keys, json_hash
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.records.errors import RecordIntegrityError
-from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS, SCHEMA_VERSION, Schema
+from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS, SCHEMA_VERSION, RecordIntegrityError, Schema
 from data_pipeline.records.shards import MANIFEST_NAME, Shard, sync_directory
 from data_pipeline.tables import read_table
 from data_pipeline.versions import software_versions

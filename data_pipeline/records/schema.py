@@ -198,3 +198,11 @@ def record_schema(grid: UnifiedGrid, n_prism: int = 706, *, line_names: Iterable
             Field("dec", (), "float64", "deg", "declination, ICRS"),
         )
     )
+
+
+class RecordFormatError(ValueError):
+    """An example or a record that does not follow the schema: field, received, expected."""
+
+
+class RecordIntegrityError(RuntimeError):
+    """Files on disk that are not what was written: file, found, expected, cure."""

@@ -14,8 +14,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from data_pipeline.records.codec import ExampleCodec
-from data_pipeline.records.errors import RecordFormatError
-from data_pipeline.records.schema import Schema
+from data_pipeline.records.schema import RecordFormatError, Schema
 from data_pipeline.records.tfrecord import FRAME_BYTES, frame
 
 MANIFEST_NAME = "manifest.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.records.errors import RecordIntegrityError
+from data_pipeline.records.schema import RecordIntegrityError
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from data_pipeline.instrument import PRISM
+from data_pipeline.lines.catalogue_fit import CATALOGUE_LINES, measure_lines, positive_estimate
 from data_pipeline.simulation.arrays import SimulatedBatch
 from data_pipeline.simulation.config import Population
 from data_pipeline.simulation.draws import Draws
-from data_pipeline.simulation.line_measurement import CATALOGUE_LINES, measure_lines, positive_estimate
 from data_pipeline.simulation.observation import Spectra
 
 FLUX_UNIT = 1e-20  # erg/s/cm2, in which the JADES catalogue counts

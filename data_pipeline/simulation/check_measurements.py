@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_pipeline.lines.catalogue_fit import CATALOGUE_LINES
+from data_pipeline.lines.profile import SPEED_OF_LIGHT
 from data_pipeline.simulation.arrays import SimulatedBatch, simulate_batches
 from data_pipeline.simulation.catalogue import measured_fluxes, redshift_flags
 from data_pipeline.simulation.config import SimulationConfig
-from data_pipeline.simulation.line_measurement import CATALOGUE_LINES
-from data_pipeline.simulation.line_rendering import SPEED_OF_LIGHT
 from data_pipeline.simulation.prism_line_fit import fit_prism_lines
 
 BANDS = ((1.0, 1.3), (1.3, 1.66), (1.66, 2.2), (2.2, 2.87), (2.87, 3.5), (3.5, 4.2), (4.2, 4.8), (4.8, 5.3))

@@ -6,10 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL
 from data_pipeline.simulation.survey import load_tiers
 from data_pipeline.tables import read_table
 
-DETECTOR_PIXELS_PER_PIXEL = 0.6  # step of the JADES prism grid
 _DEPTH_SCATTER = 0.75  # of the latent noise level within a tier
 _LINE_ERROR_IN_PIXELS = 2.2  # error of a fitted line flux over (error per pixel x pixel width)
 

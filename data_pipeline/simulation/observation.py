@@ -10,11 +10,11 @@ import numpy as np
 from data_pipeline.instrument import GRATINGS, PRISM, Instrument, load_instrument, reference_instrument
 from data_pipeline.instrument.line_spread import LineSpreadOperator
 from data_pipeline.lines import LineList
+from data_pipeline.lines.profile import render_lines
 from data_pipeline.simulation.config import Nuisances
 from data_pipeline.simulation.continua import INTRINSIC_GRID
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.galaxies import Galaxies
-from data_pipeline.simulation.line_rendering import render_lines
 from data_pipeline.simulation.noise import (
     detector_pixels,
     grating_error,

@@ -6,9 +6,9 @@ import numpy as np
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
+from data_pipeline.lines.catalogue_fit import CATALOGUE_LINES
+from data_pipeline.lines.profile import SPEED_OF_LIGHT, render_lines
 from data_pipeline.simulation.arrays import SimulatedBatch
-from data_pipeline.simulation.line_measurement import CATALOGUE_LINES
-from data_pipeline.simulation.line_rendering import SPEED_OF_LIGHT, render_lines
 
 # Lines whose prism profile is clean enough to be fitted: the blend that is fitted together, and the line
 # whose S/N decides.

@@ -15,7 +15,7 @@ from data_pipeline.quiet_start import held_back_stderr
 from data_pipeline.spectrum import ObservedSpectrum
 
 if TYPE_CHECKING:
-    from kspecsr.result import Result
+    from kspecsr.results.result import Result
     from kspecsr.super_resolver import SuperResolver
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -15,11 +16,11 @@ import panel as pn
 
 from kspecsr.browser.model_runner import ModelRunner, as_file
 from kspecsr.browser.plots import RedshiftPlot, SpectrumPlot
-from kspecsr.browser.source import ResultSource
-from kspecsr.browser.view import LINE_COLUMNS, TABLE_COLUMNS, SpectrumView, view_of
+from kspecsr.browser.view import LINE_COLUMNS, TABLE_COLUMNS, BrowseError, ResultSource, SpectrumView, view_of
 
 if TYPE_CHECKING:
-    from kspecsr.result import Result
+    from kspecsr.results.result import Result
+
 
 MOST_REDSHIFT = 15.0
 ROWS = 12
@@ -276,3 +277,47 @@ def _shown_lines(lines: pd.DataFrame) -> pd.DataFrame:
             "S/N": numbers["snr"].round(1),
         }
     )
+
+
+ADDRESS = "127.0.0.1"
+
+
+def serve(
+    source: ResultSource, runner: ModelRunner, port: int, show: bool, report: Callable[[str], object]
+) -> None:
+    """Serves until it is interrupted.
+
+    Args:
+        source: of the results.
+        runner: of the model.
+        port: 0 for a free one.
+        show: open a browser.
+        report: takes the address.
+
+    Raises:
+        BrowseError: for a port that is taken.
+    """
+    port = _port(port)
+    pn.extension("tabulator")
+    report(f"http://{ADDRESS}:{port}/ (Ctrl-C ends)")
+    pn.serve(
+        lambda: BrowsePage(source, runner).layout(),
+        port=port,
+        address=ADDRESS,
+        websocket_origin=[f"{ADDRESS}:{port}", f"localhost:{port}"],
+        title=source.title,
+        show=show,
+        verbose=False,
+    )
+
+
+def _port(wanted: int) -> int:
+    with socket.socket() as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((ADDRESS, wanted))
+        except OSError as error:
+            raise BrowseError(
+                f"--port {wanted}: cannot be used ({error.strerror}); choose another, or 0 for a free one"
+            ) from None
+        return probe.getsockname()[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from data_pipeline.simulation import POPULATIONS
-from kspecsr.configuration.checks import check_choice, check_range
+from kspecsr.configuration.model import check_choice, check_range
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 

@@ -14,16 +14,13 @@ from typing import Any
 
 from astropy.io import fits
 
+from data_pipeline.catalog.known_redshifts import KnownRedshifts
 from data_pipeline.lines import load_lines
 from data_pipeline.readers import identify_format, read_spectrum
 from data_pipeline.readers.specutils_fallback import SPECUTILS
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 from kspecsr.enhancement.inputs import InputFile
-from kspecsr.enhancement.known_redshifts import KnownRedshifts
-from kspecsr.prism_input import PrismInput, is_prism, prism_input
-from kspecsr.result import Result
-from kspecsr.result_ecsv import lines_path
-from kspecsr.result_provenance import (
+from kspecsr.results.files import (
     EXTRACTION,
     GIVEN,
     INPUT_HASH,
@@ -31,8 +28,11 @@ from kspecsr.result_provenance import (
     INPUT_PATH_HASH,
     MODEL_HASH,
     Z_SOURCE,
+    lines_path,
     path_hash,
 )
+from kspecsr.results.prism_input import PrismInput, is_prism, prism_input
+from kspecsr.results.result import Result
 
 # What every later file would meet, too.
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline.readers.opening import ENDINGS, stem_of
 from data_pipeline.spectrum import SpectrumError
 
-ENDINGS = (".fits", ".fits.gz", ".ecsv")
 RESULT_ENDING = "_sr"
 _OWN_RESULTS = ("_sr.fits", "_sr.ecsv", "_sr_lines.ecsv")
 
@@ -62,15 +63,6 @@ def _free_name(stem: str, taken: set[str]) -> str:
     while name in taken:
         number += 1
         name = f"{stem}-{number}"
-    return name
-
-
-def stem_of(path: str | os.PathLike) -> str:
-    """File name without the endings of spectra."""
-    name = Path(path).name
-    for ending in sorted(ENDINGS, key=len, reverse=True):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
     return name
 
 
@@ -127,3 +119,19 @@ def _from_list(item: str, folder: Path) -> str:
     if item.startswith("@") or os.path.isabs(item) or os.path.exists(item) or glob.glob(item):
         return item
     return os.path.join(folder, item)
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the output folder and writes into it, before seconds go into loading a model.
+
+    Raises:
+        OSError: saying what to do.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"--output {folder}: cannot be written ({error.strerror or error}); choose another folder"
+        ) from error

@@ -10,10 +10,10 @@ import numpy as np
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation import SimulationConfig
-from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.metrics.measured_lines import line_wavelengths
 from kspecsr.evaluation.sources import MINIMUM_LINE_SNR, SHIPPED_SEED, SURVEY, SimulatedHeldOut
 from kspecsr.feeds.simulated import simulation_config
+from kspecsr.measures.held_out import HeldOut
+from kspecsr.measures.lines import line_wavelengths
 
 _DRIFT = 0.3  # natural log, from the middle of the range to its ends
 

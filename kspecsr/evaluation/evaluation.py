@@ -15,24 +15,20 @@ from data_pipeline.configuration import json_hash
 from data_pipeline.quiet_start import held_back_stderr
 from data_pipeline.versions import software_versions
 from data_pipeline.writers.atomic import replacing
-from kspecsr.baselines import default_baselines, read_tuned
 from kspecsr.evaluation.config import TITLES, EvaluationConfig
 from kspecsr.evaluation.figure_set import FigureSet
 from kspecsr.evaluation.figures.examples import Example, choose_examples
-from kspecsr.evaluation.gate import Gate
 from kspecsr.evaluation.groups import PRIOR, Metrics, measure_methods, summarise_methods, summarise_prior
-from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.identical_section import identical_section
+from kspecsr.evaluation.identical_training import identical_section
 from kspecsr.evaluation.methods import reconstructions
-from kspecsr.evaluation.metrics import prior_response
-from kspecsr.evaluation.real_pairs import PairFiles
-from kspecsr.evaluation.real_section import real_section
-from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.report import Report
-from kspecsr.evaluation.run import galaxies_at, measure_galaxies
+from kspecsr.evaluation.real_pairs import PairFiles, real_section
+from kspecsr.evaluation.report import NOTE, PUBLISHED_NOTE, ROWS, Report
 from kspecsr.evaluation.sources import RecordedHeldOut, SimulatedHeldOut
-from kspecsr.evaluation.store import Chunk, ChunkStore
-from kspecsr.evaluation.summary_rows import NOTE, PUBLISHED_NOTE, ROWS
+from kspecsr.evaluation.store import Chunk, ChunkStore, galaxies_at, measure_galaxies
+from kspecsr.measures import prior_response
+from kspecsr.measures.gate import Gate
+from kspecsr.measures.held_out import HeldOut, Reconstruction
+from kspecsr.methods import default_baselines, read_tuned
 from kspecsr.model_settings import read_settings, weights_hash
 from kspecsr.super_resolver import SuperResolver
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kspecsr.evaluation.estimate import RESAMPLES, Estimate
-from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.metrics import (
+from kspecsr.evaluation.store import Chunk
+from kspecsr.measures import (
     false_detections,
     line_calibration,
     line_ratios,
@@ -19,11 +18,11 @@ from kspecsr.evaluation.metrics import (
     presence,
     prior_response,
     prism_consistency,
-    redshift_metrics,
-    spectrum_metrics,
+    redshift,
+    spectrum_shape,
 )
-from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.evaluation.store import Chunk
+from kspecsr.measures.estimate import RESAMPLES, Estimate
+from kspecsr.measures.held_out import HeldOut, Reconstruction
 
 Arrays = dict[str, np.ndarray]
 Summarise = Callable[..., dict[str, Estimate]]
@@ -50,7 +49,7 @@ def _lines(held_out: HeldOut, made: Reconstruction) -> Arrays:
 
 
 GROUPS = (
-    Group("spectrum", spectrum_metrics.measure, (spectrum_metrics.summarise,)),
+    Group("spectrum", spectrum_shape.measure, (spectrum_shape.summarise,)),
     Group(
         "lines",
         _lines,
@@ -59,7 +58,7 @@ GROUPS = (
     Group("signal_to_noise", line_signal_to_noise.measure, (line_signal_to_noise.summarise,)),
     Group("pixel_errors", pixel_calibration.measure, (pixel_calibration.summarise,)),
     Group("line_errors", line_calibration.measure, (line_calibration.summarise,)),
-    Group("redshift", redshift_metrics.measure, (redshift_metrics.summarise,)),
+    Group("redshift", redshift.measure, (redshift.summarise,)),
     Group("consistency", prism_consistency.measure, (prism_consistency.summarise,)),
 )
 PRIOR = "prior_response"
@@ -118,7 +117,7 @@ def _against(galaxies: Chunk, method: str, resamples: int) -> dict[str, Estimate
         if baseline == method or baseline not in galaxies.measured:
             continue
         other = galaxies.measured[baseline]
-        ratios = spectrum_metrics.ratio_to(columns, own["spectrum"], other["spectrum"], resamples)
+        ratios = spectrum_shape.ratio_to(columns, own["spectrum"], other["spectrum"], resamples)
         found |= {f"{name} over {baseline}": estimate for name, estimate in ratios.items()}
         if baseline == "direct_fit":
             found[f"blended_error over {baseline}"] = line_ratios.blended_error_ratio(

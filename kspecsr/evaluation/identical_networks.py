@@ -98,7 +98,7 @@ def _run(args: argparse.Namespace) -> None:
     settings = read_settings(folder)
     print(choice.reason, f"model: {folder}", f"output: {args.output}", sep="\n", flush=True)
     with held_back_stderr():
-        from kspecsr.evaluation.identical.training import IdenticalRun, compare_inputs, table
+        from kspecsr.evaluation.identical_training import IdenticalRun, compare_inputs, table
         from kspecsr.super_resolver import SuperResolver
         from kspecsr.training.devices import find_devices
 

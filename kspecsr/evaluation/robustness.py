@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         p.error(f"--n: expected two galaxies or more, got {args.n}")
     # seconds of SciPy, astropy and TensorFlow: not for --help
     with held_back_stderr():
-        from kspecsr.enhancement.writable import check_writable
+        from kspecsr.enhancement.inputs import check_writable
         from kspecsr.evaluation.cases import CASES
         from kspecsr.evaluation.robustness_run import EXPLANATION, measure_cases, table
         from kspecsr.model_settings import find_model, weights_hash

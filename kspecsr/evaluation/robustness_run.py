@@ -14,13 +14,12 @@ from data_pipeline.configuration import json_hash
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.versions import software_versions
 from data_pipeline.writers.atomic import replacing
-from kspecsr.baselines import Baseline, CubicInterpolation
 from kspecsr.evaluation.cases import CASES, case_source
-from kspecsr.evaluation.estimate import Estimate
 from kspecsr.evaluation.groups import measure_methods, summarise_methods
 from kspecsr.evaluation.methods import Networks, reconstructions
-from kspecsr.evaluation.run import measure_galaxies
-from kspecsr.evaluation.store import ChunkStore
+from kspecsr.evaluation.store import ChunkStore, measure_galaxies
+from kspecsr.measures.estimate import Estimate
+from kspecsr.methods import Baseline, CubicInterpolation
 
 FILE = "robustness.json"
 _METHODS = ("cubic", "direct_fit", "sr2")

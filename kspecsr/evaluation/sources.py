@@ -18,12 +18,11 @@ from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.noise import grating_line_error
 from data_pipeline.simulation.survey import load_tiers
 from kspecsr.configuration import FeedConfig
-from kspecsr.evaluation.held_out import HeldOut
 from kspecsr.feeds.example import Batch
-from kspecsr.feeds.recorded import FIELDS, recorded_examples
-from kspecsr.feeds.records_feed import open_records
+from kspecsr.feeds.records_feed import FIELDS, open_records, recorded_examples
 from kspecsr.feeds.simulated import VALIDATION_SEED_BIT, examples_of, simulation_config
-from kspecsr.prism_line_noise import line_signal_to_noise
+from kspecsr.measures.held_out import HeldOut
+from kspecsr.measures.line_noise import line_signal_to_noise
 
 SHIPPED_SEED = 2026  # of the held-out galaxies that published figures are of
 MINIMUM_LINE_SNR = 5.0  # in the gratings, of the best line (paper section 3.1)

@@ -13,9 +13,8 @@ import numpy as np
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.workers import worker_pool
 from kspecsr.configuration import FeedConfig
-from kspecsr.feeds.example import Batch
+from kspecsr.feeds.example import Batch, Teacher, given_redshift
 from kspecsr.feeds.simulated import check_training_seed, simulated_examples, simulation_config
-from kspecsr.feeds.teacher_forcing import Teacher, given_redshift
 
 LOOK_AHEAD = 8  # batches that wait at most
 

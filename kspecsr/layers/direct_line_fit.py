@@ -6,10 +6,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from data_pipeline.instrument.prism_pixels import CORRELATED_NOISE
 from data_pipeline.lines import load_lines
+from data_pipeline.lines.design import BREAKS, continuum_knots, tied_lines
 from kspecsr.layers.geometry import position_lookup, prism_edges, prism_wavelength
 from kspecsr.layers.table_lookup import look_up
-from kspecsr.linefit.columns import BREAKS, CORRELATED_NOISE, continuum_knots, tied_lines
 
 _RIDGE = 3e-4  # of a column's own weight: shares flux evenly between lines that cannot be told apart
 _LEAST_SEEN = 0.1  # share of a line's squared profile on good pixels below which it is not measured

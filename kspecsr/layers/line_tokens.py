@@ -215,3 +215,27 @@ class CommonShift(keras.layers.Layer):
         """See the class."""
         weight = ops.softmax(votes[..., 1] - 1e4 * (1.0 - in_range), axis=-1)
         return ops.sum(weight * votes[..., 0] * in_range, axis=-1, keepdims=True)
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class LineIdentity(keras.layers.Layer):
+    """Adds a learned vector per line: doublet partners look alike but are not (paper section 3.3).
+
+    Input shape:
+        (B, K, D).
+
+    Output shape:
+        The same.
+    """
+
+    def build(self, input_shape):
+        """One vector per line."""
+        self.embedding = self.add_weight(
+            shape=input_shape[1:],
+            initializer=keras.initializers.RandomNormal(stddev=0.3),
+            name="embedding",
+        )
+
+    def call(self, tokens):
+        """See the class."""
+        return tokens + self.embedding

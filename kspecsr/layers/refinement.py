@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
-from kspecsr.consistency import PIXEL_NOISE_VARIANCE
+from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
 from kspecsr.layers.geometry import PRISM_RESOLUTION_SCALE, degradation_matrix
 
 _LOG_SIGMA = (-8.0, 3.0)
@@ -116,3 +117,81 @@ class EquivalentWidth(keras.layers.Layer):
         seen = ops.logical_and(level > noise, in_range > 0)
         width = line_flux / ops.where(seen, level, 1.0) / (1.0 + redshift[:, None])
         return ops.where(seen, width, float("nan"))
+
+
+_LEAST_AMPLITUDE = 1e-4  # of the spectrum's scale
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class SpectrumOutput(keras.layers.Layer):
+    """Flux as a correction to the up-sampled prism, and its error, both in units of the local amplitude.
+
+    Inputs:
+        raw: (B, N, 2) correction and log sigma, of order one.
+        base: (B, N) up-sampled prism flux in units of the scale.
+        amplitude: (B, N) up-sampled local amplitude.
+        scale: (B, 1).
+
+    Returns:
+        Flux (B, N) and one-sigma error (B, N) in the unit of the input spectrum.
+    """
+
+    def call(self, raw, base, amplitude, scale):
+        """See the class."""
+        amplitude = ops.maximum(amplitude, _LEAST_AMPLITUDE)
+        flux = base + amplitude * raw[..., 0]
+        sigma = amplitude * ops.exp(ops.clip(raw[..., 1] - 1.5, *_LOG_SIGMA))
+        return flux * scale, sigma * scale
+
+
+_UNDER_LINES = 6.0  # logit: how far the branch starts on the side of its own continuum under lines
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class ContinuumChannels(keras.layers.Layer):
+    """Channels of the continuum branch, in units of the local amplitude where they are fluxes.
+
+    Inputs:
+        flux, error, good, amplitude: (B, P) of `PrismNormalisation`.
+        base, model, line_mask: (B, P) of `DirectLineFit`.
+        sr1_flux, sr1_error: (B, P) the first stage as the prism would see it.
+
+    Output shape:
+        (B, P, 10).
+    """
+
+    def call(self, flux, error, good, amplitude, base, model, line_mask, sr1_flux, sr1_error):
+        """See the class."""
+        place = np.linspace(-1.0, 1.0, flux.shape[-1]).astype("float32")
+        return ops.stack(
+            [
+                ops.arcsinh(flux),
+                0.3 * ops.arcsinh(flux / error) * good,
+                0.3 * ops.log(error),
+                good,
+                (flux - base) / amplitude * good,
+                0.5 * ops.arcsinh((flux - model) / error) * good,
+                (sr1_flux - base) / amplitude,
+                0.3 * ops.log(ops.maximum(sr1_error / amplitude, 1e-4)),
+                line_mask,
+                ops.broadcast_to(place, ops.shape(flux)),
+            ],
+            axis=-1,
+        )
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class SmoothContinuum(keras.layers.Layer):
+    """The continuum that the branch proposes, and how far to go towards it.
+
+    Inputs:
+        raw: (B, P, 3); base, amplitude, line_mask: (B, P).
+
+    Output shape:
+        (B, P, 4): continuum, logit of the share, log sigma, amplitude.
+    """
+
+    def call(self, raw, base, amplitude, line_mask):
+        """See the class."""
+        logit = 4.0 * raw[..., 1] + _UNDER_LINES * line_mask - 0.5 * _UNDER_LINES
+        return ops.stack([base + amplitude * raw[..., 0], logit, raw[..., 2], amplitude], axis=-1)

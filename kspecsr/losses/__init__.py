@@ -1,15 +1,18 @@
 """Losses, with `keras.ops` only."""
 
-from kspecsr.losses.aligned_target import pixels_between, position_loss, shifted
-from kspecsr.losses.gaussian_likelihood import gaussian_nll, masked_mean, spectrum_nll
-from kspecsr.losses.line_losses import line_flux_nll, presence_loss, redshift_is
-from kspecsr.losses.redshift_likelihood import redshift_nll
+from kspecsr.losses.gaussian_likelihood import gaussian_nll, masked_mean, redshift_nll, spectrum_nll
 from kspecsr.losses.refinement_losses import (
     consistency_loss,
     continuum_loss,
+    line_flux_nll,
     line_shape_loss,
     outside_losses,
+    pixels_between,
+    position_loss,
+    presence_loss,
+    redshift_is,
     residual_l1,
+    shifted,
 )
 
 __all__ = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from kspecsr.consistency import PIXEL_NOISE_VARIANCE
-from kspecsr.losses.gaussian_likelihood import masked_mean
+from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
+from kspecsr.losses.gaussian_likelihood import gaussian_nll, masked_mean
 
 _HIGH_PASS = 61  # pixels of the running mean that is taken off
 _MISMATCH = 0.05  # of the amplitude: the prism's line-spread function is known to a few per cent
@@ -106,3 +106,115 @@ def consistency_loss(flux, error, good, model):
     floor = _MISMATCH * ops.sqrt(flux**2 + np.float32(1e-12))
     chi = (flux - model) ** 2 / (PIXEL_NOISE_VARIANCE * error**2 + floor**2)
     return masked_mean(ops.log1p(chi), good)
+
+
+_PLACE = 3e-4  # of 1 + z: about the scatter of inferred redshifts
+
+
+def pixels_between(redshift, true_redshift, right, sampling):
+    """(B,) pixels of the logarithmic grid from the true redshift to that at which lines are drawn.
+
+    Args:
+        redshift: (B,) at which lines are drawn.
+        true_redshift: (B,), NaN without one.
+        right: (B,) 1 where the lines are the right ones; 0 elsewhere, where nothing is moved.
+        sampling: pixels per unit of ln(wavelength).
+    """
+    moved = right > 0
+    ratio = ops.where(moved, (1.0 + redshift) / (1.0 + ops.where(moved, true_redshift, redshift)), 1.0)
+    return sampling * ops.log(ratio)
+
+
+def position_loss(redshift, true_redshift, judged):
+    """How far lines are drawn from their true places, in units of what is usual; linear for large distances.
+
+    Args:
+        redshift: (B,) at which lines are drawn.
+        true_redshift: (B,), NaN without one.
+        judged: (B,) 1 where the redshift was inferred and is about right, else 0.
+
+    Returns:
+        A number.
+    """
+    true = ops.where(judged > 0, true_redshift, redshift)
+    off = ops.log((1.0 + redshift) / (1.0 + true)) / _PLACE
+    return masked_mean(ops.sqrt(1.0 + off**2) - 1.0, judged)
+
+
+def shifted(values, pixels):
+    """Values moved redward by a number of pixels, by four-point cubic interpolation; ends are held.
+
+    Args:
+        values: (B, N).
+        pixels: (B,).
+    """
+    count = values.shape[1]
+    whole = ops.floor(pixels)
+    t = (1.0 - (pixels - whole))[:, None]  # of the way from the second of four pixels to the third
+    first = np.arange(count, dtype="int32") - ops.cast(whole, "int32")[:, None] - 1
+    row = ops.arange(ops.shape(values)[0], dtype="int32")[:, None] * count
+    flat = ops.reshape(values, (-1,))
+
+    def at(step):
+        return ops.take(flat, ops.clip(first + step, 0, count - 1) + row)
+
+    weights = (
+        0.5 * (-t + 2 * t**2 - t**3),
+        0.5 * (2 - 5 * t**2 + 3 * t**3),
+        0.5 * (t + 4 * t**2 - 3 * t**3),
+        0.5 * (-(t**2) + t**3),
+    )
+    return sum(weight * at(step) for step, weight in zip((-1, 0, 1, 2), weights, strict=True))
+
+
+_RIGHT = 0.004  # |dz| / (1 + z) up to which the tokens look at the right lines
+_WRONG = 0.01  # beyond this they look at other lines or at none: nothing is present there
+
+
+def redshift_is(redshift, true_redshift):
+    """Whether the redshift that the tokens used is right, and whether it is wrong, (B,) 1 or 0 each.
+
+    Between the two limits neither holds: such spectra teach nothing about lines. Without a true redshift
+    there is no source: any redshift is wrong.
+    """
+    known = ops.isfinite(true_redshift)
+    true = ops.where(known, true_redshift, 0.0)
+    off = ops.abs(redshift - true) / (1.0 + true)
+    right = ops.logical_and(known, off < _RIGHT)
+    wrong = ops.logical_or(ops.logical_not(known), off > _WRONG)
+    return ops.cast(right, "float32"), ops.cast(wrong, "float32")
+
+
+def line_flux_nll(line_flux, line_error, use, mean, sigma, unit):
+    """Mean negative log-likelihood of arcsinh(flux / unit) over the lines that count.
+
+    Args:
+        line_flux: (B, K) true or measured.
+        line_error: (B, K) one sigma of a measurement, 0 for the truth.
+        use: (B, K) 1 or 0.
+        mean: (B, K) predicted mean of arcsinh(flux / unit).
+        sigma: (B, K) its one-sigma error.
+        unit: (B, K) the line's own noise.
+
+    Returns:
+        A number.
+    """
+    unit = ops.maximum(unit, 1e-6)
+    ratio = ops.clip(line_flux / unit, -1e5, 1e5)
+    own = line_error / unit / ops.sqrt(1.0 + ratio**2)  # error of the arcsinh
+    return masked_mean(gaussian_nll(ops.arcsinh(ratio), mean, sigma**2 + own**2), use)
+
+
+def presence_loss(detectable, logit, use):
+    """Cross-entropy of presence: a line that the reference would detect at 3 sigma is present.
+
+    Args:
+        detectable: (B, K) 1 or 0.
+        logit: (B, K).
+        use: (B, K) 1 or 0.
+
+    Returns:
+        A number.
+    """
+    entropy = ops.softplus(logit) - detectable * logit
+    return masked_mean(entropy, use)

@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 import keras
 
-from kspecsr.calibration import Calibration
+from kspecsr.configuration.calibration import Calibration
 from kspecsr.layers.calibration import ErrorCalibration, PixelErrorCalibration, RedshiftCalibration
 from kspecsr.layers.scaling import UnitConversion
-from kspecsr.models.inputs import RECORD_UNIT, number_input, prism_inputs
+from kspecsr.models.sr1 import RECORD_UNIT, number_input, prism_inputs
 
 # outputs of the third stage in flux units, and those that have none
 _FLUXES = (

@@ -17,7 +17,7 @@ from kspecsr.layers import (
     plain_grid,
 )
 from kspecsr.layers.prism_channels import SignalToNoise
-from kspecsr.models.inputs import number_input, prism_inputs, sr1_inputs
+from kspecsr.models.sr1 import number_input, prism_inputs, sr1_inputs
 
 _REACH = 8  # feature steps around the highest bin from which the redshift is estimated
 

@@ -1,21 +1,248 @@
-"""From the networks' outputs to what is reported: `kspecsr.interpretation` as TensorFlow ops."""
+"""From the networks' outputs to what is reported: `kspecsr.results.interpretation` as TensorFlow ops."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from kspecsr.consistency import PIXEL_NOISE_VARIANCE, seen_on_grid
-from kspecsr.flags import NO_COVERAGE, FlagThresholds
+from data_pipeline.instrument import PRISM, load_instrument
+from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
 from kspecsr.layers import PrismDegradation, plain_grid
-from kspecsr.prism_input import prism_wavelength
-from kspecsr.result import ModelIdentity
-from kspecsr.serving.flags_graph import find_flags_graph
-from kspecsr.serving.output_mask_graph import output_mask_graph
-from kspecsr.serving.redshift_modes_graph import confidence_and_error
-from kspecsr.serving.status import STATUS_BITS
+from kspecsr.results.consistency import seen_on_grid
+from kspecsr.results.flags import (
+    LOW_SN,
+    NO_CLEAR_REDSHIFT,
+    NO_COVERAGE,
+    NO_LINE_IN_RANGE,
+    NOT_FINITE,
+    STATUS_BITS,
+    FlagThresholds,
+)
+from kspecsr.results.prism_input import prism_pixel_of, prism_wavelength
+from kspecsr.results.redshift import BIN_WIDTH, CLOSE, LOCAL, NEAR, SMALLEST_PEAK, VALLEY
+from kspecsr.results.result import ModelIdentity
+from kspecsr.serving.resampling_graph import good_neighbours
+
+
+def bridged_gaps() -> np.ndarray:
+    """(P, longest) bool: whether a gap from a prism pixel on, one pixel long and longer, is bridged."""
+    prism = load_instrument(PRISM)
+    low, high = prism.bounds
+    longest, columns = 1, []
+    while True:
+        start = np.arange(low.size - longest + 1)
+        stop = start + longest - 1
+        bridged = high[stop] - low[start] <= prism.fwhm(0.5 * (low[start] + high[stop]))
+        if not bridged.any():
+            return np.stack(columns, axis=1)
+        columns.append(np.pad(bridged, (0, longest - 1)))
+        longest += 1
+
+
+def output_mask_graph(prism_mask: tf.Tensor, wavelength: np.ndarray) -> tf.Tensor:
+    """Pixels beyond the data, and in gaps wider than the instrument's resolution.
+
+    Args:
+        prism_mask: (B, P) bool, True = bad.
+        wavelength: (N,) pixels of the output [um].
+
+    Returns:
+        (B, N) bool, True = no data.
+    """
+    table = bridged_gaps()
+    pixels, longest = table.shape
+    before, after = good_neighbours(~prism_mask)
+    inner = prism_mask & (before >= 0) & (after < pixels)
+    length = after - before - 1
+    known = inner & (length <= longest)
+    index = tf.where(known, (before + 1) * longest + length - 1, 0)
+    bridged = known & tf.gather(tf.constant(table.ravel()), index)
+    column, covered = prism_pixel_of(wavelength)
+    return tf.gather(prism_mask & ~bridged, column, axis=1) | ~covered
+
+
+class Mode(NamedTuple):
+    """First bin, bin after the last, and bin of the peak, (B,) int32 each; ``found`` (B,) bool."""
+
+    start: tf.Tensor
+    stop: tf.Tensor
+    peak: tf.Tensor
+    found: tf.Tensor
+
+
+def confidence_and_error(
+    probability: tf.Tensor, bins: np.ndarray, redshift: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mass and width of the mode around a redshift.
+
+    Args:
+        probability: (B, Z) float64, rows that sum to 1 or are 0.
+        bins: (Z,) ln(1 + z), evenly spaced.
+        redshift: (B,) float64.
+
+    Returns:
+        Mass within 0.01 (1 + z) of the redshift, 0 without a mode; one sigma of z, NaN without; (B,) each.
+    """
+    step = float(bins[-1] - bins[0]) / (bins.size - 1)
+    place = tf.math.log1p(redshift)[:, None]
+    mode = _holding(probability, bins, step, place[:, 0])
+    column = tf.range(bins.size)
+    inside = (column >= mode.start[:, None]) & (column < mode.stop[:, None]) & mode.found[:, None]
+    zero = tf.zeros_like(probability)
+    mass = tf.reduce_sum(tf.where(inside & (tf.abs(bins - place) <= NEAR), probability, zero), axis=1)
+    # the stretch around the peak, up to where it has fallen to a hundredth
+    peak = mode.peak[:, None]
+    top = tf.gather(probability, peak, batch_dims=1)
+    low = inside & (probability < LOCAL * top)
+    first = tf.reduce_max(tf.where(low & (column < peak), column + 1, mode.start[:, None]), axis=1)
+    last = tf.reduce_min(tf.where(low & (column > peak), column, mode.stop[:, None]), axis=1)
+    around = (column >= first[:, None]) & (column < last[:, None])
+    weight = tf.where(around, probability, zero)
+    weight = tf.math.divide_no_nan(weight, tf.reduce_sum(weight, axis=1, keepdims=True))
+    mean = tf.reduce_sum(weight * bins, axis=1, keepdims=True)
+    variance = tf.reduce_sum(weight * (bins - mean) ** 2, axis=1) + (BIN_WIDTH * step) ** 2
+    error = tf.exp(mean[:, 0]) * tf.sqrt(variance)
+    return tf.minimum(mass, 1.0), tf.where(mode.found, error, tf.constant(np.nan, tf.float64))
+
+
+def _holding(probability: tf.Tensor, bins: np.ndarray, step: float, place: tf.Tensor) -> Mode:
+    """Peaks one after the other, neighbours merged; spectra beside each other."""
+    size = bins.size
+    peaks, count, valley, lowest = _peaks_and_valleys(probability)
+    close = max(1, round(CLOSE / step))
+    edge = tf.constant(np.append(bins - 0.5 * step, bins[-1] + 0.5 * step))
+    height = tf.gather(probability, peaks, batch_dims=1)
+
+    def keep(mode: Mode, start, stop, peak) -> Mode:
+        holds = (tf.gather(edge, start) <= place) & (place <= tf.gather(edge, stop)) & ~mode.found
+        return Mode(
+            tf.where(holds, start, mode.start),
+            tf.where(holds, stop, mode.stop),
+            tf.where(holds, peak, mode.peak),
+            mode.found | holds,
+        )
+
+    def follow(k, start, peak, top, low, where_low, mode):
+        """Takes the k-th peak; the valley before it is the lowest bin since the last one that counts."""
+        lower = lowest[:, k - 1] < low
+        low = tf.where(lower, lowest[:, k - 1], low)
+        where_low = tf.where(lower, valley[:, k - 1], where_low)
+        here, its_height = peaks[:, k], height[:, k]
+        there = k < count
+        merged = (here - peak <= close) | (low >= VALLEY * tf.minimum(top, its_height))
+        ends = there & ~merged
+        kept = keep(mode, start, where_low, peak)
+        mode = Mode(*(tf.where(ends, new, old) for new, old in zip(kept, mode, strict=True)))
+        moved = there & (~merged | (its_height > top))
+        infinite = tf.fill(tf.shape(low), tf.constant(np.inf, low.dtype))
+        return (
+            k + 1,
+            tf.where(ends, where_low, start),
+            tf.where(moved, here, peak),
+            tf.where(moved, its_height, top),
+            tf.where(moved, infinite, low),
+            where_low,
+            mode,
+        )
+
+    nowhere = tf.zeros_like(count)
+    none = Mode(nowhere, nowhere, nowhere, tf.zeros_like(count, tf.bool))
+    infinite = tf.fill(tf.shape(place), tf.constant(np.inf, probability.dtype))
+    first = (tf.constant(1), nowhere, peaks[:, 0], height[:, 0], infinite, nowhere, none)
+    _, start, peak, _, _, _, mode = tf.while_loop(lambda k, *_: k < tf.shape(peaks)[1], follow, first)
+    last = keep(mode, start, tf.fill(tf.shape(start), size), peak)
+    some = count > 0
+    return last._replace(found=last.found & some)
+
+
+def _peaks_and_valleys(probability: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Bins of the peaks (B, K), their number (B,), and the lowest bin after each, with its value (B, K)."""
+    size = probability.shape[1]
+    infinite = tf.fill([tf.shape(probability)[0], 1], tf.constant(-np.inf, probability.dtype))
+    left = tf.concat([infinite, probability[:, :-1]], axis=1)
+    right = tf.concat([probability[:, 1:], infinite], axis=1)
+    high = probability >= SMALLEST_PEAK * tf.reduce_max(probability, axis=1, keepdims=True)
+    local = (probability > left) & (probability >= right) & high & (probability > 0)
+    count = tf.reduce_sum(tf.cast(local, tf.int32), axis=1)
+    most = tf.maximum(tf.reduce_max(count), 1)
+    column = tf.range(size)
+    peaks = tf.minimum(-tf.math.top_k(tf.where(local, -column, -size), most).values, size - 1)
+    # bins from a peak to the one before the next belong to it
+    number = tf.cumsum(tf.cast(local, tf.int32), axis=1) - 1
+    row = tf.range(tf.shape(probability)[0])[:, None]
+    segment = tf.where(number >= 0, row * most + number, -1)
+    groups = tf.shape(probability)[0] * most
+    lowest = tf.math.unsorted_segment_min(probability, segment, groups)
+    is_lowest = tf.equal(probability, tf.gather(lowest, tf.maximum(segment, 0)))
+    places = tf.where(is_lowest, column, size)
+    valley = tf.math.unsorted_segment_min(tf.broadcast_to(places, tf.shape(segment)), segment, groups)
+    valley = tf.minimum(valley, size)  # of rows with fewer peaks: nothing is there
+    shape = [-1, most]
+    return peaks, count, tf.reshape(valley, shape), tf.reshape(lowest, shape)
+
+
+def find_flags_graph(
+    prism: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+    on_range: np.ndarray,
+    confidence: tf.Tensor,
+    given: tf.Tensor,
+    thresholds: FlagThresholds,
+    lines_in_range: tf.Tensor | None = None,
+    finite: tf.Tensor | None = None,
+) -> dict[str, tf.Tensor]:
+    """Flags of a batch.
+
+    Args:
+        prism: flux, error (B, P) float64 and mask (B, P) bool, True = bad.
+        on_range: (P,) bool, pixels on the model's range.
+        confidence: (B,) mass of the main mode of P(z).
+        given: (B,) bool, whether the caller gave the redshift.
+        thresholds: limits.
+        lines_in_range: (B,) lines that fall on data; None where no lines are measured.
+        finite: (B,) bool, whether the network's spectrum is; None where there is none.
+
+    Returns:
+        Flag to (B,) bool.
+    """
+    rows = np.flatnonzero(on_range)
+    flux, error, mask = (tf.gather(values, rows, axis=1) for values in prism)
+    good = ~mask
+    covered = tf.reduce_mean(tf.cast(good, tf.float64), axis=1) >= thresholds.coverage
+    continuum, feature = _detection(flux, error, good)
+    faint = (continuum < thresholds.continuum_signal_to_noise) & (
+        feature < thresholds.feature_signal_to_noise
+    )
+    flags = {
+        NO_COVERAGE: ~covered,
+        LOW_SN: covered & ~given & faint,
+        NO_CLEAR_REDSHIFT: covered & ~given & ~(confidence >= thresholds.redshift_confidence),
+    }
+    if lines_in_range is not None:
+        flags[NO_LINE_IN_RANGE] = covered & tf.equal(lines_in_range, 0)
+    if finite is not None:
+        flags[NOT_FINITE] = covered & ~finite
+    return flags
+
+
+def _detection(flux: tf.Tensor, error: tf.Tensor, good: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """S/N of the weighted mean, and of the best three neighbouring pixels, as `results.flags.detection`."""
+    zero = tf.zeros_like(flux)
+    safe = tf.where(good, error, tf.ones_like(error))
+    least = tf.reduce_min(tf.where(good, error, tf.constant(np.inf, error.dtype)), axis=1, keepdims=True)
+    least = tf.where(tf.math.is_finite(least), least, tf.ones_like(least))
+    weight = tf.where(good, (least / safe) ** 2, zero)
+    total = tf.sqrt(tf.reduce_sum(weight, axis=1)) * least[:, 0]
+    continuum = tf.math.divide_no_nan(tf.reduce_sum(tf.where(good, flux, zero) * weight, axis=1), total)
+    ratio = flux / safe
+    a, b, c = ratio[:, :-2], ratio[:, 1:-1], ratio[:, 2:]
+    middle = tf.maximum(tf.minimum(a, b), tf.minimum(tf.maximum(a, b), c))
+    all_good = good[:, :-2] & good[:, 1:-1] & good[:, 2:]
+    best = tf.reduce_max(tf.where(all_good, middle, tf.zeros_like(middle)), axis=1)
+    return continuum, np.sqrt(3.0) * tf.maximum(best, 0.0)
+
 
 _SPECTRA = ("flux", "flux_error", "continuum", "sr1_flux", "sr1_error")
 _BLANKED = ("flux", "flux_error", "wavelength", "fwhm", "equivalent_width", "prior_weight")
@@ -23,7 +250,7 @@ Tensors = dict[str, tf.Tensor]
 
 
 class InterpretationGraph:
-    """What `kspecsr.interpretation.Interpreter` does with one spectrum, for batches and inside a graph.
+    """What `results.interpretation.Interpreter` does with one spectrum, for batches and inside a graph.
 
     Args:
         identity: which model.
@@ -166,7 +393,7 @@ def _status(flags: Tensors) -> tf.Tensor:
 
 
 def _chi_square(flux: tf.Tensor, error: tf.Tensor, mask: tf.Tensor, model: tf.Tensor) -> tf.Tensor:
-    """Per good prism pixel, as `kspecsr.consistency.prism_chi_square`."""
+    """Per good prism pixel, as `kspecsr.results.consistency.prism_chi_square`."""
     model = tf.cast(model, tf.float64)
     good = ~mask & tf.math.is_finite(model)
     residual = tf.where(good, (flux - model) / error, tf.zeros_like(flux))

@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from kspecsr.prism_input import MASKED_ERROR, PrismInput, prism_wavelength
-from kspecsr.resolver import Resolver, redshifts_of
-from kspecsr.result import ModelIdentity, Result
-from kspecsr.serving.endpoint import EndpointError, Transport
-from kspecsr.serving.identity import parse_identity
-from kspecsr.serving.retries import Retries
+from kspecsr.results.prism_input import MASKED_ERROR, PrismInput, prism_wavelength
+from kspecsr.results.resolver import Resolver, redshifts_of
+from kspecsr.results.result import ModelIdentity, Result
+from kspecsr.serving.endpoint import EndpointError, Retries, Transport
 from kspecsr.serving.served_result import served_result
-from kspecsr.serving.signatures import CLASSIFY_REDSHIFT, SERVING_DEFAULT, SIGNATURES, WITH_REDSHIFT
+from kspecsr.serving.signatures import (
+    CLASSIFY_REDSHIFT,
+    SERVING_DEFAULT,
+    SIGNATURES,
+    WITH_REDSHIFT,
+    parse_identity,
+)
 
 BATCH_SIZE, PARALLEL = 64, 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 
@@ -10,23 +11,93 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline.versions import software_versions
-from kspecsr.flags import FlagThresholds
 from kspecsr.model_folder import load_composed, read_settings, weights_hash
 from kspecsr.models import redshift_bins
-from kspecsr.prism_input import MASKED_ERROR, prism_wavelength
-from kspecsr.result import ModelIdentity
-from kspecsr.serving.identity import identity_text
+from kspecsr.results.flags import INVALID_REDSHIFT, INVALID_WAVELENGTH, STATUS_BITS, FlagThresholds
+from kspecsr.results.prism_input import MASKED_ERROR, prism_wavelength
+from kspecsr.results.result import ModelIdentity
 from kspecsr.serving.interpretation_graph import InterpretationGraph
 from kspecsr.serving.resampling_graph import resample_to
-from kspecsr.serving.shared_constants import SharedConstants
 from kspecsr.serving.signatures import (
     CLASSIFY_REDSHIFT,
     FROM_WAVELENGTH,
     SERVING_DEFAULT,
     SIGNATURES,
     WITH_REDSHIFT,
+    identity_text,
 )
-from kspecsr.serving.status import INVALID_REDSHIFT, INVALID_WAVELENGTH, STATUS_BITS
+
+_LARGE = 16_384  # bytes: smaller constants stay in the graph
+
+
+class SharedConstants:
+    """Takes large constants out of traced functions.
+
+    Attributes:
+        variables: what was taken out, to be tracked by whatever is saved.
+    """
+
+    def __init__(self):
+        self.variables: list[tf.Variable] = []
+        self._by_content: dict[bytes, tf.Variable] = {}
+
+    def without(self, function: tf.types.experimental.ConcreteFunction) -> Callable:
+        """The same function with its large constants read from variables.
+
+        Checks that raise for a whole batch are left out besides (``CheckNumerics``, which Keras puts behind a
+        Cholesky factorisation): a bad spectrum's NaN stays with that spectrum.
+
+        Args:
+            function: of tensors, with an input signature.
+
+        Returns:
+            Callable to be used inside another traced function, with the same arguments and results.
+        """
+        graph = function.graph
+        definition = graph.as_graph_def()
+        constants, kept = {}, []
+        for node in definition.node:
+            if node.op == "Placeholder":
+                continue
+            if node.op == "Const" and node.attr["value"].tensor.ByteSize() > _LARGE:
+                constants[node.name] = self._variable(node.attr["value"].tensor)
+                continue
+            if node.op == "CheckNumerics":
+                node.op = "Identity"
+                del node.attr["message"]
+            kept.append(node)
+        for node in kept:
+            wanted = [
+                name for name in node.input if name.removeprefix("^") not in constants or name[0] != "^"
+            ]
+            node.ClearField("input")
+            node.input.extend(wanted)
+        definition.ClearField("node")
+        definition.node.extend(kept)
+        explicit = function.inputs[: len(function.inputs) - len(graph.captures)]
+        names = [tensor.name for tensor in function.outputs]
+
+        def call(*arguments: tf.Tensor):
+            here = tf.compat.v1.get_default_graph()
+            placed = dict(zip((tensor.name for tensor in explicit), arguments, strict=True))
+            placed |= {inner.name: here.capture(outer) for outer, inner in graph.captures}
+            placed |= {f"{name}:0": variable.read_value() for name, variable in constants.items()}
+            found = tf.graph_util.import_graph_def(
+                definition, input_map=placed, return_elements=names, name="kspecsr"
+            )
+            return tf.nest.pack_sequence_as(function.structured_outputs, found)
+
+        return call
+
+    def _variable(self, content) -> tf.Variable:
+        array = tf.make_ndarray(content)
+        key = hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).digest()
+        if key not in self._by_content:
+            variable = tf.Variable(array, trainable=False, name=f"constant{len(self.variables)}")
+            self._by_content[key] = variable
+            self.variables.append(variable)
+        return self._by_content[key]
+
 
 _SECOND_STAGE = ("redshift", "redshift_probability")
 Tensors = dict[str, tf.Tensor]

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kspecsr.line_measurements import LineMeasurements
-from kspecsr.prism_input import PrismInput, output_mask, prism_wavelength
-from kspecsr.redshift_summary import summarise_redshift
-from kspecsr.result import ModelIdentity, Result
-from kspecsr.serving.status import flags_of
+from kspecsr.results.flags import flags_of
+from kspecsr.results.lines import LineMeasurements
+from kspecsr.results.prism_input import PrismInput, output_mask, prism_wavelength
+from kspecsr.results.redshift import summarise_redshift
+from kspecsr.results.result import ModelIdentity, Result
 
 _SPECTRA = ("flux", "flux_error", "continuum", "sr1_flux", "sr1_error", "prism_model")
 _LINES = ("flux", "flux_error", "wavelength", "fwhm", "equivalent_width", "presence", "prior_weight")
@@ -23,7 +23,7 @@ def served_result(
     identity: ModelIdentity,
     bins: np.ndarray,
 ) -> Result:
-    """The same result as `kspecsr.interpretation.Interpreter` makes.
+    """The same result as `kspecsr.results.interpretation.Interpreter` makes.
 
     Args:
         outputs: of the signature, without batch axis.

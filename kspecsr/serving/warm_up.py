@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from kspecsr.prism_input import prism_wavelength
+from kspecsr.results.prism_input import prism_wavelength
 from kspecsr.serving.signatures import SIGNATURES
 
 WARM_UP_FILE = "tf_serving_warmup_requests"

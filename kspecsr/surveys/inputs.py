@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +15,153 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_pipeline.catalog.known_redshifts import LARGEST
 from data_pipeline.catalog.table import open_tables
+from data_pipeline.readers.opening import ENDINGS
+from data_pipeline.readers.table import ERROR_NAMES, FLUX_NAMES, IVAR_NAMES, MASK_NAMES, WAVELENGTH_NAMES
+from data_pipeline.readers.units import parse_unit
 from data_pipeline.spectrum import SpectrumError
-from kspecsr.enhancement.inputs import ENDINGS, list_inputs
-from kspecsr.enhancement.known_redshifts import LARGEST
-from kspecsr.surveys.columns import PATH_NAMES, resolved_columns, resolved_path_columns
-from kspecsr.surveys.output import MANIFEST_FILE
-from kspecsr.surveys.plan import PlannedFile, PlanSummary, write_files_plan, write_rows_plan
-from kspecsr.surveys.settings import FILES, ROWS, InputColumns
+from data_pipeline.versions import software_versions
+from kspecsr.enhancement.inputs import check_writable, list_inputs
+from kspecsr.model_settings import find_model, read_settings, weights_hash
+from kspecsr.surveys.output import MANIFEST_FILE, check_same_run, write_manifest
+from kspecsr.surveys.plan import PLAN_FILE, PlannedFile, PlanSummary, write_files_plan, write_rows_plan
+from kspecsr.surveys.settings import FILES, ROWS, InputColumns, SurveySettings
+
+PATH_NAMES = ("path", "file", "filename", "file_name", "prism_file", "prism")
+ID_NAMES = ("object_id", "unique_id", "id", "source_id", "objid", "nirspec_id", "target", "name")
+RA_NAMES, DEC_NAMES = ("ra", "ra_targ", "raj2000"), ("dec", "dec_targ", "dej2000")
+_ALIASES = {
+    "flux": FLUX_NAMES,
+    "error": ERROR_NAMES,
+    "ivar": IVAR_NAMES,
+    "wavelength": WAVELENGTH_NAMES,
+    "mask": MASK_NAMES,
+    "id": ID_NAMES,
+    "ra": RA_NAMES,
+    "dec": DEC_NAMES,
+}
+_OPTION = {"id": "--id", "ra": "--ra", "dec": "--dec", "path": "--path"}
+
+
+def resolved_columns(schema: pa.Schema, given: InputColumns, where: str) -> InputColumns:
+    """Columns of a catalogue with spectra as lists, and their units.
+
+    Args:
+        schema: of the catalogue.
+        given: what the user named.
+        where: file, for error texts.
+
+    Raises:
+        SpectrumError: for a column or unit that is missing or unknown, naming the option that states it.
+    """
+    fields = _fields(schema)
+    chosen = {name: _chosen(fields, name, getattr(given, name), where) for name in _ALIASES}
+    if given.redshift:
+        chosen["redshift"] = _chosen(fields, "redshift", given.redshift, where)
+    for name in ("wavelength", "flux"):
+        if not chosen[name]:
+            raise SpectrumError(
+                f"{where}: no column of {name} found among {', '.join(fields)}; state it: --{name} COLUMN"
+            )
+    if given.ivar:
+        chosen["error"] = given.error
+    if not chosen["error"] and not chosen["ivar"]:
+        raise SpectrumError(
+            f"{where}: no column of errors found among {', '.join(fields)}; state it: --error COLUMN, or "
+            "--ivar COLUMN for inverse variances"
+        )
+    if chosen["error"]:
+        chosen["ivar"] = ""
+    for name in ("flux", "error", "ivar", "wavelength", "mask"):
+        if chosen[name] and not _is_list(fields[chosen[name]].type):
+            raise SpectrumError(
+                f"{where}: column {chosen[name]} holds {fields[chosen[name]].type}, expected a list of "
+                f"numbers per row; state another: --{name} COLUMN"
+            )
+    units = {
+        f"{name}_unit": _unit(schema, fields, chosen[name], getattr(given, f"{name}_unit"), name, where)
+        for name in ("flux", "wavelength")
+    }
+    return replace(given, **chosen, **units)
+
+
+def resolved_path_columns(names: Sequence[str], given: InputColumns, where: str) -> InputColumns:
+    """Columns of a table of paths.
+
+    Raises:
+        SpectrumError: for one that is missing, naming the option that states it.
+    """
+    lower = {name.lower(): name for name in names}
+    chosen = {}
+    for key, aliases in (("path", PATH_NAMES), ("id", ID_NAMES), ("ra", RA_NAMES), ("dec", DEC_NAMES)):
+        named = getattr(given, key)
+        if named and named not in names:
+            raise SpectrumError(f"{where}: no column {named} ({_OPTION[key]}); it has {', '.join(names)}")
+        chosen[key] = named or next((lower[alias] for alias in aliases if alias in lower), "")
+    if given.redshift and given.redshift not in names:
+        raise SpectrumError(f"{where}: no column {given.redshift} (--redshift); it has {', '.join(names)}")
+    if not chosen["path"]:
+        raise SpectrumError(
+            f"{where}: none of its columns {', '.join(names)} is known to hold paths "
+            f"({', '.join(PATH_NAMES)}); state it: --path COLUMN"
+        )
+    return replace(given, **chosen)
+
+
+def _fields(schema: pa.Schema) -> dict[str, pa.Field]:
+    """Columns, and fields of nested ones as ``column.field``."""
+    found = {}
+    for field in schema:
+        found[field.name] = field
+        if pa.types.is_struct(field.type):
+            found |= {f"{field.name}.{inner.name}": inner for inner in field.type}
+    return found
+
+
+def _chosen(fields: dict[str, pa.Field], name: str, named: str, where: str) -> str:
+    if named:
+        if named not in fields:
+            raise SpectrumError(f"{where}: no column {named} (--{name}); it has {', '.join(fields)}")
+        return named
+    aliases = _ALIASES[name]
+    lower: dict[str, str] = {}
+    for field in fields:
+        lower.setdefault(field.lower(), field)
+        lower.setdefault(field.lower().rpartition(".")[2], field)
+    return next((lower[alias] for alias in aliases if alias in lower), "")
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _unit(schema, fields, column: str, given: str, name: str, where: str) -> str:
+    """Unit that the user states, or the column's metadata, or the schema's ``units`` (JSON)."""
+    text = given or _stated_unit(schema, fields[column], column)
+    cure = f"state it: --{name}-unit UNIT, such as {'um' if name == 'wavelength' else 'erg/(s cm2 Angstrom)'}"
+    if not text:
+        raise SpectrumError(f"{where}: column {column} has no unit in the metadata; {cure}")
+    try:
+        parse_unit(text)
+    except ValueError as error:
+        raise SpectrumError(f"{where}: column {column}: unknown unit {text!r} ({error}); {cure}") from None
+    return text
+
+
+def _stated_unit(schema: pa.Schema, field: pa.Field, column: str) -> str:
+    for key, value in (field.metadata or {}).items():
+        if key.lower() in (b"unit", b"units"):
+            return value.decode("utf-8", "replace").strip()
+    for key in (b"units", b"unit"):
+        try:
+            units = json.loads((schema.metadata or {}).get(key, b"{}"))
+        except ValueError:
+            continue
+        if isinstance(units, dict) and isinstance(units.get(column), str):
+            return units[column].strip()
+    return ""
+
 
 _TABLES = (".csv", ".ecsv")
 _OWN_RESULTS = ("_sr.fits", "_sr.ecsv", "_sr_lines.ecsv")
@@ -199,3 +342,44 @@ def _placed(file: PlannedFile, folder: Path) -> PlannedFile:
         path = os.path.abspath(path if os.path.exists(path) else folder / path)
     known = 0 <= file.redshift <= LARGEST
     return replace(file, path=path, state=_state(path), redshift=file.redshift if known else float("nan"))
+
+
+def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
+    """Writes plan and manifest, or finds them as they must be.
+
+    Args:
+        args: of ``python -m kspecsr.survey``.
+
+    Returns:
+        Settings of the run, and the model's folder.
+
+    Raises:
+        SurveyError: where the folder belongs to another run.
+        SpectrumError: for inputs that are no spectra.
+        ModelFolderError: for a folder without a model.
+        OSError: where the folder cannot be written.
+    """
+    model = find_model(args.model)
+    named = {field.name: getattr(args, field.name) for field in dataclasses.fields(InputColumns)}
+    check_writable(args.output)
+    with tempfile.TemporaryDirectory(prefix=".plan-", dir=args.output) as temporary:
+        kind, columns, plan = write_plan(
+            Path(temporary), args.inputs, InputColumns(**named), args.partition_size
+        )
+        settings = SurveySettings(
+            kind=kind,
+            inputs_sha256=plan.sha256,
+            total=plan.total,
+            partitions=plan.partitions,
+            partition_size=args.partition_size,
+            model=read_settings(model).name,
+            model_sha256=weights_hash(model),
+            columns=columns,
+            extraction=args.extraction,
+            spectra=args.spectra,
+            software=software_versions("tensorflow", "keras", "pyarrow"),
+        )
+        if not check_same_run(args.output, settings):
+            (Path(temporary) / PLAN_FILE).replace(args.output / PLAN_FILE)
+            write_manifest(args.output, settings, args.inputs)
+    return settings, model

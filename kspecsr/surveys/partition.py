@@ -18,9 +18,9 @@ import psutil
 
 import kspecsr
 from data_pipeline.quiet_start import held_back_stderr
-from kspecsr.enhancement.backend_errors import named_backend_errors
 from kspecsr.model_settings import weights_hash
-from kspecsr.prism_input import prism_wavelength
+from kspecsr.results.prism_input import prism_wavelength
+from kspecsr.results.resolver import named_backend_errors
 from kspecsr.surveys.output import PartitionWriter, SurveyError, is_done, write_grids
 from kspecsr.surveys.reading import NOT_RESOLVED, SurveyInput, read_partition
 from kspecsr.surveys.settings import CHUNK, SurveySettings
@@ -36,7 +36,7 @@ from kspecsr.surveys.tables import (
 )
 
 if TYPE_CHECKING:
-    from kspecsr.result import Result
+    from kspecsr.results.result import Result
     from kspecsr.super_resolver import SuperResolver
 
 # `SuperResolver` runs fewer spectra in a smaller batch, depending on what it ran before; a partition must not

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_pipeline.catalog.known_redshifts import LARGEST
 from data_pipeline.readers import read_spectrum
+from data_pipeline.readers.opening import stem_of
 from data_pipeline.readers.units import parse_unit
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
-from kspecsr.enhancement.inputs import stem_of
-from kspecsr.enhancement.known_redshifts import LARGEST
-from kspecsr.prism_input import PrismInput, is_prism, prism_input
+from kspecsr.results.prism_input import PrismInput, is_prism, prism_input
 from kspecsr.surveys.plan import PlannedFile, planned_files, planned_rows
 from kspecsr.surveys.settings import CHUNK, FILES, InputColumns, SurveySettings
 

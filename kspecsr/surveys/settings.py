@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from data_pipeline.configuration import json_hash, to_dict
-from kspecsr.configuration.checks import check_choice, check_range
+from kspecsr.configuration.model import check_choice, check_range
 
 CHUNK = 128  # spectra that go through the networks together: the batch size of `SuperResolver`
 FILES, ROWS = "files", "rows"

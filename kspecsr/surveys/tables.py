@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from data_pipeline.configuration import to_dict
 from data_pipeline.lines import load_lines
-from kspecsr.flags import detection
-from kspecsr.line_measurements import LIKELY, LIMIT_SIGMA
+from kspecsr.results.flags import detection
+from kspecsr.results.lines import LIKELY, LIMIT_SIGMA
 from kspecsr.surveys.reading import SurveyInput
 from kspecsr.surveys.settings import SurveySettings
 
 if TYPE_CHECKING:
-    from kspecsr.result import Result
+    from kspecsr.results.result import Result
 
 OBJECTS, LINES, FAILURES, SPECTRA = "objects", "lines", "failures", "spectra"
 QUANTILES = {"z_p02": 0.025, "z_p16": 0.16, "z_p50": 0.5, "z_p84": 0.84, "z_p97": 0.975}

@@ -13,8 +13,8 @@ from keras import ops
 
 from data_pipeline.pictures.style import save_picture
 from kspecsr.feeds.example import Batch
-from kspecsr.training.batches import TimedBatches
-from kspecsr.training.goal import GoalReference, goal_metrics
+from kspecsr.measures.goal import GoalReference, goal_metrics
+from kspecsr.training.data import TimedBatches
 from kspecsr.training.logs import TensorBoardScalars, append_history, epoch_line
 from kspecsr.training.optimizer import skipped_steps
 from kspecsr.training.pictures import draw_redshifts, draw_spectra, shown_rows

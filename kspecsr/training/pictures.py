@@ -15,7 +15,7 @@ from data_pipeline.pictures.style import (
     note,
     styled,
 )
-from kspecsr.training.goal import Arrays
+from kspecsr.measures.goal import Arrays
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,21 +16,18 @@ import numpy as np
 from data_pipeline.instrument import PRISM, load_instrument
 from kspecsr.configuration import STAGES, Preset, TrainingConfig
 from kspecsr.feeds import split_batch
+from kspecsr.measures.goal import goal_reference, unmeasurable_terms
 from kspecsr.model_folder import load_stage, stage_hash, stage_path
 from kspecsr.models import redshift_bins
-from kspecsr.training.batches import TimedBatches
-from kspecsr.training.code_version import note_code
-from kspecsr.training.data import TrainingData
+from kspecsr.training.data import TimedBatches, TrainingData
 from kspecsr.training.devices import make_reproducible, on_devices
 from kspecsr.training.epoch_end import EpochEnd, Judged
-from kspecsr.training.goal import goal_reference, unmeasurable_terms
-from kspecsr.training.mirrored_model import MirroredStageModel
-from kspecsr.training.optimizer import GuardedAdamW
-from kspecsr.training.options import StageResult, TrainingOptions
+from kspecsr.training.logs import StepBar
+from kspecsr.training.optimizer import GuardedAdamW, learning_rate_schedule, teacher_probability
 from kspecsr.training.output_folder import check_room, only_run, sweep
-from kspecsr.training.progress_bar import StepBar
-from kspecsr.training.published import PublishedStage
 from kspecsr.training.run_settings import (
+    StageResult,
+    TrainingOptions,
     UpstreamError,
     check_first_weights,
     check_same_settings,
@@ -38,11 +35,12 @@ from kspecsr.training.run_settings import (
     load_upstream,
     stage_settings,
 )
-from kspecsr.training.schedule import learning_rate_schedule, teacher_probability
-from kspecsr.training.stage_model import build_stage_model
+from kspecsr.training.stage_model import MirroredStageModel, build_stage_model
 from kspecsr.training.state import (
     Progress,
+    PublishedStage,
     StateError,
+    note_code,
     read_best,
     read_progress,
     restore_variables,

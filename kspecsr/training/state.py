@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
+from data_pipeline.configuration import json_hash
+from data_pipeline.versions import software_versions
 from data_pipeline.writers.atomic import replacing
+from kspecsr.configuration import Preset
+from kspecsr.model_folder import ModelFolderError, load_stage, read_settings, write_stage
+from kspecsr.model_settings import SETTINGS_FILE, with_stage, write_settings
+from kspecsr.models import build_sr1, build_sr2, build_zhead
 
 if TYPE_CHECKING:
     import keras
+
 
 _PROGRESS = "progress"
 
@@ -133,3 +143,123 @@ def _opened(path: Path) -> Any:
         return stored
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise StateError(f"{path}: damaged ({error}); begin again with --restart") from None
+
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SOURCES = ("layers/**/*.py", "losses/**/*.py", "models/**/*.py", "training/stage_model.py")
+_UNKNOWN = {"version": "unknown", "sha256": "unknown"}
+
+
+@cache
+def source_hash() -> str:
+    """SHA-256 of the source of layers, losses, models and the stage model, names included."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in _SOURCES for path in _PACKAGE.glob(pattern)):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(_PACKAGE).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def note_code(progress: Progress) -> str:
+    """Writes into the progress which code trains from the next epoch on.
+
+    Returns:
+        A warning if it is not the code of the epochs before; empty otherwise.
+    """
+    now = {"version": software_versions().get("kspecsr", "unknown"), "sha256": source_hash()}
+    if not progress.epoch:
+        progress.code = [{"from_epoch": 1, **now}]
+        return ""
+    progress.code = progress.code or [{"from_epoch": 1, **_UNKNOWN}]
+    before = progress.code[-1]
+    if all(before[name] == now[name] for name in now):
+        return ""
+    progress.code = [*progress.code, {"from_epoch": progress.epoch + 1, **now}]
+    return (
+        f"WARNING: other code than in epoch {progress.epoch}: kspecsr {_words(before)}, now {_words(now)}; "
+        "going on all the same (--restart begins again), model.json names both"
+    )
+
+
+def code_of_best(progress: Progress) -> list[Mapping[str, Any]]:
+    """The codes that the best epoch's weights were trained with, in order."""
+    return [dict(code) for code in progress.code if code["from_epoch"] <= progress.best_epoch]
+
+
+def _words(code: Mapping[str, Any]) -> str:
+    return f"{code['version']} (source {code['sha256'][:12]})"
+
+
+_BUILDERS = {"sr1": build_sr1, "zhead": build_zhead, "sr2": build_sr2}
+
+
+class PublishedStage:
+    """A stage's file and its entry in ``model.json``; float32, in whatever precision it is trained.
+
+    Args:
+        output: model folder.
+        stage: ``sr1``, ``zhead`` or ``sr2``.
+        preset: of the training.
+    """
+
+    def __init__(self, output: Path, stage: str, preset: Preset):
+        self._output, self._stage, self._preset = output, stage, preset
+
+    def publish(self, best: Sequence[np.ndarray], progress: Progress) -> None:
+        """Writes the best epoch's weights and what is known about them."""
+        self._network.set_weights(best)
+        write_stage(self._output, self._stage, self._network, self._preset, self._provenance(progress))
+
+    def agree(self, best: Sequence[np.ndarray], progress: Progress) -> None:
+        """Publishes what the state holds where the folder holds something else, and only then."""
+        if not best:  # a state of before the first epoch's end
+            return
+        if not self._holds(best):
+            self.publish(best, progress)
+            return
+        provenance = self._provenance(progress)
+        held = read_settings(self._output).stages.get(self._stage, {})
+        if _text(held) != _text(provenance):
+            settings = with_stage(self._output, self._stage, self._preset, provenance)
+            write_settings(self._output, settings)
+
+    @cached_property
+    def _network(self) -> keras.Model:
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("float32")
+        try:
+            return _BUILDERS[self._stage](self._preset.model)
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    def _holds(self, best: Sequence[np.ndarray]) -> bool:
+        if not (self._output / SETTINGS_FILE).is_file():
+            return False
+        try:
+            held = load_stage(self._output, self._stage).get_weights()
+        except ModelFolderError:
+            return False
+        return len(held) == len(best) and all(map(np.array_equal, held, best))
+
+    def _provenance(self, progress: Progress) -> dict[str, Any]:
+        """What the model folder says about the best epoch."""
+        settings = progress.settings
+        steps = self._preset.training[self._stage].steps_per_epoch
+        return {
+            "steps": progress.best_epoch * steps,
+            "epoch": progress.best_epoch,
+            "goal": progress.best_goal,
+            "metrics": progress.best_metrics,
+            "seed": settings["seed"],
+            "init_from": settings["init_from"],
+            "data": settings["data"],
+            "data_sha256": json_hash(settings["data"]),
+            "upstream": settings["upstream"],
+            "code": code_of_best(progress),
+            "backend": keras.backend.backend(),
+        }
+
+
+def _text(provenance: Any) -> str:
+    return json.dumps(provenance, sort_keys=True)  # NaN is equal to NaN here

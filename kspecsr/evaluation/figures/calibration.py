@@ -9,9 +9,9 @@ import numpy as np
 
 from data_pipeline.pictures.style import new_figure, styled
 from kspecsr.evaluation.figures.method_colours import method_colours, method_title
-from kspecsr.evaluation.metrics.gaussian_calibration import PIT_BINS, central_coverage, ks_distance
-from kspecsr.evaluation.metrics.line_calibration import line_sums
-from kspecsr.evaluation.metrics.pixel_regions import REGIONS
+from kspecsr.measures.gaussian_calibration import PIT_BINS, central_coverage, ks_distance
+from kspecsr.measures.line_calibration import line_sums
+from kspecsr.measures.regions import REGIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

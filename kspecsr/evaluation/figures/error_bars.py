@@ -10,8 +10,8 @@ import numpy as np
 
 from data_pipeline.pictures.style import new_figure, styled
 from kspecsr.evaluation.config import TITLES
-from kspecsr.evaluation.estimate import Estimate
-from kspecsr.pictures.recovered_truth import OUTPUT_COLOUR
+from kspecsr.measures.estimate import Estimate
+from kspecsr.results.picture import OUTPUT_COLOUR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def draw_error_bars(summaries: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """Median of each metric with its bootstrap interval (thick) and the 16th to 84th percentile (thin).
 
     Args:
-        summaries: method to its figures (see `kspecsr.evaluation.metrics.spectrum_metrics`), in the order in
+        summaries: method to its figures (see `kspecsr.measures.spectrum_shape`), in the order in
             which methods are listed, those that start with ``sr`` in colour.
     """
     figure = new_figure(2.0 + 0.36 * max(len(summaries), 3))

@@ -14,9 +14,9 @@ from data_pipeline.pictures.flux_axis import flux_limits, flux_unit
 from data_pipeline.pictures.line_marks import CLOSE_LINES, KEY_LINES, mark_lines
 from data_pipeline.pictures.style import WAVELENGTH_SHORT, draw_steps, new_figure, styled
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
-from kspecsr.evaluation.held_out import HeldOut
-from kspecsr.evaluation.reconstruction import Reconstruction
-from kspecsr.pictures.recovered_truth import OUTPUT_COLOUR, PRISM_COLOUR, TRUTH_COLOUR
+from kspecsr.measures.held_out import HeldOut, Reconstruction
+from kspecsr.results.picture import OUTPUT_COLOUR, TRUTH_COLOUR
+from kspecsr.results.picture import RECOVERED_TRUTH_PRISM_COLOUR as PRISM_COLOUR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def choose_examples(measured: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Positions of the ``best``, ``median`` and ``worst`` galaxy by `RULE`; fewer where too few are measured.
 
     Args:
-        measured: of the method that is shown, as of `kspecsr.evaluation.metrics.spectrum_metrics.measure`.
+        measured: of the method that is shown, as of `kspecsr.measures.spectrum_shape.measure`.
     """
     error = np.asarray(measured["scale_free_core"])
     known = np.flatnonzero(np.isfinite(error))

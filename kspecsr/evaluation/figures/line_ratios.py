@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipeline.pictures.style import new_figure, styled
 from kspecsr.evaluation.figures.method_colours import method_colours, method_title
-from kspecsr.evaluation.metrics.line_ratios import RATIOS, closer_than_prism, fainter_snr, ratio_parts
+from kspecsr.measures.line_ratios import RATIOS, closer_than_prism, fainter_snr, ratio_parts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,9 +9,9 @@ import numpy as np
 
 from data_pipeline.pictures.style import new_figure, styled
 from kspecsr.evaluation.figures.method_colours import method_colours, method_title
-from kspecsr.evaluation.metrics.line_recovery import flux_pull, flux_ratio, log_ratio
-from kspecsr.evaluation.metrics.measured_lines import detected_lines, judged_lines
-from kspecsr.evaluation.metrics.robust_scatter import robust_scatter
+from kspecsr.measures.estimate import robust_scatter
+from kspecsr.measures.line_recovery import flux_pull, flux_ratio, log_ratio
+from kspecsr.measures.lines import detected_lines, judged_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipeline.pictures.style import new_figure, styled
 from kspecsr.evaluation.figures.method_colours import method_title
-from kspecsr.evaluation.metrics.line_signal_to_noise import LINES
+from kspecsr.measures.line_signal_to_noise import LINES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

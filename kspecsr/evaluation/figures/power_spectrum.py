@@ -9,8 +9,9 @@ import numpy as np
 
 from data_pipeline.pictures.style import BAND_ALPHA, new_figure, styled
 from kspecsr.evaluation.config import TITLES
-from kspecsr.evaluation.metrics.power_spectrum import INTERMEDIATE, frequencies
-from kspecsr.pictures.recovered_truth import OUTPUT_COLOUR, PRISM_COLOUR, TRUTH_COLOUR
+from kspecsr.measures.power_spectrum import INTERMEDIATE, frequencies
+from kspecsr.results.picture import OUTPUT_COLOUR, TRUTH_COLOUR
+from kspecsr.results.picture import RECOVERED_TRUTH_PRISM_COLOUR as PRISM_COLOUR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +27,7 @@ def draw_power_spectrum(
     """Median over galaxies with the 16th to 84th percentile; left the spectra, right the residuals.
 
     Args:
-        measured: method to its arrays, as of `kspecsr.evaluation.metrics.spectrum_metrics.measure`.
+        measured: method to its arrays, as of `kspecsr.measures.spectrum_shape.measure`.
         low: the method that stands for the prism, interpolated.
         high: the method that is shown.
     """

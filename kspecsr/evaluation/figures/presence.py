@@ -9,8 +9,8 @@ import numpy as np
 
 from data_pipeline.pictures.style import new_figure, styled
 from kspecsr.evaluation.figures.method_colours import method_colours, method_title
-from kspecsr.evaluation.metrics.measured_lines import judged_lines
-from kspecsr.evaluation.metrics.presence import area_under_roc, reliability, roc, signal_to_noise, there
+from kspecsr.measures.lines import judged_lines
+from kspecsr.measures.presence import area_under_roc, reliability, roc, signal_to_noise, there
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

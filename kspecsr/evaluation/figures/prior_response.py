@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipeline.pictures.style import new_figure, styled
 from kspecsr.evaluation.figures.method_colours import method_colours, method_title
-from kspecsr.evaluation.metrics.prior_response import CHANGES, changed_line_snr
+from kspecsr.measures.prior_response import CHANGES, changed_line_snr
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

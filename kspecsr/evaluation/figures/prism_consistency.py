@@ -9,8 +9,8 @@ import numpy as np
 
 from data_pipeline.pictures.style import WAVELENGTH_SHORT, new_figure, styled
 from kspecsr.evaluation.figures.method_colours import method_colours, method_title
-from kspecsr.evaluation.metrics.prism_consistency import chi_square
-from kspecsr.evaluation.metrics.splits import WAVELENGTH, labels
+from kspecsr.measures.prism_consistency import chi_square
+from kspecsr.measures.splits import WAVELENGTH, labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,8 +9,8 @@ import numpy as np
 
 from data_pipeline.pictures.style import new_figure, note, styled
 from kspecsr.evaluation.figures.method_colours import method_colours, method_title
-from kspecsr.evaluation.metrics.gaussian_calibration import PIT_BINS, ks_distance, pit_bin
-from kspecsr.evaluation.metrics.redshift_metrics import CATASTROPHIC, CONFIDENCE, RIGHT, nmad, reliability
+from kspecsr.measures.gaussian_calibration import PIT_BINS, ks_distance, pit_bin
+from kspecsr.measures.redshift import CATASTROPHIC, CONFIDENCE, RIGHT, nmad, reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

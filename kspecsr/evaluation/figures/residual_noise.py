@@ -10,7 +10,7 @@ import numpy as np
 from data_pipeline.pictures.style import WAVELENGTH_SHORT, new_figure, styled
 from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid
 from kspecsr.evaluation.config import TITLES
-from kspecsr.evaluation.metrics.residual_noise import MAP_PIXELS, bin_starts, residual_curve
+from kspecsr.measures.residual_noise import MAP_PIXELS, bin_starts, residual_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ def draw_residual_noise(
 
     Args:
         redshift: (B,) true; galaxies without one are left out.
-        measured: method to its arrays, as of `kspecsr.evaluation.metrics.spectrum_metrics.measure`.
+        measured: method to its arrays, as of `kspecsr.measures.spectrum_shape.measure`.
         low: the method that stands for the prism, interpolated.
         high: the method that is shown.
         grid: of the targets.

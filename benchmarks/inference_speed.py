@@ -1,0 +1,76 @@
+"""Spectra per second of the composed model, from arrays."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from kspecsr.configuration import Preset
+from kspecsr.feeds import validation_examples
+from kspecsr.model_folder import load_composed
+from kspecsr.models import RECORD_UNIT, build_sr1, build_sr2, build_zhead, compose, redshift_bins
+from kspecsr.results.result import ModelIdentity
+from kspecsr.super_resolver import LARGE_BATCH, SuperResolver
+
+_SEED = 7
+
+
+class Inference:
+    """A composed model and spectra to give it.
+
+    Args:
+        preset: networks, with fresh weights: the time does not depend on them.
+        folder: a trained model instead; None for none.
+        most: spectra at most in a batch.
+        compiled: with XLA.
+    """
+
+    def __init__(self, preset: Preset, folder: str | os.PathLike | None, most: int, compiled: bool):
+        config = preset.model
+        self._network = (
+            compose(build_sr1(config), build_zhead(config), build_sr2(config))
+            if folder is None
+            else load_composed(folder)
+        )
+        self._network.compile(jit_compile=compiled)
+        identity = ModelIdentity(preset.name, "", config.grid, {})
+        self._resolver = SuperResolver(self._network, identity, redshift_bins(config), compiled=compiled)
+        batch = validation_examples(max(most, 2 * LARGE_BATCH), _SEED, preset.feed, config.grid)
+        self._arrays = {
+            "prism_flux": (batch["prism_flux"] * RECORD_UNIT).astype(np.float32),
+            "prism_error": (batch["prism_error"] * RECORD_UNIT).astype(np.float32),
+            "prism_mask": batch["prism_mask"],
+            "redshift": batch["redshift"],
+        }
+
+    def rate(self, batch_size: int, seconds: float) -> float:
+        """Spectra per second in batches of a size, start-up and compilation excluded.
+
+        Args:
+            batch_size: of each call.
+            seconds: to measure for, at least two calls.
+        """
+        arrays = {name: array[:batch_size] for name, array in self._arrays.items()}
+        return _rate(lambda: self._network.predict_on_batch(arrays), batch_size, seconds)
+
+    def resolver_rate(self, seconds: float) -> float:
+        """Spectra per second of `SuperResolver.predict_arrays`, what a user calls, for two of its batches.
+
+        Args:
+            seconds: to measure for, at least two calls.
+        """
+        arrays = [self._arrays[f"prism_{name}"] for name in ("flux", "error", "mask")]
+        arrays = [array[: 2 * LARGE_BATCH] for array in arrays]
+        return _rate(lambda: self._resolver.predict_arrays(*arrays), 2 * LARGE_BATCH, seconds)
+
+
+def _rate(call: Callable[[], object], spectra: int, seconds: float) -> float:
+    call()  # compiles
+    calls, start = 0, time.perf_counter()
+    while calls < 2 or time.perf_counter() - start < seconds:
+        call()
+        calls += 1
+    return calls * spectra / (time.perf_counter() - start)

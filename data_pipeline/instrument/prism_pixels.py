@@ -1,0 +1,48 @@
+"""Released prism pixels: their step, their noise and its correlation, the width of a line in them.
+
+JADES interpolates detector pixels linearly onto a finer grid, so the noise of neighbouring pixels is
+correlated and its variance is below the quoted one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.interpolate import BSpline
+
+DETECTOR_PIXELS_PER_PIXEL = 0.6  # step of the JADES prism grid
+LINE_FWHM = 3.0  # pixels of an unresolved line
+# Error of a fitted, unresolved line over that of independent pixels with the quoted errors.
+CORRELATED_NOISE = 1.2
+
+
+def _lag_covariance() -> np.ndarray:
+    """Covariance of released pixels 0, 1, 2 ... apart over the quoted variance, until it is zero.
+
+    White noise on detector pixels, interpolated linearly at a random phase: the covariance is the
+    autocorrelation of the triangle, a cubic B-spline, at steps of 0.6 detector pixels.
+    """
+    triangle_twice = BSpline.basis_element(np.arange(-2.0, 3.0), extrapolate=False)
+    lag = DETECTOR_PIXELS_PER_PIXEL * np.arange(int(np.ceil(2.0 / DETECTOR_PIXELS_PER_PIXEL)))
+    return np.nan_to_num(triangle_twice(lag))
+
+
+LAG_COVARIANCE = _lag_covariance()
+# Variance of released pixels over the quoted one: the first of these, averaged over all phases.
+PIXEL_NOISE_VARIANCE = 2.0 / 3.0
+# Noise power at scales of several pixels, which are those that a line-spread function passes: 1 / 0.6.
+LOW_FREQUENCY_VARIANCE = float(LAG_COVARIANCE[0] + 2.0 * LAG_COVARIANCE[1:].sum())
+
+
+def quadratic_form(row: np.ndarray) -> np.ndarray:
+    """Variance of ``sum_p row[..., p] n_p`` for noise of unit quoted error.
+
+    Args:
+        row: (..., P) weights of neighbouring pixels, already times their quoted errors.
+
+    Returns:
+        (...,) variances.
+    """
+    total = LAG_COVARIANCE[0] * np.einsum("...p,...p->...", row, row)
+    for lag, covariance in enumerate(LAG_COVARIANCE[1:], start=1):
+        total += 2.0 * covariance * np.einsum("...p,...p->...", row[..., lag:], row[..., :-lag])
+    return total

@@ -1,0 +1,145 @@
+"""The lines of one fitted spectrum as a table: text and ECSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from astropy.table import QTable
+
+from data_pipeline.catalog.known_redshifts import KnownRedshifts
+from data_pipeline.lines import load_lines
+from data_pipeline.readers import read_spectrum
+from data_pipeline.writers.atomic import replacing
+from kspecsr.enhancement.inputs import RESULT_ENDING, InputFile, list_inputs
+from kspecsr.methods.direct_fit import fit_prism_lines
+from kspecsr.methods.direct_fit_result import DirectFit
+from kspecsr.methods.prism_optics import DirectFitConfig
+from kspecsr.results.lines import LINE_FLUX_UNIT
+from kspecsr.results.prism_input import is_prism, prism_input
+
+_TEXT_UNIT = 1e-20  # erg/s/cm2
+_HEAD = f"{'line':<14} {'rest [A]':>9} {'obs. [um]':>9} {'flux':>10} {'error':>10} {'S/N':>7}"
+
+
+def line_table(fit: DirectFit, name: str, config: DirectFitConfig) -> QTable:
+    """All K lines of the one spectrum in a fit of erg/s/cm2/A; NaN where not measured.
+
+    Args:
+        fit: of one spectrum.
+        name: of its file.
+        config: options of the fit; they go into the metadata.
+    """
+    lines, redshift = load_lines(), float(fit.redshift[0])
+    meta = {
+        "FILE": name,
+        "REDSHIFT": redshift,
+        "CHI2_PIX": float(fit.chi_square[0]),
+        "METHOD": "non-negative line fit at a known redshift, fluxes in the unit of the columns",
+        "OPTIONS": asdict(config),
+    }
+    flux, error = fit.line_flux[0], fit.line_flux_error[0]
+    return QTable(
+        {
+            "NAME": list(lines.names),
+            "WAVE_REST": lines.wavelength * 1e4,
+            "WAVE_OBS": lines.wavelength * (1.0 + redshift),
+            "FLUX": flux,
+            "FLUX_ERR": error,
+            "SNR": flux / error,
+            "IN_RANGE": fit.line_in_range[0],
+        },
+        units={
+            "WAVE_REST": "Angstrom",
+            "WAVE_OBS": "um",
+            "FLUX": LINE_FLUX_UNIT,
+            "FLUX_ERR": LINE_FLUX_UNIT,
+        },
+        meta=meta,
+    )
+
+
+def as_text(table: QTable) -> str:
+    """The measured lines, fluxes in 1e-20 erg/s/cm2."""
+    meta = table.meta
+    title = f"{meta['FILE']}: z = {meta['REDSHIFT']:.5g}, chi-square per pixel {meta['CHI2_PIX']:.2f}"
+    rows = [
+        f"{row['NAME']:<14} {row['WAVE_REST'].value:9.2f} {row['WAVE_OBS'].value:9.4f} "
+        f"{row['FLUX'].value / _TEXT_UNIT:10.2f} {row['FLUX_ERR'].value / _TEXT_UNIT:10.2f} {row['SNR']:7.1f}"
+        for row in table[table["IN_RANGE"]]
+    ]
+    if not rows:
+        return f"{title}\nno line in range"
+    return "\n".join([f"{title}; fluxes in 1e-20 {LINE_FLUX_UNIT}", _HEAD, *rows])
+
+
+def write_table(table: QTable, path: Path) -> None:
+    """Writes ECSV; a file that is there is replaced at once or not at all."""
+    with replacing(path) as temporary:
+        table.write(temporary, format="ascii.ecsv")
+
+
+ENDING = "_linefit.ecsv"
+
+
+def fit_files(
+    given: Sequence[str],
+    redshift: str,
+    output: Path | None,
+    config: DirectFitConfig,
+    extraction: str,
+    report: Callable[[str], None],
+) -> list[str]:
+    """Fits files, reports a table for each and writes it; what fails is passed over.
+
+    Args:
+        given: as in `list_inputs`; in folders, spectra of other dispersers are passed over.
+        redshift: as in `KnownRedshifts.parse`.
+        output: folder for ``NAME_linefit.ecsv``; None writes nothing.
+        config: of the fit.
+        extraction: as in `read_spectrum`.
+        report: gets the text.
+
+    Returns:
+        One line of text per file that failed.
+
+    Raises:
+        ValueError: for a redshift, pattern or table that cannot be used.
+    """
+    known, failures = KnownRedshifts.parse(redshift), []
+    for file in list_inputs(given):
+        if file.sought and file.path.name.endswith(ENDING):
+            continue
+        try:
+            table = _fitted(file, known, config, extraction)
+            if table is None:
+                continue
+            if output is not None:
+                name = file.name.removesuffix(RESULT_ENDING)
+                write_table(table, output / f"{name}{ENDING}")
+        except (ValueError, OSError) as error:
+            text = str(error)
+            failures.append(text if str(file.path) in text else f"{file.path}: {text}")
+            continue
+        report(as_text(table) + "\n")
+    return failures
+
+
+def _fitted(
+    file: InputFile, known: KnownRedshifts, config: DirectFitConfig, extraction: str
+) -> QTable | None:
+    """The lines of a file; None for a spectrum of another disperser that was found in a folder."""
+    spectrum = read_spectrum(file.path, extraction=extraction)
+    if file.sought and not is_prism(spectrum):
+        return None
+    given = prism_input(spectrum)
+    redshift = known.of(file.path, spectrum.meta)
+    if math.isnan(redshift):
+        raise ValueError(
+            f"{file.path}: --redshift has none for this spectrum; lines are fitted at a known redshift only"
+        )
+    fit = fit_prism_lines(given.flux[None], given.error[None], given.mask[None], np.array([redshift]), config)
+    return line_table(fit, file.path.name, config)

@@ -1,0 +1,87 @@
+"""The calibration of a model: factors on its stated errors, an exponent of P(z). Needs no Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.configuration import from_dict
+
+
+@dataclass(frozen=True)
+class ErrorScale:
+    """Factor on stated errors, as a function of the stated S/N = abs(value) / error.
+
+    A plain factor where there is one knot. Otherwise linear in log10(S/N) between knots and constant beyond;
+    the S/N that follows rises with the stated one.
+
+    Attributes:
+        start: log10(S/N) of the first knot.
+        step: between knots.
+        factor: at the knots.
+    """
+
+    start: float = 0.0
+    step: float = 0.25
+    factor: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if not self.factor or not all(0.0 < one < np.inf for one in self.factor):
+            raise ValueError(f"calibration: expected one or more positive factors, got {self.factor}")
+        if not self.step > 0:
+            raise ValueError(f"calibration: expected a positive step, got {self.step}")
+        factor = np.array(self.factor)
+        if np.any(np.diff(factor) > factor[:-1] * np.log(10.0) * self.step):
+            raise ValueError(
+                f"calibration: factors {self.factor} rise faster than the S/N, so that a larger stated S/N "
+                "would become a smaller one; expected to rise by less than ln(10) x step from knot to knot"
+            )
+
+    def at(self, value: np.ndarray, error: np.ndarray) -> np.ndarray:
+        """Factor for values with stated errors, of the same shape."""
+        knots = self.start + self.step * np.arange(len(self.factor))
+        return np.interp(log_signal_to_noise(value, error), knots, self.factor)
+
+
+def log_signal_to_noise(value: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """log10 of abs(value) / error, not below -4."""
+    return np.log10(np.maximum(np.abs(value) / error, 1e-4))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of all that a model states with an uncertainty.
+
+    Attributes:
+        sr1: errors of the first stage's pixels.
+        continuum: part of the spectrum's errors that lines have no share in, by the continuum's S/N.
+        line_pixels: the lines' part, by the S/N of what is drawn of lines in a pixel.
+        line_flux: errors of line fluxes.
+        redshift_exponent: of P(z), which is normalised again: above 1 it gets narrower.
+        measured_on: what it was measured on, plain JSON values.
+    """
+
+    sr1: ErrorScale = field(default_factory=ErrorScale)
+    continuum: ErrorScale = field(default_factory=ErrorScale)
+    line_pixels: ErrorScale = field(default_factory=ErrorScale)
+    line_flux: ErrorScale = field(default_factory=ErrorScale)
+    redshift_exponent: float = 1.0
+    measured_on: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.redshift_exponent < np.inf:
+            raise ValueError(
+                f"calibration: expected a positive exponent of P(z), got {self.redshift_exponent}"
+            )
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: str = "calibration") -> Calibration:
+        """From plain JSON values.
+
+        Raises:
+            ConfigurationError, ValueError: for unknown keys or values without sense.
+        """
+        return from_dict(cls, dict(content), where)

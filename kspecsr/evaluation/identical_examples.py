@@ -1,0 +1,211 @@
+"""The same galaxies seen three ways on the unified grid: prism, super-resolved, gratings (paper Fig. 9)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from data_pipeline.instrument import PRISM, load_instrument
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.resampling import upsample
+from data_pipeline.workers import worker_pool
+from kspecsr.evaluation.sources import SURVEY, HeldOutSource, RecordedHeldOut, SimulatedHeldOut, held_out_of
+from kspecsr.feeds import RecordsFeed
+from kspecsr.measures.held_out import HeldOut
+
+INPUTS = ("lr", "sr", "hr")
+NOISY = replace(SURVEY, noise_free_targets=False)
+_TRAINING_SEED = 1 << 60  # simulated galaxies of the three networks; those judged have smaller seeds
+_SPARE = 1.35  # galaxies simulated for each one that is used: some have no line
+_LOOK_AHEAD = 4
+_CHUNK = 64  # held-out galaxies simulated at a time
+_LEAST_COVERAGE = 0.1  # of the grid by prism and gratings together
+
+
+@dataclass(frozen=True)
+class IdenticalExamples:
+    """Galaxies for the three networks; spectra in 1e-20 erg/s/cm2/A.
+
+    Attributes:
+        prism_flux, prism_error, prism_mask: (B, P) what the model super-resolves.
+        lr_flux, lr_error: (B, N) prism, cubic on the grid, with its interpolated error (paper section 3.1).
+        hr_flux, hr_error: (B, N) stitched gratings with their noise.
+        mask: (B, N) bool, True where prism or gratings are bad: no network sees these pixels.
+        redshift: (B,) true; NaN for galaxies without one or without a grating, which do not count.
+    """
+
+    prism_flux: np.ndarray
+    prism_error: np.ndarray
+    prism_mask: np.ndarray
+    lr_flux: np.ndarray
+    lr_error: np.ndarray
+    hr_flux: np.ndarray
+    hr_error: np.ndarray
+    mask: np.ndarray
+    redshift: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.redshift)
+
+    def rows(self, which: np.ndarray | slice) -> IdenticalExamples:
+        """Some of the galaxies."""
+        return IdenticalExamples(*(getattr(self, f.name)[which] for f in fields(self)))
+
+
+def identical_examples(held_out: HeldOut) -> IdenticalExamples:
+    """Galaxies with gratings as targets, as examples.
+
+    Args:
+        held_out: with noise in the targets.
+    """
+    prism, fine = load_instrument(PRISM).wavelength, held_out.grid.wavelength
+    shape = held_out.target_flux.shape
+    flux, error, mask = np.zeros(shape), np.ones(shape), np.ones(shape, bool)
+    for row in np.flatnonzero((~held_out.prism_mask).sum(axis=1) >= 4):
+        case = (held_out.prism_flux[row].astype(float), held_out.prism_error[row].astype(float))
+        flux[row], error[row], mask[row] = upsample(prism, *case, held_out.prism_mask[row], fine)
+    mask |= held_out.target_mask | ~(held_out.target_error > 0)
+    seen = 1.0 - mask.mean(axis=1)
+    return IdenticalExamples(
+        held_out.prism_flux,
+        held_out.prism_error,
+        held_out.prism_mask,
+        np.where(mask, 0.0, flux).astype(np.float32),
+        np.where(mask, 1.0, error).astype(np.float32),
+        np.where(mask, 0.0, held_out.target_flux).astype(np.float32),
+        np.where(mask, 1.0, held_out.target_error).astype(np.float32),
+        mask,
+        np.where(seen >= _LEAST_COVERAGE, held_out.redshift, np.nan).astype(np.float32),
+    )
+
+
+def network_inputs(
+    flux: np.ndarray, error: np.ndarray, mask: np.ndarray, grid: UnifiedGrid
+) -> dict[str, np.ndarray]:
+    """A spectrum on the grid as inputs of the redshift network.
+
+    That network also takes the prism, for its scale, its coverage and one channel. Here the prism is the same
+    constant for every input, masked where the spectrum is: it says where there are data, and nothing else.
+    Spectra are scaled as `kspecsr.layers.PrismNormalisation` scales the prism, and interpolated where masked.
+
+    Args:
+        flux: (B, N).
+        error: (B, N) one sigma.
+        mask: (B, N) bool, True = bad.
+        grid: of the spectra.
+
+    Returns:
+        Name to array, for the network of `kspecsr.models.build_zhead`.
+    """
+    good = ~mask
+    flux, error = _filled(flux, good), _filled(error, good)
+    size = np.where(good, np.log(np.maximum(np.hypot(flux, error), 1e-30)), 0.0)
+    scale = np.exp(size.sum(axis=1, keepdims=True) / np.maximum(good.sum(axis=1, keepdims=True), 1))
+    nearest = _nearest_prism_pixel(grid)
+    unseen = (nearest @ good.T.astype(float)).T < 0.5
+    ones = np.ones(unseen.shape, np.float32)
+    return {
+        "sr1_flux": (flux / scale).astype(np.float32),
+        "sr1_error": (error / scale).astype(np.float32),
+        "prism_flux": ones,
+        "prism_error": ones,
+        "prism_mask": unseen,
+        "redshift": np.full(len(flux), np.nan, np.float32),
+    }
+
+
+def _filled(values: np.ndarray, good: np.ndarray) -> np.ndarray:
+    values = np.where(good, values, 1.0).astype(np.float64)
+    pixel = np.arange(values.shape[1])
+    for row in np.flatnonzero(good.any(axis=1) & ~good.all(axis=1)):
+        values[row] = np.interp(pixel, pixel[good[row]], values[row, good[row]])
+    return values
+
+
+@lru_cache(maxsize=4)
+def _nearest_prism_pixel(grid: UnifiedGrid) -> sparse.csr_matrix:
+    """(P, N): shares of the grid's pixels that lie nearest to each prism pixel."""
+    prism = load_instrument(PRISM).wavelength
+    middle = 0.5 * (prism[1:] + prism[:-1])
+    place = np.searchsorted(middle, grid.wavelength)
+    count = np.bincount(place, minlength=prism.size)
+    shape = (prism.size, grid.size)
+    return sparse.csr_matrix((1.0 / count[place], (place, np.arange(grid.size))), shape=shape)
+
+
+@contextmanager
+def training_examples(
+    directory: Path | None, grid: UnifiedGrid, batch_size: int, seed: int, first_step: int, workers: int
+) -> Iterator[Iterator[IdenticalExamples]]:
+    """Endless batches for the training of the three networks; step k is the same wherever it began.
+
+    Args:
+        directory: records, whose training split is taken; None for fresh simulation of the survey.
+        grid: of the model.
+        batch_size: galaxies per step.
+        seed: of the galaxies, or of the records' order.
+        first_step: step of the first batch.
+        workers: processes that simulate.
+    """
+    if directory is not None:
+        with RecordsFeed(
+            directory, "train", batch_size, seed, first_step, grid=grid, noise_free_targets=False
+        ) as feed:
+            yield (identical_examples(held_out_of(batch, np.zeros(batch_size), grid)) for batch in feed)
+        return
+    source = SimulatedHeldOut(grid, _TRAINING_SEED + seed, NOISY, int(_SPARE * batch_size) + 4)
+    make = partial(simulated_batch, source=source, batch_size=batch_size)
+    with worker_pool(workers, background=workers > 0, ahead=_LOOK_AHEAD) as ordered_map:
+        batches = iter(ordered_map(make, itertools.count(first_step)))
+        try:
+            yield batches
+        finally:
+            if hasattr(batches, "close"):
+                batches.close()
+
+
+def simulated_batch(step: int, source: SimulatedHeldOut, batch_size: int) -> IdenticalExamples:
+    """The batch of a step; where too few galaxies have a line, others stand in that do not count."""
+    examples = identical_examples(source.chunk(step)).rows(slice(batch_size))
+    missing = batch_size - len(examples)
+    if missing == 0:
+        return examples
+    padded = examples.rows(np.resize(np.arange(max(len(examples), 1)), batch_size))
+    counts = np.arange(batch_size) < len(examples)
+    return replace(padded, redshift=np.where(counts, padded.redshift, np.nan).astype(np.float32))
+
+
+def judged_examples(
+    directory: Path | None, grid: UnifiedGrid, n: int, seed: int, split: str = "test"
+) -> Iterator[IdenticalExamples]:
+    """Held-out galaxies with gratings and a redshift, ``n`` or as many as there are, in chunks.
+
+    Args:
+        directory: records; None for simulation.
+        grid: of the model.
+        n: galaxies.
+        seed: of simulated ones.
+        split: of the records.
+    """
+    source: HeldOutSource = SimulatedHeldOut(grid, seed, NOISY, _CHUNK)
+    if directory is not None:
+        source = RecordedHeldOut(directory, grid, split, noise_free_targets=False)
+    wanted = n
+    for number in itertools.count():
+        chunk = source.chunk(number)
+        if chunk is None or wanted == 0:
+            return
+        if len(chunk) == 0:
+            continue
+        examples = identical_examples(chunk)
+        examples = examples.rows(np.flatnonzero(np.isfinite(examples.redshift))[:wanted])
+        wanted -= len(examples)
+        if len(examples):
+            yield examples

@@ -1,0 +1,379 @@
+"""Three identical networks, trained side by side on the same galaxies, and how they compare (paper Fig. 9).
+
+Needs Keras, which takes seconds to import: only `kspecsr.evaluation.identical_networks` uses it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from data_pipeline.configuration import to_dict
+from data_pipeline.pictures.style import save_picture
+from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
+from data_pipeline.writers.atomic import replacing
+from kspecsr.configuration import ModelConfig, TrainingConfig
+from kspecsr.evaluation.figures.identical_networks import draw_identical_networks
+from kspecsr.evaluation.identical_examples import (
+    INPUTS,
+    IdenticalExamples,
+    judged_examples,
+    network_inputs,
+    training_examples,
+)
+from kspecsr.evaluation.methods import Networks
+from kspecsr.evaluation.report import Section, ShownFigure, ShownTable
+from kspecsr.losses import redshift_nll
+from kspecsr.measures.estimate import bootstrap
+from kspecsr.measures.redshift import CATASTROPHIC, RIGHT, nmad
+from kspecsr.models import build_zhead, redshift_step
+from kspecsr.training.optimizer import GuardedAdamW, learning_rate_schedule
+from kspecsr.training.state import (
+    Progress,
+    StateError,
+    read_progress,
+    restore_variables,
+    save_state,
+    training_variables,
+)
+
+_JUDGED = 64  # galaxies at a time
+
+
+class SpectrumRedshiftNetwork(keras.Model):
+    """The second stage's architecture on a spectrum of the unified grid, without the prism.
+
+    Args:
+        config: of a model: grid and second stage.
+        name: of the input that it sees.
+    """
+
+    def __init__(self, config: ModelConfig, name: str):
+        super().__init__(name=name)
+        self.network = build_zhead(config)
+        self.step_of_log = redshift_step(config)
+
+    def call(self, x, training=False):
+        """Outputs of `build_zhead`.
+
+        Args:
+            x: of `kspecsr.evaluation.identical_examples.network_inputs`.
+            training: whether dropout is live.
+        """
+        return self.network(x, training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Likelihood of the true redshift; galaxies without one do not count."""
+        return redshift_nll(y_pred["redshift_log_probability"], y["true_redshift"], self.step_of_log)
+
+
+def build_spectrum_redshift(
+    config: ModelConfig, training: TrainingConfig, name: str, seed: int
+) -> SpectrumRedshiftNetwork:
+    """A network ready to be trained; the same weights and dropout for the same seed, whatever its name.
+
+    Args:
+        config: grid and second stage.
+        training: optimiser and schedule.
+        name: of the input.
+        seed: of weights and dropout.
+    """
+    keras.utils.set_random_seed(seed)
+    model = SpectrumRedshiftNetwork(config, name)
+    optimizer = GuardedAdamW(
+        learning_rate_schedule(training), weight_decay=training.weight_decay, clip_norm=training.clip_norm
+    )
+    model.compile(optimizer=optimizer, jit_compile="auto")
+    model.build(None)
+    optimizer.build(model.trainable_variables)
+    return model
+
+
+def train_step(model: SpectrumRedshiftNetwork, inputs: dict[str, np.ndarray], redshift: np.ndarray) -> float:
+    """One optimiser step; returns the loss."""
+    model.reset_metrics()
+    return float(model.train_on_batch(inputs, {"true_redshift": redshift}))
+
+
+def infer(model: SpectrumRedshiftNetwork, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """Redshifts (B,)."""
+    count = len(inputs["redshift"])
+    found = []
+    for start in range(0, count, _JUDGED):
+        # always of one size: every further one would be compiled anew
+        rows = np.minimum(np.arange(start, start + _JUDGED), count - 1)
+        outputs = model.predict_on_batch({name: array[rows] for name, array in inputs.items()})
+        found.append(np.asarray(outputs["redshift"]))
+    return np.concatenate(found)[:count]
+
+
+_STATE = "state.npz"
+_PRISM, _OUTPUTS = ("flux", "error", "mask"), ("flux", "flux_error")
+_SUPER_RESOLVED = 128  # galaxies at a time: the batch for which the model is compiled
+
+
+@dataclass(frozen=True)
+class IdenticalRun:
+    """What is compared, on which galaxies.
+
+    Attributes:
+        config: grid and second stage of the model under judgement.
+        training: schedule, the same for the three.
+        directory: records; None for simulation.
+        n: held-out galaxies.
+        seed: of weights and training galaxies.
+        held_out_seed: of simulated held-out galaxies.
+        split: of records that is held out.
+        workers: processes that simulate.
+        model: identity of the model under judgement, e.g. the hash of its weights.
+    """
+
+    config: ModelConfig
+    training: TrainingConfig
+    directory: Path | None
+    n: int
+    seed: int
+    held_out_seed: int
+    split: str = "test"
+    workers: int = 1
+    model: str = ""
+
+    @property
+    def settings(self) -> dict:
+        """Everything that shapes the three networks, as plain JSON values."""
+        return {
+            "model": self.model,
+            "grid": asdict(self.config.grid),
+            "zhead": asdict(self.config.zhead),
+            "training": to_dict(self.training),
+            "data": "simulation" if self.directory is None else str(self.directory),
+            "seed": self.seed,
+        }
+
+
+def compare_inputs(
+    run: IdenticalRun, networks: Networks, output: Path, report: Callable[[str], None] = print
+) -> dict:
+    """Trains the three networks, or goes on with them, and compares their redshifts.
+
+    Writes ``identical_networks.json``, ``.npz`` (redshifts) and ``.png`` (Fig. 9) into ``output``.
+
+    Args:
+        run: what is compared.
+        networks: the model under judgement, which makes the super-resolved spectra.
+        output: folder, made if it is not there.
+        report: takes each line of text.
+
+    Returns:
+        What the JSON file holds.
+
+    Raises:
+        StateError: for a training with other settings in the folder.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    models = {name: build_spectrum_redshift(run.config, run.training, name, run.seed) for name in INPUTS}
+    _train(run, models, networks, output / _STATE, report)
+    true, found = judge(run, models, networks)
+    if true.size < 2:
+        raise ValueError(
+            f"expected two or more held-out galaxies with gratings and redshift, got {true.size}"
+        )
+    results = {
+        "settings": {**run.settings, "held_out_seed": run.held_out_seed, "galaxies": int(true.size)},
+        "inputs": {name: offset_figures(true, redshift) for name, redshift in found.items()},
+    }
+    _write(output, results, true, found)
+    return results
+
+
+def _train(
+    run: IdenticalRun,
+    models: dict[str, SpectrumRedshiftNetwork],
+    networks: Networks,
+    state: Path,
+    report: Callable[[str], None],
+) -> None:
+    variables = [variable for model in models.values() for variable in training_variables(model)]
+    progress = read_progress(state) or Progress(run.settings)
+    if progress.settings != json.loads(json.dumps(run.settings)) and progress.epoch:
+        raise StateError(
+            f"{state}: training with other settings; give --restart to replace it, or another --output"
+        )
+    if progress.epoch:
+        restore_variables(state, variables)
+        report(f"goes on after epoch {progress.epoch}")
+    progress.settings = run.settings
+    training = run.training
+    first = progress.epoch * training.steps_per_epoch
+    if progress.epoch >= training.epochs:
+        return
+    with training_examples(
+        run.directory, run.config.grid, training.batch_size, run.seed, first, run.workers
+    ) as batches:
+        while progress.epoch < training.epochs:
+            start = time.perf_counter()
+            losses = _epoch(run, models, networks, islice(batches, training.steps_per_epoch))
+            progress.epoch += 1
+            progress.seconds += time.perf_counter() - start
+            save_state(state, variables, progress)
+            words = "  ".join(f"{name.upper()} {loss:.3f}" for name, loss in losses.items())
+            left = progress.seconds / progress.epoch * (training.epochs - progress.epoch)
+            report(f"epoch {progress.epoch}/{training.epochs}  loss {words}  about {left / 60:.0f} min left")
+
+
+def _epoch(
+    run: IdenticalRun,
+    models: dict[str, SpectrumRedshiftNetwork],
+    networks: Networks,
+    batches: Iterator[IdenticalExamples],
+) -> dict[str, float]:
+    losses: dict[str, list[float]] = {name: [] for name in models}
+    for examples, seen in _inputs(run, batches, networks):
+        for name, inputs in seen.items():
+            losses[name].append(train_step(models[name], inputs, examples.redshift))
+    return {name: float(np.mean(values)) for name, values in losses.items()}
+
+
+def _inputs(
+    run: IdenticalRun, batches: Iterator[IdenticalExamples], networks: Networks
+) -> Iterator[tuple[IdenticalExamples, dict[str, dict[str, np.ndarray]]]]:
+    """Batches with what each network sees of them; several are super-resolved at a time."""
+    together = max(1, _SUPER_RESOLVED // run.training.batch_size)
+    while group := list(islice(batches, together)):
+        prism = [np.concatenate([getattr(one, f"prism_{n}") for one in group]) for n in _PRISM]
+        unit = FLUX_UNIT_IN_RECORDS
+        outputs = networks.predict_arrays(prism[0] * unit, prism[1] * unit, prism[2], None)
+        ends = np.cumsum([len(one) for one in group])[:-1]
+        made = (np.split(np.asarray(outputs[name], np.float64) / unit, ends) for name in _OUTPUTS)
+        for examples, *super_resolved in zip(group, *made, strict=True):
+            spectra = {
+                "lr": (examples.lr_flux, examples.lr_error),
+                "sr": super_resolved,
+                "hr": (examples.hr_flux, examples.hr_error),
+            }
+            yield (
+                examples,
+                {name: network_inputs(*spectra[name], examples.mask, run.config.grid) for name in INPUTS},
+            )
+
+
+def judge(
+    run: IdenticalRun, models: dict[str, SpectrumRedshiftNetwork], networks: Networks
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """True redshifts of held-out galaxies, and what each network makes of them.
+
+    Args:
+        run: what is compared.
+        models: the three networks by input.
+        networks: the model under judgement.
+    """
+    true: list[np.ndarray] = []
+    found: dict[str, list[np.ndarray]] = {name: [] for name in models}
+    galaxies = judged_examples(run.directory, run.config.grid, run.n, run.held_out_seed, run.split)
+    for examples, seen in _inputs(run, galaxies, networks):
+        true.append(examples.redshift)
+        for name, inputs in seen.items():
+            found[name].append(infer(models[name], inputs))
+    if not true:
+        return np.zeros(0), {name: np.zeros(0) for name in found}
+    return np.concatenate(true), {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def offset_figures(true: np.ndarray, found: np.ndarray) -> dict[str, dict]:
+    """NMAD of dz / (1 + z) and shares of outliers, each with its interval.
+
+    Args:
+        true: (n,) redshifts.
+        found: (n,) inferred.
+    """
+    offset, galaxy = (found - true) / (1.0 + true), np.arange(true.size)
+    statistics = {
+        "nmad": nmad,
+        f"outliers_{CATASTROPHIC}": lambda x: float(np.mean(np.abs(x) > CATASTROPHIC)),
+        f"outliers_{RIGHT}": lambda x: float(np.mean(np.abs(x) > RIGHT)),
+    }
+    return {name: bootstrap(f, galaxy, offset.astype(float)).as_json() for name, f in statistics.items()}
+
+
+def table(results: dict) -> str:
+    """The comparison as text, a row per input.
+
+    Args:
+        results: of `compare_inputs`.
+    """
+    names = ("nmad", f"outliers_{CATASTROPHIC}", f"outliers_{RIGHT}")
+    rows = [f"{'input':8s}" + "".join(f"{name:>26s}" for name in names)]
+    for which, figures in results["inputs"].items():
+        cells = [
+            f"{figures[name]['value']:.4f} [{figures[name]['low']:.4f}, {figures[name]['high']:.4f}]"
+            for name in names
+        ]
+        rows.append(f"{which.upper():8s}" + "".join(f"{cell:>26s}" for cell in cells))
+    return "\n".join(rows)
+
+
+def _write(output: Path, results: dict, true: np.ndarray, found: dict[str, np.ndarray]) -> None:
+    with replacing(output / "identical_networks.npz") as temporary, temporary.open("wb") as stream:
+        np.savez(stream, true=true, **found)
+    save_picture(draw_identical_networks(true, found), output / "identical_networks.png")
+    with replacing(output / "identical_networks.json") as temporary:
+        temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+_NAMES = {
+    "nmad": "NMAD of dz / (1 + z)",
+    "outliers_0.15": "off by more than 0.15",
+    "outliers_0.01": "off by more than 0.01",
+}
+
+
+def identical_section(folder: Path, model_hash: str) -> Section | None:
+    """The section, of what ``python -m kspecsr.evaluation.identical_networks`` wrote.
+
+    Args:
+        folder: its output.
+        model_hash: of the model under judgement: results of another model are not shown.
+
+    Returns:
+        None where there are no results for this model.
+
+    Raises:
+        ValueError: for a damaged file, naming it.
+    """
+    path = Path(folder) / "identical_networks.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["settings"]["model"] != model_hash:
+            return None
+        rows = [
+            [which.upper(), *(_cell(figures[name]) for name in _NAMES)]
+            for which, figures in content["inputs"].items()
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: is damaged ({error!r}); run the command that wrote it again") from error
+    figure = ShownFigure(
+        path.with_suffix(".png"),
+        "Redshifts of held-out galaxies by three networks of one architecture, split and schedule, trained "
+        "on interpolated prism (LR), super-resolved (SR) and grating (HR) spectra, with 68 and 95 % contours "
+        "(the paper's Fig. 9).",
+    )
+    text = (
+        "The super-resolved spectrum holds what the model learned from galaxies of its own training, its "
+        "redshift stage included, which the other two inputs do not: SR better than LR says that its lines "
+        "stand in the right places, not that it adds information to the prism.",
+    )
+    table = ShownTable("Figures", ("input", *_NAMES.values()), rows, True)
+    return Section("Identical redshift networks", text, [figure], [table])
+
+
+def _cell(estimate: dict) -> str:
+    return f"{estimate['value']:.4f} [{estimate['low']:.4f}, {estimate['high']:.4f}] n {estimate['n']}"

@@ -1,0 +1,168 @@
+"""The model card: what a model is, and figures of merit as the evaluation printed them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from kspecsr.configuration import STAGES
+from kspecsr.evaluation.report import ROWS
+from kspecsr.evaluation.robustness_run import EXPLANATION, FILE
+from kspecsr.measures.gate import shipped_gate
+from kspecsr.model_folder import load_stage
+from kspecsr.model_settings import CALIBRATION_FILE, ModelFolderError, grid_text, read_settings, weights_hash
+
+_COLUMNS = ("sr2", "sr2_known_z", "direct_fit")
+_ORACLES = ("sr2", "truth_found_z", "truth_bound_z")
+_ORACLE_ROWS = ("redshift_nmad", "scale_free/core over cubic", "amplitude_ratio", "fwhm_ratio")
+
+
+@dataclass(frozen=True)
+class CardSources:
+    """What a card is made of.
+
+    Attributes:
+        model: model folder.
+        report: output of ``python -m kspecsr.evaluate`` for it.
+        robustness: output of ``python -m kspecsr.evaluation.robustness``; None for no such part.
+        reproduce: command that trains the model.
+        failures: text on where it fails.
+    """
+
+    model: Path
+    report: Path
+    robustness: Path | None
+    reproduce: str
+    failures: str
+
+
+def model_card(sources: CardSources, name: str) -> str:
+    """The card as Markdown text.
+
+    Raises:
+        ModelFolderError: for figures of another model.
+    """
+    settings, sha256 = read_settings(sources.model), weights_hash(sources.model)
+    judged = _read(sources.report / "metrics.json", "python -m kspecsr.evaluate")
+    _check(judged["model"]["sha256"], sha256, sources.report)
+    metrics = judged["metrics"]
+    values = {
+        f"{method}/{metric}": one["value"]
+        for method, found in metrics.items()
+        for metric, one in found.items()
+    }
+    cases: Mapping[str, Any] = {}
+    if sources.robustness is not None:
+        cases = _read(sources.robustness / FILE, "python -m kspecsr.evaluation.robustness")
+        _check(cases["model"], sha256, sources.robustness)
+    calibration = json.loads((sources.model / CALIBRATION_FILE).read_text(encoding="utf-8"))
+    training = settings.preset.training
+    galaxies = "; ".join(
+        f"{stage.upper()} {one.get('steps', 0) * training[stage].batch_size:,}"
+        f"{', after an earlier training of its own' if one.get('init_from') else ''}"
+        for stage, one in settings.stages.items()
+    )
+    text = (resources.files(__package__) / "model_card.md.jinja").read_text(encoding="utf-8")
+    return (
+        Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+        .from_string(text)
+        .render(
+            name=name,
+            parameters=f"{_parameters(sources.model):,}",
+            grid=grid_text(settings.grid),
+            galaxies=galaxies,
+            calibrated=f"{calibration['measured_on']['galaxies']:,}",
+            sha256=sha256,
+            reproduce=sources.reproduce,
+            evaluation_command=judged["command"],
+            n=f"{judged['galaxies']:,}",
+            rows=_rows(metrics, _COLUMNS, [row.metric for row in ROWS]),
+            oracle_rows=_rows(metrics, _ORACLES, _ORACLE_ROWS) if "truth_found_z" in metrics else [],
+            identical=_identical_rows(sources.report / "identical" / "identical_networks.json", sha256),
+            broken=shipped_gate("release").failures(values),
+            cases=_case_rows(cases) if cases else [],
+            case_columns=["case", *(column["title"] for column in cases["columns"])] if cases else [],
+            case_galaxies=cases.get("galaxies", 0),
+            case_explanation=EXPLANATION,
+            failures=sources.failures.strip(),
+        )
+    )
+
+
+def _parameters(model: Path) -> int:
+    return sum(load_stage(model, stage).count_params() for stage in STAGES)
+
+
+def _read(path: Path, command: str) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFolderError(f"{path}: cannot be read ({error}); {command} writes it") from None
+
+
+def _check(found: str, expected: str, where: Path) -> None:
+    if found != expected:
+        raise ModelFolderError(
+            f"{where}: figures of another model (SHA-256 {found[:12]}, expected {expected[:12]}); judge this "
+            "one, with its calibration"
+        )
+
+
+def _rows(metrics: Mapping, methods: Sequence[str], names: Sequence[str]) -> list[list[str]]:
+    by_metric = {row.metric: row for row in ROWS}
+    return [
+        [
+            by_metric[name].title,
+            *(_cell(metrics.get(method, {}).get(name), by_metric[name]) for method in methods),
+        ]
+        for name in names
+    ]
+
+
+def _cell(estimate: Mapping | None, row) -> str:
+    if estimate is None or estimate["value"] is None:
+        return "–"
+    factor, unit = (100.0, " %") if row.percent else (1.0, "")
+    numbers = [estimate[key] for key in ("value", "low", "high")]
+    value, low, high = ("–" if x is None else f"{factor * x:.{row.digits}g}" for x in numbers)
+    return f"{value}{unit} ({low}–{high}; {estimate['n']})"
+
+
+def _identical_rows(path: Path, sha256: str) -> list[list[str]]:
+    """Rows of the paper's Fig. 9, if it was made for this model beside the report."""
+    if not path.is_file():
+        return []
+    content = _read(path, "python -m kspecsr.evaluation.identical_networks")
+    if content["settings"]["model"] != sha256:
+        return []
+    return [
+        [
+            which.upper(),
+            *(f"{one['value']:.4g} ({one['low']:.4g}–{one['high']:.4g})" for one in figures.values()),
+        ]
+        for which, figures in content["inputs"].items()
+    ]
+
+
+def _case_rows(cases: Mapping) -> list[list[str]]:
+    found = []
+    for case in cases["cases"].values():
+        cells = []
+        for column in cases["columns"]:
+            metrics = case["metrics"]
+            estimate = metrics.get(f"{column['method']}/{column['metric']}")
+            if estimate is None and column["title"] == "wrong %":
+                estimate = metrics.get("sr2/false_confidence")
+            if estimate is None or estimate["value"] is None:
+                cells.append("–")
+                continue
+            factor = 100.0 if column["percent"] else 1.0
+            cells.append(f"{factor * estimate['value']:.{column['digits']}g}")
+        found.append([case["title"], *cells])
+    return found

@@ -1,0 +1,259 @@
+"""Tuned parameters of the baselines: the record of a tuning, and the one that ships."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.configuration import from_dict, to_dict
+from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid
+from kspecsr.configuration import FeedConfig
+from kspecsr.measures.held_out import HeldOut
+from kspecsr.methods.guards import Figures, GuardedSample, Limits
+from kspecsr.methods.protocol import Baseline, CubicInterpolation
+from kspecsr.methods.regularised import Tikhonov, Wiener
+from kspecsr.methods.richardson_lucy import RichardsonLucy
+
+SHIPPED = Path(__file__).with_name("tuned_baselines.json")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that was tried, with its `kspecsr.methods.guards.Figures`; None if not measured.
+
+    Attributes:
+        method: name of the baseline.
+        parameters: name to number.
+        error, amplitude, width, pairs: see there.
+        failed: guards that it fails.
+        chosen: it is the best of its method: least error of those that pass, or else nearest to passing.
+    """
+
+    method: str
+    parameters: dict[str, float]
+    error: float | None
+    amplitude: float | None
+    width: float | None
+    pairs: float | None
+    failed: tuple[str, ...] = ()
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class SimulatedSample:
+    """The galaxies of `kspecsr.feeds.validation_examples` that were used.
+
+    Attributes:
+        n: number of galaxies.
+        seed: of the simulation.
+        feed: population and nuisances.
+        grid: unified grid.
+    """
+
+    n: int = 300
+    seed: int = 11
+    feed: FeedConfig = FeedConfig(population="survey")  # noqa: RUF009 (frozen)
+    grid: UnifiedGrid = UNIFIED_GRID
+
+
+@dataclass(frozen=True)
+class TunedBaselines:
+    """Parameters of every baseline that has some, and how they were found.
+
+    Attributes:
+        tikhonov, wiener, richardson_lucy: name to number.
+        galaxies: that were used.
+        lines: that stand alone, on which widths were measured.
+        pairs: [O III] pairs that the prism could resolve.
+        sample: where the galaxies came from; None where the caller gave them.
+        limits: of the guards.
+        trials: all that was tried, cubic interpolation first.
+    """
+
+    tikhonov: dict[str, float]
+    wiener: dict[str, float]
+    richardson_lucy: dict[str, float]
+    galaxies: int
+    lines: int
+    pairs: int
+    sample: SimulatedSample | None
+    limits: Limits
+    trials: tuple[Trial, ...]
+
+    @property
+    def unguarded(self) -> tuple[str, ...]:
+        """Methods of which no setting passed the guards."""
+        return tuple(trial.method for trial in self.trials if trial.chosen and trial.failed)
+
+    def to_json(self) -> str:
+        """As a file holds it."""
+        content = to_dict(self)
+        trials = content.pop("trials")
+        text = json.dumps(content, indent=1)
+        # a line per trial: a table that can be read
+        rows = ",\n  ".join(json.dumps(trial) for trial in trials)
+        return f'{text[:-2]},\n "trials": [\n  {rows}\n ]\n}}\n'
+
+    @classmethod
+    def from_json(cls, text: str) -> TunedBaselines:
+        """Inverse of `to_json`.
+
+        Raises:
+            ValueError: for text that is no such record, naming the key.
+        """
+        return from_dict(cls, json.loads(text), "tuned baselines")
+
+
+def read_tuned(path: str | os.PathLike = SHIPPED) -> TunedBaselines:
+    """Reads a record that ``python -m kspecsr.methods`` wrote; without a path the one that ships.
+
+    Raises:
+        ValueError: for a file that is none, naming it.
+    """
+    try:
+        return TunedBaselines.from_json(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; python -m kspecsr.methods --output {path} writes one") from None
+
+
+def make_baseline(method: str, parameters: Mapping[str, float]) -> Baseline:
+    """A baseline by its name.
+
+    Raises:
+        ValueError: for an unknown name or parameter, listing the known ones.
+    """
+    if method not in METHODS:
+        raise ValueError(f"baseline {method!r} is unknown; expected one of {', '.join(METHODS)}")
+    wrong = sorted(set(parameters) ^ set(METHODS[method]().parameters))
+    if wrong:
+        raise ValueError(
+            f"{method}: unknown or missing parameter {', '.join(wrong)}; expected "
+            f"{', '.join(METHODS[method]().parameters) or 'none'}"
+        )
+    return METHODS[method](**parameters)
+
+
+def default_baselines(tuned: TunedBaselines | None = None) -> list[Baseline]:
+    """The four baselines: cubic interpolation, Wiener, Tikhonov, Richardson-Lucy.
+
+    Args:
+        tuned: their parameters; None for those that ship.
+    """
+    tuned = tuned or read_tuned()
+    return [
+        make_baseline(method, {} if method == CubicInterpolation.name else getattr(tuned, method))
+        for method in METHODS
+    ]
+
+
+METHODS = {baseline.name: baseline for baseline in (CubicInterpolation, Wiener, Tikhonov, RichardsonLucy)}
+
+
+# What is tried: every combination. Factors of two to three, between next to no regularisation and one that
+# erases lines.
+SEARCH: dict[str, dict[str, tuple[float, ...]]] = {
+    "wiener": {"amplitude": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0), "length": (3.0, 10.0, 30.0, 100.0)},
+    "tikhonov": {"strength": (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0)},
+    "richardson_lucy": {
+        "iterations": (1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
+        "offset": (2.0, 4.0, 8.0),
+    },
+}
+CHUNK = 128  # galaxies at a time
+
+
+def candidates() -> list[Baseline]:
+    """Every setting that is tried."""
+    return [
+        make_baseline(method, dict(zip(space, values, strict=True)))
+        for method, space in SEARCH.items()
+        for values in itertools.product(*space.values())
+    ]
+
+
+def tune(
+    held_out_validation: HeldOut,
+    sample: SimulatedSample | None = None,
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    tried: Callable[[Trial], None] = lambda trial: None,
+) -> TunedBaselines:
+    """Tries every setting of `SEARCH`.
+
+    A setting that passes the guards of ``limits`` and has the least median scale-free error is chosen; where
+    none passes, the one that exceeds the limits by the least sum, and its trial says which it fails.
+
+    Args:
+        held_out_validation: galaxies with their truth, none of which may be judged later.
+        sample: where they came from, for the record.
+        limits: of the guards.
+        tried: called after each setting.
+
+    Raises:
+        ValueError: without a bright line that stands alone, or without a resolvable pair: then a guard
+            would pass everything.
+    """
+    guarded = GuardedSample(held_out_validation)
+    if not len(guarded.lines) or not len(guarded.pairs):
+        raise ValueError(
+            f"tuning: {len(held_out_validation)} galaxies with {len(guarded.lines)} bright lines that stand "
+            f"alone and {len(guarded.pairs)} resolvable [O III] pairs; expected some of both, "
+            "take more galaxies"
+        )
+    cubic = CubicInterpolation()
+    reference = _figures(cubic, held_out_validation, guarded)
+    trials = [_trial(cubic, reference, {})]
+    tried(trials[0])
+    chosen: dict[str, dict[str, float]] = {}
+    for method, baselines in itertools.groupby(candidates(), key=lambda baseline: baseline.name):
+        ranked = []
+        for baseline in baselines:
+            figures = _figures(baseline, held_out_validation, guarded)
+            violations = limits.violations(figures, reference)
+            ranked.append((_rank(figures, violations), _trial(baseline, figures, violations)))
+            tried(ranked[-1][1])
+        best = min(range(len(ranked)), key=lambda number: ranked[number][0])
+        found = [trial for _, trial in ranked]
+        found[best] = replace(found[best], chosen=True)
+        chosen[method] = found[best].parameters
+        trials += found
+    return TunedBaselines(
+        **chosen,
+        galaxies=len(held_out_validation),
+        lines=len(guarded.lines),
+        pairs=len(guarded.pairs),
+        sample=sample,
+        limits=limits,
+        trials=tuple(trials),
+    )
+
+
+def _figures(baseline: Baseline, held_out: HeldOut, guarded: GuardedSample) -> Figures:
+    flux = np.concatenate(
+        [
+            baseline.reconstruct(part.prism_flux, part.prism_error, part.prism_mask, part.grid)[0]
+            for part in (
+                held_out.rows(slice(first, first + CHUNK)) for first in range(0, len(held_out), CHUNK)
+            )
+        ]
+    )
+    return guarded.figures(flux)
+
+
+def _rank(figures: Figures, violations: dict[str, float]) -> tuple[float, float]:
+    """Passing before failing, nearer before farther, then by error."""
+    return sum(violations.values()), figures.error if math.isfinite(figures.error) else math.inf
+
+
+def _trial(baseline: Baseline, figures: Figures, violations: dict[str, float]) -> Trial:
+    measured = {
+        name: round(value, 6) if math.isfinite(value) else None for name, value in vars(figures).items()
+    }
+    parameters = {name: float(value) for name, value in baseline.parameters.items()}
+    return Trial(baseline.name, parameters, **measured, failed=tuple(violations))

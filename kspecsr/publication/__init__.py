@@ -1,1 +1,0 @@
-"""A trained model as it is published: its files, their manifest, and a model card of measured figures."""

@@ -1,0 +1,338 @@
+"""A result at a glance: spectrum over prism, magnified lines, P(z), and what the prism makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_pipeline.lines import load_lines
+from data_pipeline.pictures.flux_axis import flux_limits, flux_unit, leave_headroom, mark_beyond
+from data_pipeline.pictures.line_marks import CLOSE_LINES, KEY_LINES, mark_lines
+from data_pipeline.pictures.style import (
+    ARM_COLOURS,
+    WAVELENGTH_LABEL,
+    WAVELENGTH_SHORT,
+    draw_steps,
+    new_figure,
+    note,
+    styled,
+)
+from kspecsr.results.consistency import seen_on_grid
+from kspecsr.results.prism_input import display_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from kspecsr.results.result import Result
+
+
+SHARP_COLOUR = "#2347c5"
+PRISM_COLOUR = ARM_COLOURS["PRISM"]
+# Rest wavelengths [um] of [O II], Hbeta with [O III], Halpha with [N II] and [S II].
+ZOOMS = ((0.3660, 0.3910), (0.4800, 0.5070), (0.6460, 0.6810))
+_RESIDUAL_LIMIT = 5.0  # sigma
+
+
+@styled
+def draw_enhanced_spectrum(result: Result) -> Figure:
+    """Picture of a result.
+
+    Above, the super-resolved spectrum with its one-sigma band over the prism spectrum, lines marked; then the
+    same around [O II], Hbeta with [O III], and Halpha with [N II], as far as they are in range; below, P(z),
+    and prism minus degraded output in sigma.
+
+    Args:
+        result: what is drawn.
+    """
+    zooms = zoom_windows(result)
+    heights = (1.35, 1.0, 0.7) if zooms else (1.5, 0.7)
+    figure = new_figure(7.0 if zooms else 5.0)
+    grid = figure.add_gridspec(len(heights), 6, height_ratios=heights)
+    main = figure.add_subplot(grid[0, :])
+    beyond = _draw_main(main, result)
+    columns = 6 // max(1, len(zooms))
+    for number, window in enumerate(zooms):
+        panel = figure.add_subplot(grid[1, number * columns : (number + 1) * columns])
+        _draw_zoom(panel, result, window)
+        if number == 0:
+            panel.set_ylabel("Flux density\n(unit as above)")
+    _draw_probability(figure.add_subplot(grid[-1, :2]), result)
+    _draw_residual(figure.add_subplot(grid[-1, 2:]), result)
+    figure.suptitle(_title(result, beyond), fontsize=9)
+    return figure
+
+
+def zoom_windows(result: Result) -> list[tuple[float, float]]:
+    """Observed windows [um] of the line groups that lie on data; none without a redshift or lines."""
+    if result.flags or not np.isfinite(result.redshift.value):
+        return []
+    windows = []
+    for low, high in np.array(ZOOMS) * (1.0 + result.redshift.value):
+        inside = (result.wavelength > low) & (result.wavelength < high)
+        if inside.any() and np.mean(~result.mask[inside]) > 0.7 and high < result.wavelength[-1]:
+            windows.append((float(low), float(high)))
+    return windows
+
+
+def main_limits(result: Result) -> tuple[float, float]:
+    """Flux limits of the upper panel [erg/s/cm2/A]: all of the prism, and sharp lines up to four times it.
+
+    A line at ten times the prism's resolution is up to ten times as high; the magnified panels show
+    it in full.
+    """
+    rows = _shown_prism(result)
+    prism = tuple(a[rows] for a in (result.prism_flux, result.prism_error, result.prism_mask))
+    low, high = flux_limits(prism)
+    sharp = flux_limits((result.flux, result.flux_error, result.mask))
+    return max(min(low, sharp[0]), low - 0.2 * (high - low)), max(high, min(sharp[1], 4.0 * high))
+
+
+def _shown_prism(result: Result) -> np.ndarray:
+    wave, grid = result.prism_wavelength, result.model.grid
+    return (wave >= grid.start) & (wave <= grid.stop)
+
+
+def _draw_spectra(axes: Axes, result: Result, unit: float, width: float) -> None:
+    axes.axhline(0.0, color="0.6", linewidth=0.6, zorder=0.4)
+    draw_steps(
+        axes,
+        result.prism_wavelength,
+        result.prism_flux / unit,
+        None,
+        result.prism_mask,
+        PRISM_COLOUR,
+        "prism",
+        width=1.1,
+    )
+    draw_steps(
+        axes,
+        result.wavelength,
+        result.flux / unit,
+        result.flux_error / unit,
+        result.mask,
+        SHARP_COLOUR,
+        "first stage" if result.flags else "super-resolved ± 1 σ",
+        width=width,
+    )
+
+
+def _draw_main(axes: Axes, result: Result) -> int:
+    limits = main_limits(result)
+    unit, label = flux_unit(limits)
+    seen = result.wavelength[~result.mask]
+    covered = (
+        (float(seen[0]), float(seen[-1])) if seen.size else (result.wavelength[0], result.wavelength[-1])
+    )
+    axes.set_xlim(*covered)
+    _draw_spectra(axes, result, unit, 0.6)
+    axes.set_ylim(limits[0] / unit, limits[1] / unit)
+    leave_headroom(axes)
+    if np.isfinite(result.redshift.value) and not result.flags:
+        mark_lines(axes, result.redshift.value, covered, KEY_LINES)
+    axes.legend(loc="upper right", ncols=2, columnspacing=1.2)
+    axes.set_xlabel(WAVELENGTH_LABEL)
+    axes.set_ylabel(label)
+    rows = _shown_prism(result)
+    beyond = mark_beyond(axes, result.wavelength, result.flux / unit, result.mask, SHARP_COLOUR)
+    prism = result.prism_flux[rows] / unit
+    return beyond + mark_beyond(
+        axes, result.prism_wavelength[rows], prism, result.prism_mask[rows], PRISM_COLOUR
+    )
+
+
+def _draw_zoom(axes: Axes, result: Result, window: tuple[float, float]) -> None:
+    unit, _ = flux_unit(main_limits(result))
+    axes.set_xlim(*window)
+    _draw_spectra(axes, result, unit, 0.9)
+    rows = (result.wavelength > window[0]) & (result.wavelength < window[1]) & ~result.mask
+    prism = (result.prism_wavelength > window[0]) & (result.prism_wavelength < window[1]) & ~result.prism_mask
+    upper = (result.flux + result.flux_error)[rows] / unit
+    lower = np.percentile((result.flux - result.flux_error)[rows] / unit, 2)
+    values = np.concatenate([result.prism_flux[prism] / unit, [0.0]])
+    low, high = min(float(lower), float(values.min())), max(float(upper.max()), float(values.max()))
+    axes.set_ylim(low - 0.06 * (high - low), high + 0.08 * (high - low))
+    mark_lines(axes, result.redshift.value, window, CLOSE_LINES, label_gap=0.085)
+    axes.locator_params(axis="x", nbins=4)
+    axes.set_xlabel(WAVELENGTH_SHORT)
+
+
+def _draw_probability(axes: Axes, result: Result) -> None:
+    redshift = result.redshift
+    axes.set_xlabel("Redshift z")
+    axes.set_ylabel("P(z)")
+    axes.set_yticks([])
+    axes.minorticks_on()
+    axes.yaxis.set_tick_params(which="both", left=False, right=False)
+    if not redshift.modes:
+        note(axes, "no P(z)")
+        return
+    low, high = probability_range(result)
+    rows = (redshift.grid >= low) & (redshift.grid <= high)
+    density = redshift.density / max(redshift.density[rows].max(), 1e-30)
+    axes.fill_between(
+        redshift.grid,
+        density,
+        step="mid",
+        color=SHARP_COLOUR,
+        alpha=0.35,
+        linewidth=0.8,
+        edgecolor=SHARP_COLOUR,
+    )
+    axes.set_xlim(low, high)
+    axes.set_ylim(0.0, 1.45)
+    axes.locator_params(axis="x", nbins=4)
+    if np.isfinite(redshift.value) and low <= redshift.value <= high:
+        axes.axvline(redshift.value, color="0.25", linestyle=(0, (4, 3)), linewidth=0.7)
+    if redshift.given:
+        note(axes, f"given; P(z) agrees: {redshift.confidence:.2f}")
+    else:
+        note(axes, f"mass of this mode: {redshift.confidence:.2f}")
+
+
+def probability_range(result: Result) -> tuple[float, float]:
+    """Redshifts between which P(z) is drawn: the main mode, or all modes where there is more than one."""
+    redshift = result.redshift
+    heavy = [mode for mode in redshift.modes if mode.mass > 0.02] or list(redshift.modes[:1])
+    places = [mode.redshift for mode in heavy]
+    if np.isfinite(redshift.value):
+        places.append(redshift.value)
+    reach = max(8.0 * max(mode.error for mode in heavy[:1]), 0.006 * (1.0 + places[0]))
+    low, high = min(places), max(places)
+    margin = max(reach, 0.08 * (high - low))
+    return max(low - margin, 0.0), high + margin
+
+
+def _draw_residual(axes: Axes, result: Result) -> None:
+    rows = _shown_prism(result)
+    wave = result.prism_wavelength[rows]
+    interior = seen_on_grid(result.model.grid)[rows]
+    bad = result.prism_mask[rows] | ~np.isfinite(result.prism_model[rows]) | ~interior
+    with np.errstate(invalid="ignore"):
+        sigma = (result.prism_flux - result.prism_model)[rows] / result.prism_error[rows]
+    axes.axhspan(-1.0, 1.0, color="0.88", zorder=0.1, linewidth=0)
+    axes.axhline(0.0, color="0.6", linewidth=0.6, zorder=0.4)
+    draw_steps(axes, wave, sigma, None, bad, "0.15", width=0.6)
+    good = sigma[~bad]
+    reach = min(max(_RESIDUAL_LIMIT, float(np.abs(good).max(initial=0.0)) * 1.1), 4 * _RESIDUAL_LIMIT)
+    axes.set_ylim(-reach, reach)
+    axes.set_xlim(wave[0], wave[-1])
+    mark_beyond(axes, wave, sigma, bad, "0.15")
+    axes.set_xlabel(WAVELENGTH_SHORT)
+    axes.set_ylabel("Residual [σ]")
+    leave_headroom(axes, 0.2)
+    text = "prism - degraded output"
+    if np.isfinite(result.chi_square):
+        text += rf" · $\chi^2$ per pixel {result.chi_square:.2f}"
+    note(axes, text)
+
+
+def _title(result: Result, beyond: int) -> str:
+    redshift, meta = result.redshift, result.observed.meta
+    parts = [display_name(result.observed)]
+    if meta.target and meta.target not in parts[0]:
+        parts.append(meta.target)
+    if not np.isfinite(redshift.value):
+        parts.append("no redshift")
+    elif redshift.given:
+        parts.append(f"z = {redshift.value:.4f} (given)")
+    else:
+        parts.append(f"z = {redshift.value:.4f} ± {redshift.error:.4f}")
+    below = [f"model: {result.model.name}" if result.model.name else ""]
+    if result.flags:
+        below.append(f"no lines reported: {', '.join(result.flags)}")
+    else:
+        row = result.measurements.brightest()
+        if row is not None:
+            lines = result.measurements
+            flux = _power(lines.flux[row], lines.flux_error[row])
+            below.append(f"brightest line {load_lines().names[row]}: {flux} erg s$^{{-1}}$ cm$^{{-2}}$")
+    if beyond:
+        below.append("triangles: beyond the axis")
+    return " · ".join(parts) + "\n" + "; ".join(filter(None, below))
+
+
+def _power(value: float, error: float) -> str:
+    exponent = int(np.floor(np.log10(abs(value))))
+    scale = 10.0**exponent
+    return rf"({value / scale:.2f} ± {error / scale:.2f}) $\times$ 10$^{{{exponent}}}$"
+
+
+TRUTH_COLOUR, OUTPUT_COLOUR, RECOVERED_TRUTH_PRISM_COLOUR = "#111111", "#d95f0e", "#5b3a8c"
+# Rest wavelengths [um] of the windows, the first two that lie in range are drawn.
+_WINDOWS = (("Hβ + [O III]", 0.475, 0.510), ("Hα + [N II]", 0.640, 0.680), ("[O II]", 0.362, 0.393))
+
+
+@dataclass(frozen=True)
+class RecoveredTruth:
+    """What is compared; flux densities in erg/s/cm2/A.
+
+    Attributes:
+        name: of the galaxy.
+        redshift: true redshift.
+        found: redshift that the model inferred.
+        prism: wavelength [um], flux, error, mask of the input, (n,) each.
+        output: wavelength [um], flux, error, mask of the output, (N,) each.
+        truth: (N,) noise-free spectrum on the output's pixels.
+    """
+
+    name: str
+    redshift: float
+    found: float
+    prism: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    output: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    truth: np.ndarray
+
+
+@styled
+def draw_recovered_truth(case: RecoveredTruth) -> Figure:
+    """The whole range above, two windows on blended lines below."""
+    figure = new_figure(5.4)
+    wavelength = case.output[0]
+    windows = [
+        (label, low * (1 + case.redshift), high * (1 + case.redshift))
+        for label, low, high in _WINDOWS
+        if low * (1 + case.redshift) > wavelength[0] and high * (1 + case.redshift) < wavelength[-1]
+    ][:2]
+    rows = figure.subplot_mosaic([["all", "all"], ["a", "b"]], height_ratios=[1.0, 1.1])
+    _panel(rows["all"], case, wavelength[0], wavelength[-1], KEY_LINES)
+    rows["all"].set_xlabel(WAVELENGTH_LABEL)
+    found = f"{case.found:.4f}" if np.isfinite(case.found) else "none"
+    rows["all"].set_title(f"{case.name}: true z = {case.redshift:.4f}, found z = {found}", loc="left", pad=48)
+    rows["all"].legend(loc="upper right", ncols=3)
+    for key, window in zip("ab", windows, strict=False):
+        label, low, high = window
+        _panel(rows[key], case, low, high, CLOSE_LINES)
+        rows[key].set_xlabel(f"{WAVELENGTH_SHORT}   {label}")
+    for key in "ab"[len(windows) :]:
+        rows[key].set_axis_off()
+    return figure
+
+
+def _panel(axes: Axes, case: RecoveredTruth, low: float, high: float, lines) -> None:
+    """Prism, output with its band, and truth between two wavelengths."""
+    near = (case.output[0] >= low) & (case.output[0] <= high)
+    seen = (case.prism[0] >= low) & (case.prism[0] <= high)
+    wavelength, flux, error, mask = (part[near] for part in case.output)
+    limits = flux_limits((flux, error, mask), (case.truth[near], error, mask))
+    unit, label = flux_unit(limits)
+    draw_steps(
+        axes,
+        case.prism[0][seen],
+        case.prism[1][seen] / unit,
+        None,
+        case.prism[3][seen],
+        RECOVERED_TRUTH_PRISM_COLOUR,
+        "prism",
+    )
+    axes.step(
+        wavelength, case.truth[near] / unit, where="mid", color=TRUTH_COLOUR, linewidth=1.3, label="truth"
+    )
+    draw_steps(axes, wavelength, flux / unit, error / unit, mask, OUTPUT_COLOUR, "super-resolved")
+    top = max(limits[1], float(np.nanmax(case.truth[near])) * 1.08)
+    axes.set_ylim(limits[0] / unit, top / unit)
+    axes.set_xlim(low, high)
+    axes.set_ylabel(label)
+    mark_lines(axes, case.redshift, (low, high), lines, label_gap=0.021 if high - low > 2 else 0.055)
