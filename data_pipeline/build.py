@@ -20,7 +20,7 @@ from data_pipeline.simulation import POPULATIONS
 POPULATION = "wide"  # training wants priors wider than the survey: DESIGN section 2, point 4
 EXAMPLES = """examples:
   python -m data_pipeline.build --archive JADES_DR4 --output data
-  python -m data_pipeline.build --archive spectra --catalog z.csv --columns redshift=z,ra=RA --output data
+  python -m data_pipeline.build --archive spectra --catalogue z.csv --columns redshift=z,ra=RA --output data
   python -m data_pipeline.build --source simulation --n 20000 --seed 1 --output data
 """
 
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     add("--output", "record directory; an interrupted build is continued", required=True, metavar="DIR")
     add("--source", "default: archive", choices=("archive", "simulation"))
     add("--archive", "top of a tree of x1d or spec.fits files", default="", metavar="DIR")
-    add("--catalog", "default: the one that lies in the archive", default="", metavar="FILE")
+    add("--catalogue", "default: the one that lies in the archive", default="", metavar="FILE")
     add("--columns", "columns of a catalogue of your own", default="", metavar="OURS=THEIRS,...")
     add("--n", "number of simulated galaxies", type=int, default=0)
     add("--seed", shown, type=int, default=default.seed)
@@ -90,7 +90,7 @@ def config_from(args: argparse.Namespace) -> BuildConfig:
     return BuildConfig(
         source=source,
         archive=args.archive,
-        catalog=args.catalog,
+        catalogue=args.catalogue,
         columns=tuple(filter(None, args.columns.split(","))),
         n=args.n,
         seed=args.seed,

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_pipeline.catalog import read_catalog
-from data_pipeline.pairs.matching import find_catalog, match, scan_archive
+from data_pipeline.catalogue import read_catalogue
+from data_pipeline.pairs.matching import find_catalogue, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, make_pair, read_match
 from data_pipeline.pairs.truth_comparison import (
     ScaleRecovery,
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
 def examine(archive: str, noise_free: bool, quiet: bool) -> Findings:
     """Reads, stitches and aligns every match of an archive."""
     config, truths, findings = PreprocessingConfig(), TruthReader(archive), Findings()
-    matches, _ = match(scan_archive(archive)[0], read_catalog(Path(find_catalog(archive))))
+    matches, _ = match(scan_archive(archive)[0], read_catalogue(Path(find_catalogue(archive))))
     for one in tqdm(matches, desc="check", unit="galaxy", disable=quiet):
         try:
             prism, gratings = read_match(one, config)

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_pipeline.catalog import read_catalog
-from data_pipeline.catalog.columns import ColumnMapping
+from data_pipeline.catalogue import read_catalogue
+from data_pipeline.catalogue.columns import ColumnMapping
 from data_pipeline.pairs.arm_comparison import ArmComparison, compare_arms
-from data_pipeline.pairs.matching import Dropped, find_catalog, match, scan_archive
+from data_pipeline.pairs.matching import Dropped, find_catalogue, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, make_pair, read_match
 
 EXAMPLES = """examples:
   python -m data_pipeline.compare --archive JADES_DR4
-  python -m data_pipeline.compare --archive pairs --catalog pairs.csv --columns redshift=z,ra=ra,dec=dec
+  python -m data_pipeline.compare --archive pairs --catalogue pairs.csv --columns redshift=z,ra=ra,dec=dec
 
 columns of the table: centre, FWHM and flux of the brightest line in the gratings, in the gratings seen
 through the prism's line-spread function ('degraded') and in the prism; then prism against degraded
@@ -39,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--archive", required=True, metavar="DIR")
-    p.add_argument("--catalog", default="", metavar="FILE", help="default: the one that lies in the archive")
+    p.add_argument(
+        "--catalogue", default="", metavar="FILE", help="default: the one that lies in the archive"
+    )
     p.add_argument(
         "--columns", default="", metavar="OURS=THEIRS,...", help="columns of a catalogue of your own"
     )
@@ -75,12 +77,14 @@ def table_row(name: str, redshift: float, arms: str, c: ArmComparison) -> str:
     )
 
 
-def compare(archive: str, catalog: str, columns: str) -> tuple[list[str], list[ArmComparison], list[Dropped]]:
+def compare(
+    archive: str, catalogue: str, columns: str
+) -> tuple[list[str], list[ArmComparison], list[Dropped]]:
     """Rows of the table, the comparisons, and the objects that gave none."""
     files, dropped = scan_archive(archive, partial(tqdm, desc="scan", unit="file", delay=2))
     mapping = ColumnMapping.parse(columns) if columns else None
     matches, unmatched = match(
-        files, read_catalog(Path(catalog) if catalog else find_catalog(archive), mapping)
+        files, read_catalogue(Path(catalogue) if catalogue else find_catalogue(archive), mapping)
     )
     dropped = [*dropped, *unmatched]
     config, rows, found = PreprocessingConfig(), [], []
@@ -108,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table; 1 if a file could not be read."""
     args = parser().parse_args(argv)
     try:
-        rows, found, dropped = compare(args.archive, args.catalog, args.columns)
+        rows, found, dropped = compare(args.archive, args.catalogue, args.columns)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

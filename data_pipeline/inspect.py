@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_pipeline.catalog import read_catalog
-from data_pipeline.catalog.columns import ColumnMapping
-from data_pipeline.pairs.matching import Dropped, Match, MatchConfig, find_catalog, match, scan_archive
+from data_pipeline.catalogue import read_catalogue
+from data_pipeline.catalogue.columns import ColumnMapping
+from data_pipeline.pairs.matching import Dropped, Match, MatchConfig, find_catalogue, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, make_pair, read_match
 from data_pipeline.pictures.augmentation_family import draw_augmentation_family
 from data_pipeline.pictures.choice import (
@@ -38,7 +38,7 @@ EXAMPLES = f"""examples:
   python -m data_pipeline.inspect spectrum.fits --redshift 3.235 --output spectrum.png
   python -m data_pipeline.inspect archive/*_x1d.fits --output pictures
   python -m data_pipeline.inspect --archive JADES_DR4 --picture pair
-  python -m data_pipeline.inspect --archive pairs --catalog z.csv --columns redshift=z \\
+  python -m data_pipeline.inspect --archive pairs --catalogue z.csv --columns redshift=z \\
       --object jades-gdn-v4_39353
   python -m data_pipeline.inspect --records data/records --output pictures
 
@@ -66,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--object", default="", metavar="ID", help="galaxy; default: see below")
     p.add_argument("--picture", choices=("pair", "stitching", "augmentation", "all"), default="all")
     p.add_argument("--redshift", type=float, metavar="Z", help="files: label lines")
-    p.add_argument("--catalog", default="", metavar="FILE", help="default: the one that lies in the archive")
+    p.add_argument(
+        "--catalogue", default="", metavar="FILE", help="default: the one that lies in the archive"
+    )
     p.add_argument("--columns", default="", metavar="OURS=THEIRS,...", help="columns of your own catalogue")
     p.add_argument("--extraction", choices=("3pix", "5pix"), default="3pix", help="default %(default)s")
     return p
@@ -81,8 +83,8 @@ def check(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         p.error(f"--redshift goes with FILE and lies from 0 to 30, got {args.redshift:g}")
     if args.files and (args.object or args.picture != "all"):
         p.error("--object and --picture go with --archive or --records")
-    if not args.archive and (args.catalog or args.columns):
-        p.error("--catalog and --columns go with --archive")
+    if not args.archive and (args.catalogue or args.columns):
+        p.error("--catalogue and --columns go with --archive")
     if args.records and args.extraction != "3pix":
         p.error("--extraction goes with FILE or --archive; records hold one extraction")
     if args.records and args.picture not in ("augmentation", "all"):
@@ -124,13 +126,13 @@ def find_pair(args: argparse.Namespace, config: PreprocessingConfig) -> tuple[Ma
     """The galaxy to draw, and files of the archive that cannot be read."""
     files, unreadable = scan_archive(args.archive, partial(tqdm, desc="scan", unit="file", delay=2))
     mapping = ColumnMapping.parse(args.columns) if args.columns else None
-    catalog = read_catalog(args.catalog or find_catalog(args.archive), mapping)
+    catalogue = read_catalogue(args.catalogue or find_catalogue(args.archive), mapping)
     if args.object:
         # Whoever asks for a galaxy by name sees it, however sure its redshift is.
-        matches, dropped = match(files, catalog, MatchConfig(flags="ABCDE"))
+        matches, dropped = match(files, catalogue, MatchConfig(flags="ABCDE"))
         return find_match(matches, [*unreadable, *dropped], args.object), unreadable
-    matches, _ = match(files, catalog)
-    return choose_match(matches, catalog, config, partial(tqdm, desc="choose", delay=2)), unreadable
+    matches, _ = match(files, catalogue)
+    return choose_match(matches, catalogue, config, partial(tqdm, desc="choose", delay=2)), unreadable
 
 
 def inspect_archive(args: argparse.Namespace) -> list[str]:

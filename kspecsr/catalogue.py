@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.output and args.output.suffix != ".ecsv":
         p.error(f"--output {args.output}: expected a name that ends in .ecsv")
     # half a second of astropy: not for --help
-    from data_pipeline.catalog.known_redshifts import KnownRedshifts
+    from data_pipeline.catalogue.known_redshifts import KnownRedshifts
     from data_pipeline.writers.atomic import replacing
     from kspecsr.results.table import as_table, as_text, read_row, result_files
 

@@ -5,7 +5,7 @@ import pytest
 from astropy.table import Table
 from scipy import sparse
 
-from data_pipeline.catalog import read_catalog
+from data_pipeline.catalogue import read_catalogue
 from data_pipeline.compare import HEADER, compare, main, table_row
 from data_pipeline.instrument import FWHM_PER_SIGMA, GRATINGS, PRISM, load_instrument
 from data_pipeline.lines import load_lines
@@ -16,7 +16,7 @@ from data_pipeline.pairs.arm_comparison import (
     compare_arms,
     noise_covariance,
 )
-from data_pipeline.pairs.matching import find_catalog, match, scan_archive
+from data_pipeline.pairs.matching import find_catalogue, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, make_pair
 from data_pipeline.simulation.archive import write_archive
 from data_pipeline.simulation.noise import detector_pixels, grating_noise, prism_noise
@@ -220,7 +220,7 @@ def test_missing_redshift_is_worded_so_and_costs_no_exit_status(archive, tmp_pat
     rows = [(f"{row['Unique_ID']}", float(row["z_Spec"])) for row in table]
     rows[0] = (rows[0][0], float("nan"))
     Table(rows=rows, names=("Unique_ID", "z")).write(catalogue)
-    code = main(["--archive", str(archive), "--catalog", str(catalogue), "--columns", "redshift=z"])
+    code = main(["--archive", str(archive), "--catalogue", str(catalogue), "--columns", "redshift=z"])
     shown = capsys.readouterr()
     assert f"left out: {rows[0][0]}: secure redshift: no redshift" in shown.err
     assert "could not be read" not in shown.err
@@ -233,7 +233,7 @@ def test_unreadable_files_make_exit_status_1_and_cost_only_themselves(archive, t
         target = copy / path.relative_to(archive)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    matches, _ = match(scan_archive(copy)[0], read_catalog(find_catalog(copy)))
+    matches, _ = match(scan_archive(copy)[0], read_catalogue(find_catalogue(copy)))
     several = [m for m in matches if len(m.gratings) > 1]
     prism, grating = Path(several[0].prism), Path(several[1].gratings[0])
     for path in (prism, grating):

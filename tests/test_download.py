@@ -13,7 +13,7 @@ from astropy.io import fits
 from archive_server import serve
 from data_pipeline import download
 from data_pipeline.archives.release import DISPERSER_FOLDERS
-from data_pipeline.catalog import read_catalog
+from data_pipeline.catalogue import read_catalogue
 from data_pipeline.jades_names import jades_file_name
 from data_pipeline.readers import read_spectrum
 from data_pipeline.simulation.archive import write_archive
@@ -124,7 +124,7 @@ def test_a_simulated_archive_is_fetched_as_it_was_written_and_reads(tmp_path):
         assert_complete(output, archive, {*paths, CATALOGUE})
     for path in paths:
         assert read_spectrum(output / path).meta.format == "jades-dr4"
-    assert len(read_catalog(output / CATALOGUE)) == 4
+    assert len(read_catalogue(output / CATALOGUE)) == 4
 
 
 def test_the_second_run_keeps_everything_without_asking_for_a_file(archive, tmp_path, capsys):

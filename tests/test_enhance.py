@@ -10,9 +10,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from data_pipeline.catalog.known_redshifts import KnownRedshifts
+from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.spectrum import SpectrumError, SpectrumMeta
-from data_pipeline.writers import write_jades_catalog, write_spectrum
+from data_pipeline.writers import write_jades_catalogue, write_spectrum
 from enhancement_sample import BINS, IDENTITY, REDSHIFT, StandIn, prism_spectrum, write_stand_in_folder
 from kspecsr import enhance
 from kspecsr.enhancement.inputs import list_inputs
@@ -251,7 +251,7 @@ def test_what_catalogues_write_for_no_redshift_is_none(tmp_path, nothing):
     texts = {name: np.array(["t", "t"]) for name in ("TIER", "Field", "z_Spec_flag")}
     numbers = {name: np.zeros(2) for name in ("RA_TARG", "Dec_TARG", "z_R1000")}
     ids = {"Unique_ID": np.array(["t_1", "t_2"]), "NIRSpec_ID": np.array([1, 2])}
-    write_jades_catalog(path, {**texts, **numbers, **ids, "z_Spec": np.array([nothing, 2.5])})
+    write_jades_catalogue(path, {**texts, **numbers, **ids, "z_Spec": np.array([nothing, 2.5])})
     known = KnownRedshifts.parse(f"{path}:z_Spec:Unique_ID")
     assert np.isnan(known.of(tmp_path / "x.fits", SpectrumMeta(tier="t", source_id="1")))
     assert known.of(tmp_path / "x.fits", SpectrumMeta(tier="t", source_id="2")) == 2.5

@@ -6,11 +6,11 @@ from PIL import Image
 
 from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.pipeline import build
-from data_pipeline.catalog import read_catalog
+from data_pipeline.catalogue import read_catalogue
 from data_pipeline.inspect import main
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.pairs.augmentation import AugmentationConfig
-from data_pipeline.pairs.matching import find_catalog, match, scan_archive
+from data_pipeline.pairs.matching import find_catalogue, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig
 from data_pipeline.pictures.augmentation_family import draw_augmentation_family
 from data_pipeline.pictures.choice import choose_match, find_family
@@ -97,9 +97,9 @@ def test_without_stored_realisations_some_are_made_and_said_so(archive, tmp_path
 def test_archive_pictures_of_the_default_galaxy(archive, tmp_path, capsys):
     assert main(["--archive", str(archive), "--output", str(tmp_path)]) == 0
     files, _ = scan_archive(archive)
-    catalog = read_catalog(find_catalog(archive))
-    matches, _ = match(files, catalog)
-    chosen = choose_match(matches, catalog, PreprocessingConfig())
+    catalogue = read_catalogue(find_catalogue(archive))
+    matches, _ = match(files, catalogue)
+    chosen = choose_match(matches, catalogue, PreprocessingConfig())
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         f"pair_{chosen.unique_id}.png",
         f"stitching_{chosen.unique_id}.png",
@@ -110,20 +110,20 @@ def test_archive_pictures_of_the_default_galaxy(archive, tmp_path, capsys):
 
     # the rule, on the catalogue itself
     most = [m for m in matches if len(m.gratings) == max(len(m.gratings) for m in matches)]
-    row_of = list(catalog.unique_id)
+    row_of = list(catalogue.unique_id)
 
     def detected(m):
         row = row_of.index(m.unique_id)
-        return sum(line.flux[row] > 5 * line.error[row] for line in catalog.grating_lines.values())
+        return sum(line.flux[row] > 5 * line.error[row] for line in catalogue.grating_lines.values())
 
     assert detected(chosen) == max(detected(m) for m in most)
 
 
 def test_default_galaxy_without_line_fluxes_is_read_from_the_spectra(archive):
     files, _ = scan_archive(archive)
-    catalog = read_catalog(find_catalog(archive))
-    matches, _ = match(files, catalog)
-    bare = type(catalog)(**{**vars(catalog), "grating_lines": {}, "prism_lines": {}})
+    catalogue = read_catalogue(find_catalogue(archive))
+    matches, _ = match(files, catalogue)
+    bare = type(catalogue)(**{**vars(catalogue), "grating_lines": {}, "prism_lines": {}})
     looked_at = []
 
     def progress(candidates):
@@ -171,7 +171,7 @@ def test_files_of_the_same_name_do_not_overwrite_each_other(archive, tmp_path):
             "--output x.pdf: pictures are PNG files; give a name ending in .png",
         ),
         (["--archive", "x", "--redshift", "2"], "--redshift goes with FILE"),
-        (["--records", "x", "--catalog", "c"], "--catalog and --columns go with --archive"),
+        (["--records", "x", "--catalogue", "c"], "--catalogue and --columns go with --archive"),
         (["--records", "x", "--picture", "pair"], "is drawn from --archive"),
         (["--records", "x", "--extraction", "5pix"], "--extraction goes with"),
         (["--archive", "x", "--picture", "augmentation"], "is drawn from --records"),

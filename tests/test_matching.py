@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.building.config import BuildConfig
-from data_pipeline.catalog import Catalog, CatalogError
+from data_pipeline.catalogue import Catalogue, CatalogueError
 from data_pipeline.configuration import ConfigurationError, from_dict, to_dict
 from data_pipeline.jades_names import jades_file_name
-from data_pipeline.pairs.matching import ArchiveFile, MatchConfig, find_catalog, match, scan_archive
+from data_pipeline.pairs.matching import ArchiveFile, MatchConfig, find_catalogue, match, scan_archive
 from data_pipeline.pairs.sky_groups import SplitConfig, assign_splits, group_by_position, sky_cell
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from data_pipeline.writers.jades_x1d import write_jades_x1d
@@ -20,13 +20,13 @@ from data_pipeline.writers.jades_x1d import write_jades_x1d
 ARCSEC = 1 / 3600
 
 
-def catalog(*rows):
+def catalogue(*rows):
     """Rows of (unique_id, tier, ra, dec, redshift, flag)."""
     text = np.array([[r[0], r[0].split("_")[-1], r[1], "goods-s", r[5]] for r in rows], dtype=object).astype(
         str
     )
     number = np.array([[r[2], r[3], r[4]] for r in rows], dtype=float)
-    return Catalog(text[:, 0], text[:, 1], text[:, 2], text[:, 3], *number.T, text[:, 4])
+    return Catalogue(text[:, 0], text[:, 1], text[:, 2], text[:, 3], *number.T, text[:, 4])
 
 
 def jades(disperser, tier="goods-s-deephst", source_id="7"):
@@ -35,7 +35,7 @@ def jades(disperser, tier="goods-s-deephst", source_id="7"):
 
 def test_an_id_that_repeats_across_tiers_means_different_galaxies():
     files = [jades(d, t) for d in ("PRISM", "G395M") for t in ("goods-s-deephst", "goods-s-mediumjwst")]
-    rows = catalog(("goods-s-deephst_7", "goods-s-deephst", 53.1, -27.8, 2.0, "A"),
+    rows = catalogue(("goods-s-deephst_7", "goods-s-deephst", 53.1, -27.8, 2.0, "A"),
                    ("goods-s-mediumjwst_7", "goods-s-mediumjwst", 53.2, -27.7, 5.0, "B"))  # fmt: skip
     matches, dropped = match(files, rows)
     assert [(m.unique_id, m.redshift) for m in matches] == [
@@ -52,7 +52,7 @@ def test_without_ids_positions_decide(apart, joined):
         ArchiveFile("a_prism.fits", "", "1", "PRISM", ra, dec),
         ArchiveFile("b_g395m.fits", "", "9", "G395M", ra, dec + apart * ARCSEC),
     ]
-    matches, dropped = match(files, catalog(("x_1", "", ra, dec - 0.1 * ARCSEC, 3.0, "A")))
+    matches, dropped = match(files, catalogue(("x_1", "", ra, dec - 0.1 * ARCSEC, 3.0, "A")))
     assert bool(matches) is joined
     if not joined:
         assert (dropped[0].step, dropped[0].reason) == ("grating matched", "too few gratings: 0, 1 needed")
@@ -64,7 +64,7 @@ def test_right_ascension_counts_with_the_cosine_of_declination():
         ArchiveFile("a.fits", "", "1", "PRISM", 189.0, 60.0),
         ArchiveFile("b.fits", "", "1", "G235M", 189.0 + 0.3 * ARCSEC, 60.0),
     ]
-    assert len(match(files, catalog(("x", "", 189.0, 60.0, 1.0, "A")))[0]) == 1
+    assert len(match(files, catalogue(("x", "", 189.0, 60.0, 1.0, "A")))[0]) == 1
 
 
 def test_of_two_observations_the_same_mask_is_taken():
@@ -72,7 +72,7 @@ def test_of_two_observations_the_same_mask_is_taken():
     files = [ArchiveFile("gdn-v4_prism_1.fits", "", "1", "PRISM", *at),
              ArchiveFile("gdn198-v4_g395m_1.fits", "", "1", "G395M", *at),
              ArchiveFile("gdn-v4_g395m_1.fits", "", "1", "G395M", *at)]  # fmt: skip
-    assert match(files, catalog(("x", "", *at, 1.0, "A")))[0][0].gratings == ("gdn-v4_g395m_1.fits",)
+    assert match(files, catalogue(("x", "", *at, 1.0, "A")))[0][0].gratings == ("gdn-v4_g395m_1.fits",)
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_of_two_observations_the_same_mask_is_taken():
     ],
 )
 def test_what_is_dropped_says_at_which_step(rows, config, step):
-    matches, dropped = match([jades("PRISM"), jades("G395M"), jades("G140M")], catalog(*rows), config)
+    matches, dropped = match([jades("PRISM"), jades("G395M"), jades("G140M")], catalogue(*rows), config)
     assert not matches and dropped[0].step == step and dropped[0].unique_id == "goods-s-deephst_7"
 
 
 def test_insecure_flags_can_be_let_in():
-    rows = catalog(("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, "D"))
+    rows = catalogue(("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, "D"))
     assert match([jades("PRISM"), jades("G395M")], rows, MatchConfig(flags="ABCD"))[0]
 
 
@@ -113,13 +113,13 @@ def test_missing_archives_and_catalogues_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         scan_archive(tmp_path / "nowhere")
     with pytest.raises(
-        FileNotFoundError, match=r"expected one catalogue, found none; name it with --catalog"
+        FileNotFoundError, match=r"expected one catalogue, found none; name it with --catalogue"
     ):
-        find_catalog(tmp_path)
+        find_catalogue(tmp_path)
     for name in ("a_catalog.fits", "b_catalog.fits"):
         (tmp_path / name).touch()
     with pytest.raises(FileNotFoundError, match=r"a_catalog.fits, .*b_catalog.fits"):
-        find_catalog(tmp_path)
+        find_catalogue(tmp_path)
 
 
 def test_groups_are_friends_of_friends():
@@ -207,7 +207,7 @@ def test_build_configuration_is_checked():
         ({"source": "simulation", "archive": ""}, "a simulation needs --n of 1 or more, got 0"),
         ({"n": 5}, "--n and --population belong to a simulation"),
         ({"population": "wide"}, "--n and --population belong to a simulation"),
-        ({"source": "simulation", "n": 5}, "--archive, --catalog and --columns have no meaning"),
+        ({"source": "simulation", "n": 5}, "--archive, --catalogue and --columns have no meaning"),
         ({"source": "simulation", "n": 5, "archive": ""}, "expected population survey or wide, got ''"),
         ({"seed": -1}, "expected a seed of 0 to"),
         ({"chunk_size": 0}, "chunk_size of 1 or more"),
@@ -217,14 +217,14 @@ def test_build_configuration_is_checked():
 
 
 def test_the_same_id_with_two_redshifts_is_an_error():
-    rows = catalog(
+    rows = catalogue(
         ("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, "A"), ("goods-s-deephst_7", "t", 10.0, 10.0, 3.0, "A")
     )
     with pytest.raises(
-        CatalogError, match=r"id 'goods-s-deephst_7' stands in rows 0 and 1 with redshifts 2.0 and 3.0"
+        CatalogueError, match=r"id 'goods-s-deephst_7' stands in rows 0 and 1 with redshifts 2.0 and 3.0"
     ):
         match([jades("PRISM"), jades("G395M")], rows)
-    same = catalog(
+    same = catalogue(
         ("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, "A"), ("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, "A")
     )
     assert len(match([jades("PRISM"), jades("G395M")], same)[0]) == 1
@@ -232,9 +232,9 @@ def test_the_same_id_with_two_redshifts_is_an_error():
 
 def test_an_empty_flag_is_secure_only_where_no_row_has_one():
     files = [jades("PRISM"), jades("G395M")]
-    bare = catalog(("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, ""))
+    bare = catalogue(("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, ""))
     assert len(match(files, bare)[0]) == 1
-    flagged = catalog(("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, ""), ("x_1", "t", 11.0, 10.0, 2.0, "A"))
+    flagged = catalogue(("goods-s-deephst_7", "t", 10.0, 10.0, 2.0, ""), ("x_1", "t", 11.0, 10.0, 2.0, "A"))
     matches, dropped = match(files, flagged)
     assert not matches and dropped[0].reason.startswith("insecure redshift: flag ''")
 
@@ -251,7 +251,7 @@ def test_jades_files_of_unknown_id_are_found_by_the_position_in_their_header(tmp
         write_jades_x1d(path, one, one)
         spectra[name] = path
     files, _ = scan_archive(tmp_path)
-    rows = catalog(("other_name", "", 53.1, -27.8 + 0.1 * ARCSEC, 3.0, "A"))
+    rows = catalogue(("other_name", "", 53.1, -27.8 + 0.1 * ARCSEC, 3.0, "A"))
     assert [m.redshift for m in match(files, rows)[0]] == [3.0]
-    far = catalog(("other_name", "", 53.1, -27.8 + 0.3 * ARCSEC, 3.0, "A"))
+    far = catalogue(("other_name", "", 53.1, -27.8 + 0.3 * ARCSEC, 3.0, "A"))
     assert match(files, far)[1][0].step == "in catalogue"

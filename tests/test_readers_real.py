@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from data_pipeline.catalog import read_catalog
-from data_pipeline.catalog.columns import ColumnMapping
+from data_pipeline.catalogue import read_catalogue
+from data_pipeline.catalogue.columns import ColumnMapping
 from data_pipeline.jades_names import parse_jades_file_name
 from data_pipeline.readers import read_spectrum
 
@@ -106,13 +106,13 @@ def test_dja_pairs_are_the_sources_of_their_table():
 @pytest.mark.skipif(not files("pairs_dja"), reason="no DJA pairs")
 def test_table_of_pairs_reads_as_a_catalogue():
     mapping = ColumnMapping.parse("redshift=z_grating_DJA,redshift_flag=grade")
-    catalog = read_catalog(FOLDER / "pairs_dja" / "pairs.csv", mapping)
-    row = catalog.source_id.tolist().index("12402")
-    assert (catalog.redshift[row], catalog.redshift_flag[row]) == (3.1901, "3")
-    assert np.isnan(catalog.redshift[catalog.source_id == "39353"]).all()  # blank in the file
+    catalogue = read_catalogue(FOLDER / "pairs_dja" / "pairs.csv", mapping)
+    row = catalogue.source_id.tolist().index("12402")
+    assert (catalogue.redshift[row], catalogue.redshift_flag[row]) == (3.1901, "3")
+    assert np.isnan(catalogue.redshift[catalogue.source_id == "39353"]).all()  # blank in the file
     with (FOLDER / "pairs_dja" / "pairs.csv").open() as stream:
         secure = [line for line in csv.DictReader(stream) if line["grade"] == "3" and line["z_grating_DJA"]]
-    assert catalog.select_secure("3").source_id.tolist() == [line["srcid"] for line in secure]
+    assert catalogue.select_secure("3").source_id.tolist() == [line["srcid"] for line in secure]
 
 
 @pytest.mark.skipif(not files("pairs_dja"), reason="no DJA pairs")

@@ -6,7 +6,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from data_pipeline.catalog.known_redshifts import KnownRedshifts
+from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from enhancement_sample import BINS, IDENTITY, LINE_FLUX, REDSHIFT, StandIn, prism_spectrum
 from kspecsr.catalogue import main
 from kspecsr.results.table import agreement, as_table, as_text, read_row, result_files

@@ -14,10 +14,10 @@ import numpy as np
 from data_pipeline.building.chunks import chunk_sizes
 from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.row import Truth, original_row, truth_on_grid
-from data_pipeline.catalog import read_catalog
-from data_pipeline.catalog.columns import ColumnMapping
+from data_pipeline.catalogue import read_catalogue
+from data_pipeline.catalogue.columns import ColumnMapping
 from data_pipeline.lines import load_lines
-from data_pipeline.pairs.matching import Dropped, Match, find_catalog, match, scan_archive
+from data_pipeline.pairs.matching import Dropped, Match, find_catalogue, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, process_match
 from data_pipeline.pairs.sky_groups import assign_splits, group_by_position
 from data_pipeline.pixel_grid import UnifiedGrid
@@ -84,11 +84,11 @@ class ArchiveSource:
             ValueError: where no prism file has a grating and a secure redshift.
         """
         files, unreadable = scan_archive(config.archive, progress)
-        path = Path(config.catalog) if config.catalog else find_catalog(config.archive)
-        catalog = read_catalog(
+        path = Path(config.catalogue) if config.catalogue else find_catalogue(config.archive)
+        catalogue = read_catalogue(
             path, ColumnMapping.parse(",".join(config.columns)) if config.columns else None
         )
-        matches, dropped = match(files, catalog, config.matching)
+        matches, dropped = match(files, catalogue, config.matching)
         if not matches:
             raise ValueError(
                 f"archive {config.archive}: none of {len(files)} files makes a pair with a secure redshift "
@@ -105,7 +105,7 @@ class ArchiveSource:
             (*unreadable, *dropped),
             config.preprocessing,
             config.chunk_size,
-            {"archive": Path(config.archive).name, "catalog": path.name},
+            {"archive": Path(config.archive).name, "catalogue": path.name},
         )
 
     @property

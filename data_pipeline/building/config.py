@@ -18,7 +18,7 @@ class BuildConfig:
     Attributes:
         source: ``archive`` or ``simulation``.
         archive: top of the archive; empty for a simulation.
-        catalog: redshift catalogue; empty for the one that lies in the archive.
+        catalogue: redshift catalogue; empty for the one that lies in the archive.
         columns: column mapping of a catalogue that is not JADES's, ``ours=theirs`` each.
         n: number of simulated galaxies; 0 for an archive.
         seed: of the simulation, of the order of rows and of the augmentation.
@@ -32,7 +32,7 @@ class BuildConfig:
 
     source: str = "archive"
     archive: str = ""
-    catalog: str = ""
+    catalogue: str = ""
     columns: tuple[str, ...] = ()
     n: int = 0
     seed: int = 0
@@ -54,8 +54,8 @@ class BuildConfig:
             raise ValueError(
                 "build: --n and --population belong to a simulation; leave them or --archive out"
             )
-        if self.source == "simulation" and (self.archive or self.catalog or self.columns):
-            raise ValueError("build: --archive, --catalog and --columns have no meaning for a simulation")
+        if self.source == "simulation" and (self.archive or self.catalogue or self.columns):
+            raise ValueError("build: --archive, --catalogue and --columns have no meaning for a simulation")
         if self.source == "simulation" and self.matching != MatchConfig():
             raise ValueError("build: --flags and --minimum-gratings have no meaning for a simulation")
         if self.source == "simulation" and self.population not in POPULATIONS:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from data_pipeline.catalog import Catalog, CatalogError
+from data_pipeline.catalogue import Catalogue, CatalogueError
 from data_pipeline.jades_names import parse_jades_file_name
 from data_pipeline.pairs.sky_groups import chord, unit_vectors
 from data_pipeline.readers import read_spectrum
@@ -158,7 +158,7 @@ def _is_catalogue(name: str) -> bool:
     return "catalog" in lower or "combined_" in lower or "line-fluxes" in lower or "line_fluxes" in lower
 
 
-def find_catalog(directory: str | os.PathLike) -> Path:
+def find_catalogue(directory: str | os.PathLike) -> Path:
     """The catalogue that lies in an archive.
 
     Raises:
@@ -170,12 +170,12 @@ def find_catalog(directory: str | os.PathLike) -> Path:
         return candidates[0]
     listed = ", ".join(str(c) for c in candidates) or "none"
     raise FileNotFoundError(
-        f"archive {top}: expected one catalogue, found {listed}; name it with --catalog FILE"
+        f"archive {top}: expected one catalogue, found {listed}; name it with --catalogue FILE"
     )
 
 
 def match(
-    files: Sequence[ArchiveFile], catalog: Catalog, config: MatchConfig | None = None
+    files: Sequence[ArchiveFile], catalogue: Catalogue, config: MatchConfig | None = None
 ) -> tuple[list[Match], list[Dropped]]:
     """Joins prism files, grating files and catalogue rows.
 
@@ -195,8 +195,8 @@ def match(
         by_name.setdefault((grating.tier, grating.source_id), []).append(grating)
     claimed = {(prism.tier, prism.source_id) for prism in prisms if prism.tier}
     near = _NearbyGratings([g for g in gratings if (g.tier, g.source_id) not in claimed], config)
-    rows = _CatalogRows(catalog, config)
-    has_flags = any(str(flag) for flag in catalog.redshift_flag)
+    rows = _CatalogueRows(catalogue, config)
+    has_flags = any(str(flag) for flag in catalogue.redshift_flag)
 
     matches, dropped, seen = [], [], set()
     for prism in sorted(prisms, key=lambda f: (f.tier, f.source_id.zfill(12), f.path)):
@@ -223,7 +223,7 @@ def match(
         if row is None:
             dropped.append(Dropped(unique_id, "in catalogue", "no row with this id or position"))
             continue
-        redshift, flag = float(catalog.redshift[row]), str(catalog.redshift_flag[row])
+        redshift, flag = float(catalogue.redshift[row]), str(catalogue.redshift_flag[row])
         insecure = has_flags and (not flag or flag not in config.flags)
         if not np.isfinite(redshift) or insecure:
             reason = (
@@ -237,9 +237,9 @@ def match(
             Match(
                 unique_id,
                 prism.tier,
-                str(catalog.field[row]),
-                float(catalog.ra[row]),
-                float(catalog.dec[row]),
+                str(catalogue.field[row]),
+                float(catalogue.ra[row]),
+                float(catalogue.dec[row]),
                 redshift,
                 flag,
                 prism.path,
@@ -312,23 +312,23 @@ class _NearbyGratings:
         return [self._gratings[i] for i in self._near.around(prism.ra, prism.dec)]
 
 
-class _CatalogRows:
+class _CatalogueRows:
     """Rows of a catalogue by id, otherwise by position."""
 
-    def __init__(self, catalog: Catalog, config: MatchConfig):
+    def __init__(self, catalogue: Catalogue, config: MatchConfig):
         self._by_id: dict[str, int] = {}
-        for i, name in enumerate(map(str, catalog.unique_id)):
+        for i, name in enumerate(map(str, catalogue.unique_id)):
             first = self._by_id.setdefault(name, i)
-            a, b = catalog.redshift[first], catalog.redshift[i]
+            a, b = catalogue.redshift[first], catalogue.redshift[i]
             if name and not np.isclose(a, b, rtol=0, atol=1e-3, equal_nan=True):
-                where = catalog.path or "catalogue"
-                raise CatalogError(
+                where = catalogue.path or "catalogue"
+                raise CatalogueError(
                     f"{where}: id {name!r} stands in rows {first} and {i} with redshifts "
                     f"{a} and {b}; keep one row per id, or name a column that tells them apart with "
                     "unique_id=..."
                 )
         self._by_id.pop("", None)
-        self._near = _Positions(catalog.ra, catalog.dec, config.separation_arcsec)
+        self._near = _Positions(catalogue.ra, catalogue.dec, config.separation_arcsec)
 
     def find(self, unique_id: str, prism: ArchiveFile) -> int | None:
         if unique_id in self._by_id:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.building.row import aligned_spectra, augmented_row, row_generator
-from data_pipeline.catalog import Catalog
+from data_pipeline.catalogue import Catalogue
 from data_pipeline.pairs.augmentation import AugmentationConfig, augment
 from data_pipeline.pairs.matching import Dropped, Match
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, read_match
@@ -70,7 +70,7 @@ def _unknown(unique_id: str, known: Sequence[str], where: str) -> str:
 
 def choose_match(
     matches: Sequence[Match],
-    catalog: Catalog,
+    catalogue: Catalogue,
     config: PreprocessingConfig,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Match:
@@ -78,7 +78,7 @@ def choose_match(
 
     Args:
         matches: at least one.
-        catalog: its grating line fluxes rank the galaxies.
+        catalogue: its grating line fluxes rank the galaxies.
         config: how files are read where there are none.
         progress: wraps the galaxies whose files are read.
 
@@ -87,14 +87,14 @@ def choose_match(
     """
     if not matches:
         raise ValueError(
-            "no galaxy has a prism, a grating and a secure redshift; check the archive and --catalog"
+            "no galaxy has a prism, a grating and a secure redshift; check the archive and --catalogue"
         )
     most = max(len(m.gratings) for m in matches)
     best = [m for m in matches if len(m.gratings) == most]
-    if catalog.grating_lines:
-        row_of = {str(name): row for row, name in enumerate(catalog.unique_id)}
+    if catalogue.grating_lines:
+        row_of = {str(name): row for row, name in enumerate(catalogue.unique_id)}
         with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = np.stack([line.flux / line.error for line in catalog.grating_lines.values()], axis=1)
+            ratio = np.stack([line.flux / line.error for line in catalogue.grating_lines.values()], axis=1)
         ratio = np.where(np.isfinite(ratio), ratio, 0.0)
 
         def rank(m: Match) -> tuple[int, float]:

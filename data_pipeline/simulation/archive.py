@@ -30,7 +30,7 @@ from data_pipeline.simulation.truth import (
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from data_pipeline.versions import software_versions
 from data_pipeline.workers import worker_pool
-from data_pipeline.writers.jades_catalog import write_jades_catalog
+from data_pipeline.writers.jades_catalogue import write_jades_catalogue
 from data_pipeline.writers.jades_x1d import write_jades_x1d
 
 CATALOGUE = "Combined_DR4_external_v1.2.1.fits"
@@ -99,7 +99,7 @@ def write_archive(
             bar.set_postfix_str("")
             bar.update(count)
     rows = _all_rows(root, n)
-    write_jades_catalog(root / CATALOGUE, rows)
+    write_jades_catalogue(root / CATALOGUE, rows)
     write_truth_index(root)
     return root / CATALOGUE
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from astropy.io import fits
 
-from data_pipeline.catalog.known_redshifts import KnownRedshifts
+from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.spectrum import FLUX_UNIT, ObservedSpectrum, SpectrumMeta
 from kspecsr.browser.view import LINE_COLUMNS, TABLE_COLUMNS, BrowseError, SpectrumView
 from kspecsr.results.flags import detection

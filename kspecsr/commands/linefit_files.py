@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import QTable
 
-from data_pipeline.catalog.known_redshifts import KnownRedshifts
+from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.lines import load_lines
 from data_pipeline.readers import read_spectrum
 from data_pipeline.writers.atomic import replacing

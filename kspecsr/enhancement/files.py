@@ -14,7 +14,7 @@ from typing import Any
 
 from astropy.io import fits
 
-from data_pipeline.catalog.known_redshifts import KnownRedshifts
+from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.lines import load_lines
 from data_pipeline.readers import identify_format, read_spectrum
 from data_pipeline.readers.specutils_fallback import SPECUTILS

@@ -21,6 +21,7 @@ from kspecsr.layers import (
     PrismNormalisation,
     Refinement,
     Upsampling,
+    attention_block,
     plain_grid,
     residual_block,
 )
@@ -52,7 +53,7 @@ def line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshif
     tokens = _tokens(sr2, prism, sr1_flux, sr1_error, places, fit, redshift)
     attends = LinesAttend(name="attends", dtype="float32")(places["in_range"])
     for layer in range(sr2.layers):
-        tokens = residual_block(tokens, attends, sr2.heads, sr2.dropout, f"attention{layer}")
+        tokens = attention_block(tokens, attends, sr2.heads, sr2.dropout, f"attention{layer}")
     tokens = keras.layers.RMSNormalization(name="token_norm")(tokens)
     small = keras.initializers.VarianceScaling(0.05)
     raw = keras.layers.Dense(HEADS, kernel_initializer=small, dtype="float32", name="line_heads")(tokens)

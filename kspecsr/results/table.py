@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from data_pipeline.catalog.known_redshifts import KnownRedshifts
+from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.spectrum import SpectrumMeta
 from kspecsr.results.files import GIVEN, Z_SOURCE
 from kspecsr.results.lines import LIKELY, LIMIT_SIGMA

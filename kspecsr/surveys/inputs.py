@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline.catalog.known_redshifts import LARGEST
-from data_pipeline.catalog.table import open_tables
+from data_pipeline.catalogue.known_redshifts import LARGEST
+from data_pipeline.catalogue.table import open_tables
 from data_pipeline.readers.opening import ENDINGS
 from data_pipeline.readers.table import ERROR_NAMES, FLUX_NAMES, IVAR_NAMES, MASK_NAMES, WAVELENGTH_NAMES
 from data_pipeline.readers.units import parse_unit

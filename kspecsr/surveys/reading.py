@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline.catalog.known_redshifts import LARGEST
+from data_pipeline.catalogue.known_redshifts import LARGEST
 from data_pipeline.readers import read_spectrum
 from data_pipeline.readers.opening import stem_of
 from data_pipeline.readers.units import parse_unit

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.io import fits
 
-from data_pipeline.catalog.columns import CatalogError
+from data_pipeline.catalogue.columns import CatalogueError
 from data_pipeline.readers.opening import open_source
 from data_pipeline.readers.source import DAMAGE, Source, column_names, column_unit
 from data_pipeline.spectrum import SpectrumError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CatalogTable:
+class CatalogueTable:
     """One table of a catalogue.
 
     Attributes:
@@ -42,7 +42,7 @@ class CatalogTable:
         """Column as (n,) float64; blanks are NaN.
 
         Raises:
-            CatalogError: for a column of anything but numbers.
+            CatalogueError: for a column of anything but numbers.
         """
         values = self._raw(name)
         try:
@@ -50,7 +50,7 @@ class CatalogTable:
                 values = np.array([text.strip() or "nan" for text in values.astype(str)])
             return values.astype(np.float64)
         except ValueError as error:
-            raise CatalogError(
+            raise CatalogueError(
                 f"{self.where}: column {name} should hold numbers ({error}). State another column."
             ) from error
 
@@ -79,11 +79,11 @@ class CatalogTable:
 
 
 @contextmanager
-def open_tables(path: str | os.PathLike) -> Iterator[dict[str, CatalogTable]]:
+def open_tables(path: str | os.PathLike) -> Iterator[dict[str, CatalogueTable]]:
     """All tables of a catalogue, HDU name (FITS; ``1`` where it has none) or "" (text) to table.
 
     Raises:
-        CatalogError: for a file that cannot be read.
+        CatalogueError: for a file that cannot be read.
     """
     path = Path(path)
     try:
@@ -95,18 +95,18 @@ def open_tables(path: str | os.PathLike) -> Iterator[dict[str, CatalogTable]]:
                 yield {"": _text_table(path)}
                 return
             if source.notes():
-                raise CatalogError(
+                raise CatalogueError(
                     f"{path}: truncated, {source.size} bytes is no multiple of 2880. Download it again."
                 )
             yield {
-                source.label(hdu): CatalogTable(
+                source.label(hdu): CatalogueTable(
                     f"{path}[{source.label(hdu)}]", tuple(column_names(hdu)), hdu, source
                 )
                 for hdu in source.all_hdus()
                 if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)
             }
     except SpectrumError as error:
-        raise CatalogError(str(error)) from error
+        raise CatalogueError(str(error)) from error
 
 
 def _number_text(value: float) -> str:
@@ -115,7 +115,7 @@ def _number_text(value: float) -> str:
     return f"{value:.0f}" if value == np.round(value) else f"{value}"
 
 
-def _text_table(path: Path) -> CatalogTable:
+def _text_table(path: Path) -> CatalogueTable:
     from astropy.table import Table  # slow to import: only for text tables
 
     kind = "ascii.csv" if path.name.lower().endswith(".csv") else "ascii.ecsv"
@@ -124,13 +124,13 @@ def _text_table(path: Path) -> CatalogTable:
             warnings.simplefilter("ignore")  # remarks on style; what is used is checked later
             table = Table.read(path, format=kind)
     except FileNotFoundError as error:
-        raise CatalogError(f"{path}: no such file. Check the path.") from error
+        raise CatalogueError(f"{path}: no such file. Check the path.") from error
     except PermissionError as error:
-        raise CatalogError(
+        raise CatalogueError(
             f"{path}: no permission to read. Run chmod u+r on it, or ask its owner."
         ) from error
     except DAMAGE as error:
-        raise CatalogError(
+        raise CatalogueError(
             f"{path}: no readable {kind.removeprefix('ascii.').upper()} table ({error})."
         ) from error
-    return CatalogTable(str(path), tuple(table.colnames), table)
+    return CatalogueTable(str(path), tuple(table.colnames), table)

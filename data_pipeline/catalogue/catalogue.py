@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 import astropy.units as u
 import numpy as np
 
-from data_pipeline.catalog.columns import ALIASES, CatalogError, ColumnMapping
-from data_pipeline.catalog.table import CatalogTable, open_tables
+from data_pipeline.catalogue.columns import ALIASES, CatalogueError, ColumnMapping
+from data_pipeline.catalogue.table import CatalogueTable, open_tables
 from data_pipeline.jades_names import normalise_tier, sky_field
 from data_pipeline.readers.source import listed
 from data_pipeline.readers.units import parse_unit
@@ -38,7 +38,7 @@ class LineFluxes:
 
 
 @dataclass(frozen=True)
-class Catalog:
+class Catalogue:
     """A catalogue as plain arrays of length n.
 
     Attributes:
@@ -70,7 +70,7 @@ class Catalog:
     def __len__(self) -> int:
         return self.unique_id.size
 
-    def select(self, rows: np.ndarray) -> Catalog:
+    def select(self, rows: np.ndarray) -> Catalogue:
         """The rows of a boolean mask or an index array."""
         arrays = {name: getattr(self, name)[rows] for name in _ROW_FIELDS}
         lines = {
@@ -82,16 +82,16 @@ class Catalog:
         }
         return replace(self, **arrays, **lines)
 
-    def select_secure(self, flags: str | None = "ABC") -> Catalog:
+    def select_secure(self, flags: str | None = "ABC") -> Catalogue:
         """The rows with a redshift whose flag is one of `flags`; None takes every redshift.
 
         Raises:
-            CatalogError: where the table has no flags at all.
+            CatalogueError: where the table has no flags at all.
         """
         rows = np.isfinite(self.redshift)
         if flags is not None:
             if len(self) and not np.any(self.redshift_flag != ""):
-                raise CatalogError(
+                raise CatalogueError(
                     f"{self.path}: has no redshift flags; state their column (redshift_flag=...), or take "
                     "every redshift (flags=None)."
                 )
@@ -99,9 +99,9 @@ class Catalog:
         return self.select(rows)
 
 
-def read_catalog(
+def read_catalogue(
     path: str | os.PathLike, mapping: ColumnMapping | None = None, *, extraction: str = "3pix"
-) -> Catalog:
+) -> Catalogue:
     """Reads a JADES catalogue (DR3, DR4), or any FITS, ECSV or CSV table.
 
     Args:
@@ -113,7 +113,7 @@ def read_catalog(
         All rows, in the order of the file.
 
     Raises:
-        CatalogError: names file, HDU, column and the candidates found.
+        CatalogueError: names file, HDU, column and the candidates found.
     """
     mapping = mapping or ColumnMapping()
     with open_tables(path) as tables:
@@ -122,17 +122,19 @@ def read_catalog(
         for roles in (("redshift", "redshift_grating"), ("source_id", "unique_id")):
             if all(columns[role] is None for role in roles):
                 names = [alias for role in roles for alias in ALIASES[role]]
-                raise CatalogError(
+                raise CatalogueError(
                     f"{table.where}: no column for {roles[0]}; looked for {', '.join(names)}, the table has "
                     f"{listed(table.names)}. State it, as in --columns {roles[0]}=<column>."
                 )
-        catalog = _observations(table, columns, str(path))
-        return replace(catalog, **_lines(tables, table, catalog, columns["unique_id"], extraction))
+        catalogue = _observations(table, columns, str(path))
+        return replace(catalogue, **_lines(tables, table, catalogue, columns["unique_id"], extraction))
 
 
-def _observation_table(tables: dict[str, CatalogTable], mapping: ColumnMapping, path: str) -> CatalogTable:
+def _observation_table(
+    tables: dict[str, CatalogueTable], mapping: ColumnMapping, path: str
+) -> CatalogueTable:
     if not tables:
-        raise CatalogError(f"{path}: holds no table; expected a FITS, ECSV or CSV catalogue.")
+        raise CatalogueError(f"{path}: holds no table; expected a FITS, ECSV or CSV catalogue.")
     if mapping.hdu is not None:
         names = list(tables)
         name = mapping.hdu
@@ -140,7 +142,7 @@ def _observation_table(tables: dict[str, CatalogTable], mapping: ColumnMapping, 
         if name not in tables and name.isdigit() and 1 <= int(name) <= len(names):
             name = names[int(name) - 1]
         if name not in tables:
-            raise CatalogError(
+            raise CatalogueError(
                 f"{path}: HDU {mapping.hdu!r} is missing; the file has tables {', '.join(names)}."
             )
         return tables[name]
@@ -149,7 +151,7 @@ def _observation_table(tables: dict[str, CatalogTable], mapping: ColumnMapping, 
     return named or next(iter(tables.values()))
 
 
-def _observations(table: CatalogTable, columns: dict[str, str | None], path: str) -> Catalog:
+def _observations(table: CatalogueTable, columns: dict[str, str | None], path: str) -> Catalogue:
     def texts(role: str) -> np.ndarray | None:
         return None if columns[role] is None else table.texts(columns[role])
 
@@ -170,7 +172,7 @@ def _observations(table: CatalogTable, columns: dict[str, str | None], path: str
         unique = np.array([f"{t}_{s}" if t else s for t, s in zip(tier, source, strict=True)], dtype=str)
     flag = texts("redshift_flag")
     ra, dec = numbers("ra"), numbers("dec")
-    return Catalog(
+    return Catalogue(
         unique_id=unique,
         source_id=source,
         tier=tier,
@@ -194,9 +196,9 @@ def _best_redshift(grating: np.ndarray | None, best: np.ndarray | None, n: int) 
 
 
 def _lines(
-    tables: dict[str, CatalogTable],
-    observations: CatalogTable,
-    catalog: Catalog,
+    tables: dict[str, CatalogueTable],
+    observations: CatalogueTable,
+    catalogue: Catalogue,
     id_column: str | None,
     extraction: str,
 ) -> dict[str, dict[str, LineFluxes]]:
@@ -206,34 +208,36 @@ def _lines(
         names = [pattern.format(extraction).lower() for pattern in patterns]
         table = next((lower[name] for name in names if name in lower), None)
         if table is not None:
-            found[f"{kind}_lines"] = _line_columns(table, _row_order(table, catalog, id_column))
+            found[f"{kind}_lines"] = _line_columns(table, _row_order(table, catalogue, id_column))
     if not found:  # DR3 has one table per disperser
         kind = "prism_lines" if "PRISM_flux_flag" in observations.names else "grating_lines"
-        found[kind] = _line_columns(observations, np.arange(len(catalog)))
+        found[kind] = _line_columns(observations, np.arange(len(catalogue)))
     return found
 
 
-def _row_order(table: CatalogTable, catalog: Catalog, id_column: str | None) -> np.ndarray:
+def _row_order(table: CatalogueTable, catalogue: Catalogue, id_column: str | None) -> np.ndarray:
     """Rows of `table` in the order of the catalogue."""
     if id_column is not None and id_column in table.names:
         identifiers = table.texts(id_column)
-        if np.array_equal(identifiers, catalog.unique_id):
-            return np.arange(len(catalog))
+        if np.array_equal(identifiers, catalogue.unique_id):
+            return np.arange(len(catalogue))
         row_of = {identifier: row for row, identifier in enumerate(identifiers)}
-        missing = [identifier for identifier in catalog.unique_id if identifier not in row_of]
+        missing = [identifier for identifier in catalogue.unique_id if identifier not in row_of]
         if missing:
-            raise CatalogError(
+            raise CatalogueError(
                 f"{table.where}: column {id_column} lacks {len(missing)} objects of the catalogue, such as "
                 f"{missing[0]}. Get an unaltered copy."
             )
-        return np.array([row_of[identifier] for identifier in catalog.unique_id], dtype=int)
+        return np.array([row_of[identifier] for identifier in catalogue.unique_id], dtype=int)
     rows = len(table.texts(table.names[0])) if table.names else 0
-    if rows != len(catalog):
-        raise CatalogError(f"{table.where}: has {rows} rows, expected {len(catalog)}. Get an unaltered copy.")
+    if rows != len(catalogue):
+        raise CatalogueError(
+            f"{table.where}: has {rows} rows, expected {len(catalogue)}. Get an unaltered copy."
+        )
     return np.arange(rows)
 
 
-def _line_columns(table: CatalogTable, rows: np.ndarray) -> dict[str, LineFluxes]:
+def _line_columns(table: CatalogueTable, rows: np.ndarray) -> dict[str, LineFluxes]:
     lines = {}
     for name in table.names:
         found = _LINE.match(name)
@@ -244,14 +248,14 @@ def _line_columns(table: CatalogTable, rows: np.ndarray) -> dict[str, LineFluxes
     return lines
 
 
-def _line_scale(table: CatalogTable, column: str) -> float:
+def _line_scale(table: CatalogueTable, column: str) -> float:
     text = table.unit(column)
     if not text:
         return _JADES_LINE_UNIT
     try:
         return float(parse_unit(text).to(LINE_FLUX_UNIT))
     except (ValueError, u.UnitConversionError) as error:
-        raise CatalogError(
+        raise CatalogueError(
             f"{table.where}: column {column} has the unit {text!r}; expected that of a line flux, such as "
             "1e-20 erg s-1 cm-2."
         ) from error

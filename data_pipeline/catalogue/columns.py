@@ -21,7 +21,7 @@ ALIASES = {
 }
 
 
-class CatalogError(ValueError):
+class CatalogueError(ValueError):
     """A catalogue that cannot be read; the text names file, HDU, column and the candidates found."""
 
 
@@ -59,14 +59,14 @@ class ColumnMapping:
         """From the command line's ``redshift=z_spec,ra=RA``.
 
         Raises:
-            CatalogError: for anything but known roles, each with a column.
+            CatalogueError: for anything but known roles, each with a column.
         """
         known = [role.name for role in fields(cls)]
         stated: dict[str, str] = {}
         for part in filter(None, (piece.strip() for piece in text.split(","))):
             role, separator, column = (piece.strip() for piece in part.partition("="))
             if not separator or not column or role not in known or role in stated:
-                raise CatalogError(
+                raise CatalogueError(
                     f"column mapping {text!r}: {part!r} is not understood; expected role=column, separated "
                     f"by commas, each role once, with the roles {', '.join(known)}."
                 )
@@ -87,7 +87,7 @@ class ColumnMapping:
             where: file and HDU, for the error.
 
         Raises:
-            CatalogError: where the stated column is missing.
+            CatalogueError: where the stated column is missing.
         """
         if role == "redshift_grating" and self.redshift is not None and self.redshift_grating is None:
             return None  # who names a redshift wants that one
@@ -96,7 +96,7 @@ class ColumnMapping:
         if stated is None:
             return next((lower[alias.lower()] for alias in ALIASES[role] if alias.lower() in lower), None)
         if stated not in names and stated.lower() not in lower:
-            raise CatalogError(
+            raise CatalogueError(
                 f"{where}: column {stated!r}, stated for {role}, is missing; the table has {listed(names)}."
             )
         return stated if stated in names else lower[stated.lower()]

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_pipeline.catalog.columns import CatalogError
-from data_pipeline.catalog.table import CatalogTable, open_tables
+from data_pipeline.catalogue.columns import CatalogueError
+from data_pipeline.catalogue.table import CatalogueTable, open_tables
 from data_pipeline.readers.opening import stem_of
 from data_pipeline.spectrum import SpectrumMeta
 
@@ -92,7 +92,7 @@ class KnownRedshifts:
                     if by_key.setdefault(form, float(value)) != value:
                         ambiguous.add(form)
             if not by_key:
-                raise CatalogError(
+                raise CatalogueError(
                     f"{table.where}: column {column} holds no redshift from 0 to {LARGEST:g} beside a name "
                     f"in column {key}; state other columns: {option} TABLE:COLUMN:KEY"
                 )
@@ -141,24 +141,24 @@ def _split(text: str, option: str) -> tuple[str, str, str]:
     raise ValueError(f"{option} {text}: {parts[0]} is no file; expected TABLE:COLUMN or TABLE:COLUMN:KEY")
 
 
-def _holding(tables: Mapping[str, CatalogTable], column: str, path: str) -> CatalogTable:
+def _holding(tables: Mapping[str, CatalogueTable], column: str, path: str) -> CatalogueTable:
     for table in tables.values():
         if column in table.names:
             return table
     known = "; ".join(f"{name or 'table'}: {', '.join(table.names)}" for name, table in tables.items())
-    raise CatalogError(f"{path}: no column {column}; it has {known or 'no table'}.")
+    raise CatalogueError(f"{path}: no column {column}; it has {known or 'no table'}.")
 
 
-def _key_column(table: CatalogTable, key: str, option: str) -> str:
+def _key_column(table: CatalogueTable, key: str, option: str) -> str:
     if key:
         if key not in table.names:
-            raise CatalogError(f"{table.where}: no column {key}; it has {', '.join(table.names)}.")
+            raise CatalogueError(f"{table.where}: no column {key}; it has {', '.join(table.names)}.")
         return key
     lower = {name.lower(): name for name in table.names}
     for alias in KEY_COLUMNS:
         if alias in lower:
             return lower[alias]
-    raise CatalogError(
+    raise CatalogueError(
         f"{table.where}: none of its columns {', '.join(table.names)} is known to name files or objects "
         f"({', '.join(KEY_COLUMNS)}); state it: {option} TABLE:COLUMN:KEY"
     )

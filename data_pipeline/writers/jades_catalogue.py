@@ -26,7 +26,7 @@ _UNITS = {"RA_TARG": "deg", "Dec_TARG": "deg"}
 _LINE_UNIT = "10**-20 erg s-1 cm-2"  # as the JADES catalogue counts, in the spelling of the FITS standard
 
 
-def write_jades_catalog(path: str | os.PathLike, table: Mapping[str, np.ndarray]) -> None:
+def write_jades_catalogue(path: str | os.PathLike, table: Mapping[str, np.ndarray]) -> None:
     """Writes HDU Obs_info, and R1000_5pix and R1000_3pix with the line fluxes.
 
     Args:
