@@ -7,4 +7,4 @@ from importlib.util import find_spec
 if find_spec("specutils") is not None:
     from wrapt import register_post_import_hook
 
-    register_post_import_hook("data_pipeline.readers.specutils_loaders:register", "specutils")
+    register_post_import_hook("data_pipeline.readers.recognise:register", "specutils")

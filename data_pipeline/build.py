@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.pipeline import BuildResult, build
+from data_pipeline.building.sources import BuildConfig
 from data_pipeline.pairs.augmentation import AugmentationConfig
 from data_pipeline.pairs.matching import MatchConfig
 from data_pipeline.pairs.preprocessing import PreprocessingConfig

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.catalogue import read_catalogue
-from data_pipeline.catalogue.columns import ColumnMapping
+from data_pipeline.catalogue.table import ColumnMapping
 from data_pipeline.pairs.arm_comparison import ArmComparison, compare_arms
 from data_pipeline.pairs.matching import Dropped, find_catalogue, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, make_pair, read_match

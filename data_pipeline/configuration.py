@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import platform
 import types
 import typing
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -98,3 +100,21 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     ):
         raise ConfigurationError(f"{where}: expected {hint.__name__}, got {value!r}")
     return value
+
+
+_PACKAGES = ("kspecsr", "numpy", "scipy", "astropy", "specutils")
+
+
+def software_versions(*further: str) -> dict[str, str]:
+    """Versions of Python and of the packages that shape the numbers; those not installed are left out.
+
+    Args:
+        *further: names of more packages.
+    """
+    versions = {"python": platform.python_version()}
+    for package in (*_PACKAGES, *further):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

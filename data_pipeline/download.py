@@ -7,12 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_pipeline.archives.batch import MOST_JOBS, Report, fetch_all
-from data_pipeline.archives.fetch import LocalStorageError
+from data_pipeline.archives.fetch import MOST_JOBS, LocalStorageError, Report, fetch_all
 from data_pipeline.archives.http_client import HttpClient, InterruptedTransferError, Politeness, TransferError
-from data_pipeline.archives.mast import list_mast
+from data_pipeline.archives.listing import list_mast, list_tree
 from data_pipeline.archives.release import DISPERSER_FOLDERS, FIELDS, RELEASES, RemoteFile, Selection
-from data_pipeline.archives.tree import list_tree
 
 _EXAMPLES = """\
 examples:

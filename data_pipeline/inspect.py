@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_pipeline.catalogue import read_catalogue
-from data_pipeline.catalogue.columns import ColumnMapping
+from data_pipeline.catalogue.table import ColumnMapping
 from data_pipeline.pairs.matching import Dropped, Match, MatchConfig, find_catalogue, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, make_pair, read_match
 from data_pipeline.pictures.augmentation_family import draw_augmentation_family

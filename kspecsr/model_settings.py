@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.configuration import ConfigurationError, check_keys, to_dict
+from data_pipeline.configuration import ConfigurationError, check_keys, software_versions, to_dict
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.versions import software_versions
 from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import STAGES, Preset
 from kspecsr.configuration.calibration import Calibration

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.versions import software_versions
+from data_pipeline.configuration import software_versions
 from kspecsr.model_folder import load_composed, read_settings, weights_hash
 from kspecsr.models import redshift_bins
 from kspecsr.results.flags import FlagThresholds

@@ -11,8 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from archive_server import serve
-from data_pipeline.archives.batch import fetch_all
-from data_pipeline.archives.fetch import LocalStorageError, fetch, local_path
+from data_pipeline.archives.fetch import LocalStorageError, fetch, fetch_all, local_path
 from data_pipeline.archives.fits_integrity import IntegrityError, check_fits
 from data_pipeline.archives.http_client import (
     HttpClient,
@@ -21,9 +20,8 @@ from data_pipeline.archives.http_client import (
     RetryableError,
     TransferError,
 )
-from data_pipeline.archives.mast import list_mast
+from data_pipeline.archives.listing import children, list_mast, list_tree
 from data_pipeline.archives.release import RELEASES, RemoteFile, Selection
-from data_pipeline.archives.tree import children, list_tree
 
 DR3 = RELEASES["dr3"]
 IMPATIENT = Politeness(delay=0, retries=1, backoff=0)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from data_pipeline.build import config_from, main, parser
-from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.pipeline import build, step_counts
 from data_pipeline.building.row import row_generator
+from data_pipeline.building.sources import BuildConfig
 from data_pipeline.lines import load_lines
 from data_pipeline.pairs.augmentation import AugmentationConfig
 from data_pipeline.pairs.matching import Dropped
@@ -24,7 +24,7 @@ from data_pipeline.pairs.sky_groups import SplitConfig
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records import Manifest, load
 from data_pipeline.records.__main__ import main as records_main
-from data_pipeline.records.iterate import iterate
+from data_pipeline.records.reading import iterate
 from data_pipeline.simulation import Population, SimulationConfig, simulate_batch
 from data_pipeline.simulation.archive import write_archive
 from data_pipeline.simulation.truth import TruthReader

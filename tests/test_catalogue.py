@@ -8,7 +8,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from data_pipeline.catalogue import read_catalogue
-from data_pipeline.catalogue.columns import CatalogueError, ColumnMapping
+from data_pipeline.catalogue.table import CatalogueError, ColumnMapping
 from data_pipeline.configuration import ConfigurationError, from_dict, to_dict
 from data_pipeline.writers import write_jades_catalogue
 from layouts import table, write

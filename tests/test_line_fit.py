@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipeline.building.simulation_source import _gratings, _prism
+from data_pipeline.building.sources import _gratings, _prism
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.grating_fit import FittedArm, fit_lines

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.building.config import BuildConfig
+from data_pipeline.building.sources import BuildConfig
 from data_pipeline.catalogue import Catalogue, CatalogueError
 from data_pipeline.configuration import ConfigurationError, from_dict, to_dict
 from data_pipeline.jades_names import jades_file_name
 from data_pipeline.pairs.matching import ArchiveFile, MatchConfig, find_catalogue, match, scan_archive
 from data_pipeline.pairs.sky_groups import SplitConfig, assign_splits, group_by_position, sky_cell
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
-from data_pipeline.writers.jades_x1d import write_jades_x1d
+from data_pipeline.writers.jades import write_jades_x1d
 
 ARCSEC = 1 / 3600
 

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 import layouts
 from data_pipeline.readers import FORMATS, Format, identify_format, read_spectrum
-from data_pipeline.readers.units import parse_unit
-from data_pipeline.spectrum import SpectrumError
+from data_pipeline.spectrum import SpectrumError, parse_unit
 from layouts import LAYOUTS, example
 
 

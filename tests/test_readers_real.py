@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 from data_pipeline.catalogue import read_catalogue
-from data_pipeline.catalogue.columns import ColumnMapping
+from data_pipeline.catalogue.table import ColumnMapping
 from data_pipeline.jades_names import parse_jades_file_name
 from data_pipeline.readers import read_spectrum
 

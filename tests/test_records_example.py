@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from data_pipeline.records import ExampleCodec, Field, RecordFormatError, Schema
-from data_pipeline.records.example import decode_example, decode_in_layout, encode_example
+from data_pipeline.records.codec import decode_example, decode_in_layout, encode_example
 from records_sample import SCHEMA, assert_same, random_example
 
 FEATURES = st.dictionaries(st.text(max_size=20), st.binary(max_size=300), max_size=6)

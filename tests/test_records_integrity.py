@@ -19,8 +19,8 @@ from data_pipeline.records import (
     RecordIntegrityError,
     Schema,
     StepCount,
-    iterate,
     load,
+    reading,
     record_schema,
     verify_records,
 )
@@ -177,12 +177,12 @@ DAMAGE = (
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 def test_damage_is_found_and_named_before_any_example(records, damage, capsys):
-    assert len(list(iterate(records, "train"))) == 10  # whole, and remembered as verified
+    assert len(list(reading(records, "train"))) == 10  # whole, and remembered as verified
     message = "(?s)" + damage(records)
     with pytest.raises(RecordIntegrityError, match=message):
         verify_records(records)
     with pytest.raises(RecordIntegrityError, match=message):
-        iterate(records, "train")
+        reading(records, "train")
     with pytest.raises(RecordIntegrityError, match=message):
         load(records, "train")
     assert main([str(records)]) == 1
@@ -200,12 +200,12 @@ def test_every_damaged_file_is_listed_at_once(records):
 
 def test_without_verification_cut_and_missing_files_are_still_found_and_flips_when_met(records):
     flip_payload_byte(records)
-    examples = iterate(records, "train", verify=False)
+    examples = reading(records, "train", verify=False)
     assert next(examples)["unique_id"] == "object-0"
     with pytest.raises(RecordIntegrityError, match=r"train-00001-of-00003.tfrecord: record 2 .*checksum"):
         list(examples)
     cut_at_a_boundary(records)
-    for read in (iterate, load):
+    for read in (reading, load):
         with pytest.raises(RecordIntegrityError, match="2 whole records"):
             read(records, "train", verify=False)
 
@@ -222,16 +222,16 @@ def test_a_schema_that_the_caller_insists_on(records):
 
 
 def test_verification_runs_once_per_process(records, monkeypatch):
-    iterate(records, "train")
+    reading(records, "train")
 
     def again(*args, **kwargs):
         raise RuntimeError("verified again")
 
     monkeypatch.setattr("data_pipeline.records.integrity.verify_records", again)
-    iterate(records, "test")
+    reading(records, "test")
     (records / SHARD).touch()
     with pytest.raises(RuntimeError, match="verified again"):
-        iterate(records, "train")
+        reading(records, "train")
 
 
 def test_no_manifest_is_explained(tmp_path):

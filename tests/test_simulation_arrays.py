@@ -19,11 +19,17 @@ from data_pipeline.simulation import (
     simulate_batches,
 )
 from data_pipeline.simulation.catalogue import catalogue_rows
-from data_pipeline.simulation.continua import INTRINSIC_GRID, Continua, intrinsic_continua, transmission
+from data_pipeline.simulation.continua import (
+    INTRINSIC_GRID,
+    NAMES,
+    Continua,
+    intrinsic_continua,
+    templates_on,
+    transmission,
+)
 from data_pipeline.simulation.draws import Draws
-from data_pipeline.simulation.nuisances import draw_conditions
+from data_pipeline.simulation.noise import draw_conditions
 from data_pipeline.simulation.survey import draw_targets
-from data_pipeline.simulation.templates import NAMES, templates_on
 
 CLEAN = Nuisances(
     noise_scale=0.0,

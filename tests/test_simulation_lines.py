@@ -9,10 +9,15 @@ from scipy.special import erf
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument, reference_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.profile import SPEED_OF_LIGHT, render_lines
+from data_pipeline.simulation.attenuation import calzetti, cardelli
 from data_pipeline.simulation.draws import Draws
-from data_pipeline.simulation.dust import calzetti, cardelli
-from data_pipeline.simulation.line_fluxes import broad_ratios_to_halpha, line_ratios_to_hbeta
-from data_pipeline.simulation.line_ratios import doublet_ratios, gas_reddening, strong_line_ratios
+from data_pipeline.simulation.line_fluxes import (
+    broad_ratios_to_halpha,
+    doublet_ratios,
+    gas_reddening,
+    line_ratios_to_hbeta,
+    strong_line_ratios,
+)
 from data_pipeline.simulation.survey import load_tiers
 
 INSTRUMENTS = (PRISM, *GRATINGS, "reference")

@@ -8,19 +8,17 @@ from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.simulation.config import Nuisances
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.noise import (
+    bad_grating_pixels,
+    bad_prism_pixels,
     detector_pixels,
+    draw_conditions,
+    gap_width,
     grating_error,
     grating_line_error,
     grating_noise,
+    outliers,
     prism_error,
     prism_noise,
-)
-from data_pipeline.simulation.nuisances import (
-    bad_grating_pixels,
-    bad_prism_pixels,
-    draw_conditions,
-    gap_width,
-    outliers,
 )
 from data_pipeline.tables import read_table
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.readers.specutils_loaders import REGISTERED
+from data_pipeline.readers.recognise import REGISTERED
 from layouts import LAYOUTS, example
 
 ROOT = Path(__file__).resolve().parents[1]

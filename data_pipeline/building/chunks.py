@@ -10,8 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.building.config import BuildConfig
-from data_pipeline.configuration import to_dict
 from data_pipeline.pairs.matching import Dropped
 from data_pipeline.records import ExampleCodec, Schema
 from data_pipeline.records.tfrecord import frame, read_records
@@ -47,17 +45,17 @@ class ChunkStore:
         self.folder = Path(output) / WORK_FOLDER
         self._codec = ExampleCodec(schema)
 
-    def open(self, config: BuildConfig, fingerprint: str) -> None:
+    def open(self, settings: dict, fingerprint: str) -> None:
         """Starts or continues a build.
 
         Args:
-            config: settings; a work folder of other settings is refused.
+            settings: of the build, as JSON; a work folder of other settings is refused.
             fingerprint: hash of the list of objects; a work folder of other objects is refused.
 
         Raises:
             FileExistsError: naming what differs, and how to start afresh.
         """
-        state = {"config": to_dict(config), "objects": fingerprint}
+        state = {"config": settings, "objects": fingerprint}
         path = self.folder / "build.json"
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))

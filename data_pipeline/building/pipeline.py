@@ -11,11 +11,9 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-from data_pipeline.building.archive_source import ArchiveSource
 from data_pipeline.building.chunks import ChunkStore
-from data_pipeline.building.config import BuildConfig
 from data_pipeline.building.row import Expansion
-from data_pipeline.building.simulation_source import SimulationSource
+from data_pipeline.building.sources import ArchiveSource, BuildConfig, SimulationSource
 from data_pipeline.configuration import to_dict
 from data_pipeline.lines import load_lines
 from data_pipeline.pairs.matching import Dropped
@@ -108,7 +106,7 @@ def build(
         else SimulationSource.plan(config)
     )
     store = ChunkStore(output, schema)
-    store.open(config, source.fingerprint)
+    store.open(to_dict(config), source.fingerprint)
     try:
         with worker_pool(workers) as pool:
             return _build(config, output, source, store, schema, pool, bar)

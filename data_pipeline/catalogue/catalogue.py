@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 import astropy.units as u
 import numpy as np
 
-from data_pipeline.catalogue.columns import ALIASES, CatalogueError, ColumnMapping
-from data_pipeline.catalogue.table import CatalogueTable, open_tables
+from data_pipeline.catalogue.table import ALIASES, CatalogueError, CatalogueTable, ColumnMapping, open_tables
 from data_pipeline.jades_names import normalise_tier, sky_field
 from data_pipeline.readers.source import listed
-from data_pipeline.readers.units import parse_unit
+from data_pipeline.spectrum import parse_unit
 
 LINE_FLUX_UNIT = u.Unit("erg / (s cm2)")
 _JADES_LINE_UNIT = 1e-20  # erg/s/cm2, where the catalogue states no unit of its own

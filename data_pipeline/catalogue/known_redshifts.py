@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_pipeline.catalogue.columns import CatalogueError
-from data_pipeline.catalogue.table import CatalogueTable, open_tables
-from data_pipeline.readers.opening import stem_of
+from data_pipeline.catalogue.table import CatalogueError, CatalogueTable, open_tables
+from data_pipeline.readers.source import stem_of
 from data_pipeline.spectrum import SpectrumMeta
 
 LARGEST = 30.0

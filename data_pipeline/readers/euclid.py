@@ -6,8 +6,7 @@ import numpy as np
 
 from data_pipeline.readers.header import Format, ReadOptions, text_of, value_of
 from data_pipeline.readers.source import Source, column_names, column_unit, find_column
-from data_pipeline.readers.units import parse_unit
-from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta, parse_unit
 
 _COLUMNS = ("WAVELENGTH", "SIGNAL", "VAR", "MASK")
 _WORST_FLAG = 64

@@ -3,19 +3,72 @@
 from __future__ import annotations
 
 import os
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
 
 from data_pipeline.readers.dja import DJA
 from data_pipeline.readers.euclid import EUCLID
 from data_pipeline.readers.gto import GTO
 from data_pipeline.readers.header import Format, ReadOptions
 from data_pipeline.readers.jades import JADES_DR3, JADES_DR4
-from data_pipeline.readers.opening import open_source
 from data_pipeline.readers.own import OWN
-from data_pipeline.readers.source import Source
-from data_pipeline.readers.specutils_fallback import SPECUTILS
+from data_pipeline.readers.source import Source, open_source
 from data_pipeline.readers.stsci import CEERS, STSCI
 from data_pipeline.readers.table import TABLE
-from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+
+
+def identify_specutils(source: Source) -> bool:
+    """True for any other FITS file: specutils is asked when it is read."""
+    return source.hdus is not None
+
+
+def read_specutils(source: Source, options: ReadOptions) -> ObservedSpectrum:
+    """Reads with one of specutils' own loaders."""
+    # seconds to import: only for formats that nothing here knows
+    from astropy.nddata import StdDevUncertainty
+    from specutils import Spectrum
+
+    if options.hdu is not None or options.flux_column is not None:
+        raise SpectrumError(
+            f"{source.path}: no known format, so hdu= and flux_column= cannot be honoured; the file has "
+            f"{source.hdu_names()}."
+        )
+    cure = "Convert it to a table with wavelength, flux and error columns that state their units."
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks of third-party loaders; what matters is checked below
+            spectrum = Spectrum.read(str(source.path))
+    except Exception as error:  # whatever a third-party loader raises, the caller gets one kind
+        raise SpectrumError(
+            f"{source.path}: not recognised; the file has {source.hdu_names()}, and specutils says: "
+            f"{_first_line(error)}. {cure}"
+        ) from error
+    if spectrum.uncertainty is None:
+        raise SpectrumError(
+            f"{source.path}: specutils reads it, but without errors, which are needed. {cure}"
+        )
+    if spectrum.flux.ndim != 1:
+        raise SpectrumError(
+            f"{source.path}: specutils reads an array of shape {spectrum.flux.shape}; expected one spectrum. "
+            f"{cure}"
+        )
+    meta = SpectrumMeta(format="specutils", path=str(source.path), notes=source.notes())
+    error = spectrum.uncertainty.represent_as(StdDevUncertainty).quantity
+    mask = None if spectrum.mask is None else np.asarray(spectrum.mask, dtype=bool)
+    return ObservedSpectrum.from_quantities(spectrum.spectral_axis, spectrum.flux, error, mask, meta)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+SPECUTILS = Format("specutils", "any format with a loader in specutils", identify_specutils, read_specutils)
+
 
 # The first that recognises a file reads it: the particular before the general. JADES and CEERS come before
 # STScI, whose names they borrow; plain tables and specutils, which accept almost anything, come last.
@@ -67,3 +120,52 @@ def _identify(source: Source) -> Format:
         f"{source.path}: no known format; the file has {source.hdu_names()}. Known: "
         f"{'; '.join(known.description for known in FORMATS)}."
     )
+
+
+PRIORITY = 100
+# specutils reads plain tables and its own formats itself
+REGISTERED: tuple[Format, ...] = tuple(known for known in FORMATS if known.name not in ("table", "specutils"))
+
+
+def register(specutils) -> None:
+    """Registers a reader per format, for `Spectrum.read` and `SpectrumList.read`.
+
+    Args:
+        specutils: the imported module.
+    """
+    from specutils.io.registers import data_loader  # specutils is imported already when this runs
+
+    for known in REGISTERED:
+        data_loader(
+            f"kspecsr {known.name}",
+            identifier=_identifier(known.name),
+            dtype=specutils.Spectrum,
+            extensions=["fits", "fits.gz"],
+            priority=PRIORITY,
+            force=True,
+        )(_load)
+
+
+def _load(file, **options):
+    """Reads one file; `options` are those of `data_pipeline.readers.read_spectrum`."""
+    # astropy hands over the open file whenever it had to recognise the format
+    path = file if isinstance(file, str | os.PathLike) else file.name
+    return read_spectrum(path, **options).to_specutils()
+
+
+def _identifier(name: str):
+    def identify(origin, path, *args, **kwargs) -> bool:
+        if origin != "read" or not isinstance(path, str | os.PathLike) or not Path(path).is_file():
+            return False
+        status = os.stat(path)
+        return _format_name(os.fspath(path), status.st_mtime_ns, status.st_size) == name
+
+    return identify
+
+
+@lru_cache(maxsize=16)  # astropy asks every registered format in turn: open the file once
+def _format_name(path: str, modified: int, size: int) -> str:
+    try:
+        return identify_format(path).name
+    except SpectrumError:
+        return ""  # not ours to judge: specutils goes on with its own loaders

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from data_pipeline.quiet_start import held_back_stderr
-from data_pipeline.records.dataset import load
 from data_pipeline.records.integrity import verify_records
-from data_pipeline.records.iterate import iterate
 from data_pipeline.records.manifest import Manifest
+from data_pipeline.records.reading import iterate, load
 from data_pipeline.records.schema import RecordIntegrityError
 
 

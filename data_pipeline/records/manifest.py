@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.configuration import check_keys, json_hash
+from data_pipeline.configuration import check_keys, json_hash, software_versions
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS, SCHEMA_VERSION, RecordIntegrityError, Schema
 from data_pipeline.records.shards import MANIFEST_NAME, Shard, sync_directory
 from data_pipeline.tables import read_table
-from data_pipeline.versions import software_versions
 
 PRISM_TABLE = "jades_prism_pixels.ecsv"
 _REBUILD = "build the records again, or copy the whole directory again"

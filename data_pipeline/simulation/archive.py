@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from data_pipeline.configuration import software_versions
 from data_pipeline.instrument import GRATINGS, PRISM
 from data_pipeline.jades_names import jades_file_name
 from data_pipeline.simulation.arrays import SimulatedBatch, simulate_batch
@@ -28,10 +29,8 @@ from data_pipeline.simulation.truth import (
     write_truth_index,
 )
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
-from data_pipeline.versions import software_versions
 from data_pipeline.workers import worker_pool
-from data_pipeline.writers.jades_catalogue import write_jades_catalogue
-from data_pipeline.writers.jades_x1d import write_jades_x1d
+from data_pipeline.writers.jades import write_jades_catalogue, write_jades_x1d
 
 CATALOGUE = "Combined_DR4_external_v1.2.1.fits"
 DESCRIPTION = "simulation.json"

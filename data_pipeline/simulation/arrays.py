@@ -14,8 +14,7 @@ from data_pipeline.simulation.config import KINDS, SimulationConfig
 from data_pipeline.simulation.continua import intrinsic_continua
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.galaxies import NOISE, draw_galaxies
-from data_pipeline.simulation.noise import latent_noise_level
-from data_pipeline.simulation.nuisances import draw_conditions
+from data_pipeline.simulation.noise import draw_conditions, latent_noise_level
 from data_pipeline.simulation.observation import (
     Spectra,
     noise_free_prism,

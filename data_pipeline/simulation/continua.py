@@ -3,12 +3,153 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.simulation.dust import calzetti
-from data_pipeline.simulation.templates import NAMES, templates_on
+from data_pipeline.simulation.attenuation import calzetti
+
+NAMES = ("young", "intermediate", "old", "nebular", "red")
+_SAMPLING = 12_000.0  # lambda / step of the rest-frame grid
+_START, _STOP = 0.034, 6.0  # um
+
+# Rest wavelengths of absorption lines [um], widths [um] and equivalent widths [Angstrom]. Young and
+# intermediate populations: hydrogen; old ones: metals.
+_BALMER = (0.656463, 0.486269, 0.434169, 0.410290, 0.397120, 0.389016, 0.383647, 0.379900, 0.377170, 0.375100)
+_BALMER_STRENGTH = (0.6, 1.0, 1.0, 1.05, 1.0, 0.9, 0.75, 0.6, 0.45, 0.35)
+_PASCHEN = (1.875608, 1.282157, 1.094107, 1.005212, 0.954858, 0.923154, 0.901738, 0.886520, 0.875291)
+_METALS = (
+    (0.393477, 0.0010, 9.0),  # Ca K
+    (0.396959, 0.0009, 7.0),  # Ca H
+    (0.430580, 0.0014, 6.0),  # G band
+    (0.422790, 0.0007, 1.5),  # Ca I
+    (0.438460, 0.0012, 4.0),  # Fe 4383
+    (0.517600, 0.0022, 4.5),  # Mg b
+    (0.527040, 0.0014, 2.8),  # Fe 5270
+    (0.533500, 0.0014, 2.4),  # Fe 5335
+    (0.589420, 0.0009, 4.0),  # Na D
+    (0.715000, 0.0080, 8.0),  # TiO
+    (0.850036, 0.0006, 1.3),  # Ca triplet
+    (0.854444, 0.0006, 3.4),
+    (0.866452, 0.0006, 2.8),
+    (0.278000, 0.0040, 14.0),  # Mg II and Mg I 2852
+)
+
+
+def _planck(wavelength: np.ndarray, temperature: float) -> np.ndarray:
+    exponent = np.minimum(14_388.0 / (wavelength * temperature), 600.0)
+    return wavelength**-5.0 / np.expm1(exponent)
+
+
+def _step(wavelength: np.ndarray, edge: float, width: float) -> np.ndarray:
+    """Rises from 0 to 1 through ``edge`` within about ``width``."""
+    return 0.5 * (1.0 + np.tanh((wavelength - edge) / width))
+
+
+def _absorption(wavelength: np.ndarray, lines) -> np.ndarray:
+    out = np.ones_like(wavelength)
+    for centre, sigma, equivalent_width in lines:
+        depth = min(equivalent_width * 1e-4 / (sigma * np.sqrt(2 * np.pi)), 0.9)
+        out *= 1.0 - depth * np.exp(-0.5 * ((wavelength - centre) / sigma) ** 2)
+    return out
+
+
+def _hydrogen_absorption(wavelength: np.ndarray, equivalent_width: float, sigma: float) -> np.ndarray:
+    """Balmer and Paschen absorption; ``equivalent_width`` [Angstrom] is that of Hbeta, sigma in um."""
+    lines = [(x, sigma, equivalent_width * s) for x, s in zip(_BALMER, _BALMER_STRENGTH, strict=True)]
+    lines += [(x, 1.5 * sigma * x / 1.0, 0.7 * equivalent_width) for x in _PASCHEN]
+    return _absorption(wavelength, lines)
+
+
+def _jump(wavelength: np.ndarray, edge: float, depth: float, width: float) -> np.ndarray:
+    """A continuum that is lower by ``depth`` (a fraction) below ``edge``."""
+    return 1.0 - depth * (1.0 - _step(wavelength, edge, width))
+
+
+def _young(x: np.ndarray) -> np.ndarray:
+    shape = (x / 0.5) ** -2.35 * (1.0 + (x / 1.6) ** 2) ** -0.3
+    return shape * _jump(x, 0.3675, 0.08, 0.002) * _hydrogen_absorption(x, 2.5, 0.0006)
+
+
+def _intermediate(x: np.ndarray) -> np.ndarray:
+    shape = 0.75 * _planck(x, 9500.0) / _planck(np.array(0.5), 9500.0) + 0.25 * _planck(x, 4500.0) / _planck(
+        np.array(0.5), 4500.0
+    )
+    breaks = (
+        _jump(x, 0.3720, 0.52, 0.004) * _jump(x, 0.822, 0.10, 0.004) * (0.15 + 0.85 * _step(x, 0.17, 0.04))
+    )
+    return shape * breaks * _hydrogen_absorption(x, 8.5, 0.0009)
+
+
+def _old(x: np.ndarray) -> np.ndarray:
+    shape = _planck(x, 4900.0) / _planck(np.array(0.5), 4900.0)
+    breaks = _jump(x, 0.3990, 0.38, 0.003) * _jump(x, 0.2640, 0.45, 0.004) * _jump(x, 0.2900, 0.2, 0.004)
+    hump = 1.0 + 0.18 * np.exp(-0.5 * ((x - 1.63) / 0.14) ** 2)  # H- opacity minimum
+    carbon_monoxide = 1.0 - 0.15 * _step(x, 2.295, 0.006) * np.exp(-np.maximum(x - 2.295, 0.0) / 0.12)
+    return shape * breaks * hump * carbon_monoxide * _absorption(x, _METALS)
+
+
+def _nebular(x: np.ndarray) -> np.ndarray:
+    """Recombination, free-free and two-photon continuum of hydrogen at 1.3e4 K, in F_lambda."""
+    slope = 14_388.0 / 13_000.0
+    density = np.full_like(x, 0.6)
+    for edge, height in ((0.3646, 8.0), (0.8204, 3.0), (1.4584, 1.6)):
+        fall = height * np.exp(-slope * np.maximum(1.0 / x - 1.0 / edge, 0.0))
+        density += fall * (1.0 - _step(x, edge * 1.004, edge * 0.003))
+    y = np.clip(0.121567 / x, 0.0, 1.0)
+    density += 6.0 * y * (1.0 - y) ** 0.5 * (x > 0.121567)
+    return density / x**2
+
+
+def _red(x: np.ndarray) -> np.ndarray:
+    """Optical continuum of a little red dot: a dense-gas Balmer break under a cool black body."""
+    shape = _planck(x, 4600.0) / _planck(np.array(0.5), 4600.0)
+    return shape * _jump(x, 0.3700, 0.35, 0.006)
+
+
+@lru_cache(maxsize=1)
+def _cumulative() -> tuple[float, np.ndarray]:
+    """Logarithm of the grid's first edge, and (K, m) integrals of the templates from there [um]."""
+    count = int(np.log(_STOP / _START) * _SAMPLING)
+    edges = _START * np.exp(np.arange(count + 1) / _SAMPLING)
+    x = 0.5 * (edges[1:] + edges[:-1])
+    near = (x > 0.500) & (x < 0.510)
+    total = []
+    for shape in (_young, _intermediate, _old, _nebular, _red):
+        value = np.where(x > 0.0912, shape(x), 0.0)
+        value /= value[near].mean()
+        total.append(np.concatenate([[0.0], np.cumsum(value * np.diff(edges))]))
+    return float(np.log(edges[0])), np.array(total)
+
+
+def templates_on(edges: np.ndarray, sampling: float, redshift: float) -> np.ndarray:
+    """Mean of every template over the pixels of a logarithmic grid.
+
+    Exact integrals of the fine templates: because both grids are logarithmic, all edges share one
+    fractional position between the fine ones.
+
+    Args:
+        edges: (n + 1,) observed pixel edges [um], logarithmic.
+        sampling: lambda / step of that grid; divides the fine sampling.
+        redshift: of the galaxy.
+
+    Returns:
+        (K, n) mean flux density per pixel; 1 near 0.505 um rest.
+    """
+    start, total = _cumulative()
+    every = round(_SAMPLING / sampling)
+    if abs(every * sampling - _SAMPLING) > 1e-6 * _SAMPLING:
+        raise ValueError(f"sampling={sampling}: expected a divisor of {_SAMPLING:g}")
+    place = (np.log(edges[0] / (1.0 + redshift)) - start) * _SAMPLING
+    first = int(np.floor(place))
+    share = place - first
+    stop = first + every * (edges.size - 1) + 1
+    if first < 0 or stop + 1 > total.shape[1]:
+        raise ValueError(f"redshift={redshift}: rest wavelengths leave {_START}-{_STOP} um")
+    at_edges = (1.0 - share) * total[:, first:stop:every] + share * total[:, first + 1 : stop + 1 : every]
+    return np.diff(at_edges, axis=1) / np.diff(edges / (1.0 + redshift))
+
 
 # Lyman-alpha to Lyman-delta: wavelength [um] and the coefficients of Inoue et al. (2014), their table 2.
 _LINES = (

@@ -11,8 +11,7 @@ from data_pipeline.lines import LineList
 from data_pipeline.simulation.config import KINDS, Population
 from data_pipeline.simulation.continua import TEMPLATES, Continua
 from data_pipeline.simulation.draws import Draws
-from data_pipeline.simulation.line_fluxes import broad_ratios_to_halpha, line_ratios_to_hbeta
-from data_pipeline.simulation.line_ratios import gas_reddening
+from data_pipeline.simulation.line_fluxes import broad_ratios_to_halpha, gas_reddening, line_ratios_to_hbeta
 from data_pipeline.simulation.noise import grating_line_error, typical_prism_error
 from data_pipeline.simulation.survey import Targets, load_tiers
 from data_pipeline.tables import read_table

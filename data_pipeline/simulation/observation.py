@@ -16,17 +16,15 @@ from data_pipeline.simulation.continua import INTRINSIC_GRID
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.galaxies import Galaxies
 from data_pipeline.simulation.noise import (
-    detector_pixels,
-    grating_error,
-    grating_noise,
-    prism_error,
-    prism_noise,
-)
-from data_pipeline.simulation.nuisances import (
     ObservingConditions,
     bad_grating_pixels,
     bad_prism_pixels,
+    detector_pixels,
+    grating_error,
+    grating_noise,
     outliers,
+    prism_error,
+    prism_noise,
 )
 
 NOMINAL_LIMIT = {"nirspec-g140m": 1.89, "nirspec-g235m": 3.17, "nirspec-g395m": 5.27}  # um

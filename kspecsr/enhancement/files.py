@@ -17,7 +17,7 @@ from astropy.io import fits
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.lines import load_lines
 from data_pipeline.readers import identify_format, read_spectrum
-from data_pipeline.readers.specutils_fallback import SPECUTILS
+from data_pipeline.readers.recognise import SPECUTILS
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 from kspecsr.enhancement.inputs import InputFile
 from kspecsr.results.files import (

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_pipeline.readers.opening import ENDINGS, stem_of
+from data_pipeline.readers.source import ENDINGS, stem_of
 from data_pipeline.spectrum import SpectrumError
 
 RESULT_ENDING = "_sr"

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_pipeline.configuration import json_hash
+from data_pipeline.configuration import json_hash, software_versions
 from data_pipeline.quiet_start import held_back_stderr
-from data_pipeline.versions import software_versions
 from data_pipeline.writers.atomic import replacing
 from kspecsr.evaluation.config import TITLES, EvaluationConfig
 from kspecsr.evaluation.figure_set import FigureSet

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_pipeline.configuration import json_hash
+from data_pipeline.configuration import json_hash, software_versions
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.versions import software_versions
 from data_pipeline.writers.atomic import replacing
 from kspecsr.evaluation.cases import CASES, case_source
 from kspecsr.evaluation.groups import measure_methods, summarise_methods

@@ -14,8 +14,7 @@ import numpy as np
 
 from data_pipeline.pictures.style import save_picture
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.readers.units import parse_unit
-from data_pipeline.spectrum import FLUX_UNIT, WAVELENGTH_UNIT, ObservedSpectrum
+from data_pipeline.spectrum import FLUX_UNIT, WAVELENGTH_UNIT, ObservedSpectrum, parse_unit
 from kspecsr.results.files import write_ecsv, write_fits
 from kspecsr.results.lines import LineMeasurements
 from kspecsr.results.picture import draw_enhanced_spectrum

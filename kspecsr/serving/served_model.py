@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline.versions import software_versions
+from data_pipeline.configuration import software_versions
 from kspecsr.model_folder import load_composed, read_settings, weights_hash
 from kspecsr.models import redshift_bins
 from kspecsr.results.flags import INVALID_REDSHIFT, INVALID_WAVELENGTH, STATUS_BITS, FlagThresholds

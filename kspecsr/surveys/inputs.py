@@ -17,11 +17,10 @@ import pyarrow.parquet as pq
 
 from data_pipeline.catalogue.known_redshifts import LARGEST
 from data_pipeline.catalogue.table import open_tables
-from data_pipeline.readers.opening import ENDINGS
+from data_pipeline.configuration import software_versions
+from data_pipeline.readers.source import ENDINGS
 from data_pipeline.readers.table import ERROR_NAMES, FLUX_NAMES, IVAR_NAMES, MASK_NAMES, WAVELENGTH_NAMES
-from data_pipeline.readers.units import parse_unit
-from data_pipeline.spectrum import SpectrumError
-from data_pipeline.versions import software_versions
+from data_pipeline.spectrum import SpectrumError, parse_unit
 from kspecsr.enhancement.inputs import check_writable, list_inputs
 from kspecsr.model_settings import find_model, read_settings, weights_hash
 from kspecsr.surveys.output import MANIFEST_FILE, check_same_run, write_manifest

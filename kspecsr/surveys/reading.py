@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 
 from data_pipeline.catalogue.known_redshifts import LARGEST
 from data_pipeline.readers import read_spectrum
-from data_pipeline.readers.opening import stem_of
-from data_pipeline.readers.units import parse_unit
-from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+from data_pipeline.readers.source import stem_of
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta, parse_unit
 from kspecsr.results.prism_input import PrismInput, is_prism, prism_input
 from kspecsr.surveys.plan import PlannedFile, planned_files, planned_rows
 from kspecsr.surveys.settings import CHUNK, FILES, InputColumns, SurveySettings

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from data_pipeline.configuration import json_hash
-from data_pipeline.versions import software_versions
+from data_pipeline.configuration import json_hash, software_versions
 from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import Preset
 from kspecsr.model_folder import ModelFolderError, load_stage, read_settings, write_stage
