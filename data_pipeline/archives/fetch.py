@@ -92,10 +92,7 @@ def is_complete(path: Path, remote: RemoteFile) -> bool:
 
 
 def fetch(
-    remote: RemoteFile,
-    directory: Path,
-    client: HttpClient,
-    received: Progress = lambda size: None,
+    remote: RemoteFile, directory: Path, client: HttpClient, received: Progress = lambda size: None
 ) -> bool:
     """Fetch one file unless a complete copy is there.
 
@@ -157,11 +154,7 @@ def _transfer(remote: RemoteFile, target: Path, client: HttpClient, received: Pr
 
 
 def _write(
-    response: requests.Response,
-    part: Path,
-    resumes: bool,
-    client: HttpClient,
-    received: Progress,
+    response: requests.Response, part: Path, resumes: bool, client: HttpClient, received: Progress
 ) -> None:
     """Append the body to ``part`` (or begin it), which then carries the server's modification time."""
     count = 0

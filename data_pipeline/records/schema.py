@@ -21,13 +21,7 @@ FLUX_UNIT = "1e-20 erg s-1 cm-2 AA-1"
 LINE_FLUX_UNIT = "1e-20 erg s-1 cm-2"
 
 # Type in memory -> type on disk, little-endian. Text is UTF-8 of any length.
-DISK_TYPES = {
-    "float32": "<f4",
-    "float64": "<f8",
-    "int32": "<i4",
-    "int64": "<i8",
-    "bool": "|u1",
-}
+DISK_TYPES = {"float32": "<f4", "float64": "<f8", "int32": "<i4", "int64": "<i8", "bool": "|u1"}
 TEXT = "str"
 
 

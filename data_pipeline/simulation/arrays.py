@@ -170,11 +170,7 @@ def simulate_batch(
 
 
 def simulate_batches(
-    n: int,
-    seed: int,
-    batch_size: int = 64,
-    config: SimulationConfig | None = None,
-    gratings: bool = True,
+    n: int, seed: int, batch_size: int = 64, config: SimulationConfig | None = None, gratings: bool = True
 ) -> Iterator[SimulatedBatch]:
     """Simulates ``n`` observations, ``batch_size`` at a time; memory does not grow with ``n``.
 

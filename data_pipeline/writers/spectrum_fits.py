@@ -8,13 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from astropy.io import fits
 
-from data_pipeline.readers.own import (
-    FORMAT_KEYWORD,
-    FORMAT_NAME,
-    NUMBER_KEYWORDS,
-    TABLE_NAME,
-    TEXT_KEYWORDS,
-)
+from data_pipeline.readers.own import FORMAT_KEYWORD, FORMAT_NAME, NUMBER_KEYWORDS, TABLE_NAME, TEXT_KEYWORDS
 from data_pipeline.spectrum import FLUX_UNIT, WAVELENGTH_UNIT, ObservedSpectrum
 from data_pipeline.writers.atomic import replacing
 
