@@ -95,9 +95,9 @@ spectrum = specutils.Spectrum(flux=np.ones(5) * u.Jy, spectral_axis=np.arange(1,
 spectrum.write(sys.argv[1], format="tabular-fits")
 read = specutils.Spectrum.read(sys.argv[1], format="tabular-fits")
 assert "kspecsr" not in read.meta and read.flux.unit == u.Jy
-from data_pipeline.readers import specutils_loaders
+from data_pipeline.readers import recognise
 assert not any(
-    specutils_loaders._identifier(known.name)("read", sys.argv[1]) for known in specutils_loaders.REGISTERED
+    recognise._identifier(known.name)("read", sys.argv[1]) for known in recognise.REGISTERED
 )
 """
     run(script, tmp_path / "theirs.fits")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.readers.header import EXTRACTIONS
+from data_pipeline.readers.format import EXTRACTIONS
 from data_pipeline.readers.recognise import FORMATS, read_spectrum
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 

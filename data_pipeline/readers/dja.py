@@ -6,11 +6,19 @@ import re
 
 import numpy as np
 
-from data_pipeline.readers.header import Format, ReadOptions, strip_zeros, text_of, value_of
+from data_pipeline.readers.format import Format, ReadOptions, metadata, strip_zeros, text_of
 from data_pipeline.readers.source import Source, find_column
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 
 _ERROR_COLUMN = {"flux": "err", "aper_flux": "aper_err"}
+_KEYWORDS = {
+    "target": "SRCNAME",
+    "ra": "SRCRA",
+    "dec": "SRCDEC",
+    "disperser": "GRATING",
+    "filter": "FILTER",
+    "exposure_time": "EFFEXPTM EXPTIME",
+}
 _VERSION = re.compile(r"-v\d+$")
 _ROOT = re.compile(r"^(?P<root>.+)_(?P<disperser>[a-z0-9]+)-(?P<filter>[a-z0-9]+)_[^_]+_[^_]+\.spec\.fits")
 
@@ -24,7 +32,7 @@ def identify(source: Source) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
-    """Reads SPEC1D. Bad pixels are NaN since v2, flux = err = 0 in v1, and False in ``valid``.
+    """Read SPEC1D. Bad pixels are NaN since v2, flux = err = 0 in v1, and False in ``valid``.
 
     Like msaexp, a polynomial in ln(wave / Angstrom) in the POLY* cards and an ``escale`` column are applied.
     """
@@ -32,7 +40,7 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
     flux_name = (options.flux_column or "flux").lower()
     if flux_name not in _ERROR_COLUMN:
         raise SpectrumError(
-            f"{source.path}[{source.label(hdu)}]: no error column is known for flux_column={flux_name!r}; "
+            f"{source.where(hdu)}: no error column is known for flux_column={flux_name!r}; "
             f"choose {' or '.join(_ERROR_COLUMN)}."
         )
     wavelength = source.column(hdu, "wave")
@@ -40,10 +48,9 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
     error = source.column(hdu, _ERROR_COLUMN[flux_name])
     notes: list[str] = []
     # v1 has zeros where v2 and later have NaN
-    empty = (flux.value == 0) & (error.value == 0)
-    if empty.any():
-        notes.append(f"{empty.sum()} pixels masked: flux and error are zero")
-    mask = empty
+    mask = (flux.value == 0) & (error.value == 0)
+    if mask.any():
+        notes.append(f"{mask.sum()} pixels masked: flux and error are zero")
     if find_column(hdu, ["valid"]):
         mask = mask | (source.integers(hdu, "valid") == 0)
     if find_column(hdu, ["escale"]):
@@ -54,30 +61,25 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
         scale = np.polyval(coefficients, np.log(wavelength.to_value("Angstrom")))
         flux, error = flux * scale, error * scale
         notes.append("flux and error multiplied by the polynomial of the POLY cards")
-    meta = _metadata(source, hdu, tuple(notes) + source.notes())
-    return ObservedSpectrum.from_quantities(wavelength, flux, error, mask, meta)
+    return ObservedSpectrum.from_quantities(wavelength, flux, error, mask, _metadata(source, hdu, notes))
 
 
-def _metadata(source: Source, hdu, notes: tuple[str, ...]) -> SpectrumMeta:
+def _metadata(source: Source, hdu, notes: list[str]) -> SpectrumMeta:
     header = hdu.header
-    target = text_of(header, "SRCNAME")
-    program, _, identifier = target.partition("_")
+    # SRCNAME is <programme>_<id>
+    program, _, identifier = text_of(header, "SRCNAME").partition("_")
     name = _ROOT.match(source.path.name)
     root = name["root"] if name else ""
-    return SpectrumMeta(
-        target=target,
-        source_id=strip_zeros(identifier or text_of(header, "SOURCEID")),
-        ra=value_of(header, "SRCRA"),
-        dec=value_of(header, "SRCDEC"),
-        disperser=text_of(header, "GRATING").upper(),
-        filter=text_of(header, "FILTER").upper(),
+    return metadata(
+        source,
+        hdu,
+        "dja",
+        [header],
+        _KEYWORDS,
+        source_id=identifier or text_of(header, "SOURCEID"),
         tier=root,
         field=text_of(header, "TARGNAME").lower() or _VERSION.sub("", root),
         program=strip_zeros(text_of(header, "PROGRAM") or program),
-        exposure_time=value_of(header, "EFFEXPTM", "EXPTIME"),
-        format="dja",
-        path=str(source.path),
-        hdu=source.label(hdu),
         notes=notes,
     )
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_pipeline.readers.header import Format, ReadOptions, text_of, value_of
+from data_pipeline.readers.format import Format, ReadOptions, metadata, text_of, value_of
 from data_pipeline.readers.source import Source, column_names, column_unit, find_column
-from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta, parse_unit
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, parse_unit
 
 _COLUMNS = ("WAVELENGTH", "SIGNAL", "VAR", "MASK")
+_KEYWORDS = {
+    "source_id": "SOURC_ID EXTNAME",
+    "ra": "RA RA_OBJ",
+    "dec": "DEC DEC_OBJ",
+    "exposure_time": "EXPTIME",
+}
 _WORST_FLAG = 64
 
 
@@ -23,59 +29,46 @@ def identify(source: Source) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
-    """Reads one spectrum; pixels with an odd MASK or one of 64 and more are masked."""
+    """Read one spectrum; pixels with an odd MASK or one of 64 and more are masked."""
     hdu = source.table(_only_spectrum(source) if options.hdu is None else options.hdu)
-    where = f"{source.path}[{source.label(hdu)}]"
     scale = value_of(hdu.header, "FSCALE")
     if not (np.isfinite(scale) and scale > 0):
         raise SpectrumError(
-            f"{where}: keyword FSCALE is missing or not positive; SIGNAL has no scale without it."
+            f"{source.where(hdu)}: keyword FSCALE is missing or not positive; SIGNAL has no scale without it."
         )
     flux = source.column(hdu, options.flux_column or "SIGNAL") * scale
-    _check_variance_unit(hdu, flux.unit, where)
+    _check_variance_unit(source, hdu, flux.unit)
     with np.errstate(invalid="ignore"):  # a negative variance becomes NaN, which masks the pixel
         error = np.sqrt(source.values(hdu, "VAR")) * scale * flux.unit
     flags = source.integers(hdu, "MASK")
-    header = hdu.header
-    meta = SpectrumMeta(
-        target=source.label(hdu),
-        source_id=text_of(header, "SOURC_ID", "EXTNAME"),
-        ra=value_of(header, "RA", "RA_OBJ"),
-        dec=value_of(header, "DEC", "DEC_OBJ"),
-        disperser=(text_of(header, "GRISM", "GRATING") or "RGS").upper(),
-        program="euclid",
-        exposure_time=value_of(header, "EXPTIME"),
-        format="euclid-sir",
-        path=str(source.path),
-        hdu=source.label(hdu),
-        notes=source.notes(),
-    )
+    disperser = text_of(hdu.header, "GRISM", "GRATING") or "RGS"
+    known = {"target": source.label(hdu), "disperser": disperser, "program": "euclid"}
+    meta = metadata(source, hdu, "euclid-sir", [hdu.header], _KEYWORDS, **known)
     mask = (flags % 2 == 1) | (flags >= _WORST_FLAG)
     return ObservedSpectrum.from_quantities(source.column(hdu, "WAVELENGTH"), flux, error, mask, meta)
 
 
 def _only_spectrum(source: Source) -> int:
-    spectra = [
-        number
-        for number, hdu in enumerate(source.all_hdus())
-        if number and column_names(hdu) and _is_spectrum(hdu)
-    ]
+    hdus = source.all_hdus()
+    spectra = [i for i, hdu in enumerate(hdus) if i and column_names(hdu) and _is_spectrum(hdu)]
     if len(spectra) > 1:
         raise SpectrumError(
             f"{source.path}: holds {len(spectra)} spectra; choose one by index or source id, such as "
-            f'hdu={spectra[0]} or hdu="{source.hdus[spectra[0]].name}".'
+            f'hdu={spectra[0]} or hdu="{hdus[spectra[0]].name}".'
         )
     return spectra[0]
 
 
-def _check_variance_unit(hdu, flux_unit, where: str) -> None:
+def _check_variance_unit(source: Source, hdu, flux_unit) -> None:
     text = column_unit(hdu, find_column(hdu, ["VAR"])) or ""
     try:
         squared = parse_unit(text)
     except ValueError:
         squared = None
     if squared is None or not squared.is_equivalent(flux_unit**2):
-        raise SpectrumError(f"{where}: column VAR has the unit {text!r}, expected that of SIGNAL squared.")
+        raise SpectrumError(
+            f"{source.where(hdu)}: column VAR has the unit {text!r}, expected that of SIGNAL squared."
+        )
 
 
 EUCLID = Format("euclid-sir", "Euclid SIR combined spectrum", identify, read)

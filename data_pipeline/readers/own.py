@@ -1,13 +1,14 @@
-"""The project's own FITS spectra, as `data_pipeline.writers.write_spectrum` writes them."""
+"""The project's own FITS spectra, as `data_pipeline.writers.spectrum_fits.write_spectrum` writes them."""
 
 from __future__ import annotations
 
-from data_pipeline.readers.header import Format, ReadOptions, text_of, value_of
+from data_pipeline.readers.format import Format, ReadOptions, metadata, text_of
 from data_pipeline.readers.source import Source
-from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
-# What `write_spectrum` writes and this module reads: SpectrumMeta field to FITS keyword.
-TEXT_KEYWORDS = {
+# Field of SpectrumMeta to FITS keyword, for the writer too.
+NUMBER_KEYWORDS = {"ra": "RA", "dec": "DEC", "exposure_time": "XPOSURE"}
+KEYWORDS = {
     "target": "TARGET",
     "source_id": "SOURCEID",
     "disperser": "GRATING",
@@ -16,8 +17,8 @@ TEXT_KEYWORDS = {
     "field": "FIELD",
     "program": "PROPOSID",
     "extraction": "EXTRACT",
+    **NUMBER_KEYWORDS,
 }
-NUMBER_KEYWORDS = {"ra": "RA", "dec": "DEC", "exposure_time": "XPOSURE"}
 FORMAT_KEYWORD, FORMAT_NAME, TABLE_NAME = "SPECFMT", "kspecsr", "SPECTRUM"
 
 
@@ -27,31 +28,18 @@ def identify(source: Source) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
-    """Reads the table SPECTRUM after comparing its DATASUM."""
+    """Read the table SPECTRUM after comparing its DATASUM."""
     hdu = source.table(TABLE_NAME if options.hdu is None else options.hdu)
     wavelength = source.column(hdu, "wavelength")
     if "DATASUM" in hdu.header and not _datasum_holds(hdu):
         raise SpectrumError(
-            f"{source.path}[{source.label(hdu)}]: DATASUM does not match, so the data were altered after "
-            "writing. Get an unaltered copy."
+            f"{source.where(hdu)}: DATASUM does not match, so the data were altered after writing. "
+            "Get an unaltered copy."
         )
-    texts = {name: text_of(source.primary, keyword) for name, keyword in TEXT_KEYWORDS.items()}
-    numbers = {name: value_of(source.primary, keyword) for name, keyword in NUMBER_KEYWORDS.items()}
-    meta = SpectrumMeta(
-        **texts,
-        **numbers,
-        format=FORMAT_NAME,
-        path=str(source.path),
-        hdu=source.label(hdu),
-        notes=source.notes(),
-    )
-    return ObservedSpectrum.from_quantities(
-        wavelength,
-        source.column(hdu, options.flux_column or "flux"),
-        source.column(hdu, "uncertainty"),
-        source.integers(hdu, "mask") != 0,
-        meta,
-    )
+    flux = source.column(hdu, options.flux_column or "flux")
+    mask = source.integers(hdu, "mask") != 0
+    meta = metadata(source, hdu, FORMAT_NAME, [source.primary], KEYWORDS)
+    return ObservedSpectrum.from_quantities(wavelength, flux, source.column(hdu, "uncertainty"), mask, meta)
 
 
 def _datasum_holds(hdu) -> bool:

@@ -1,4 +1,9 @@
-"""Recognises the format of a file and reads it."""
+"""Recognise the format of a file and read it, with specutils where nothing here knows it.
+
+The other way round, `register` gives the formats of this project to specutils. `data_pipeline/__init__.py`
+has it called when specutils is imported, before or after `data_pipeline`, so that importing `data_pipeline`
+alone costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,8 @@ import numpy as np
 
 from data_pipeline.readers.dja import DJA
 from data_pipeline.readers.euclid import EUCLID
+from data_pipeline.readers.format import Format, ReadOptions
 from data_pipeline.readers.gto import GTO
-from data_pipeline.readers.header import Format, ReadOptions
 from data_pipeline.readers.jades import JADES_DR3, JADES_DR4
 from data_pipeline.readers.own import OWN
 from data_pipeline.readers.source import Source, open_source
@@ -27,7 +32,7 @@ def identify_specutils(source: Source) -> bool:
 
 
 def read_specutils(source: Source, options: ReadOptions) -> ObservedSpectrum:
-    """Reads with one of specutils' own loaders."""
+    """Read with one of specutils' own loaders."""
     # seconds to import: only for formats that nothing here knows
     from astropy.nddata import StdDevUncertainty
     from specutils import Spectrum
@@ -43,9 +48,10 @@ def read_specutils(source: Source, options: ReadOptions) -> ObservedSpectrum:
             warnings.simplefilter("ignore")  # remarks of third-party loaders; what matters is checked below
             spectrum = Spectrum.read(str(source.path))
     except Exception as error:  # whatever a third-party loader raises, the caller gets one kind
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise SpectrumError(
             f"{source.path}: not recognised; the file has {source.hdu_names()}, and specutils says: "
-            f"{_first_line(error)}. {cure}"
+            f"{reason}. {cure}"
         ) from error
     if spectrum.uncertainty is None:
         raise SpectrumError(
@@ -60,11 +66,6 @@ def read_specutils(source: Source, options: ReadOptions) -> ObservedSpectrum:
     error = spectrum.uncertainty.represent_as(StdDevUncertainty).quantity
     mask = None if spectrum.mask is None else np.asarray(spectrum.mask, dtype=bool)
     return ObservedSpectrum.from_quantities(spectrum.spectral_axis, spectrum.flux, error, mask, meta)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 SPECUTILS = Format("specutils", "any format with a loader in specutils", identify_specutils, read_specutils)
@@ -92,7 +93,7 @@ def read_spectrum(
     hdu: str | int | None = None,
     flux_column: str | None = None,
 ) -> ObservedSpectrum:
-    """Reads a spectrum of any known format.
+    """Read a spectrum of any known format.
 
     Args:
         path: FITS (also gzip) or ECSV file.
@@ -122,17 +123,14 @@ def _identify(source: Source) -> Format:
     )
 
 
+# Above specutils' own loaders, of which "JWST x1d" accepts JADES files but loses their errors.
 PRIORITY = 100
 # specutils reads plain tables and its own formats itself
 REGISTERED: tuple[Format, ...] = tuple(known for known in FORMATS if known.name not in ("table", "specutils"))
 
 
 def register(specutils) -> None:
-    """Registers a reader per format, for `Spectrum.read` and `SpectrumList.read`.
-
-    Args:
-        specutils: the imported module.
-    """
+    """Register a reader per format with the imported specutils, for `Spectrum.read`, `SpectrumList.read`."""
     from specutils.io.registers import data_loader  # specutils is imported already when this runs
 
     for known in REGISTERED:
@@ -147,7 +145,7 @@ def register(specutils) -> None:
 
 
 def _load(file, **options):
-    """Reads one file; `options` are those of `data_pipeline.readers.read_spectrum`."""
+    """Read one file; `options` are those of `data_pipeline.readers.read_spectrum`."""
     # astropy hands over the open file whenever it had to recognise the format
     path = file if isinstance(file, str | os.PathLike) else file.name
     return read_spectrum(path, **options).to_specutils()

@@ -21,6 +21,7 @@ from astropy.utils.exceptions import AstropyWarning
 
 from data_pipeline.spectrum import SpectrumError, parse_unit
 
+ENDINGS = (".fits", ".fits.gz", ".ecsv")  # of files that hold spectra
 _FITS_BLOCK = 2880
 _MOST_COLUMNS = 999  # of the FITS standard
 # What astropy raises for bytes that are missing or damaged.
@@ -36,6 +37,27 @@ DAMAGE = (
     zlib.error,
     fits.VerifyError,
 )
+_FITS_START = b"SIMPLE  ="
+_GZIP_START = b"\x1f\x8b"
+_ECSV_START = b"# %ECSV"
+_OTHER_KINDS = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a zip archive (perhaps .npz); unpack it",
+    b"\x89HDF": "an HDF5 file",
+    b"<!DO": "an HTML page, perhaps a failed download",
+    b"<htm": "an HTML page, perhaps a failed download",
+}
+
+
+def stem_of(path: str | os.PathLike) -> str:
+    """File name without the endings of spectra."""
+    name = Path(path).name
+    for ending in sorted(ENDINGS, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
 
 
 @dataclass
@@ -66,10 +88,7 @@ class Source:
         except (KeyError, IndexError):
             return None
         except DAMAGE as error:
-            raise SpectrumError(
-                f"{self.path}: damaged while looking for HDU {key!r} ({error}); the file is truncated or "
-                "altered. Download it again."
-            ) from error
+            raise self._damaged(f"looking for HDU {key!r}", error) from error
 
     def table(self, key: str | int):
         """The table extension of that name or index.
@@ -95,15 +114,16 @@ class Source:
         Raises:
             SpectrumError: for a damaged file.
         """
-        if self.hdus is None:
-            return []
         try:
-            return list(self.hdus)
+            return list(self.hdus or [])
         except DAMAGE as error:
-            raise SpectrumError(
-                f"{self.path}: damaged while listing HDUs ({error}); the file is truncated or altered. "
-                "Download it again."
-            ) from error
+            raise self._damaged("listing HDUs", error) from error
+
+    def _damaged(self, action: str, error: Exception) -> SpectrumError:
+        return SpectrumError(
+            f"{self.path}: damaged while {action} ({error}); the file is truncated or altered. "
+            "Download it again."
+        )
 
     def hdu_names(self) -> str:
         """All extensions as ``0 PRIMARY, 1 EXTRACT1D``."""
@@ -117,15 +137,24 @@ class Source:
         """Name of an extension for people; its index where it has no name."""
         return hdu.name or str(self.hdus.index_of(hdu))
 
-    def column(self, hdu, name: str, unit: u.UnitBase | None = None) -> u.Quantity:
-        """Table column as float64 quantity; `unit` replaces the one in the file.
+    def where(self, hdu) -> str:
+        """File and extension, for error texts."""
+        return f"{self.path}[{self.label(hdu)}]"
+
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the file as a whole."""
+        if self.hdus is None or self.size % _FITS_BLOCK == 0:
+            return ()
+        return ("file length is no multiple of 2880 bytes: cut after this HDU, download it again",)
+
+    def column(self, hdu, name: str) -> u.Quantity:
+        """Table column as float64 quantity.
 
         Raises:
             SpectrumError: for a missing column, a missing or unknown unit, or truncated data.
         """
-        actual = require_column(self, hdu, name)
-        if unit is None:
-            unit = self._unit(hdu, actual, column_unit(hdu, actual))
+        actual = self._require_column(hdu, name)
+        unit = self._unit(hdu, actual, column_unit(hdu, actual))
         return u.Quantity(self.values(hdu, actual), unit, copy=False)
 
     def values(self, hdu, name: str) -> np.ndarray:
@@ -137,7 +166,7 @@ class Source:
         """Table column of flags as int64."""
         return self._numbers(hdu, name, np.int64).ravel()
 
-    def image(self, name: str, unit: u.UnitBase | None = None) -> u.Quantity:
+    def image(self, name: str, unit: u.UnitBase) -> u.Quantity:
         """One-dimensional image extension as float64 quantity; `unit` is used where BUNIT is blank.
 
         Raises:
@@ -147,34 +176,9 @@ class Source:
         if hdu is None:
             raise SpectrumError(f"{self.path}: HDU {name!r} is missing; the file has {self.hdu_names()}.")
         text = hdu.header.get("BUNIT")
-        if unit is None or (isinstance(text, str) and text.strip()):
+        if isinstance(text, str) and text.strip():
             unit = self._unit(hdu, "BUNIT", text)
         return u.Quantity(np.asarray(self.data(hdu), dtype=np.float64), unit, copy=False)
-
-    def _numbers(self, hdu, name: str, dtype: type) -> np.ndarray:
-        values = np.asarray(self.data(hdu)[require_column(self, hdu, name)])
-        if values.dtype.kind not in "biuf":
-            raise SpectrumError(
-                f"{self.path}[{self.label(hdu)}]: column {name} does not hold real numbers but "
-                f"{values.dtype}; choose another with flux_column= or hdu=."
-            )
-        return values.astype(dtype)
-
-    def notes(self) -> tuple[str, ...]:
-        """Remarks on the file as a whole."""
-        if self.hdus is None or self.size % _FITS_BLOCK == 0:
-            return ()
-        return ("file length is no multiple of 2880 bytes: cut after this HDU, download it again",)
-
-    def _unit(self, hdu, name: str, text: str | None) -> u.UnitBase:
-        where = f"{self.path}[{self.label(hdu)}]"
-        cure = "State the unit in the header (TUNIT or BUNIT), e.g. um or erg s-1 cm-2 Angstrom-1."
-        if text is None or not str(text).strip():
-            raise SpectrumError(f"{where}: column {name} has no unit. {cure}")
-        try:
-            return parse_unit(str(text))
-        except ValueError as error:
-            raise SpectrumError(f"{where}: column {name} has the unknown unit {text!r}. {cure}") from error
 
     def data(self, hdu):
         """Rows or pixels of an extension.
@@ -182,7 +186,7 @@ class Source:
         Raises:
             SpectrumError: for truncated or damaged data, or none at all.
         """
-        where = f"{self.path}[{self.label(hdu)}]"
+        where = self.where(hdu)
         if not isinstance(hdu, fits.BinTableHDU | fits.TableHDU | fits.ImageHDU):
             raise SpectrumError(f"{where}: header damaged. Download the file again.")
         try:
@@ -200,6 +204,35 @@ class Source:
             raise SpectrumError(f"{where}: holds no rows. Choose another HDU with hdu=; {self.hdu_names()}.")
         return data
 
+    def _numbers(self, hdu, name: str, dtype: type) -> np.ndarray:
+        values = np.asarray(self.data(hdu)[self._require_column(hdu, name)])
+        if values.dtype.kind not in "biuf":
+            raise SpectrumError(
+                f"{self.where(hdu)}: column {name} does not hold real numbers but "
+                f"{values.dtype}; choose another with flux_column= or hdu=."
+            )
+        return values.astype(dtype)
+
+    def _require_column(self, hdu, name: str) -> str:
+        actual = find_column(hdu, [name])
+        if actual is None:
+            raise SpectrumError(
+                f"{self.where(hdu)}: column {name} is missing; the table has {listed(column_names(hdu))}. "
+                "Choose with flux_column= or hdu=."
+            )
+        return actual
+
+    def _unit(self, hdu, name: str, text: str | None) -> u.UnitBase:
+        cure = "State the unit in the header (TUNIT or BUNIT), e.g. um or erg s-1 cm-2 Angstrom-1."
+        if text is None or not str(text).strip():
+            raise SpectrumError(f"{self.where(hdu)}: column {name} has no unit. {cure}")
+        try:
+            return parse_unit(str(text))
+        except ValueError as error:
+            raise SpectrumError(
+                f"{self.where(hdu)}: column {name} has the unknown unit {text!r}. {cure}"
+            ) from error
+
 
 def column_names(hdu) -> list[str]:
     """Column names of a table, from its header alone; none where the header is damaged."""
@@ -216,23 +249,13 @@ def column_unit(hdu, name: str) -> str | None:
 
 def find_column(hdu, names: Sequence[str]) -> str | None:
     """The first of `names` that the table has, in the table's own spelling; case is ignored."""
-    present = {name.lower(): name for name in column_names(hdu)}
-    return next((present[name.lower()] for name in names if name.lower() in present), None)
+    return first_of(names, column_names(hdu))
 
 
-def require_column(source: Source, hdu, name: str) -> str:
-    """The column in the table's own spelling.
-
-    Raises:
-        SpectrumError: where it is missing; lists what is there.
-    """
-    actual = find_column(hdu, [name])
-    if actual is None:
-        raise SpectrumError(
-            f"{source.path}[{source.label(hdu)}]: column {name} is missing; the table has "
-            f"{listed(column_names(hdu))}. Choose with flux_column= or hdu=."
-        )
-    return actual
+def first_of(aliases: Sequence[str], names: Sequence[str]) -> str | None:
+    """The first alias among some names, in their own spelling; case is ignored; None if none is there."""
+    present = {name.lower().strip(): name for name in names}
+    return next((present[alias.lower()] for alias in aliases if alias.lower() in present), None)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -241,34 +264,9 @@ def listed(names: Sequence[str]) -> str:
     return shown if len(names) <= 12 else f"{shown}, ... ({len(names)} in all)"
 
 
-# of files that hold spectra
-ENDINGS = (".fits", ".fits.gz", ".ecsv")
-_FITS_START = b"SIMPLE  ="
-_GZIP_START = b"\x1f\x8b"
-_ECSV_START = b"# %ECSV"
-_OTHER_KINDS = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a zip archive (perhaps .npz); unpack it",
-    b"\x89HDF": "an HDF5 file",
-    b"<!DO": "an HTML page, perhaps a failed download",
-    b"<htm": "an HTML page, perhaps a failed download",
-}
-
-
-def stem_of(path: str | os.PathLike) -> str:
-    """File name without the endings of spectra."""
-    name = Path(path).name
-    for ending in sorted(ENDINGS, key=len, reverse=True):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name
-
-
 @contextmanager
 def open_source(path: str | os.PathLike) -> Iterator[Source]:
-    """Opens a FITS file (plain or gzip) or an ECSV table.
+    """Open a FITS file (plain or gzip) or an ECSV table.
 
     Raises:
         SpectrumError: for what is no such file: missing, a directory, pipe, unreadable, empty, other kind.
@@ -285,7 +283,12 @@ def open_source(path: str | os.PathLike) -> Iterator[Source]:
         elif start.startswith(_FITS_START):
             yield from _fits_source(path, stream, os.fstat(stream.fileno()).st_size)
         elif start.startswith(_GZIP_START):
-            content = _unpacked(path, stream)
+            try:
+                content = gzip.decompress(stream.read())
+            except (EOFError, OSError, zlib.error) as error:
+                raise SpectrumError(
+                    f"{path}: truncated or damaged gzip file ({error}). Download it again."
+                ) from error
             yield from _fits_source(path, io.BytesIO(content), len(content))
         elif not start:
             raise SpectrumError(f"{path}: is empty (0 bytes). Download it again.")
@@ -305,22 +308,20 @@ def _stream(path: Path) -> BinaryIO:
                 "Save the spectrum to a file first."
             )
         return path.open("rb")
-    except FileNotFoundError as error:
-        raise SpectrumError(f"{path}: no such file. Check the path.") from error
     except IsADirectoryError as error:
         raise SpectrumError(
             f"{path}: is a directory; expected one file. Name a file in it, or give the directory to "
             "python -m data_pipeline.readers."
         ) from error
-    except PermissionError as error:
-        raise SpectrumError(
-            f"{path}: no permission to read. Run chmod u+r on it, or ask its owner."
-        ) from error
-    except OSError as error:  # a loop of links, a path below a file, a name too long, a disk error ...
+    except OSError as error:  # also a loop of links, a path below a file, a name too long, a disk error ...
         raise SpectrumError(_unopened(path, error)) from error
 
 
 def _unopened(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: no such file. Check the path."
+    if isinstance(error, PermissionError):
+        return f"{path}: no permission to read. Run chmod u+r on it, or ask its owner."
     return f"{path}: cannot be read ({error.strerror or error}). Check the path and the disk."
 
 
@@ -343,15 +344,6 @@ def _fits_source(path: Path, stream: BinaryIO, size: int) -> Iterator[Source]:
             ) from error
         finally:
             hdus.close()
-
-
-def _unpacked(path: Path, stream: BinaryIO) -> bytes:
-    try:
-        return gzip.decompress(stream.read())
-    except (EOFError, OSError, zlib.error) as error:
-        raise SpectrumError(
-            f"{path}: truncated or damaged gzip file ({error}). Download it again."
-        ) from error
 
 
 def _kind(start: bytes) -> str:

@@ -3,104 +3,80 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
 
-from data_pipeline.readers.header import Format, ReadOptions, strip_zeros, text_of, value_of
-from data_pipeline.readers.source import DAMAGE, Source, column_names, listed
+from data_pipeline.readers.format import Format, ReadOptions, metadata, text_of, value_of
+from data_pipeline.readers.source import DAMAGE, Source, column_names, first_of, listed
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 
 WAVELENGTH_NAMES = ("wavelength", "wave", "lambda", "lam", "wl", "spectral_axis", "wavelengths")
 FLUX_NAMES = ("flux", "flux_density", "signal", "flam", "f_lambda", "fnu", "f_nu", "fluxes")
 ERROR_NAMES = (
-    "error",
-    "err",
-    "flux_err",
-    "flux_error",
-    "fluxerr",
-    "uncertainty",
-    "sigma",
-    "noise",
-    "std",
-    "flux_unc",
-    "unc",
-    "e_flux",
-    "error_flux",
-    "flux_sigma",
+    *("error", "err", "flux_err", "flux_error", "fluxerr", "uncertainty", "sigma", "noise", "std"),
+    *("flux_unc", "unc", "e_flux", "error_flux", "flux_sigma"),
 )
 IVAR_NAMES = ("ivar", "inverse_variance", "flux_ivar")
 VARIANCE_NAMES = ("var", "variance", "flux_var")
 MASK_NAMES = ("mask", "bad", "flag_bad")
-
-
-def _match(names: list[str], aliases) -> str | None:
-    lower = {name.lower().strip(): name for name in names}
-    return next((lower[alias] for alias in aliases if alias in lower), None)
-
-
-def _has_spectrum(names: list[str]) -> bool:
-    return _match(names, WAVELENGTH_NAMES) is not None and _match(names, FLUX_NAMES) is not None
+# Looked for in the table's header, then in the primary one.
+_FITS_KEYWORDS = {
+    "target": "OBJECT TARGET TARGNAME",
+    "source_id": "SOURCEID OBJID ID",
+    "ra": "RA RA_TARG",
+    "dec": "DEC DEC_TARG",
+    "disperser": "GRATING DISPERSE",
+    "filter": "FILTER",
+    "program": "PROPOSID PROGRAM",
+}
+_ECSV_KEYWORDS = {
+    "target": "TARGET OBJECT",
+    "source_id": "SOURCE_ID SOURCEID ID",
+    "ra": "RA",
+    "dec": "DEC",
+    "disperser": "DISPERSER GRATING",
+    "filter": "FILTER",
+    "exposure_time": "EXPTIME",
+}
 
 
 def identify_table(source: Source) -> bool:
     """True for an ECSV file, or FITS with a table that has a wavelength and a flux column."""
-    if source.hdus is None:
-        return True
-    return _table_hdu(source) is not None
+    return source.hdus is None or _table_hdu(source) is not None
 
 
 def _table_hdu(source: Source):
     for hdu in source.all_hdus():
-        if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) and _has_spectrum(column_names(hdu)):
-            return hdu
+        if isinstance(hdu, fits.BinTableHDU | fits.TableHDU):
+            names = column_names(hdu)
+            if first_of(WAVELENGTH_NAMES, names) and first_of(FLUX_NAMES, names):
+                return hdu
     return None
 
 
 def read_table(source: Source, options: ReadOptions) -> ObservedSpectrum:
-    """Reads wavelength, flux, error (or inverse variance, or variance) and mask by their usual names."""
+    """Read wavelength, flux, error (or inverse variance, or variance) and mask by their usual names."""
     if source.hdus is None:
         return _read_ecsv(source, options)
     hdu = _table_hdu(source) if options.hdu is None else source.table(options.hdu)
-    header = hdu.header
-    primary = source.primary
-
-    def text(*keys: str) -> str:
-        return text_of(header, *keys) or text_of(primary, *keys)
-
-    meta = SpectrumMeta(
-        target=text("OBJECT", "TARGET", "TARGNAME"),
-        source_id=strip_zeros(text("SOURCEID", "OBJID", "ID")),
-        ra=next(
-            (v for h in (header, primary) if np.isfinite(v := value_of(h, "RA", "RA_TARG"))), float("nan")
-        ),
-        dec=next(
-            (v for h in (header, primary) if np.isfinite(v := value_of(h, "DEC", "DEC_TARG"))), float("nan")
-        ),
-        disperser=text("GRATING", "DISPERSE").upper(),
-        filter=text("FILTER").upper(),
-        program=text("PROPOSID", "PROGRAM"),
-        exposure_time=value_of(header, "EXPTIME", "XPOSURE"),
-        format="table",
-        path=str(source.path),
-        hdu=source.label(hdu),
-        notes=source.notes(),
-    )
+    headers = [hdu.header, source.primary]
+    exposure = value_of(hdu.header, "EXPTIME", "XPOSURE")
+    meta = metadata(source, hdu, "table", headers, _FITS_KEYWORDS, exposure_time=exposure)
     # keywords of SDSS and DESI, and of the ESO products
-    if text("AIRORVAC").lower() == "air" or text("VACUUM") in ("False", "F"):
+    kind, vacuum = (next(filter(None, (text_of(h, k) for h in headers)), "") for k in ("AIRORVAC", "VACUUM"))
+    if kind.lower() == "air" or vacuum in ("False", "F"):
         raise SpectrumError(
             f"{meta.origin}: wavelengths are in air, expected vacuum; convert them first "
             "(specutils.utils.wcs_utils.air_to_vac) and write VACUUM = T."
         )
-    names = column_names(hdu)
-    return _assemble(
-        names,
-        lambda name: source.column(hdu, name),
-        lambda name: source.integers(hdu, name) != 0,
-        meta,
-        options,
-    )
+
+    def flags(name: str) -> np.ndarray:
+        return source.integers(hdu, name) != 0
+
+    return _assemble(column_names(hdu), lambda name: source.column(hdu, name), flags, meta, options)
 
 
 def _read_ecsv(source: Source, options: ReadOptions) -> ObservedSpectrum:
@@ -119,25 +95,7 @@ def _read_ecsv(source: Source, options: ReadOptions) -> ObservedSpectrum:
             f"{source.path}: no readable ECSV table ({error}). Write it again with astropy."
         ) from error
     header = {str(key).upper(): value for key, value in table.meta.items()}
-
-    def text(*keys: str) -> str:
-        return next((str(header[key]).strip() for key in keys if key in header), "")
-
-    def number(key: str) -> float:
-        value = header.get(key)
-        return float(value) if isinstance(value, int | float) else float("nan")
-
-    meta = SpectrumMeta(
-        target=text("TARGET", "OBJECT"),
-        source_id=strip_zeros(text("SOURCE_ID", "SOURCEID", "ID")),
-        ra=number("RA"),
-        dec=number("DEC"),
-        disperser=text("DISPERSER", "GRATING").upper(),
-        filter=text("FILTER").upper(),
-        exposure_time=number("EXPTIME"),
-        format="table",
-        path=str(source.path),
-    )
+    meta = metadata(source, None, "table", [header], _ECSV_KEYWORDS)
 
     def column(name: str) -> u.Quantity:
         values = table[name]
@@ -151,9 +109,16 @@ def _read_ecsv(source: Source, options: ReadOptions) -> ObservedSpectrum:
     return _assemble(table.colnames, column, lambda name: np.asarray(table[name], dtype=bool), meta, options)
 
 
-def _assemble(names, column, flags, meta: SpectrumMeta, options: ReadOptions) -> ObservedSpectrum:
-    flux_name = options.flux_column or _match(names, FLUX_NAMES)
-    wave_name = _match(names, WAVELENGTH_NAMES)
+def _assemble(
+    names: Sequence[str],
+    column: Callable[[str], u.Quantity],
+    flags: Callable[[str], np.ndarray],
+    meta: SpectrumMeta,
+    options: ReadOptions,
+) -> ObservedSpectrum:
+    """The spectrum from the functions that give a column as a quantity and as flags."""
+    flux_name = options.flux_column or first_of(FLUX_NAMES, names)
+    wave_name = first_of(WAVELENGTH_NAMES, names)
     for what, name, aliases in (("wavelength", wave_name, WAVELENGTH_NAMES), ("flux", flux_name, FLUX_NAMES)):
         if name is None or name.lower() not in [present.lower() for present in names]:
             raise SpectrumError(
@@ -162,20 +127,18 @@ def _assemble(names, column, flags, meta: SpectrumMeta, options: ReadOptions) ->
             )
     wavelength, flux = column(wave_name), column(flux_name)
     error = _error(names, column, meta, flux_name)
-    mask_name = _match(names, MASK_NAMES)
-    return ObservedSpectrum.from_quantities(
-        wavelength, flux, error, flags(mask_name) if mask_name else None, meta
-    )
+    mask_name = first_of(MASK_NAMES, names)
+    mask = flags(mask_name) if mask_name else None
+    return ObservedSpectrum.from_quantities(wavelength, flux, error, mask, meta)
 
 
 def _error(names, column, meta: SpectrumMeta, flux_name: str) -> u.Quantity:
-    name = _match(names, (f"{flux_name.lower()}_err", f"{flux_name.lower()}_error", *ERROR_NAMES))
-    if name is not None:
+    if name := first_of((f"{flux_name}_err", f"{flux_name}_error", *ERROR_NAMES), names):
         return column(name)
     with np.errstate(invalid="ignore", divide="ignore"):  # zero weight gives inf, which masks the pixel
-        if (name := _match(names, IVAR_NAMES)) is not None:
+        if name := first_of(IVAR_NAMES, names):
             return 1 / np.sqrt(column(name))
-        if (name := _match(names, VARIANCE_NAMES)) is not None:
+        if name := first_of(VARIANCE_NAMES, names):
             return np.sqrt(column(name))
     aliases = ", ".join((*ERROR_NAMES, *IVAR_NAMES, *VARIANCE_NAMES))
     raise SpectrumError(

@@ -1,4 +1,4 @@
-"""Writer of JADES HLSP x1d files, in the DR4 and DR3 layouts."""
+"""Writers of JADES HLSP x1d files (DR4 and DR3 layouts) and of a catalogue in the layout of DR4."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from astropy.io import fits
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from data_pipeline.writers.atomic import replacing
 
-_FORMAT = {"f": "D", "i": "K", "b": "L"}
+LAYOUTS = ("dr4", "dr3")
+OBS_INFO_COLUMNS = (
+    *("Unique_ID", "TIER", "NIRSpec_ID", "RA_TARG", "Dec_TARG", "Field"),
+    *("z_Spec", "z_Spec_flag", "z_R1000"),
+)
+LINE_HDUS = ("R1000_5pix", "R1000_3pix")
+_FORMAT = {"f": "D", "i": "K", "u": "K", "b": "L"}
+_FLUX_UNIT = "erg s-1 cm-2 AA-1"  # as the archive writes it, though AA is not FITS standard
+_LINE_UNIT = "10**-20 erg s-1 cm-2"  # as the JADES catalogue counts, in the spelling of the FITS standard
+_FIELD_NAME = {"goods-s": "GOODS-South", "goods-n": "GOODS-North"}
 
 
 def table_hdu(
@@ -20,7 +29,7 @@ def table_hdu(
     units: Mapping[str, str] | None = None,
     cards: Iterable[tuple] = (),
 ) -> fits.BinTableHDU:
-    """A binary table of float64, int64 or bool columns.
+    """A binary table of float64, int64, bool and text columns.
 
     Args:
         name: EXTNAME.
@@ -29,20 +38,19 @@ def table_hdu(
         cards: further (keyword, value, comment).
     """
     units = units or {}
-    table = fits.BinTableHDU.from_columns(
-        [
-            fits.Column(key, _FORMAT[np.asarray(values).dtype.kind], units.get(key), array=values)
-            for key, values in columns.items()
-        ],
-        name=name,
-    )
+    fits_columns = [
+        fits.Column(key, _fits_format(np.asarray(values)), units.get(key), array=values)
+        for key, values in columns.items()
+    ]
+    table = fits.BinTableHDU.from_columns(fits_columns, name=name)
     table.header.extend(fits.Card(*card) for card in cards)
     return table
 
 
-LAYOUTS = ("dr4", "dr3")
-_FLUX_UNIT = "erg s-1 cm-2 AA-1"  # as the archive writes it, though AA is not FITS standard
-_FIELD_NAME = {"goods-s": "GOODS-South", "goods-n": "GOODS-North"}
+def _fits_format(values: np.ndarray) -> str:
+    if values.dtype.kind in "US":
+        return f"{max([1, *map(len, values.astype(str).tolist())])}A"
+    return _FORMAT[values.dtype.kind]
 
 
 def write_jades_x1d(
@@ -55,7 +63,7 @@ def write_jades_x1d(
     simulated: bool = False,
     layout: str = "dr4",
 ) -> None:
-    """Writes one x1d file; masked pixels become NaN in flux and error.
+    """Write one x1d file; masked pixels become NaN in flux and error.
 
     Header values come from ``spectrum_5pix.meta``. The DR4 intermediate products, shutter regions and image
     cutouts are not written; FLUX_NOD2 is NaN where no two-nod spectrum is given.
@@ -83,9 +91,13 @@ def write_jades_x1d(
         hdus.append(_dr4_table("EXTRACT5PIX1D", spectrum_5pix, nod2_5pix, 5))
         hdus.append(_dr4_table("EXTRACT3PIX1D", spectrum_3pix, nod2_3pix, 3))
     else:
-        columns = {"WAVELENGTH": spectrum_5pix.wavelength, **_flux_columns(spectrum_5pix, "FLUX", "FLUX_ERR")}
-        hdus.append(_table("EXTRACT1D", columns, spectrum_5pix.meta, []))
+        hdus.append(_spectrum_table("EXTRACT1D", spectrum_5pix))
         hdus.append(table_hdu("ASDF", {}))
+    _write(path, hdus)
+
+
+def _write(path: str | os.PathLike, hdus: list) -> None:
+    # astropy would refuse the temporary name, so it gets the open file
     with replacing(path) as temporary, temporary.open("wb") as stream:
         fits.HDUList(hdus).writeto(stream)
 
@@ -100,25 +112,23 @@ def _dr4_table(name: str, spectrum: ObservedSpectrum, nod2: ObservedSpectrum | N
         )
     else:
         nod2_columns = _flux_columns(nod2, "FLUX_NOD2", "FLUX_ERR_NOD2")
-    columns = {
-        "WAVELENGTH": spectrum.wavelength,
-        **_flux_columns(spectrum, "FLUX", "FLUX_ERR"),
-        **nod2_columns,
-    }
-    return _table(name, columns, spectrum.meta, [("APERFH", aperture, "extraction height in pixels")])
+    height = ("APERFH", aperture, "extraction height in pixels")
+    return _spectrum_table(name, spectrum, nod2_columns, [height])
 
 
 def _flux_columns(spectrum: ObservedSpectrum, flux: str, error: str) -> dict[str, np.ndarray]:
     return {
-        flux: np.where(spectrum.mask, np.nan, spectrum.flux),
-        error: np.where(spectrum.mask, np.nan, spectrum.error),
+        name: np.where(spectrum.mask, np.nan, values)
+        for name, values in ((flux, spectrum.flux), (error, spectrum.error))
     }
 
 
-def _table(name: str, columns: dict[str, np.ndarray], meta: SpectrumMeta, cards: list[tuple]):
+def _spectrum_table(name: str, spectrum: ObservedSpectrum, further: dict | None = None, cards: Iterable = ()):
+    columns = {"WAVELENGTH": spectrum.wavelength, **_flux_columns(spectrum, "FLUX", "FLUX_ERR")}
+    columns |= further or {}
     units = {column: "um" if column == "WAVELENGTH" else _FLUX_UNIT for column in columns}
-    source = [("SOURCEID", _padded_id(meta)), ("SRCTYPE", "POINT"), ("SLTNAME", "NRS_MSASPEC")]
-    return table_hdu(name, columns, units, source + cards)
+    source = [("SOURCEID", _padded_id(spectrum.meta)), ("SRCTYPE", "POINT"), ("SLTNAME", "NRS_MSASPEC")]
+    return table_hdu(name, columns, units, [*source, *cards])
 
 
 def _padded_id(meta: SpectrumMeta) -> str:
@@ -127,15 +137,14 @@ def _padded_id(meta: SpectrumMeta) -> str:
 
 def _primary_header(meta: SpectrumMeta, simulated: bool, layout: str) -> fits.Header:
     """The keywords of the real files; unknown numbers are left out."""
-    cards: list[tuple] = [("BUNIT", _FLUX_UNIT)]
-    for key, value, comment in (
+    numbers = (
         ("RA", meta.ra, "[deg] right ascension"),
         ("DEC", meta.dec, "[deg] declination"),
         ("XPOSURE", meta.exposure_time, "[s] effective exposure time"),
-    ):
-        if np.isfinite(value):
-            cards.append((key, float(value), comment))
-    cards += [
+    )
+    cards: list[tuple] = [
+        ("BUNIT", _FLUX_UNIT),
+        *((key, float(value), comment) for key, value, comment in numbers if np.isfinite(value)),
         ("TARGET", meta.target or _padded_id(meta)),
         ("RADESYS", "ICRS"),
         ("HLSPID", "JADES"),
@@ -162,24 +171,8 @@ def _primary_header(meta: SpectrumMeta, simulated: bool, layout: str) -> fits.He
     return fits.Header([fits.Card(*card) for card in cards])
 
 
-OBS_INFO_COLUMNS = (
-    "Unique_ID",
-    "TIER",
-    "NIRSpec_ID",
-    "RA_TARG",
-    "Dec_TARG",
-    "Field",
-    "z_Spec",
-    "z_Spec_flag",
-    "z_R1000",
-)
-LINE_HDUS = ("R1000_5pix", "R1000_3pix")
-_UNITS = {"RA_TARG": "deg", "Dec_TARG": "deg"}
-_LINE_UNIT = "10**-20 erg s-1 cm-2"  # as the JADES catalogue counts, in the spelling of the FITS standard
-
-
 def write_jades_catalogue(path: str | os.PathLike, table: Mapping[str, np.ndarray]) -> None:
-    """Writes HDU Obs_info, and R1000_5pix and R1000_3pix with the line fluxes.
+    """Write HDU Obs_info, and R1000_5pix and R1000_3pix with the line fluxes; rows in the same order.
 
     Args:
         path: the file; replaced if it exists.
@@ -198,30 +191,11 @@ def write_jades_catalogue(path: str | os.PathLike, table: Mapping[str, np.ndarra
     if len(set(lengths.values())) != 1:
         raise ValueError(f"{path}: expected columns of equal length, got {lengths}.")
     lines = [name for name in columns if name.endswith(("_flux", "_flux_err"))]
-    observed = [*OBS_INFO_COLUMNS, *(n for n in columns if n not in OBS_INFO_COLUMNS and n not in lines)]
-    hdus = [fits.PrimaryHDU(), _jades_catalogue_table("Obs_info", columns, observed)]
-    hdus += [
-        _jades_catalogue_table(name, columns, ["Unique_ID", "NIRSpec_ID", "z_R1000", *lines])
-        for name in LINE_HDUS
+    units = {"RA_TARG": "deg", "Dec_TARG": "deg", **dict.fromkeys(lines, _LINE_UNIT)}
+    observed = dict.fromkeys([*OBS_INFO_COLUMNS, *(name for name in columns if name not in lines)])
+    contents = {"Obs_info": observed}
+    contents |= {name: ["Unique_ID", "NIRSpec_ID", "z_R1000", *lines] for name in LINE_HDUS}
+    tables = [
+        table_hdu(hdu, {name: columns[name] for name in names}, units) for hdu, names in contents.items()
     ]
-    # astropy would refuse the temporary name, so it gets the open file
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        fits.HDUList(hdus).writeto(stream)
-
-
-def _jades_catalogue_table(
-    name: str, columns: Mapping[str, np.ndarray], names: list[str]
-) -> fits.BinTableHDU:
-    hdu_columns = []
-    for column in names:
-        unit = _LINE_UNIT if column.endswith(("_flux", "_flux_err")) else _UNITS.get(column)
-        hdu_columns.append(fits.Column(column, _fits_format(columns[column]), unit, array=columns[column]))
-    return fits.BinTableHDU.from_columns(hdu_columns, name=name)
-
-
-def _fits_format(values: np.ndarray) -> str:
-    kind = values.dtype.kind
-    if kind in "US":
-        width = max(1, max((len(str(value)) for value in values), default=1))
-        return f"{width}A"
-    return {"f": "D", "i": "K", "u": "K", "b": "L"}[kind]
+    _write(path, [fits.PrimaryHDU(), *tables])

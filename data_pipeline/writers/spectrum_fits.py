@@ -8,24 +8,19 @@ from collections.abc import Mapping
 import numpy as np
 from astropy.io import fits
 
-from data_pipeline.readers.own import FORMAT_KEYWORD, FORMAT_NAME, NUMBER_KEYWORDS, TABLE_NAME, TEXT_KEYWORDS
+from data_pipeline.readers.own import FORMAT_KEYWORD, FORMAT_NAME, KEYWORDS, TABLE_NAME
 from data_pipeline.spectrum import FLUX_UNIT, WAVELENGTH_UNIT, ObservedSpectrum
 from data_pipeline.writers.atomic import replacing
+from data_pipeline.writers.jades import table_hdu
 
 _STRUCTURAL = {"SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "TFIELDS", "END"}
-_RESERVED = _STRUCTURAL | {
-    FORMAT_KEYWORD,
-    "CHECKSUM",
-    "DATASUM",
-    *TEXT_KEYWORDS.values(),
-    *NUMBER_KEYWORDS.values(),
-}
+_RESERVED = _STRUCTURAL | {FORMAT_KEYWORD, "CHECKSUM", "DATASUM", *KEYWORDS.values()}
 
 
 def write_spectrum(
     path: str | os.PathLike, spectrum: ObservedSpectrum, provenance: Mapping[str, str]
 ) -> None:
-    """Writes a spectrum as FITS; `data_pipeline.readers.read_spectrum` and specutils read it back.
+    """Write a spectrum as FITS; `data_pipeline.readers.read_spectrum` and specutils read it back.
 
     The table SPECTRUM holds wavelength [um], flux and uncertainty [erg/s/cm2/A] and mask (True = bad), all
     float64 and unrounded; the primary header holds the metadata and the provenance; both carry CHECKSUM and
@@ -33,7 +28,7 @@ def write_spectrum(
 
     Args:
         path: the file; replaced if it exists.
-        spectrum: what is written.
+        spectrum: the spectrum.
         provenance: keyword to text, such as ``{"SOFTWARE": "kspecsr 0.1.0", "INPUT": "x1d.fits"}``. Keywords
             longer than eight characters become HIERARCH cards, long texts CONTINUE cards.
 
@@ -41,30 +36,23 @@ def write_spectrum(
         ValueError: for a keyword that the format uses itself, or text that FITS cannot hold.
     """
     primary = fits.PrimaryHDU(header=_primary_header(spectrum, provenance))
-    flux_unit = FLUX_UNIT.to_string("fits")
-    table = fits.BinTableHDU.from_columns(
-        [
-            fits.Column("wavelength", "D", WAVELENGTH_UNIT.to_string("fits"), array=spectrum.wavelength),
-            fits.Column("flux", "D", flux_unit, array=spectrum.flux),
-            fits.Column("uncertainty", "D", flux_unit, array=spectrum.error),
-            fits.Column("mask", "L", array=spectrum.mask),
-        ],
-        name=TABLE_NAME,
-    )
+    names = {"wavelength": "wavelength", "flux": "flux", "uncertainty": "error", "mask": "mask"}
+    columns = {column: getattr(spectrum, name) for column, name in names.items()}
+    wavelength_unit, flux_unit = (unit.to_string("fits") for unit in (WAVELENGTH_UNIT, FLUX_UNIT))
+    units = {"wavelength": wavelength_unit, "flux": flux_unit, "uncertainty": flux_unit}
     # astropy would refuse the temporary name, so it gets the open file
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        fits.HDUList([primary, table]).writeto(stream, checksum=True)
+        hdus = fits.HDUList([primary, table_hdu(TABLE_NAME, columns, units)])
+        hdus.writeto(stream, checksum=True)
 
 
 def _primary_header(spectrum: ObservedSpectrum, provenance: Mapping[str, str]) -> fits.Header:
     header = fits.Header()
     header[FORMAT_KEYWORD] = (FORMAT_NAME, "layout of this file")
-    for name, keyword in TEXT_KEYWORDS.items():
-        if text := getattr(spectrum.meta, name):
-            header[keyword] = text
-    for name, keyword in NUMBER_KEYWORDS.items():
-        if np.isfinite(number := getattr(spectrum.meta, name)):
-            header[keyword] = number
+    for name, keyword in KEYWORDS.items():
+        value = getattr(spectrum.meta, name)
+        if value != "" and (isinstance(value, str) or np.isfinite(value)):
+            header[keyword] = value
     for keyword, text in provenance.items():
         if keyword.upper() in _RESERVED:
             raise ValueError(f"provenance keyword {keyword!r} is used by the format itself; choose another.")

@@ -1,0 +1,104 @@
+"""What a format is: how a file is recognised, how it is read, and which keywords hold its metadata."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from astropy.io import fits
+
+from data_pipeline.readers.source import Source
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+
+EXTRACTIONS = ("3pix", "5pix")
+_NUMBERS = ("ra", "dec", "exposure_time")
+_UPPER_CASE = ("disperser", "filter")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """The caller's choice of what to read.
+
+    Attributes:
+        extraction: ``3pix`` or ``5pix``; only formats with two extractions have the choice.
+        hdu: extension name or index; None for the format's own.
+        flux_column: column (GTO: image extension) with the flux; None for the format's own.
+    """
+
+    extraction: str = "3pix"
+    hdu: str | int | None = None
+    flux_column: str | None = None
+
+    def __post_init__(self):
+        if self.extraction not in EXTRACTIONS:
+            raise SpectrumError(
+                f"extraction={self.extraction!r} is unknown; expected one of {', '.join(EXTRACTIONS)}."
+            )
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file layout.
+
+    Attributes:
+        name: value of `SpectrumMeta.format`, e.g. ``jades-dr4``.
+        description: one line for people.
+        identify: True if the opened file has this layout; looks at headers only.
+        read: reads the opened file.
+    """
+
+    name: str
+    description: str
+    identify: Callable[[Source], bool]
+    read: Callable[[Source, ReadOptions], ObservedSpectrum]
+
+
+def text_of(header: Mapping, *keys: str) -> str:
+    """Stripped text of the first keyword that holds something; empty if none does."""
+    for key in keys:
+        value = header.get(key)
+        if value is not None and not isinstance(value, fits.card.Undefined) and str(value).strip():
+            return str(value).strip()
+    return ""
+
+
+def value_of(header: Mapping, *keys: str) -> float:
+    """The first keyword that holds a number; NaN if none does."""
+    for key in keys:
+        value = header.get(key)
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            return float(value)
+    return float("nan")
+
+
+def strip_zeros(identifier: str) -> str:
+    """An identifier without leading zeros; ``0`` stays ``0``."""
+    return identifier.lstrip("0") or identifier[-1:]
+
+
+def metadata(
+    source: Source, hdu, name: str, headers: Sequence[Mapping], keywords: Mapping[str, str], **known
+) -> SpectrumMeta:
+    """Metadata of a spectrum from header keywords.
+
+    Args:
+        source: the file.
+        hdu: extension that is read; None for a text table.
+        name: of the format.
+        headers: where to look, the most particular first.
+        keywords: field of `SpectrumMeta` to its keywords, blank-separated, the preferred first.
+        **known: fields that no keyword gives.
+    """
+    fields: dict = {}
+    for field, keys in keywords.items():
+        look = value_of if field in _NUMBERS else text_of
+        values = [look(header, *keys.split()) for header in headers]
+        # NaN is the only value that differs from itself
+        fields[field] = next((value for value in values if value != "" and value == value), values[-1])
+    fields |= known
+    fields |= {field: fields[field].upper() for field in _UPPER_CASE if field in fields}
+    label = "" if hdu is None else source.label(hdu)
+    fields["source_id"] = strip_zeros(fields.get("source_id", ""))
+    fields["notes"] = (*fields.get("notes", ()), *source.notes())
+    return SpectrumMeta(format=name, path=str(source.path), hdu=label, **fields)
