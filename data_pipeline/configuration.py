@@ -1,7 +1,11 @@
-"""Frozen dataclasses to JSON and back; unknown keys are errors, nothing is dropped in silence."""
+"""Frozen dataclasses to JSON and back, and the software versions that go with them.
+
+Unknown keys are errors; nothing is dropped in silence.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -25,7 +29,7 @@ def to_dict(config: Any) -> dict:
 
 
 def from_dict(cls: type[T], data: dict, where: str = "") -> T:
-    """Builds ``cls`` from a nested dictionary; keys that are absent keep their defaults.
+    """Build ``cls`` from a nested dictionary; keys that are absent keep their defaults.
 
     Raises:
         ConfigurationError: for an unknown key or a value of the wrong type, naming its place.
@@ -52,17 +56,14 @@ def check_keys(data: Any, cls: type, where: str) -> dict[str, Any]:
         raise ConfigurationError(
             f"{where}: expected an object with keys among {', '.join(known)}, got {data!r}"
         )
-    unknown = sorted(set(data) - set(known))
-    if unknown:
+    if unknown := sorted(set(data) - set(known)):
         raise ConfigurationError(f"{where}: unknown key {', '.join(unknown)}; known keys: {', '.join(known)}")
-    missing = [
+    needed = [
         name
         for name, field in known.items()
-        if name not in data
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
-    if missing:
+    if missing := [name for name in needed if name not in data]:
         raise ConfigurationError(f"{where}: missing key {', '.join(missing)}")
     return dict(data)
 
@@ -87,11 +88,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise ConfigurationError(f"{where}: expected a list, got {value!r}")
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_convert(arguments[0], item, where) for item in value)
+            arguments = arguments[:1] * len(value)
         if len(value) != len(arguments):
             raise ConfigurationError(f"{where}: expected {len(arguments)} values, got {value!r}")
-        return tuple(_convert(a, item, where) for a, item in zip(arguments, value, strict=True))
-    if origin is dict:
+        items = enumerate(zip(arguments, value, strict=True))
+        return tuple(_convert(a, item, f"{where}[{i}]") for i, (a, item) in items)
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"{where}: expected an object, got {value!r}")
         return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -102,9 +106,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-_PACKAGES = ("kspecsr", "numpy", "scipy", "astropy", "specutils")
-
-
 def software_versions(*further: str) -> dict[str, str]:
     """Versions of Python and of the packages that shape the numbers; those not installed are left out.
 
@@ -112,9 +113,7 @@ def software_versions(*further: str) -> dict[str, str]:
         *further: names of more packages.
     """
     versions = {"python": platform.python_version()}
-    for package in (*_PACKAGES, *further):
-        try:
+    for package in ("kspecsr", "numpy", "scipy", "astropy", "specutils", *further):
+        with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return versions

@@ -16,7 +16,7 @@ import numpy as np
 
 from data_pipeline.jades_names import jades_file_name
 from data_pipeline.quiet_start import held_back_stderr
-from data_pipeline.records import Manifest, RecordIntegrityError, load, reading
+from data_pipeline.records import Manifest, RecordIntegrityError, iterate, load
 from examples.demonstration import DemoError, prepare, run
 
 PARTS = ("archive", "records", "pictures")
@@ -69,7 +69,7 @@ def read_batches(records: Path) -> tuple[str, float, str]:
     """
     print("\nThe training part, read in Python:", flush=True)
     print(f'>>> next(iterate("{records}", "train", batch_size={_BATCH}))    # NumPy', flush=True)
-    batch = next(reading(records, "train", batch_size=_BATCH))
+    batch = next(iterate(records, "train", batch_size=_BATCH))
     for name in ("prism_flux", "prism_mask", "grating_flux", "noise_free", "line_flux", "redshift"):
         print(f"    {name:14s} {batch[name].dtype!s:8s} {batch[name].shape}")
     print(f'>>> next(iter(load("{records}", "train", batch_size={_BATCH})))   # tf.data', flush=True)

@@ -20,7 +20,7 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
 from data_pipeline.lines import load_lines
-from data_pipeline.writers import write_spectrum
+from data_pipeline.writers.spectrum_fits import write_spectrum
 from enhancement_sample import (
     BINS,
     IDENTITY,

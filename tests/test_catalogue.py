@@ -10,7 +10,7 @@ from astropy.table import Table
 from data_pipeline.catalogue import read_catalogue
 from data_pipeline.catalogue.table import CatalogueError, ColumnMapping
 from data_pipeline.configuration import ConfigurationError, from_dict, to_dict
-from data_pipeline.writers import write_jades_catalogue
+from data_pipeline.writers.jades import write_jades_catalogue
 from layouts import table, write
 
 N = 6

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from data_pipeline.writers import write_spectrum
+from data_pipeline.writers.spectrum_fits import write_spectrum
 from enhancement_sample import BINS, IDENTITY, prism_spectrum
 from kspecsr import client, enhance
 from kspecsr.results.flags import flags_of

@@ -12,7 +12,8 @@ from astropy.table import Table
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.spectrum import SpectrumError, SpectrumMeta
-from data_pipeline.writers import write_jades_catalogue, write_spectrum
+from data_pipeline.writers.jades import write_jades_catalogue
+from data_pipeline.writers.spectrum_fits import write_spectrum
 from enhancement_sample import BINS, IDENTITY, REDSHIFT, StandIn, prism_spectrum, write_stand_in_folder
 from kspecsr import enhance
 from kspecsr.enhancement.inputs import list_inputs

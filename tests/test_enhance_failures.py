@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from astropy.io import fits
 
-from data_pipeline.writers import write_spectrum
+from data_pipeline.writers.spectrum_fits import write_spectrum
 from enhancement_sample import BINS, IDENTITY, StandIn, prism_spectrum, write_stand_in_folder
 from kspecsr import enhance
 from kspecsr.enhancement.inputs import list_inputs

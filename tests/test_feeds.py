@@ -21,7 +21,7 @@ from data_pipeline.lines import load_lines
 from data_pipeline.pairs.augmentation import AugmentationConfig
 from data_pipeline.pairs.preprocessing import PreprocessingConfig
 from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid, pixel_bounds
-from data_pipeline.records import reading
+from data_pipeline.records import iterate
 from data_pipeline.simulation import simulate_batch
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.noise import grating_line_error
@@ -341,7 +341,7 @@ def records(tmp_path_factory):
 
 
 def test_records_of_simulated_galaxies_give_the_same_targets_as_the_simulator(records):
-    rows = {str(row["unique_id"]): row for row in reading(records, "train") if row["realisation"] == 0}
+    rows = {str(row["unique_id"]): row for row in iterate(records, "train") if row["realisation"] == 0}
     batch = simulate_batch(np.arange(14), RECORDS_SEED, simulation_config(WHOLE), gratings=False)
     fresh = simulated_examples(np.arange(14), RECORDS_SEED, WHOLE, COARSE_GRID)
     found = recorded_examples(list(rows.values()), COARSE_GRID)
@@ -356,7 +356,7 @@ def test_records_of_simulated_galaxies_give_the_same_targets_as_the_simulator(re
 
 
 def test_records_without_truth_give_the_noisy_gratings(records):
-    row = next(row for row in reading(records, "train") if row["realisation"] == 0)
+    row = next(row for row in iterate(records, "train") if row["realisation"] == 0)
     row = row | {
         "has_noise_free": np.array(False),
         "line_flux_error": np.where(row["line_flux_known"], 2.0, np.nan),
@@ -375,7 +375,7 @@ def test_records_without_truth_give_the_noisy_gratings(records):
 
 def test_gratings_are_the_target_where_they_are_asked_for_though_the_truth_is_recorded(records):
     """The paper's own choice, on records of simulated galaxies."""
-    rows = [row for row in reading(records, "train") if row["realisation"] == 0][:4]
+    rows = [row for row in iterate(records, "train") if row["realisation"] == 0][:4]
     noisy = recorded_examples(rows, COARSE_GRID, noise_free_targets=False)
     check_batch(noisy, COARSE_GRID)
     assert not all(row["grating_mask"].all() for row in rows)
@@ -392,14 +392,14 @@ def test_gratings_are_the_target_where_they_are_asked_for_though_the_truth_is_re
 
 
 def test_lines_of_a_survey_with_other_tiers_are_judged_by_usual_errors(records):
-    row = next(row for row in reading(records, "train") if row["line_flux_known"].any())
+    row = next(row for row in iterate(records, "train") if row["line_flux_known"].any())
     tiers = [{"tier": name} for name in ("elsewhere", *load_tiers().names)]
     detectable = recorded_examples([row | tier for tier in tiers], COARSE_GRID)["line_detectable"].sum(axis=1)
     assert detectable[0] > 0 and detectable[1:].min() <= detectable[0] <= detectable[1:].max()
 
 
 def test_a_record_without_redshift_has_no_known_line(records):
-    row = next(reading(records, "train"))
+    row = next(iterate(records, "train"))
     found = recorded_examples([row | {"redshift": np.float64("nan")}], COARSE_GRID)
     check_batch(found, COARSE_GRID)
     assert np.isnan(found["true_redshift"]).all() and not found["line_known"].any()
@@ -416,7 +416,7 @@ def test_a_records_feed_goes_on_at_any_step_and_shows_every_example_once_an_epoc
     shown = np.concatenate([batch["prism_flux"].sum(axis=1) for batch in batches])
     epochs = shown[: 3 * feed.count].reshape(3, feed.count)
     written = np.sort(
-        recorded_examples(list(reading(records, "train")), COARSE_GRID)["prism_flux"].sum(axis=1)
+        recorded_examples(list(iterate(records, "train")), COARSE_GRID)["prism_flux"].sum(axis=1)
     )
     for epoch in epochs:
         np.testing.assert_allclose(np.sort(epoch), written, rtol=1e-6)
@@ -427,7 +427,7 @@ def test_a_records_feed_goes_on_at_any_step_and_shows_every_example_once_an_epoc
 
 def test_validation_records_are_originals_in_their_order(records):
     found = recorded_validation(records, 4, COARSE_GRID, split="train")
-    rows = [row for row in reading(records, "train") if row["realisation"] == 0][:4]
+    rows = [row for row in iterate(records, "train") if row["realisation"] == 0][:4]
     assert_same(found, recorded_examples(rows, COARSE_GRID))
     everything = recorded_validation(records, 1000)
     assert 0 < len(everything["true_redshift"]) < 14

@@ -15,7 +15,7 @@ from data_pipeline.pairs.preprocessing import PreprocessingConfig
 from data_pipeline.pictures.augmentation_family import draw_augmentation_family
 from data_pipeline.pictures.choice import choose_match, find_family
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.records import reading
+from data_pipeline.records import iterate
 from data_pipeline.simulation.archive import write_archive
 
 
@@ -46,7 +46,7 @@ def records(archive, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def train_id(records):
-    return next(reading(records, "train"))["unique_id"]
+    return next(iterate(records, "train"))["unique_id"]
 
 
 def test_family_is_one_black_and_the_copies_dashed_in_order_of_redshift(records, train_id):
@@ -186,7 +186,7 @@ def test_options_without_effect_are_refused(arguments, message, capsys):
 
 
 def test_errors_name_what_is_missing_and_what_is_near(archive, records, tmp_path, capsys):
-    known = str(next(reading(records, "train"))["unique_id"])
+    known = str(next(iterate(records, "train"))["unique_id"])
     for arguments, message in (
         (["--archive", str(tmp_path / "none")], "is not a folder"),
         (["--archive", str(archive), "--object", known + "9"], f"such as {known}"),

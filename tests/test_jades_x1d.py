@@ -8,7 +8,7 @@ import data_pipeline.writers.atomic
 from data_pipeline.jades_names import jades_file_name, normalise_tier, parse_jades_file_name, sky_field
 from data_pipeline.readers import read_spectrum
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
-from data_pipeline.writers import write_jades_x1d
+from data_pipeline.writers.jades import write_jades_x1d
 from layouts import JADES_PRIMARY, example
 
 META = SpectrumMeta(

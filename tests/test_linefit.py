@@ -18,7 +18,7 @@ from data_pipeline.lines.design import tied_lines
 from data_pipeline.lines.profile import render_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
-from data_pipeline.writers import write_spectrum
+from data_pipeline.writers.spectrum_fits import write_spectrum
 from kspecsr.commands.linefit import main
 from kspecsr.configuration import FeedConfig
 from kspecsr.feeds import validation_examples

@@ -17,7 +17,7 @@ from data_pipeline.pairs.preprocessing import (
 )
 from data_pipeline.pixel_grid import UNIFIED_GRID
 from data_pipeline.spectrum import SpectrumMeta
-from data_pipeline.writers import write_jades_x1d
+from data_pipeline.writers.jades import write_jades_x1d
 from pair_sample import FLUX, REDSHIFT, UNIT, integrated, observe
 
 

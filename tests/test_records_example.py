@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from data_pipeline.configuration import from_dict, to_dict
 from data_pipeline.records import ExampleCodec, Field, RecordFormatError, Schema
 from data_pipeline.records.codec import decode_example, decode_in_layout, encode_example
 from records_sample import SCHEMA, assert_same, random_example
@@ -209,16 +210,16 @@ def test_only_selected_fields_are_parsed():
 
 
 def test_schema_round_trip_hash_and_errors():
-    assert Schema.from_json(SCHEMA.to_json()) == SCHEMA
-    assert Schema.from_json(SCHEMA.to_json()).hash == SCHEMA.hash
+    assert from_dict(Schema, to_dict(SCHEMA)) == SCHEMA
+    assert from_dict(Schema, to_dict(SCHEMA)).hash == SCHEMA.hash
     other = Schema((*SMALL.fields[1:], Field("z_flux", (5,), "float32", "mJy")))
     assert len({SMALL.hash, other.hash, Schema(SMALL.fields, version=2).hash}) == 3
-    data = SMALL.to_json()
+    data = to_dict(SMALL)
     data["fields"][0]["units"] = "Jy"
-    with pytest.raises(ValueError, match=r"schema field 0: unknown key units; known keys: name, shape"):
-        Schema.from_json(data)
+    with pytest.raises(ValueError, match=r"schema.fields\[0\]: unknown key units; known keys: name, shape"):
+        from_dict(Schema, data, "schema")
     with pytest.raises(ValueError, match=r"schema: missing key fields"):
-        Schema.from_json({"version": 1})
+        from_dict(Schema, {"version": 1}, "schema")
     with pytest.raises(ValueError, match=r"unknown field fluxx; the records hold: z_flux"):
         SMALL.select(["fluxx"])
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipeline.records import ShardWriter, load, reading
+from data_pipeline.records import ShardWriter, iterate, load
 from data_pipeline.records.manifest import Manifest
 from data_pipeline.records.schema import Field, Schema
 from records_sample import GRID, LINES, SCHEMA, assert_same, write_records
@@ -48,7 +48,7 @@ def rows(dataset):
 
 
 @pytest.mark.parametrize("split", COUNTS)
-@pytest.mark.parametrize("read", [reading, lambda *a: load(*a).as_numpy_iterator()], ids=["NumPy", "tf.data"])
+@pytest.mark.parametrize("read", [iterate, lambda *a: load(*a).as_numpy_iterator()], ids=["NumPy", "tf.data"])
 def test_single_examples_are_what_was_written_in_the_written_order(records, split, read):
     directory, written = records
     found = list(read(directory, split))
@@ -62,7 +62,7 @@ def test_single_examples_are_what_was_written_in_the_written_order(records, spli
 @pytest.mark.parametrize("batch_size", [1, 8, 50, 64])
 def test_batches_are_equal_in_both_readers_and_to_what_was_written(records, batch_size):
     directory, written = records
-    by_numpy = list(reading(directory, "train", batch_size))
+    by_numpy = list(iterate(directory, "train", batch_size))
     by_tensorflow = list(load(directory, "train", batch_size).as_numpy_iterator())
     assert len(by_numpy) == len(by_tensorflow) == -(-50 // batch_size)
     for number, (ours, theirs) in enumerate(zip(by_numpy, by_tensorflow, strict=True)):
@@ -92,16 +92,16 @@ def test_a_dataset_states_shapes_types_and_length(records):
 @pytest.mark.parametrize("shuffle_seed", [None, 3])
 def test_the_first_examples_can_be_left_out(records, shuffle_seed):
     directory, _ = records
-    every = list(reading(directory, "train", shuffle_seed=shuffle_seed))
+    every = list(iterate(directory, "train", shuffle_seed=shuffle_seed))
     for first in (0, 7, 50, 60):
-        rest = list(reading(directory, "train", shuffle_seed=shuffle_seed, first=first))
+        rest = list(iterate(directory, "train", shuffle_seed=shuffle_seed, first=first))
         assert [str(row["unique_id"]) for row in rest] == [str(row["unique_id"]) for row in every[first:]]
     with pytest.raises(ValueError, match="expected first of 0 or more, got -1"):
-        reading(directory, "train", first=-1)
+        iterate(directory, "train", first=-1)
 
 
 def test_a_short_last_batch_is_kept_or_dropped(records):
-    for read in (reading, load):
+    for read in (iterate, load):
         assert [len(batch["ra"]) for batch in read(records[0], "validation", 3)] == [3, 3, 1]
         assert [len(batch["ra"]) for batch in read(records[0], "validation", 3, drop_remainder=True)] == [
             3,
@@ -119,7 +119,7 @@ def test_only_the_selected_fields_are_read(records):
     directory, written = records
     wanted = {"redshift", "unique_id", "prism_mask"}
     for found in (
-        next(reading(directory, "train", fields=wanted)),
+        next(iterate(directory, "train", fields=wanted)),
         next(load(directory, "train", fields=wanted).as_numpy_iterator()),
     ):
         assert set(found) == wanted
@@ -127,7 +127,7 @@ def test_only_the_selected_fields_are_read(records):
             assert_same(as_text(found[name]), written["train"][0][name])
 
 
-@pytest.mark.parametrize("read", [reading, load])
+@pytest.mark.parametrize("read", [iterate, load])
 def test_wrong_requests_are_answered_with_what_there_is(records, read):
     with pytest.raises(ValueError, match="no split 'test'; these records hold: train, validation, empty"):
         read(records[0], "test")
@@ -139,7 +139,7 @@ def test_wrong_requests_are_answered_with_what_there_is(records, read):
         read(records[0], "train", 0)
 
 
-@pytest.mark.parametrize("read", [reading, load])
+@pytest.mark.parametrize("read", [iterate, load])
 def test_a_shuffle_is_a_reproducible_permutation_over_the_whole_split(many, read):
     first = rows(read(many, "train", 64, shuffle_seed=7))
     assert sorted(first) == list(range(3000))
@@ -163,7 +163,7 @@ def test_each_pass_over_a_shuffled_dataset_has_another_order(many):
 
 def test_an_empty_split_can_be_shuffled(records):
     assert list(load(records[0], "empty", 4, shuffle_seed=1)) == []
-    assert list(reading(records[0], "empty", 4, shuffle_seed=1)) == []
+    assert list(iterate(records[0], "empty", 4, shuffle_seed=1)) == []
 
 
 def test_overtaking_reads_lose_nothing(many):
@@ -172,10 +172,10 @@ def test_overtaking_reads_lose_nothing(many):
 
 
 def test_examples_are_the_callers_own_arrays(records):
-    example = next(reading(records[0], "train"))
+    example = next(iterate(records[0], "train"))
     before = example["prism_flux"].copy()
     example["prism_flux"][:] = 0
-    assert_same(next(reading(records[0], "train"))["prism_flux"], before)
+    assert_same(next(iterate(records[0], "train"))["prism_flux"], before)
 
 
 def test_a_dataset_feeds_a_compiled_function(records):

@@ -21,8 +21,7 @@ from data_pipeline.records import (
     record_schema,
     shard_count,
 )
-from data_pipeline.records.shards import record_bytes
-from data_pipeline.records.tfrecord import frame, masked_crc32c, read_records, record_positions
+from data_pipeline.records.shards import frame, masked_crc32c, read_records, record_bytes, record_positions
 from records_sample import SCHEMA, random_example, write_records
 
 ROOT = Path(__file__).resolve().parents[1]

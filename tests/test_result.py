@@ -7,7 +7,7 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.readers import read_spectrum
 from data_pipeline.spectrum import SpectrumError, SpectrumMeta
-from data_pipeline.writers import write_spectrum
+from data_pipeline.writers.spectrum_fits import write_spectrum
 from enhancement_sample import (
     BINS,
     CONTINUUM,

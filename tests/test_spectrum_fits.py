@@ -9,7 +9,7 @@ from astropy.io import fits
 
 from data_pipeline.readers import read_spectrum
 from data_pipeline.spectrum import FLUX_UNIT, ObservedSpectrum, SpectrumError, SpectrumMeta
-from data_pipeline.writers import write_spectrum
+from data_pipeline.writers.spectrum_fits import write_spectrum
 from layouts import example
 
 META = SpectrumMeta(

@@ -16,7 +16,7 @@ from astropy.table import Table
 from cdshealpix.nested import healpix_to_lonlat
 
 from data_pipeline.lines import load_lines
-from data_pipeline.writers import write_spectrum
+from data_pipeline.writers.spectrum_fits import write_spectrum
 from enhancement_sample import (
     BINS,
     IDENTITY,

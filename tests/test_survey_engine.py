@@ -4,7 +4,7 @@ import pytest
 from distributed import Client
 from distributed.comm import CommClosedError
 
-from data_pipeline.writers import write_spectrum
+from data_pipeline.writers.spectrum_fits import write_spectrum
 from enhancement_sample import prism_spectrum, write_stand_in_folder
 from kspecsr import survey
 from kspecsr.surveys import engine

@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from data_pipeline.records.tfrecord import read_records
+from data_pipeline.records.shards import read_records
 from kspecsr import train
 from kspecsr.configuration import load_preset
 from kspecsr.training.logs import TensorBoardScalars, append_history, epoch_line

@@ -12,7 +12,7 @@ from typing import Any
 
 from data_pipeline.pairs.matching import Dropped
 from data_pipeline.records import ExampleCodec, Schema
-from data_pipeline.records.tfrecord import frame, read_records
+from data_pipeline.records.shards import frame, read_records
 from data_pipeline.writers.atomic import replacing
 
 WORK_FOLDER = ".building"

@@ -17,7 +17,7 @@ from data_pipeline.pairs.augmentation import AugmentationConfig, augment
 from data_pipeline.pairs.matching import Dropped, Match
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, read_match
 from data_pipeline.pictures.flux_axis import line_significance
-from data_pipeline.records import Manifest, reading
+from data_pipeline.records import Manifest, iterate
 
 CANDIDATES = 200  # originals among which the default galaxy of records is chosen
 READ_AT_MOST = 25  # galaxies whose files are read where a catalogue has no line fluxes
@@ -128,7 +128,7 @@ def choose_original(directory: str | Path) -> dict[str, Any]:
     fields = ("grating_flux", "grating_error", "grating_mask", "realisation", "unique_id", "tier", "redshift")
     best, highest = None, -1.0
     # The builder writes all originals before their copies.
-    for row in islice(reading(directory, "train", fields=fields, verify=False), CANDIDATES):
+    for row in islice(iterate(directory, "train", fields=fields, verify=False), CANDIDATES):
         if row["realisation"] != 0:
             break
         found = brightest_line(row["grating_flux"], row["grating_error"], row["grating_mask"])
@@ -158,7 +158,7 @@ def find_family(
     for split in manifest.splits:
         if not manifest.count(split):
             continue
-        rows = reading(directory, split, verify=False)
+        rows = iterate(directory, split, verify=False)
         wanted = 1 + (expected if split == "train" else 0)
         found: list[dict[str, Any]] = []
         for row in progress(rows, manifest.count(split)) if progress else rows:

@@ -1,14 +1,29 @@
-"""Between arrays and serialised examples, checked against the schema in both directions."""
+"""Between arrays and serialised examples, checked against the schema in both directions.
+
+A record is a `tf.train.Example`, written and read without TensorFlow: build workers and machines that train
+with other frameworks have none. Only what the records use is spoken: every feature is a list of one byte
+string. Message layout (tensorflow/core/example/example.proto)::
+
+    Example   { Features features = 1; }
+    Features  { map<string, Feature> feature = 1; }   entry: { key = 1; value = 2; }
+    Feature   { BytesList bytes_list = 1; | FloatList float_list = 2; | Int64List int64_list = 3; }
+    BytesList { repeated bytes value = 1; }
+
+All of them are length-delimited (wire type 2): tag byte, length as a base-128 integer, payload.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from data_pipeline.records.schema import Field, RecordFormatError, Schema
 
+_NUMBER_KINDS = {"float64": "fiu", "float32": "fiu", "int32": "iu", "int64": "iu", "bool": "b"}
+# Tags of fields 1 to 3 of a message, all length-delimited.
 FIELD_1 = 0x0A
 FIELD_2 = 0x12
 FIELD_3 = 0x1A
@@ -25,13 +40,9 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
+@lru_cache(maxsize=1024)  # arrays have the same length in every record
 def feature_header(name: str, length: int) -> bytes:
-    """All bytes of a map entry that precede the payload.
-
-    Args:
-        name: feature name.
-        length: bytes of the payload.
-    """
+    """All bytes of a map entry that precede a payload of ``length`` bytes."""
     value = b"\x0a" + varint(length)  # BytesList.value
     bytes_list = b"\x0a" + varint(len(value) + length)  # Feature.bytes_list
     size = len(bytes_list) + len(value) + length
@@ -40,18 +51,15 @@ def feature_header(name: str, length: int) -> bytes:
     return b"\x0a" + varint(len(entry) + size) + entry + bytes_list + value
 
 
-def join_example(parts: list[bytes]) -> bytes:
-    """The message, from headers and payloads in turn, in the order of their names."""
-    size = sum(map(len, parts))
-    return b"".join([b"\x0a", varint(size), *parts])
-
-
 def encode_example(features: Mapping[str, bytes]) -> bytes:
-    """The message with one byte string per feature, in the order of the names."""
+    """The message with one byte string per feature, in the order of the names.
+
+    So does protobuf's deterministic serialisation order a map: the same input gives the same file.
+    """
     parts: list[bytes] = []
     for name in sorted(features):
         parts += (feature_header(name, len(features[name])), features[name])
-    return join_example(parts)
+    return b"".join([b"\x0a", varint(sum(map(len, parts))), *parts])
 
 
 def _read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
@@ -168,9 +176,6 @@ def _only_bytes(data: bytes, name: str, at: int, end: int) -> tuple[int, int]:
     return values[0]
 
 
-_NUMBER_KINDS = {"float64": "fiu", "float32": "fiu", "int32": "iu", "int64": "iu", "bool": "b"}
-
-
 def _received(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape}, dtype {value.dtype}"
@@ -255,14 +260,12 @@ class ExampleCodec:
         self.schema = schema
         self.selected = schema.select(fields)
         self._selected_names = frozenset(field.name for field in self.selected)
-        # By name, as protobuf's deterministic serialisation orders a map: the same input gives the same file.
-        self._sorted = sorted(schema.fields, key=lambda field: field.name)
-        # name, bytes before the payload, length of the payload; texts vary in length
+        # Name, bytes before the payload and length of the payload, as encoded; texts vary in length.
         self._layout = [
             (field.name, None, 0)
             if field.is_text
             else (field.name, feature_header(field.name, field.n_bytes), field.n_bytes)
-            for field in self._sorted
+            for field in sorted(schema.fields, key=lambda field: field.name)
         ]
 
     def serialise(self, example: Mapping[str, Any]) -> bytes:
@@ -276,11 +279,7 @@ class ExampleCodec:
         """
         if example.keys() != self.schema.by_name.keys():
             self._refuse_keys(example)
-        parts: list[bytes] = []
-        for field, (name, header, _) in zip(self._sorted, self._layout, strict=True):
-            payload = field_bytes(field, example[name])
-            parts += (header or feature_header(name, len(payload)), payload)
-        return join_example(parts)
+        return encode_example({f.name: field_bytes(f, example[f.name]) for f in self.schema.fields})
 
     def _refuse_keys(self, received: Iterable[str]) -> None:
         known = set(self.schema.names)

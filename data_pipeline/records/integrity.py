@@ -12,8 +12,7 @@ from tqdm import tqdm
 from data_pipeline.records.codec import ExampleCodec
 from data_pipeline.records.manifest import Manifest
 from data_pipeline.records.schema import RecordFormatError, RecordIntegrityError, Schema
-from data_pipeline.records.shards import MANIFEST_NAME, Shard
-from data_pipeline.records.tfrecord import CURE, read_records, record_positions
+from data_pipeline.records.shards import CURE, MANIFEST_NAME, Shard, read_records, record_positions
 
 _CHUNK = 1 << 22
 _THREADS = 2

@@ -6,18 +6,19 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_pipeline.configuration import check_keys, json_hash, software_versions
+from data_pipeline.configuration import from_dict, json_hash, software_versions, to_dict
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS, SCHEMA_VERSION, RecordIntegrityError, Schema
 from data_pipeline.records.shards import MANIFEST_NAME, Shard, sync_directory
 from data_pipeline.tables import read_table
+from data_pipeline.writers.atomic import replacing
 
 PRISM_TABLE = "jades_prism_pixels.ecsv"
 _REBUILD = "build the records again, or copy the whole directory again"
@@ -158,43 +159,7 @@ class Manifest:
     @cached_property
     def hash(self) -> str:
         """SHA-256 over everything above; changes whenever a record does."""
-        return json_hash(self.to_json())
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for ``json.dumps``."""
-        plain = {item.name: getattr(self, item.name) for item in fields(self)}
-        plain |= {name: dict(value) for name, value in plain.items() if isinstance(value, Mapping)}
-        return plain | {
-            "schema": self.schema.to_json(),
-            "grid": asdict(self.grid),
-            "line_names": list(self.line_names),
-            "splits": {name: [asdict(shard) for shard in shards] for name, shards in self.splits.items()},
-            "steps": [asdict(step) | {"reasons": dict(step.reasons)} for step in self.steps],
-            "prism": asdict(self.prism),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
-        """The manifest that ``to_json`` gave.
-
-        Raises:
-            ValueError: for unknown or missing keys or contents that contradict each other.
-        """
-        data = check_keys(data, cls, "manifest")
-
-        def read(config: type, value: Any, where: str) -> Any:
-            return config(**check_keys(value, config, f"manifest {where}"))
-
-        data["schema"] = Schema.from_json(data["schema"])
-        data["grid"] = read(UnifiedGrid, data["grid"], "grid")
-        data["splits"] = {
-            name: tuple(read(Shard, shard, f"splits {name}") for shard in shards)
-            for name, shards in data["splits"].items()
-        }
-        data["steps"] = tuple(read(StepCount, step, "steps") for step in data.get("steps", ()))
-        if "prism" in data:
-            data["prism"] = read(PrismPixels, data["prism"], "prism")
-        return cls(**data)
+        return json_hash(to_dict(self))
 
     def write(self, directory: str | Path) -> Path:
         """Write ``manifest.json`` as the last step of a build: temporary name, flush, rename.
@@ -202,17 +167,11 @@ class Manifest:
         The file carries the manifest's own hash, so that a flipped byte in it is found as well.
         """
         path = Path(directory) / MANIFEST_NAME
-        temporary = path.with_name(f".{MANIFEST_NAME}.tmp")
-        text = json.dumps({"sha256": self.hash, "manifest": self.to_json()}, indent=1, ensure_ascii=False)
-        try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        text = json.dumps({"sha256": self.hash, "manifest": to_dict(self)}, indent=1, ensure_ascii=False)
+        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         sync_directory(path.parent)
         return path
 
@@ -249,6 +208,6 @@ class Manifest:
                 f"it states {str(stated)[:12]}...; {_REBUILD}"
             )
         try:
-            return cls.from_json(data)
+            return from_dict(cls, data, "manifest")
         except ValueError as error:
             raise RecordIntegrityError(f"{path}: {error}; {_REBUILD}") from error

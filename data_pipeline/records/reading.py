@@ -14,8 +14,7 @@ import numpy as np
 from data_pipeline.records.codec import ExampleCodec
 from data_pipeline.records.integrity import open_split
 from data_pipeline.records.schema import Field, RecordFormatError, RecordIntegrityError
-from data_pipeline.records.shards import Shard
-from data_pipeline.records.tfrecord import CURE, HEADER_BYTES, frame, record_positions
+from data_pipeline.records.shards import CURE, HEADER_BYTES, Shard, frame, record_positions
 
 if TYPE_CHECKING:
     import tensorflow as tf

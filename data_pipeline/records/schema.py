@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from data_pipeline.configuration import check_keys, json_hash
+from data_pipeline.configuration import json_hash
 from data_pipeline.pixel_grid import UnifiedGrid
 
 # Raised by one whenever a record written before can no longer be read as it was meant.
@@ -23,6 +22,14 @@ LINE_FLUX_UNIT = "1e-20 erg s-1 cm-2"
 # Type in memory -> type on disk, little-endian. Text is UTF-8 of any length.
 DISK_TYPES = {"float32": "<f4", "float64": "<f8", "int32": "<i4", "int64": "<i8", "bool": "|u1"}
 TEXT = "str"
+
+
+class RecordFormatError(ValueError):
+    """An example or a record that does not follow the schema: field, received, expected."""
+
+
+class RecordIntegrityError(RuntimeError):
+    """Files on disk that are not what was written: file, found, expected, cure."""
 
 
 @dataclass(frozen=True)
@@ -124,24 +131,6 @@ class Schema:
             raise ValueError(f"{what}; the records hold: {', '.join(self.names)}")
         return tuple(field for field in self.fields if field.name in wanted)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for ``json.dumps``."""
-        return {
-            "version": self.version,
-            "fields": [{**asdict(field), "shape": list(field.shape)} for field in self.fields],
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Schema:
-        """The schema that ``to_json`` gave.
-
-        Raises:
-            ValueError: for unknown or missing keys, and whatever ``Field`` refuses.
-        """
-        data = check_keys(data, cls, "schema")
-        fields = (check_keys(field, Field, f"schema field {i}") for i, field in enumerate(data["fields"]))
-        return cls(fields=tuple(Field(**field) for field in fields), version=data["version"])
-
 
 def _spectrum_fields(prefix: str, suffix: str, length: int, what: str) -> tuple[Field, ...]:
     return (
@@ -152,27 +141,20 @@ def _spectrum_fields(prefix: str, suffix: str, length: int, what: str) -> tuple[
 
 
 def record_schema(grid: UnifiedGrid, n_prism: int = 706, *, line_names: Iterable[str]) -> Schema:
-    """The schema of this project's records (DESIGN sections 3.1 and 3.3).
+    """The schema of this project's records.
 
     Args:
         grid: unified grid of ``*_unified`` and grating arrays.
         n_prism: pixels of the prism's own grid.
         line_names: lines of ``line_flux``, in order (``LineList.names``).
     """
-    n_lines = len(tuple(line_names))
-    lines = (n_lines,)
+    grating, lines = (grid.size,), (len(tuple(line_names)),)
     return Schema(
         (
             *_spectrum_fields("prism", "", n_prism, "prism on its own pixels"),
             *_spectrum_fields("prism", "_unified", grid.size, "prism interpolated to the unified grid"),
             *_spectrum_fields("grating", "", grid.size, "stitched gratings on the unified grid"),
-            Field(
-                "noise_free",
-                (grid.size,),
-                "float32",
-                FLUX_UNIT,
-                "noise-free grating spectrum; NaN if unknown",
-            ),
+            Field("noise_free", grating, "float32", FLUX_UNIT, "noise-free grating spectrum; NaN if unknown"),
             Field("has_noise_free", (), "bool", "", "noise_free is known"),
             Field(
                 "line_flux", lines, "float32", LINE_FLUX_UNIT, "true (simulated) or fitted; NaN if unknown"
@@ -192,11 +174,3 @@ def record_schema(grid: UnifiedGrid, n_prism: int = 706, *, line_names: Iterable
             Field("dec", (), "float64", "deg", "declination, ICRS"),
         )
     )
-
-
-class RecordFormatError(ValueError):
-    """An example or a record that does not follow the schema: field, received, expected."""
-
-
-class RecordIntegrityError(RuntimeError):
-    """Files on disk that are not what was written: file, found, expected, cure."""

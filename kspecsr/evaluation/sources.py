@@ -12,7 +12,7 @@ import numpy as np
 from data_pipeline.configuration import json_hash
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.records import reading
+from data_pipeline.records import iterate
 from data_pipeline.simulation import Nuisances, SimulationConfig, simulate_batch
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.noise import grating_line_error
@@ -167,7 +167,7 @@ class RecordedHeldOut:
         return held_out_of(examples, np.array([row["group"] for row in rows]), self.grid)
 
     def _originals(self) -> Iterator[dict]:
-        rows = reading(self.directory, self.split, fields=(*FIELDS, "group"))
+        rows = iterate(self.directory, self.split, fields=(*FIELDS, "group"))
         return (row for row in rows if row["realisation"] == 0)
 
 

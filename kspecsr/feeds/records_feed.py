@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.records import Manifest, reading
+from data_pipeline.records import Manifest, iterate
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.simulation.noise import grating_line_error
 from data_pipeline.simulation.survey import load_tiers
@@ -199,7 +199,7 @@ class RecordsFeed:
 
     def _epoch(self, epoch: int, first: int) -> Iterator[dict]:
         order = int(np.random.default_rng([self.seed, epoch]).integers(2**62))
-        return reading(self.directory, self.split, shuffle_seed=order, fields=FIELDS, first=first)
+        return iterate(self.directory, self.split, shuffle_seed=order, fields=FIELDS, first=first)
 
     def _endless(self, first: int) -> Iterator[dict]:
         epoch, first = divmod(first, self.count)
@@ -257,7 +257,7 @@ def recorded_validation(
         raise ValueError(f"validation: expected one object or more, got {n}")
     manifest = open_records(directory, grid)
     rows = []
-    for row in reading(directory, split, fields=FIELDS):
+    for row in iterate(directory, split, fields=FIELDS):
         if row["realisation"] == 0:
             rows.append(row)
         if len(rows) == n:
