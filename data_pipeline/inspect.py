@@ -14,7 +14,6 @@ from data_pipeline.catalogue import read_catalogue
 from data_pipeline.catalogue.table import ColumnMapping
 from data_pipeline.pairs.matching import Dropped, Match, MatchConfig, find_catalogue, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, make_pair, read_match
-from data_pipeline.pictures.augmentation_family import draw_augmentation_family
 from data_pipeline.pictures.choice import (
     ARCHIVE_RULE,
     RECORDS_RULE,
@@ -23,9 +22,13 @@ from data_pipeline.pictures.choice import (
     find_family,
     find_match,
 )
-from data_pipeline.pictures.galaxy_pair import draw_galaxy_pair
-from data_pipeline.pictures.single_spectrum import draw_single_spectrum, facts
-from data_pipeline.pictures.stitching_overlaps import draw_stitching
+from data_pipeline.pictures.spectra import (
+    draw_augmentation_family,
+    draw_galaxy_pair,
+    draw_single_spectrum,
+    facts,
+)
+from data_pipeline.pictures.stitching import draw_stitching
 from data_pipeline.pictures.style import save_picture
 from data_pipeline.readers import read_spectrum
 from data_pipeline.records import Manifest, RecordIntegrityError

@@ -11,7 +11,7 @@ from data_pipeline.jades_names import jades_file_name
 from data_pipeline.pictures.style import save_picture
 from data_pipeline.simulation.truth import TruthReader
 from examples.demonstration import DemoError, run
-from kspecsr.results.picture import RecoveredTruth, draw_recovered_truth
+from kspecsr.evaluation.figures.examples import Example, draw_examples, zoom_windows
 
 _SEED = 2**40  # no training or validation galaxy has it
 
@@ -77,15 +77,17 @@ def draw_best(folder: Path) -> Path:
     with fits.open(best[1]) as hdus:
         given, spectrum, header = hdus["INPUT"].data, hdus["SPEC1D"].data, hdus[0].header
         found = header.get("Z")
-        case = RecoveredTruth(
-            name=best[0],
-            redshift=known.redshift,
-            found=float("nan") if found is None else float(found),
-            prism=_spectrum(given),
-            output=_spectrum(spectrum),
-            truth=known.noise_free,
+        inferred = "none" if found is None else f"{float(found):.4f}"
+        output = _spectrum(spectrum)
+        example = Example(
+            f"{best[0]}: true z = {known.redshift:.4f}, found z = {inferred}",
+            known.redshift,
+            _spectrum(given),
+            output,
+            known.noise_free,
+            zoom_windows(known.redshift, known.line_flux, output[0]),
         )
-    return save_picture(draw_recovered_truth(case), folder / "recovered.png")
+    return save_picture(draw_examples([example], "super-resolved"), folder / "recovered.png")
 
 
 def _spectrum(table: fits.FITS_rec) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from data_pipeline.simulation.truth import FOLDER, TruthReader, write_truth_chun
 from examples.demo_train import main, parser, summary
 from examples.demonstration import DemoError
 from examples.unseen_galaxies import draw_best, redshift_table
-from kspecsr.results.picture import RecoveredTruth, draw_recovered_truth
+from kspecsr.evaluation.figures.examples import draw_examples
 
 SEED, N = 16, 4
 
@@ -76,9 +76,9 @@ def test_the_table_has_true_beside_found_redshifts(folder):
 def test_the_galaxy_with_the_brightest_line_for_its_noise_is_drawn(folder, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "examples.unseen_galaxies.draw_recovered_truth", lambda case: drawn.append(case) or keep(case)
+        "examples.unseen_galaxies.draw_examples",
+        lambda examples, method: drawn.extend(examples) or draw_examples(examples, method),
     )
-    keep = draw_recovered_truth
     path = draw_best(folder)
     assert path == folder / "recovered.png" and path.read_bytes().startswith(b"\x89PNG")
     truth, contrast = TruthReader(folder / "unseen"), {}
@@ -86,7 +86,7 @@ def test_the_galaxy_with_the_brightest_line_for_its_noise_is_drawn(folder, monke
         known = truth.get(unique_id)
         bright = max(known.line_flux[known.line_names.index(name)] for name in ("[OIII]_5008", "Halpha"))
         contrast[unique_id] = bright / np.nanmedian(fits.getdata(file, "INPUT")["FLUX_ERR"])
-    assert drawn[0].name == max(contrast, key=contrast.get)
+    assert drawn[0].title.startswith(f"{max(contrast, key=contrast.get)}: true z = ")
     np.testing.assert_allclose(drawn[0].truth, drawn[0].output[1], rtol=1e-5)  # the truth is in the result
 
 
@@ -127,40 +127,3 @@ def test_somebody_elses_folder_is_refused(tmp_path, capsys):
     assert main(["--output", str(tmp_path)]) == 1
     assert "was not made by this demo" in capsys.readouterr().err
     assert Path(parser().parse_args(["--output", "demo"]).output) == Path("demo")
-
-
-def case(redshift, found=2.0, bright=1e-19):
-    """A flat spectrum with one bright pixel at Halpha."""
-    wavelength = np.linspace(0.7, 5.3, 2000)
-    truth = np.full(2000, 1e-21)
-    truth[np.argmin(np.abs(wavelength - 0.6565 * (1 + redshift)))] = bright
-    error, mask = np.full(2000, 1e-22), np.zeros(2000, bool)
-    flat = np.full(2000, 1e-21)
-    return RecoveredTruth(
-        "gal_7", redshift, found, (wavelength, flat, error, mask), (wavelength, flat, error, mask), truth
-    )
-
-
-def test_the_picture_shows_the_whole_range_and_two_windows_on_lines_in_range():
-    figure = draw_recovered_truth(case(2.0))
-    whole, left, right = figure.axes
-    assert whole.get_title(loc="left") == "gal_7: true z = 2.0000, found z = 2.0000"
-    assert whole.get_xlim() == pytest.approx((0.7, 5.3))
-    assert left.get_xlim() == pytest.approx((0.475 * 3, 0.510 * 3))
-    assert right.get_xlim() == pytest.approx((0.640 * 3, 0.680 * 3))
-    labels = [text.get_text() for text in whole.get_legend().get_texts()]
-    assert {"prism", "truth", "super-resolved"} <= set(labels)
-
-
-def test_a_bright_true_line_is_not_cut_off_though_the_output_missed_it():
-    whole, _, halpha = draw_recovered_truth(case(2.0, bright=5e-19)).axes
-    for axes in (whole, halpha):
-        line = next(line for line in axes.lines if line.get_label() == "truth")
-        assert axes.get_ylim()[1] > np.nanmax(line.get_ydata())
-
-
-def test_windows_out_of_range_are_left_empty_and_a_missing_redshift_is_said():
-    figure = draw_recovered_truth(case(11.0, found=np.nan))
-    whole, left, right = figure.axes
-    assert "true z = 11.0000, found z = none" in whole.get_title(loc="left")
-    assert left.axison and not right.axison  # at z = 11 only [O II] lies below 5.3 um

@@ -9,7 +9,7 @@ from scipy.stats import norm
 from calibration_sample import columns, empty, galaxies, noisy, values
 from data_pipeline.instrument import reference_instrument
 from data_pipeline.lines import load_lines
-from kspecsr.evaluation.figures.calibration import draw_calibration
+from kspecsr.evaluation.figures.errors import draw_calibration
 from kspecsr.measures import line_calibration, pixel_calibration, prism_consistency
 from kspecsr.measures.held_out import Reconstruction
 from kspecsr.measures.regions import NO_REGION, REGIONS, pixel_regions

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
-from kspecsr.evaluation.figures.identical_networks import draw_identical_networks
+from kspecsr.evaluation.figures.redshift import draw_identical_networks
 from kspecsr.evaluation.identical_examples import (
     INPUTS,
     NOISY,

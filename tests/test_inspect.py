@@ -12,8 +12,8 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.pairs.augmentation import AugmentationConfig
 from data_pipeline.pairs.matching import find_catalogue, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig
-from data_pipeline.pictures.augmentation_family import draw_augmentation_family
 from data_pipeline.pictures.choice import choose_match, find_family
+from data_pipeline.pictures.spectra import draw_augmentation_family
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records import iterate
 from data_pipeline.simulation.archive import write_archive

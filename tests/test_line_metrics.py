@@ -8,11 +8,13 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from kspecsr.configuration import FeedConfig
-from kspecsr.evaluation.figures.line_ratios import draw_line_ratios
-from kspecsr.evaluation.figures.line_recovery import draw_line_recovery
-from kspecsr.evaluation.figures.line_signal_to_noise import draw_line_signal_to_noise
-from kspecsr.evaluation.figures.presence import draw_presence
-from kspecsr.evaluation.figures.prior_response import draw_prior_response
+from kspecsr.evaluation.figures.errors import draw_prior_response
+from kspecsr.evaluation.figures.lines import (
+    draw_line_ratios,
+    draw_line_recovery,
+    draw_line_signal_to_noise,
+    draw_presence,
+)
 from kspecsr.evaluation.sources import held_out_of
 from kspecsr.evaluation.store import COLUMNS
 from kspecsr.feeds import validation_examples

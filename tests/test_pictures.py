@@ -7,12 +7,18 @@ from matplotlib.text import Text
 
 from data_pipeline.instrument import HAND_OVERS
 from data_pipeline.pairs.stitching import stitch
-from data_pipeline.pictures.flux_axis import flux_limits, line_significance
-from data_pipeline.pictures.galaxy_pair import draw_galaxy_pair, line_windows
-from data_pipeline.pictures.line_marks import LINE_MARK, spread
-from data_pipeline.pictures.single_spectrum import MASKED, draw_single_spectrum, facts
-from data_pipeline.pictures.stitching_overlaps import binned, contributions, draw_stitching
-from data_pipeline.pictures.style import ARM_COLOURS, new_figure, save_picture
+from data_pipeline.pictures.line_marks import LINE_MARK, line_title, spread
+from data_pipeline.pictures.spectra import MASKED, draw_galaxy_pair, draw_single_spectrum, facts, line_windows
+from data_pipeline.pictures.stitching import binned, contributions, draw_stitching
+from data_pipeline.pictures.style import (
+    ARM_COLOURS,
+    flux_limits,
+    legend_below,
+    line_significance,
+    new_figure,
+    overview_limits,
+    save_picture,
+)
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 
@@ -171,6 +177,42 @@ def test_labels_keep_order_and_distance_and_their_mean_place(wanted, gap):
     assert places.mean() == pytest.approx(wanted.mean(), abs=1e-9)
     if np.all(np.diff(wanted) > gap):
         np.testing.assert_allclose(places, wanted, atol=1e-9)
+
+
+def test_names_of_lines_are_typeset():
+    names = ("[OIII]_5008", "Hgamma", "CIII]_1909", "Heps_3971", "H8_3890", "Paalpha", "[FeII]_12570", "Lya")
+    assert [line_title(name) for name in names] == [
+        "[O III] 5008",
+        "Hγ",
+        "C III] 1909",
+        "Hε",
+        "H8 3890",
+        "Paα",
+        "[Fe II] 12570",
+        "Lyα",
+    ]
+
+
+def test_a_legend_below_the_panels_lies_on_the_page():
+    figure = new_figure(3.0)
+    axes = figure.subplots()
+    for number in range(11):
+        axes.plot([0, number], label=f"a method with a long name, number {number}")
+    legend_below(figure, [axes])
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0
+
+
+def test_sharp_lines_leave_the_continuum_in_view():
+    flux, good = np.full(300, 1.0), np.zeros(300, bool)
+    sharp = np.full(3000, 1.0)
+    sharp[1500] = 50.0
+    low, high = overview_limits((flux, np.full(300, 0.01), good), sharp)
+    assert low <= 0.0 and 1.0 < high < 3.0
+    sharp[1500] = 1.5
+    assert overview_limits((flux, np.full(300, 0.01), good), sharp)[1] == pytest.approx(1.08 * 1.5)
+    assert overview_limits((flux, np.full(300, 0.01), good), np.full(3, np.nan))[1] < 1.2
 
 
 def test_facts_in_one_line(prism):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calibration_sample import columns, empty, galaxies, noisy, values
-from kspecsr.evaluation.figures.prism_consistency import draw_prism_consistency
+from kspecsr.evaluation.figures.errors import draw_prism_consistency
 from kspecsr.measures import prism_consistency
 from kspecsr.measures.held_out import Reconstruction
 from kspecsr.measures.prism_consistency import chi_square

@@ -11,10 +11,14 @@ from data_pipeline.lines.profile import render_lines
 from data_pipeline.pictures.style import save_picture
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation.noise import typical_prism_error
-from kspecsr.evaluation.figures.error_bars import draw_error_bars
-from kspecsr.evaluation.figures.examples import Example, choose_examples, draw_examples, zoom_windows
-from kspecsr.evaluation.figures.power_spectrum import draw_power_spectrum
-from kspecsr.evaluation.figures.residual_noise import draw_residual_noise
+from kspecsr.evaluation.figures.examples import (
+    Example,
+    choose_examples,
+    draw_examples,
+    held_out_example,
+    zoom_windows,
+)
+from kspecsr.evaluation.figures.spectra import draw_error_bars, draw_power_spectrum, draw_residual_noise
 from kspecsr.measures.estimate import Estimate
 from kspecsr.measures.gaussian_on_line import fit_gaussians
 from kspecsr.measures.held_out import HeldOut, Reconstruction
@@ -446,20 +450,60 @@ def test_examples_are_best_median_and_worst():
 
 def test_examples_are_drawn_with_their_brightest_lines(held_out, tmp_path):
     one = held_out.rows([2])
-    windows = zoom_windows(one)
+    wavelength = one.grid.wavelength
+    windows = zoom_windows(2.3, one.line_flux[0], wavelength)
     for name in ("[OIII]_5008", "Halpha"):
         observed = LINES.wavelength[LINES.index(name)] * 3.3
         assert any(low < observed < high for low, high in windows)
-    assert zoom_windows(replace(one, redshift=np.array([np.nan]))) == []
+    assert zoom_windows(np.nan, one.line_flux[0], wavelength) == []
     flux = one.target_flux.copy()
     flux[0, :50] = np.nan
     made = Reconstruction(flux=flux, error=np.full(flux.shape, 0.1))
     bare = Reconstruction(flux=flux)
-    figure = draw_examples([Example("best", one, made, 0.1), Example("worst", one, bare, 0.3)], "SR2")
+    examples = [held_out_example("best", one, made, 0.1), held_out_example("worst", one, bare, 0.3)]
+    figure = draw_examples(examples, "SR2")
     assert len(figure.axes) == 6
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert "best: z = 2.3000, scale-free error 0.10" in texts
     assert save_picture(figure, tmp_path / "examples.png").stat().st_size > 10_000
+
+
+def flat_example(redshift, bright=1e-19):
+    """A flat spectrum whose truth has one bright pixel at Halpha, which the output missed."""
+    wavelength = np.linspace(0.7, 5.3, 2000)
+    truth = np.full(2000, 1e-21)
+    truth[np.argmin(np.abs(wavelength - 0.6565 * (1 + redshift)))] = bright
+    spectrum = (wavelength, np.full(2000, 1e-21), np.full(2000, 1e-22), np.zeros(2000, bool))
+    fluxes = np.array(
+        [{"Halpha": 2.0, "[OIII]_5008": 1.0, "Hbeta": 0.5}.get(name, 0.0) for name in LINES.names]
+    )
+    windows = zoom_windows(redshift, fluxes, wavelength)
+    return Example("gal_7: true z", redshift, spectrum, spectrum, truth, windows)
+
+
+def test_an_example_shows_the_whole_range_and_windows_on_lines_in_range():
+    figure = draw_examples([flat_example(2.0)], "super-resolved")
+    whole, left, right = figure.axes
+    assert "gal_7: true z" in [text.get_text() for text in whole.texts]
+    assert whole.get_xlim() == pytest.approx((0.7, 5.3))
+    assert np.mean(left.get_xlim()) == pytest.approx(0.50082 * 3, abs=1e-3)
+    assert np.mean(right.get_xlim()) == pytest.approx(0.65646 * 3, abs=1e-3)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "prism",
+        "truth",
+        "super-resolved ± 1 σ",
+    ]
+    none = draw_examples([flat_example(11.0)], "super-resolved").axes
+    assert none[0].axison and not none[1].axison and not none[2].axison
+
+
+def test_a_bright_true_line_is_whole_when_magnified_though_the_output_missed_it():
+    whole, _, halpha = draw_examples([flat_example(2.0, bright=5e-19)], "super-resolved").axes
+    line = next(line for line in halpha.lines if line.get_label() == "truth")
+    assert halpha.get_ylim()[1] > np.nanmax(line.get_ydata())
+    # in the whole range it may leave the panel, and a triangle says where
+    (up,) = [line for line in whole.lines if line.get_marker() == "^"]
+    assert up.get_xdata() == pytest.approx([0.6565 * 3], abs=3e-3)
 
 
 def test_pictures_of_errors_residuals_and_power_are_drawn(held_out, tmp_path):

@@ -16,7 +16,7 @@ from data_pipeline.catalogue import Catalogue
 from data_pipeline.pairs.augmentation import AugmentationConfig, augment
 from data_pipeline.pairs.matching import Dropped, Match
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, read_match
-from data_pipeline.pictures.flux_axis import line_significance
+from data_pipeline.pictures.style import line_significance
 from data_pipeline.records import Manifest, iterate
 
 CANDIDATES = 200  # originals among which the default galaxy of records is chosen

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,52 +14,62 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LINE_MARK = "line mark"  # artists' group id, by which marks are found again
+_MARK, _PALE_MARK = "0.45", "0.8"
 
 
-@dataclass(frozen=True)
-class MarkedLine:
-    """Lines that share a label.
-
-    Attributes:
-        label: as printed.
-        names: in the shipped list.
-    """
-
-    label: str
-    names: tuple[str, ...]
-
-
-# Lines of nebular and galaxy-evolution studies, most important first: where labels do not fit, the last go.
+# Label to names in the shipped list, most important first: where labels do not fit, the last go.
 KEY_LINES = (
-    MarkedLine("Hα", ("Halpha",)),
-    MarkedLine("[O III]", ("[OIII]_5008", "[OIII]_4960")),
-    MarkedLine("Hβ", ("Hbeta",)),
-    MarkedLine("[O II]", ("[OII]_3727", "[OII]_3730")),
-    MarkedLine("[S II]", ("[SII]_6718", "[SII]_6733")),
-    MarkedLine("[S III]", ("[SIII]_9533",)),
-    MarkedLine("Lyα", ("Lya",)),
-    MarkedLine("He I 10833", ("HeI_10833",)),
-    MarkedLine("Paα", ("Paalpha",)),
-    MarkedLine("Hγ", ("Hgamma",)),
-    MarkedLine("[Ne III]", ("[NeIII]_3870",)),
-    MarkedLine("Paβ", ("Pabeta",)),
-    MarkedLine("C III]", ("CIII]_1907", "CIII]_1909")),
-    MarkedLine("C IV", ("CIV_1548", "CIV_1551")),
-    MarkedLine("Mg II", ("MgII_2796", "MgII_2803")),
-    MarkedLine("[S III]", ("[SIII]_9071",)),
-    MarkedLine("He I 5878", ("HeI_5878",)),
-    MarkedLine("Hδ", ("Hdelta",)),
+    ("Hα", ("Halpha",)),
+    ("[O III]", ("[OIII]_5008", "[OIII]_4960")),
+    ("Hβ", ("Hbeta",)),
+    ("[O II]", ("[OII]_3727", "[OII]_3730")),
+    ("[S II]", ("[SII]_6718", "[SII]_6733")),
+    ("[S III]", ("[SIII]_9533",)),
+    ("Lyα", ("Lya",)),
+    ("He I 10833", ("HeI_10833",)),
+    ("Paα", ("Paalpha",)),
+    ("Hγ", ("Hgamma",)),
+    ("[Ne III]", ("[NeIII]_3870",)),
+    ("Paβ", ("Pabeta",)),
+    ("C III]", ("CIII]_1907", "CIII]_1909")),
+    ("C IV", ("CIV_1548", "CIV_1551")),
+    ("Mg II", ("MgII_2796", "MgII_2803")),
+    ("[S III]", ("[SIII]_9071",)),
+    ("He I 5878", ("HeI_5878",)),
+    ("Hδ", ("Hdelta",)),
 )
 # In a magnified window there is room for what blends at the prism's resolution.
 CLOSE_LINES = (
     *KEY_LINES,
-    MarkedLine("[N II]", ("[NII]_6585",)),
-    MarkedLine("[N II]", ("[NII]_6550",)),
-    MarkedLine("[O I]", ("[OI]_6302",)),
-    MarkedLine("Hε", ("Heps_3971",)),
-    MarkedLine("H8", ("H8_3890",)),
-    MarkedLine("Paγ", ("Pagamma",)),
+    ("[N II]", ("[NII]_6585",)),
+    ("[N II]", ("[NII]_6550",)),
+    ("[O I]", ("[OI]_6302",)),
+    ("Hε", ("Heps_3971",)),
+    ("H8", ("H8_3890",)),
+    ("Paγ", ("Pagamma",)),
 )
+# Rest wavelengths [um] around groups of lines that the prism blends, by their brightest line.
+LINE_GROUPS = {
+    "C III]": (0.1860, 0.1960),
+    "[O II]": (0.3660, 0.3910),
+    "Hγ": (0.4280, 0.4450),
+    "[O III]": (0.4800, 0.5070),
+    "Hα": (0.6460, 0.6810),
+    "[S III]": (0.8960, 0.9630),
+    "He I": (1.0700, 1.1060),
+    "Paβ": (1.2650, 1.3000),
+    "Paα": (1.8550, 1.8960),
+}
+_GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "eps": "ε", "a": "α"}
+
+
+def line_title(name: str) -> str:
+    """Name of the shipped list as an astronomer writes it: ``[OIII]_5008`` is [O III] 5008, ``Hbeta`` Hβ."""
+    ion, _, wavelength = name.partition("_")
+    series = re.fullmatch(r"(H|Pa|Br|Ly)(alpha|beta|gamma|delta|eps|a)", ion)
+    if series:
+        return series[1] + _GREEK[series[2]]
+    return re.sub(r"([A-Z][a-z]?)([IV]+)", r"\1 \2", ion) + (f" {wavelength}" if wavelength else "")
 
 
 def observed_wavelengths(names: Sequence[str], redshift: float) -> np.ndarray:
@@ -72,9 +82,10 @@ def mark_lines(
     axes: Axes,
     redshift: float,
     covered: tuple[float, float],
-    lines: Sequence[MarkedLine] = KEY_LINES,
+    lines: Sequence[tuple[str, Sequence[str]]] = KEY_LINES,
     label_gap: float = 0.021,
     label: bool = True,
+    detected: Collection[str] | None = None,
 ) -> None:
     """Dashed vertical lines at rest wavelength x (1 + z), labels above the axes.
 
@@ -84,32 +95,34 @@ def mark_lines(
         axes: where.
         redshift: of the galaxy.
         covered: lines are marked between these wavelengths [um].
-        lines: what to mark, most important first.
+        lines: labels and names of what to mark, most important first.
         label_gap: least distance of two labels as a fraction of the axis.
         label: False for the dashed lines alone.
+        detected: names of lines that were detected, others are drawn pale; None draws all alike.
     """
     low, high = axes.get_xlim()
     low, high = max(low, covered[0]), min(high, covered[1])
-    labels: list[tuple[float, str]] = []
-    for line in lines:
-        at = observed_wavelengths(line.names, redshift)
+    labels: list[tuple[float, str, str]] = []
+    for text, names in lines:
+        at = observed_wavelengths(names, redshift)
         at = at[(at > low) & (at < high)]
+        colour = _MARK if detected is None or not set(names).isdisjoint(detected) else _PALE_MARK
         for wavelength in at:
             axes.axvline(
-                wavelength, color="0.45", linestyle=(0, (4, 3)), linewidth=0.6, zorder=0.5, gid=LINE_MARK
+                wavelength, color=colour, linestyle=(0, (4, 3)), linewidth=0.6, zorder=0.5, gid=LINE_MARK
             )
         if at.size:
-            labels.append((float(at.mean()), line.label))
+            labels.append((float(at.mean()), text, colour))
     if label and labels:
         _write_labels(axes, labels[: int(0.95 / label_gap)], label_gap)
 
 
-def _write_labels(axes: Axes, labels: list[tuple[float, str]], gap: float) -> None:
+def _write_labels(axes: Axes, labels: list[tuple[float, str, str]], gap: float) -> None:
     """Upright labels above the axes, pushed apart, each with a leader to its line."""
     low, high = axes.get_xlim()
     labels = sorted(labels)
-    wanted = np.array([(at - low) / (high - low) for at, _ in labels])
-    for (at, text), place in zip(labels, spread(wanted, gap), strict=True):
+    wanted = np.array([(at - low) / (high - low) for at, _, _ in labels])
+    for (at, text, colour), place in zip(labels, spread(wanted, gap), strict=True):
         axes.annotate(
             text,
             xy=(at, 1.0),
@@ -120,7 +133,8 @@ def _write_labels(axes: Axes, labels: list[tuple[float, str]], gap: float) -> No
             ha="center",
             va="bottom",
             fontsize=8,
-            arrowprops={"arrowstyle": "-", "color": "0.45", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
+            color="black" if colour == _MARK else "0.6",
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
         )
 
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_pipeline.pictures.flux_axis import flux_label, leave_headroom
-from data_pipeline.pictures.style import WAVELENGTH_LABEL, styled
+from data_pipeline.pictures.style import WAVELENGTH_LABEL, flux_label, leave_headroom, styled
 from data_pipeline.simulation.check import (
     AUTOCORRELATION,
     CONTINUUM_SN,

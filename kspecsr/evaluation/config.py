@@ -25,13 +25,13 @@ TITLES = {
     "wiener": "Wiener",
     "tikhonov": "Tikhonov",
     "richardson_lucy": "Richardson-Lucy",
-    "direct_fit": "direct line fit, z known",
+    "direct_fit": "direct fit, z known",
     "sr1": "SR1",
     "sr2": "SR2",
     "sr2_known_z": "SR2, z known",
-    "direct_fit_found_z": "direct line fit, z of SR2",
-    "truth_found_z": "oracle: the truth at z of SR2",
-    "truth_bound_z": "oracle: the truth at z of the Cramér-Rao bound",
+    "direct_fit_found_z": "direct fit, z of SR2",
+    "truth_found_z": "oracle, z of SR2",
+    "truth_bound_z": "oracle, z of bound",
 }
 
 

@@ -16,7 +16,7 @@ from data_pipeline.quiet_start import held_back_stderr
 from data_pipeline.writers.atomic import replacing
 from kspecsr.evaluation.config import TITLES, EvaluationConfig
 from kspecsr.evaluation.figure_set import FigureSet
-from kspecsr.evaluation.figures.examples import Example, choose_examples
+from kspecsr.evaluation.figures.examples import Example, choose_examples, held_out_example
 from kspecsr.evaluation.groups import PRIOR, Metrics, measure_methods, summarise_methods, summarise_prior
 from kspecsr.evaluation.identical_training import identical_section
 from kspecsr.evaluation.methods import reconstructions
@@ -109,9 +109,11 @@ class Evaluation:
         failures = gate.failures(self.values())
         self._write_metrics(galaxies, gate_name, failures, command)
         shown = "sr2" if "sr2" in self.config.methods else self.config.methods[-1]
-        figures = FigureSet(self.output / "figures", galaxies, self.metrics, self.settings.grid, shown)
+        figures = FigureSet(
+            galaxies, self.metrics, self.settings.grid, shown, self._examples(galaxies, shown), prior
+        )
         with self._bar("figures", 6 + bool(files or pairs), "section") as bar:
-            sections = figures.sections(self._examples(galaxies, shown), prior, bar.update)
+            sections = figures.sections(self.output / "figures", bar.update)
             compared = identical_section(identical or self.output / "identical", self.model_hash)
             if compared is not None:
                 sections.append(compared)
@@ -195,7 +197,7 @@ class Evaluation:
             zip(sorted(chosen.values()), galaxies_at(self.source, list(chosen.values())), strict=True)
         )
         return [
-            Example(
+            held_out_example(
                 name,
                 by_position[place],
                 self._made(by_position[place], [shown])[shown],

@@ -20,7 +20,7 @@ from data_pipeline.pictures.style import save_picture
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import ModelConfig, TrainingConfig
-from kspecsr.evaluation.figures.identical_networks import draw_identical_networks
+from kspecsr.evaluation.figures.redshift import draw_identical_networks
 from kspecsr.evaluation.identical_examples import (
     INPUTS,
     IdenticalExamples,

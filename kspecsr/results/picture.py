@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_pipeline.lines import load_lines
-from data_pipeline.pictures.flux_axis import flux_limits, flux_unit, leave_headroom, mark_beyond
-from data_pipeline.pictures.line_marks import CLOSE_LINES, KEY_LINES, mark_lines
+from data_pipeline.pictures.line_marks import CLOSE_LINES, KEY_LINES, LINE_GROUPS, line_title, mark_lines
 from data_pipeline.pictures.style import (
     ARM_COLOURS,
+    OUTPUT_COLOUR,
     WAVELENGTH_LABEL,
     WAVELENGTH_SHORT,
     draw_steps,
+    draw_zero,
+    flux_unit,
+    leave_headroom,
+    mark_beyond,
     new_figure,
     note,
+    overview_limits,
     styled,
 )
 from kspecsr.results.consistency import seen_on_grid
@@ -29,10 +33,8 @@ if TYPE_CHECKING:
     from kspecsr.results.result import Result
 
 
-SHARP_COLOUR = "#2347c5"
 PRISM_COLOUR = ARM_COLOURS["PRISM"]
-# Rest wavelengths [um] of [O II], Hbeta with [O III], Halpha with [N II] and [S II].
-ZOOMS = ((0.3660, 0.3910), (0.4800, 0.5070), (0.6460, 0.6810))
+ZOOMS = tuple(LINE_GROUPS[name] for name in ("[O II]", "[O III]", "Hα"))
 _RESIDUAL_LIMIT = 5.0  # sigma
 
 
@@ -78,16 +80,10 @@ def zoom_windows(result: Result) -> list[tuple[float, float]]:
 
 
 def main_limits(result: Result) -> tuple[float, float]:
-    """Flux limits of the upper panel [erg/s/cm2/A]: all of the prism, and sharp lines up to four times it.
-
-    A line at ten times the prism's resolution is up to ten times as high; the magnified panels show
-    it in full.
-    """
+    """Flux limits of the upper panel [erg/s/cm2/A]; magnified panels show lines in full."""
     rows = _shown_prism(result)
     prism = tuple(a[rows] for a in (result.prism_flux, result.prism_error, result.prism_mask))
-    low, high = flux_limits(prism)
-    sharp = flux_limits((result.flux, result.flux_error, result.mask))
-    return max(min(low, sharp[0]), low - 0.2 * (high - low)), max(high, min(sharp[1], 4.0 * high))
+    return overview_limits(prism, np.where(result.mask, np.nan, result.flux))
 
 
 def _shown_prism(result: Result) -> np.ndarray:
@@ -95,52 +91,42 @@ def _shown_prism(result: Result) -> np.ndarray:
     return (wave >= grid.start) & (wave <= grid.stop)
 
 
+def _detected(result: Result) -> set[str]:
+    """Names of the lines above 3 sigma."""
+    lines = result.measurements
+    with np.errstate(invalid="ignore"):
+        bright = lines.flux > 3.0 * lines.flux_error
+    return {name for name, seen in zip(load_lines().names, bright, strict=True) if seen}
+
+
 def _draw_spectra(axes: Axes, result: Result, unit: float, width: float) -> None:
-    axes.axhline(0.0, color="0.6", linewidth=0.6, zorder=0.4)
-    draw_steps(
-        axes,
-        result.prism_wavelength,
-        result.prism_flux / unit,
-        None,
-        result.prism_mask,
-        PRISM_COLOUR,
-        "prism",
-        width=1.1,
-    )
-    draw_steps(
-        axes,
-        result.wavelength,
-        result.flux / unit,
-        result.flux_error / unit,
-        result.mask,
-        SHARP_COLOUR,
-        "first stage" if result.flags else "super-resolved ± 1 σ",
-        width=width,
-    )
+    draw_zero(axes)
+    prism = (result.prism_wavelength, result.prism_flux / unit, None, result.prism_mask)
+    draw_steps(axes, *prism, PRISM_COLOUR, "prism", width=1.1)
+    sharp = (result.wavelength, result.flux / unit, result.flux_error / unit, result.mask)
+    label = "first stage" if result.flags else "super-resolved ± 1 σ"
+    draw_steps(axes, *sharp, OUTPUT_COLOUR, label, width=width)
 
 
 def _draw_main(axes: Axes, result: Result) -> int:
+    """Whole range; returns how many pixels lie beyond the axis."""
     limits = main_limits(result)
     unit, label = flux_unit(limits)
     seen = result.wavelength[~result.mask]
-    covered = (
-        (float(seen[0]), float(seen[-1])) if seen.size else (result.wavelength[0], result.wavelength[-1])
-    )
+    covered = (seen if seen.size else result.wavelength)[[0, -1]]
     axes.set_xlim(*covered)
     _draw_spectra(axes, result, unit, 0.6)
     axes.set_ylim(limits[0] / unit, limits[1] / unit)
     leave_headroom(axes)
     if np.isfinite(result.redshift.value) and not result.flags:
-        mark_lines(axes, result.redshift.value, covered, KEY_LINES)
+        mark_lines(axes, result.redshift.value, covered, KEY_LINES, detected=_detected(result))
     axes.legend(loc="upper right", ncols=2, columnspacing=1.2)
     axes.set_xlabel(WAVELENGTH_LABEL)
     axes.set_ylabel(label)
     rows = _shown_prism(result)
-    beyond = mark_beyond(axes, result.wavelength, result.flux / unit, result.mask, SHARP_COLOUR)
-    prism = result.prism_flux[rows] / unit
-    return beyond + mark_beyond(
-        axes, result.prism_wavelength[rows], prism, result.prism_mask[rows], PRISM_COLOUR
-    )
+    prism = (result.prism_wavelength[rows], result.prism_flux[rows] / unit, result.prism_mask[rows])
+    beyond = mark_beyond(axes, result.wavelength, result.flux / unit, result.mask, OUTPUT_COLOUR)
+    return beyond + mark_beyond(axes, *prism, PRISM_COLOUR)
 
 
 def _draw_zoom(axes: Axes, result: Result, window: tuple[float, float]) -> None:
@@ -154,7 +140,7 @@ def _draw_zoom(axes: Axes, result: Result, window: tuple[float, float]) -> None:
     values = np.concatenate([result.prism_flux[prism] / unit, [0.0]])
     low, high = min(float(lower), float(values.min())), max(float(upper.max()), float(values.max()))
     axes.set_ylim(low - 0.06 * (high - low), high + 0.08 * (high - low))
-    mark_lines(axes, result.redshift.value, window, CLOSE_LINES, label_gap=0.085)
+    mark_lines(axes, result.redshift.value, window, CLOSE_LINES, 0.085, detected=_detected(result))
     axes.locator_params(axis="x", nbins=4)
     axes.set_xlabel(WAVELENGTH_SHORT)
 
@@ -172,15 +158,8 @@ def _draw_probability(axes: Axes, result: Result) -> None:
     low, high = probability_range(result)
     rows = (redshift.grid >= low) & (redshift.grid <= high)
     density = redshift.density / max(redshift.density[rows].max(), 1e-30)
-    axes.fill_between(
-        redshift.grid,
-        density,
-        step="mid",
-        color=SHARP_COLOUR,
-        alpha=0.35,
-        linewidth=0.8,
-        edgecolor=SHARP_COLOUR,
-    )
+    fill = {"color": OUTPUT_COLOUR, "edgecolor": OUTPUT_COLOUR, "alpha": 0.35, "linewidth": 0.8}
+    axes.fill_between(redshift.grid, density, step="mid", **fill)
     axes.set_xlim(low, high)
     axes.set_ylim(0.0, 1.45)
     axes.locator_params(axis="x", nbins=4)
@@ -213,7 +192,7 @@ def _draw_residual(axes: Axes, result: Result) -> None:
     with np.errstate(invalid="ignore"):
         sigma = (result.prism_flux - result.prism_model)[rows] / result.prism_error[rows]
     axes.axhspan(-1.0, 1.0, color="0.88", zorder=0.1, linewidth=0)
-    axes.axhline(0.0, color="0.6", linewidth=0.6, zorder=0.4)
+    draw_zero(axes)
     draw_steps(axes, wave, sigma, None, bad, "0.15", width=0.6)
     good = sigma[~bad]
     reach = min(max(_RESIDUAL_LIMIT, float(np.abs(good).max(initial=0.0)) * 1.1), 4 * _RESIDUAL_LIMIT)
@@ -248,91 +227,15 @@ def _title(result: Result, beyond: int) -> str:
         if row is not None:
             lines = result.measurements
             flux = _power(lines.flux[row], lines.flux_error[row])
-            below.append(f"brightest line {load_lines().names[row]}: {flux} erg s$^{{-1}}$ cm$^{{-2}}$")
+            name = line_title(load_lines().names[row])
+            below.append(f"brightest line {name}: {flux} erg s$^{{-1}}$ cm$^{{-2}}$")
+    marks = ["pale lines: below 3 σ"] if np.isfinite(redshift.value) and not result.flags else []
     if beyond:
-        below.append("triangles: beyond the axis")
-    return " · ".join(parts) + "\n" + "; ".join(filter(None, below))
+        marks.append("triangles: beyond the axis")
+    return "\n".join(filter(None, (" · ".join(parts), "; ".join(filter(None, below)), "; ".join(marks))))
 
 
 def _power(value: float, error: float) -> str:
     exponent = int(np.floor(np.log10(abs(value))))
     scale = 10.0**exponent
     return rf"({value / scale:.2f} ± {error / scale:.2f}) $\times$ 10$^{{{exponent}}}$"
-
-
-TRUTH_COLOUR, OUTPUT_COLOUR, RECOVERED_TRUTH_PRISM_COLOUR = "#111111", "#d95f0e", "#5b3a8c"
-# Rest wavelengths [um] of the windows, the first two that lie in range are drawn.
-_WINDOWS = (("Hβ + [O III]", 0.475, 0.510), ("Hα + [N II]", 0.640, 0.680), ("[O II]", 0.362, 0.393))
-
-
-@dataclass(frozen=True)
-class RecoveredTruth:
-    """What is compared; flux densities in erg/s/cm2/A.
-
-    Attributes:
-        name: of the galaxy.
-        redshift: true redshift.
-        found: redshift that the model inferred.
-        prism: wavelength [um], flux, error, mask of the input, (n,) each.
-        output: wavelength [um], flux, error, mask of the output, (N,) each.
-        truth: (N,) noise-free spectrum on the output's pixels.
-    """
-
-    name: str
-    redshift: float
-    found: float
-    prism: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-    output: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-    truth: np.ndarray
-
-
-@styled
-def draw_recovered_truth(case: RecoveredTruth) -> Figure:
-    """The whole range above, two windows on blended lines below."""
-    figure = new_figure(5.4)
-    wavelength = case.output[0]
-    windows = [
-        (label, low * (1 + case.redshift), high * (1 + case.redshift))
-        for label, low, high in _WINDOWS
-        if low * (1 + case.redshift) > wavelength[0] and high * (1 + case.redshift) < wavelength[-1]
-    ][:2]
-    rows = figure.subplot_mosaic([["all", "all"], ["a", "b"]], height_ratios=[1.0, 1.1])
-    _panel(rows["all"], case, wavelength[0], wavelength[-1], KEY_LINES)
-    rows["all"].set_xlabel(WAVELENGTH_LABEL)
-    found = f"{case.found:.4f}" if np.isfinite(case.found) else "none"
-    rows["all"].set_title(f"{case.name}: true z = {case.redshift:.4f}, found z = {found}", loc="left", pad=48)
-    rows["all"].legend(loc="upper right", ncols=3)
-    for key, window in zip("ab", windows, strict=False):
-        label, low, high = window
-        _panel(rows[key], case, low, high, CLOSE_LINES)
-        rows[key].set_xlabel(f"{WAVELENGTH_SHORT}   {label}")
-    for key in "ab"[len(windows) :]:
-        rows[key].set_axis_off()
-    return figure
-
-
-def _panel(axes: Axes, case: RecoveredTruth, low: float, high: float, lines) -> None:
-    """Prism, output with its band, and truth between two wavelengths."""
-    near = (case.output[0] >= low) & (case.output[0] <= high)
-    seen = (case.prism[0] >= low) & (case.prism[0] <= high)
-    wavelength, flux, error, mask = (part[near] for part in case.output)
-    limits = flux_limits((flux, error, mask), (case.truth[near], error, mask))
-    unit, label = flux_unit(limits)
-    draw_steps(
-        axes,
-        case.prism[0][seen],
-        case.prism[1][seen] / unit,
-        None,
-        case.prism[3][seen],
-        RECOVERED_TRUTH_PRISM_COLOUR,
-        "prism",
-    )
-    axes.step(
-        wavelength, case.truth[near] / unit, where="mid", color=TRUTH_COLOUR, linewidth=1.3, label="truth"
-    )
-    draw_steps(axes, wavelength, flux / unit, error / unit, mask, OUTPUT_COLOUR, "super-resolved")
-    top = max(limits[1], float(np.nanmax(case.truth[near])) * 1.08)
-    axes.set_ylim(limits[0] / unit, top / unit)
-    axes.set_xlim(low, high)
-    axes.set_ylabel(label)
-    mark_lines(axes, case.redshift, (low, high), lines, label_gap=0.021 if high - low > 2 else 0.055)

@@ -1,4 +1,4 @@
-"""Redshifts against the true ones, P(z), and what the stated confidence is worth."""
+"""Figures of redshifts: against the true ones, P(z), confidence, and identical networks (paper Fig. 9)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from data_pipeline.pictures.style import new_figure, note, styled
-from kspecsr.evaluation.figures.method_colours import method_colours, method_title
+from kspecsr.evaluation.figures.panels import GUIDE, Arrays, Measured, method_colours, method_title
 from kspecsr.measures.gaussian_calibration import PIT_BINS, ks_distance, pit_bin
 from kspecsr.measures.redshift import CATASTROPHIC, CONFIDENCE, RIGHT, nmad, reliability
 
@@ -16,14 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_COLUMNS = 3  # panels of a method with P(z)
 _PIT_WIDER = 2  # bins of the PIT that make one of the figure: galaxies are few
 
 
 @styled
-def draw_redshift(measured: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """A row per method: redshift against the true one, PIT of P(z), reliability of Z_CONF.
+def draw_redshift(measured: Measured) -> Figure:
+    """A row per method with P(z): redshift against the true one, PIT of P(z), reliability of Z_CONF.
 
-    Bars of the reliability are one standard deviation of a binomial share; numbers are galaxies of a bin.
+    Methods with a redshift alone follow, several to a row. Bars of the reliability are one standard deviation
+    of a binomial share; numbers are galaxies of a bin.
 
     Args:
         measured: method to `redshift_metrics.measure`; those without redshifts are left out.
@@ -33,50 +36,44 @@ def draw_redshift(measured: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         for name, arrays in measured.items()
         if np.isfinite(arrays["redshift_offset"]).any()
     }
-    figure = new_figure(2.6 * max(len(shown), 1))
-    rows = figure.subplots(max(len(shown), 1), 3, squeeze=False, width_ratios=(1.15, 1.0, 1.0))
+    whole = [name for name in shown if np.isfinite(shown[name]["redshift_pit"]).any()]
+    alone = [name for name in shown if name not in whole]
+    count = max(len(whole) + -(-len(alone) // _COLUMNS), 1)
+    figure = new_figure(2.6 * count)
+    rows = figure.subplots(count, _COLUMNS, squeeze=False)
     colours = method_colours(shown)
-    for axes, (name, arrays) in zip(rows, shown.items(), strict=False):
-        draw_against_truth(axes[0], arrays["redshift_true"], arrays["redshift_found"])
-        axes[0].set_title(f"{method_title(name)}\n{axes[0].get_title()}", fontsize=8)
-        _draw_pit(axes[1], arrays["redshift_pit"], colours[name])
-        _draw_reliability(axes[2], arrays, colours[name])
+    for axes, name in zip([*rows[: len(whole), 0], *rows[len(whole) :].flat], [*whole, *alone], strict=False):
+        _draw_against_truth(axes, shown[name]["redshift_true"], shown[name]["redshift_found"])
+        axes.set_title(f"{method_title(name)}\n{axes.get_title()}", fontsize=8)
+    for axes, name in zip(rows, whole, strict=False):
+        _draw_pit(axes[1], shown[name]["redshift_pit"], colours[name])
+        _draw_confidence(axes[2], shown[name], colours[name])
+    for axes in rows[len(whole) :].flat[len(alone) :]:
+        axes.set_axis_off()
     if not shown:
-        for axes in rows[0]:
-            axes.set_axis_off()
         note(rows[0, 0], "no redshifts were measured")
     return figure
 
 
-def draw_against_truth(axes: Axes, true: np.ndarray, found: np.ndarray) -> None:
-    """Redshifts against the true ones, with NMAD and outliers in the title.
-
-    Args:
-        axes: where.
-        true: (n,) true redshifts; NaN is left out.
-        found: (n,) estimates.
-    """
-    both = np.isfinite(true) & np.isfinite(found)
-    true, found = true[both], found[both]
-    offset = (found - true) / (1.0 + true)
+def _draw_against_truth(axes: Axes, true: np.ndarray, inferred: np.ndarray) -> None:
+    """Redshifts against the true ones, with NMAD and outliers in the title."""
+    both = np.isfinite(true) & np.isfinite(inferred)
+    true, inferred = true[both], inferred[both]
+    offset = (inferred - true) / (1.0 + true)
     right = np.abs(offset) <= CATASTROPHIC
     for rows, colour in ((right, "#2347c5"), (~right, "#d55e00")):
-        axes.scatter(true[rows], found[rows], s=4, color=colour, alpha=0.5, linewidths=0, rasterized=True)
-    top = 1.05 * max(float(true.max(initial=1.0)), float(found.max(initial=1.0)))
+        axes.scatter(true[rows], inferred[rows], s=4, color=colour, alpha=0.5, linewidths=0, rasterized=True)
+    top = 1.05 * max(float(true.max(initial=1.0)), float(inferred.max(initial=1.0)))
     line = np.linspace(0.0, top, 50)
     axes.plot(line, line, color="0.2", linewidth=0.7)
     for sign in (-1, 1):
         axes.plot(line, line + sign * CATASTROPHIC * (1 + line), ":", color="0.4", linewidth=0.7)
     axes.set(xlim=(0, top), ylim=(0, top), xlabel="true z", ylabel="inferred z")
-    axes.set_title(describe_offsets(offset), fontsize=8)
+    axes.set_title(_describe(offset), fontsize=8)
 
 
-def describe_offsets(offset: np.ndarray) -> str:
-    """NMAD and shares of outliers in two short lines.
-
-    Args:
-        offset: dz / (1 + z).
-    """
+def _describe(offset: np.ndarray) -> str:
+    """NMAD and shares of outliers of dz / (1 + z), in two short lines."""
     if offset.size == 0:
         return "no galaxies"
     shares = [
@@ -87,20 +84,17 @@ def describe_offsets(offset: np.ndarray) -> str:
 
 def _draw_pit(axes: Axes, pit: np.ndarray, colour: str) -> None:
     counts = np.bincount(pit_bin(pit[np.isfinite(pit)]), minlength=PIT_BINS)
-    axes.set(xlim=(0, 1), xlabel="PIT of P(z)", ylabel="density")
-    axes.axhline(1.0, linestyle=":", color="0.4", linewidth=0.8)
-    if counts.sum() == 0:
-        return
     coarse = counts.reshape(-1, _PIT_WIDER).sum(axis=1)
     density = coarse * coarse.size / coarse.sum()
+    axes.axhline(1.0, **GUIDE)
     axes.stairs(density, np.linspace(0, 1, coarse.size + 1), color=colour, fill=True, alpha=0.6)
-    axes.set_ylim(0, 1.35 * density.max())
+    axes.set(xlim=(0, 1), ylim=(0, 1.35 * density.max()), xlabel="PIT of P(z)", ylabel="density")
     note(axes, f"KS distance {ks_distance(counts):.3f}")
 
 
-def _draw_reliability(axes: Axes, arrays: Mapping[str, np.ndarray], colour: str) -> None:
+def _draw_confidence(axes: Axes, arrays: Arrays, colour: str) -> None:
     place, right = reliability(arrays)
-    axes.plot([0, 1], [0, 1], ":", color="0.4", linewidth=0.8)
+    axes.plot([0, 1], [0, 1], **GUIDE)
     for i in range(len(CONFIDENCE) - 1):
         rows = place == i
         n = int(rows.sum())
@@ -112,9 +106,64 @@ def _draw_reliability(axes: Axes, arrays: Mapping[str, np.ndarray], colour: str)
         bar = np.sqrt(expected * (1.0 - expected) / n)
         axes.errorbar(stated, share, bar, fmt="o", color=colour, markersize=3.5, linewidth=0.9)
         # the last bins lie so close together that their numbers need a place each
-        place_of_text = (-5, 5) if stated > CONFIDENCE[-2] else (-6, -3)
-        axes.annotate(
-            f"{n}", (stated, share), place_of_text, textcoords="offset points", fontsize=6.5, ha="right"
-        )
+        offset = (-5, 5) if stated > CONFIDENCE[-2] else (-6, -3)
+        options = {"textcoords": "offset points", "fontsize": 6.5, "ha": "right"}
+        axes.annotate(f"{n}", (stated, share), offset, **options)
     axes.set(xlim=(-0.1, 1.05), ylim=(-0.05, 1.15), xlabel="stated Z_CONF")
     axes.set_ylabel(f"share within {RIGHT} (1 + z)")
+
+
+# -- identical networks on three inputs
+
+_INPUTS = {"lr": "LR: prism, interpolated", "sr": "SR: this model", "hr": "HR: gratings"}
+_CELLS = 100  # of the map from which contours are drawn, each way
+_SMOOTHING = 2.0  # cells
+_REGIONS = ((0.95, 0.8), (0.68, 1.6))  # share of the galaxies inside, width of the contour [point]
+
+
+@styled
+def draw_identical_networks(true: np.ndarray, inferred: Mapping[str, np.ndarray]) -> Figure:
+    """A panel per input: hexagonal density, one-to-one line, contours of the densest 68 % and 95 %.
+
+    All panels have the same limits and colours.
+
+    Args:
+        true: (n,) true redshifts.
+        inferred: input (``lr``, ``sr``, ``hr``) to redshifts (n,).
+    """
+    from matplotlib.colors import LogNorm
+
+    figure = new_figure(3.1)
+    panels = figure.subplots(1, len(inferred), sharex=True, sharey=True, squeeze=False)[0]
+    top = 1.03 * max(float(np.max(array, initial=1.0)) for array in (true, *inferred.values()))
+    options = {"gridsize": 38, "extent": (0, top, 0, top), "mincnt": 1, "cmap": "Blues"}
+    maps = [
+        axes.hexbin(true, redshift, **options)
+        for axes, redshift in zip(panels, inferred.values(), strict=True)
+    ]
+    # from below 1, so that a single galaxy can be seen
+    norm = LogNorm(0.5, max(2.0, *(float(np.max(one.get_array())) for one in maps if len(one.get_array()))))
+    for axes, cells, (name, redshift) in zip(panels, maps, inferred.items(), strict=True):
+        cells.set_norm(norm)
+        axes.plot([0, top], [0, top], color="0.2", linewidth=0.7)
+        _draw_contours(axes, true, redshift, top)
+        words = _describe((redshift - true) / (1.0 + true))
+        axes.set_title(f"{_INPUTS.get(name, name)}\n{words}", fontsize=8)
+        axes.set(xlim=(0, top), ylim=(0, top), xlabel="true z")
+    panels[0].set_ylabel("inferred z")
+    figure.colorbar(maps[-1], ax=panels, label="galaxies", pad=0.01)
+    return figure
+
+
+def _draw_contours(axes: Axes, true: np.ndarray, inferred: np.ndarray, top: float) -> None:
+    edges = np.linspace(0.0, top, _CELLS + 1)
+    density = gaussian_filter(np.histogram2d(true, inferred, bins=(edges, edges))[0], _SMOOTHING)
+    if density.sum() == 0:
+        return
+    ordered = np.sort(density.ravel())[::-1]
+    inside = np.cumsum(ordered) / ordered.sum()
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    for share, width in _REGIONS:
+        level = ordered[np.searchsorted(inside, share)]
+        if 0 < level < ordered[0]:
+            axes.contour(middle, middle, density.T, levels=[level], colors="#d55e00", linewidths=width)

@@ -11,14 +11,18 @@ import numpy as np
 from data_pipeline.instrument import HAND_OVERS, arm_shares
 from data_pipeline.pairs.arm_comparison import GRATING_CORRELATION
 from data_pipeline.pairs.stitching import Overlap, StitchedSpectrum
-from data_pipeline.pictures.flux_axis import flux_limits, flux_unit, leave_headroom, mark_beyond
 from data_pipeline.pictures.line_marks import mark_lines
 from data_pipeline.pictures.style import (
     WAVELENGTH_LABEL,
     WAVELENGTH_SHORT,
     arm_colour,
     draw_steps,
+    draw_zero,
+    flux_limits,
+    flux_unit,
     gapped,
+    leave_headroom,
+    mark_beyond,
     new_figure,
     note,
     styled,
@@ -233,7 +237,7 @@ def _draw_joined(axes: Axes, stitched: StitchedSpectrum, unit: float) -> int:
 
 def _finish(axes: Axes, text: str, columns: int) -> None:
     note(axes, text)
-    axes.axhline(0.0, color="0.6", linewidth=0.6, zorder=0.4)
+    draw_zero(axes)
     axes.legend(loc="upper right", ncols=columns, columnspacing=1.2)
 
 
@@ -290,7 +294,7 @@ def _draw_residual(
         rms = float(np.sqrt(np.mean(sigma**2)))
         axes.plot(x, sigma, "o", markersize=3, label=f"{('as read', 'scaled')[when]}, rms {rms:.1f}", **style)
         worst = max(worst, float(np.abs(sigma).max()))
-    axes.axhline(0.0, color="0.6", linewidth=0.6, zorder=0.4)
+    draw_zero(axes)
     axes.axhspan(-1, 1, color="0.5", alpha=0.25, zorder=0.3, linewidth=0)
     axes.set_ylim(-1.15 * worst, 1.9 * worst)
     axes.legend(loc="upper center", ncols=2, columnspacing=1.0, handletextpad=0.2, borderaxespad=0.1)
