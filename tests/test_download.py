@@ -304,7 +304,9 @@ def test_a_full_disk_ends_the_run_with_a_cure(archive, tmp_path, capsys):
     part = tmp_path / f"{CATALOGUE}.part"
     part.symlink_to("/dev/full")
     assert run(archive, tmp_path) == 1
-    assert re.search(r"Cannot write .*No space left.*free some space.*goes on", capsys.readouterr().err)
+    assert re.search(
+        r"Cannot write .*No space left.*free space.*rerun the same command to resume", capsys.readouterr().err
+    )
 
 
 def test_no_permission_ends_the_run_with_a_cure(archive, tmp_path, capsys, monkeypatch):
@@ -319,7 +321,7 @@ def test_no_permission_ends_the_run_with_a_cure(archive, tmp_path, capsys, monke
 def test_an_output_that_is_a_file_ends_the_run_with_a_cure(archive, tmp_path, capsys):
     (tmp_path / "taken").write_text("a file")
     assert run(archive, tmp_path / "taken") == 1
-    assert "a file stands where a folder is needed; choose another --output" in capsys.readouterr().err
+    assert "a part of the path is a file, not a folder: choose another --output" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

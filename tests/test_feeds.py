@@ -145,7 +145,7 @@ def test_noisy_targets_are_the_stitched_gratings_of_a_build():
         population="wide",
         preprocessing=PreprocessingConfig(minimum_line_snr=0.0),
     )
-    rows = SimulationSource.plan(config).process(0)[0]
+    rows = SimulationSource(config).process(0)[0]
     assert len(rows) == 3
     for row, expected in enumerate(rows):
         bad = expected["grating_mask"]

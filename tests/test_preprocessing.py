@@ -5,15 +5,14 @@ import pytest
 
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.jades_names import jades_file_name
-from data_pipeline.pairs.matching import Dropped, Match
+from data_pipeline.pairs.matching import Match
 from data_pipeline.pairs.preprocessing import (
     QUALITY_LINES,
-    Pair,
     PreprocessingConfig,
     QualityError,
     check_quality,
     make_pair,
-    process_match,
+    read_match,
 )
 from data_pipeline.pixel_grid import UNIFIED_GRID
 from data_pipeline.spectrum import SpectrumMeta
@@ -80,12 +79,13 @@ def test_headers_whose_positions_differ_by_more_than_a_fifth_of_an_arcsecond_are
         write_jades_x1d(paths[-1], spectrum.replace(meta=meta), spectrum.replace(meta=meta))
     found = Match("goods-s-deephst_7", "goods-s-deephst", "goods-s", ra, dec, REDSHIFT, "A",
                   str(paths[0]), (str(paths[1]),))  # fmt: skip
-    result = process_match(found, PreprocessingConfig())
     if kept:
-        assert isinstance(result, Pair) and result.extraction == {"PRISM": "3pix", "G235M": "3pix"}
+        pair = make_pair(*read_match(found, PreprocessingConfig()), REDSHIFT)
+        assert pair.extraction == {"PRISM": "3pix", "G235M": "3pix"}
     else:
-        assert isinstance(result, Dropped) and result.step == "positions agree"
-        assert f"{apart:.2f} arcsec from its prism, 0.2 allowed" in result.reason
+        with pytest.raises(QualityError, match=rf"{apart:.2f} arcsec from its prism, 0\.2 allowed") as caught:
+            read_match(found, PreprocessingConfig())
+        assert caught.value.step == "positions agree"
 
 
 @pytest.mark.parametrize("names", [("Halpha",), ("[OII]_3727", "[OII]_3730"), ("[OIII]_4960", "[OIII]_5008")])

@@ -1,8 +1,7 @@
-"""Fetches one file: resumable, verified, and under its final name only when it is whole."""
+"""Fetch files: a few connections, resumable, verified, and under the final name only when whole."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -26,20 +25,12 @@ from data_pipeline.archives.http_client import (
     TransferError,
 )
 from data_pipeline.archives.release import RemoteFile
+from data_pipeline.writers.atomic import write_cure
 
+MOST_JOBS = 4
 # called with the number of bytes of every piece that arrives
 Progress = Callable[[int], None]
-
 _CHUNK = 1 << 16
-_STORAGE_CURES = {
-    errno.ENOSPC: "the disk is full; free some space",
-    errno.EDQUOT: "the disk quota is used up; free some space",
-    errno.EACCES: "no permission to write there; choose another --output or change the permissions",
-    errno.EPERM: "no permission to write there; choose another --output or change the permissions",
-    errno.EROFS: "that file system is read-only; choose another --output",
-    errno.ENOTDIR: "a file stands where a folder is needed; choose another --output",
-    errno.EEXIST: "a file stands where a folder is needed; choose another --output",
-}
 
 
 class LocalStorageError(Exception):
@@ -47,7 +38,7 @@ class LocalStorageError(Exception):
 
 
 def local_path(remote: RemoteFile, directory: Path) -> Path:
-    """Where the local copy lies: the same path below ``directory`` as below the release's root.
+    """The same path below ``directory`` as below the release's root.
 
     Raises:
         TransferError: if the path would leave the directory.
@@ -101,7 +92,7 @@ def fetch(
     is thrown away and fetched anew.
 
     Args:
-        remote: what to fetch.
+        remote: the file.
         directory: root of the local copy.
         client: paces and retries.
         received: told about every piece that arrives.
@@ -121,10 +112,9 @@ def fetch(
         target.parent.mkdir(parents=True, exist_ok=True)
         client.retrying(lambda: _transfer(remote, target, client, received))
     except OSError as error:
-        cure = _STORAGE_CURES.get(error.errno, "see to the disk")
         raise LocalStorageError(
-            f"Cannot write {target}: {error.strerror or error}. Probably {cure}, then run the same command "
-            "again: it goes on where it stopped."
+            f"Cannot write {target}: {error.strerror or error}. Probably {write_cure(error)}. Then rerun the "
+            "same command to resume."
         ) from error
     return True
 
@@ -137,13 +127,15 @@ def _transfer(remote: RemoteFile, target: Path, client: HttpClient, received: Pr
     if offset:
         headers |= {"Range": f"bytes={offset}-", "If-Range": formatdate(part.stat().st_mtime, usegmt=True)}
     with closing(client.get(remote.url, headers)) as response:
-        if response.status_code == requests.codes.requested_range_not_satisfiable:
-            part.unlink()
-            raise RetryableError(f"{remote.url}: the partial copy is longer than the file; starting again")
         resumes = response.status_code == requests.codes.partial_content
-        if resumes and not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+        refusal = ""
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            refusal = "the partial copy is longer than the file"
+        elif resumes and not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+            refusal = "not the range that was asked for"
+        if refusal:
             part.unlink()
-            raise RetryableError(f"{remote.url}: not the range that was asked for; starting again")
+            raise RetryableError(f"{remote.url}: {refusal}; starting again")
         _write(response, part, resumes, client, received)
     try:
         verify(part, remote)
@@ -171,27 +163,21 @@ def _write(
     except urllib3.exceptions.HTTPError as error:
         raise RetryableError(f"{response.url} broke off after {count} bytes: {error}") from error
     finally:
-        _set_modification_time(part, response.headers.get("Last-Modified"))
-
-
-def _set_modification_time(part: Path, last_modified: str | None) -> None:
-    # without it the next If-Range does not match, and the file is fetched from its beginning
-    if last_modified and part.exists():
-        with suppress(TypeError, ValueError):
-            time = parsedate_to_datetime(last_modified).timestamp()
-            os.utime(part, (time, time))
-
-
-MOST_JOBS = 4
+        # Without this time the next If-Range does not match, and the file is fetched from its beginning.
+        modified = response.headers.get("Last-Modified")
+        if modified and part.exists():
+            with suppress(TypeError, ValueError):
+                time = parsedate_to_datetime(modified).timestamp()
+                os.utime(part, (time, time))
 
 
 @dataclass
 class Report:
-    """What became of the files.
+    """Summary of a download.
 
     Attributes:
         fetched: transferred in this run.
-        kept: a complete copy was there.
+        kept: files with a complete local copy.
         failed: with the reason.
         received: bytes transferred.
         interrupted: the user stopped it; files in none of the lists were not reached.
@@ -204,7 +190,7 @@ class Report:
     interrupted: bool = False
 
     def table(self) -> str:
-        """Numbers of files per disperser, for people."""
+        """Numbers of files per disperser, as text."""
         columns = (self.fetched, self.kept, [file for file, _ in self.failed])
         kinds = sorted({file.kind for column in columns for file in column})
         rows = [(kind, *(sum(file.kind == kind for file in column) for column in columns)) for kind in kinds]
@@ -213,12 +199,21 @@ class Report:
         lines += [f"{kind:<10}{a:>9}{b:>9}{c:>9}" for kind, a, b, c in rows]
         return "\n".join(lines)
 
+    def add(self, file: RemoteFile, transfer: Future) -> None:
+        """Count one finished transfer."""
+        try:
+            (self.fetched if transfer.result() else self.kept).append(file)
+        except TransferError as error:
+            self.failed.append((file, str(error)))
+        except InterruptedTransferError:
+            self.interrupted = True
+
 
 def fetch_all(files: Sequence[RemoteFile], directory: Path, client: HttpClient, jobs: int = 2) -> Report:
-    """Fetch files, keep complete copies, go on past failures.
+    """Fetch files, keep complete copies, continue past failures.
 
     Args:
-        files: what to fetch.
+        files: the files.
         directory: root of the local copy.
         client: paces and retries.
         jobs: connections at the same time, 1 to `MOST_JOBS`.
@@ -250,7 +245,7 @@ def fetch_all(files: Sequence[RemoteFile], directory: Path, client: HttpClient, 
         futures = {pool.submit(fetch, file, directory, client, received): file for file in files}
         try:
             for future in as_completed(futures):
-                _record(future, futures[future], report)
+                report.add(futures[future], future)
                 bar.update()
         except KeyboardInterrupt:
             report.interrupted = True
@@ -259,15 +254,6 @@ def fetch_all(files: Sequence[RemoteFile], directory: Path, client: HttpClient, 
             client.stop.set()
             pool.shutdown(cancel_futures=True)
     return report
-
-
-def _record(future: Future, file: RemoteFile, report: Report) -> None:
-    try:
-        (report.fetched if future.result() else report.kept).append(file)
-    except TransferError as error:
-        report.failed.append((file, str(error)))
-    except InterruptedTransferError:
-        report.interrupted = True
 
 
 def _check_space(files: Sequence[RemoteFile], directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""HTTP with manners: it says who asks, paces its requests, and retries what is worth retrying."""
+"""Polite HTTP: a client that says who asks, paces its requests, and retries what is worth retrying."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
 import requests
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
 
 Result = TypeVar("Result")
 
@@ -153,7 +153,8 @@ class HttpClient:
             except RetryableError as error:
                 if attempt > self.politeness.retries:
                     raise TransferError(f"{error} (tried {attempt} times)") from error
-                # up to a quarter more at random, so that several clients do not come back together
+                # One loop for all that may pass: no answer, "not now", a body that breaks off or is damaged.
+                # Up to a quarter more at random, so that several clients do not come back together
                 backoff = self.politeness.backoff * 2 ** (attempt - 1) * random.uniform(1, 1.25)
                 self.sleep(min(max(error.wait or 0.0, backoff), self.politeness.longest_wait))
                 attempt += 1
@@ -179,12 +180,6 @@ class HttpClient:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """The wait that a Retry-After header asks for, given as seconds or as a date."""
-    if not retry_after:
-        return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
-    try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):  # unreadable: our own backoff applies
-        return None
+    """Wait that a Retry-After header asks for, in seconds or as a date; None for an unreadable one."""
+    with suppress(InvalidHeader):
+        return Retry().parse_retry_after(retry_after) if retry_after else None

@@ -1,4 +1,4 @@
-"""Lists a release from the browsable folder pages of a web server."""
+"""List a release: from the browsable folder pages of a web server, or at MAST, the archive of STScI."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 # written by `sha256sum`, paths below the folder that it lies in
 CHECKSUM_LIST = "SHA256SUMS"
+DOWNLOAD_URL = "https://mast.stsci.edu/api/v0.1/Download/file?uri="
+# observations per product query: all of them in one make a request that is too long
+_BATCH = 500
 
 
 class _Links(HTMLParser):
@@ -171,11 +174,6 @@ def _catalogues(tree: Tree, release: Release, selection: Selection) -> list[str]
             beside = tree.folder(f"{folder}/")
             paths |= {f"{folder}/{n}" for n in beside if "_nirspec_" in n and n.endswith("_catalog.fits")}
     return sorted(paths)
-
-
-DOWNLOAD_URL = "https://mast.stsci.edu/api/v0.1/Download/file?uri="
-# observations per product query: all of them in one make a request that is too long
-_BATCH = 500
 
 
 def list_mast(release_name: str, release: Release, selection: Selection) -> list[RemoteFile]:

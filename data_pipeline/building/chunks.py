@@ -1,4 +1,4 @@
-"""Chunks of finished objects on disk: what makes a killed build go on where it was."""
+"""Chunks of finished objects on disk, from which a killed build resumes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,9 @@ from typing import Any
 from data_pipeline.pairs.matching import Dropped
 from data_pipeline.records import ExampleCodec, Schema
 from data_pipeline.records.shards import frame, read_records
-from data_pipeline.writers.atomic import replacing
+from data_pipeline.writers.atomic import replacing, write_cure
 
 WORK_FOLDER = ".building"
-
-
-def chunk_sizes(n: int, size: int) -> list[int]:
-    """Sizes of the chunks of ``n`` objects, ``size`` at a time."""
-    whole, rest = divmod(n, size)
-    return [size] * whole + [rest] * (rest > 0)
-
-
-def _explained(error: OSError, folder: Path) -> OSError:
-    """The same error with the folder and what to do about it."""
-    text = f"could not write: {os.strerror(error.errno or 0)}; free space or choose another --output"
-    return OSError(error.errno, text, str(folder))
 
 
 class ChunkStore:
@@ -46,7 +35,7 @@ class ChunkStore:
         self._codec = ExampleCodec(schema)
 
     def open(self, settings: dict, fingerprint: str) -> None:
-        """Starts or continues a build.
+        """Start or continue a build.
 
         Args:
             settings: of the build, as JSON; a work folder of other settings is refused.
@@ -66,12 +55,17 @@ class ChunkStore:
                     "command to finish it, delete the folder to start afresh, or choose another --output"
                 )
             return
+        with self._explained(), replacing(path) as temporary:
+            temporary.write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Name the folder and the cure in errors of writing."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(state, indent=1), encoding="utf-8")
+            yield
         except OSError as error:
-            raise _explained(error, self.folder) from error
+            text = f"could not write: {write_cure(error)}"
+            raise OSError(error.errno, text, str(self.folder)) from error
 
     def _path(self, chunk: int, suffix: str) -> Path:
         return self.folder / f"chunk-{chunk:06d}.{suffix}"
@@ -83,27 +77,20 @@ class ChunkStore:
     def write(
         self, chunk: int, rows: Sequence[dict[str, Any]], splits: Sequence[str], dropped: Sequence[Dropped]
     ) -> None:
-        """Stores a chunk: rows, the split of each, and what was dropped.
+        """Store a chunk: rows, the split of each, and what was dropped.
 
         Raises:
             OSError: disk full and the like, with the path and the cure.
         """
-        try:
-            self._write(chunk, rows, splits, dropped)
-        except OSError as error:
-            raise _explained(error, self.folder) from error
-
-    def _write(
-        self, chunk: int, rows: Sequence[dict[str, Any]], splits: Sequence[str], dropped: Sequence[Dropped]
-    ) -> None:
-        with replacing(self._path(chunk, "tfrecord")) as temporary, open(temporary, "wb") as file:
-            for row in rows:
-                payload = self._codec.serialise(row)
-                header, footer = frame(payload)
-                file.write(header + payload + footer)
-        with replacing(self._path(chunk, "json")) as temporary:
-            content = {"splits": list(splits), "dropped": [asdict(d) for d in dropped]}
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+        with self._explained():
+            with replacing(self._path(chunk, "tfrecord")) as temporary, open(temporary, "wb") as file:
+                for row in rows:
+                    payload = self._codec.serialise(row)
+                    header, footer = frame(payload)
+                    file.write(header + payload + footer)
+            with replacing(self._path(chunk, "json")) as temporary:
+                content = {"splits": list(splits), "dropped": [asdict(d) for d in dropped]}
+                temporary.write_text(json.dumps(content), encoding="utf-8")
 
     def summary(self, chunk: int) -> tuple[list[str], list[Dropped]]:
         """Splits of the rows of a chunk, and what was dropped."""
@@ -118,7 +105,7 @@ class ChunkStore:
                 yield self._codec.parse(payload)
 
     def remove(self) -> None:
-        """Deletes the work folder."""
+        """Delete the work folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

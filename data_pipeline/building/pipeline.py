@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from tqdm import tqdm
 
 from data_pipeline.building.chunks import ChunkStore
 from data_pipeline.building.row import Expansion
-from data_pipeline.building.sources import ArchiveSource, BuildConfig, SimulationSource
+from data_pipeline.building.sources import ArchiveSource, BuildConfig, SimulationSource, Source
 from data_pipeline.configuration import to_dict
 from data_pipeline.lines import load_lines
 from data_pipeline.pairs.matching import Dropped
@@ -23,31 +22,9 @@ from data_pipeline.records.shards import MANIFEST_NAME
 from data_pipeline.workers import OrderedMap, worker_pool
 
 
-class Source(Protocol):
-    """Where pairs come from."""
-
-    dropped: tuple[Dropped, ...]
-    description: dict
-
-    @property
-    def chunks(self) -> list[int]:
-        """Number of objects in each chunk."""
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """Steps that may drop an object, in order."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with the list of objects."""
-
-    def process(self, chunk: int) -> tuple[list[dict], list[str], list[Dropped]]:
-        """Rows of a chunk, their splits, and what was dropped."""
-
-
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build made.
+    """Summary of a build.
 
     Attributes:
         manifest: of the records.
@@ -62,22 +39,21 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class _ChunkTask:
-    """Processes one chunk in a worker and stores it."""
+    """Process one chunk in a worker and store it."""
 
     source: Source
     output: str
     schema: Schema
 
     def __call__(self, chunk: int) -> int:
-        rows, splits, dropped = self.source.process(chunk)
-        ChunkStore(self.output, self.schema).write(chunk, rows, splits, dropped)
+        ChunkStore(self.output, self.schema).write(chunk, *self.source.process(chunk))
         return chunk
 
 
 def build(
     config: BuildConfig, output: str | os.PathLike, workers: int = 1, quiet: bool = False
 ) -> BuildResult:
-    """Builds records; an interrupted build of the same settings goes on where it was.
+    """Build records; an interrupted build of the same settings is resumed.
 
     Args:
         config: settings.
@@ -103,48 +79,26 @@ def build(
     source: Source = (
         ArchiveSource.plan(config, lambda files: bar(files, desc="scan", unit="file"))
         if config.source == "archive"
-        else SimulationSource.plan(config)
+        else SimulationSource(config)
     )
     store = ChunkStore(output, schema)
     store.open(to_dict(config), source.fingerprint)
     try:
         with worker_pool(workers) as pool:
-            return _build(config, output, source, store, schema, pool, bar)
+            resumed = _process(source, store, _ChunkTask(source, str(output), schema), pool, bar)
+            dropped, counts = _kept(source, store)
+            grid = config.preprocessing.grid
+            expansion = Expansion(str(output), schema, grid, config.augmentation, config.seed)
+            shards = {
+                split: _write_split(split, counts[split], expansion, len(source.chunks), pool, bar)
+                for split in SPLITS
+            }
     except ValueError:
         store.remove()  # no repetition could finish this build
         raise
-
-
-def _build(
-    config: BuildConfig,
-    output: str | os.PathLike,
-    source: Source,
-    store: ChunkStore,
-    schema: Schema,
-    pool: OrderedMap,
-    bar: Callable,
-) -> BuildResult:
-    resumed = _process(source, store, schema, str(output), pool, bar)
-    dropped = [*source.dropped]
-    counts: Counter[str] = Counter()
-    for chunk in range(len(source.chunks)):
-        splits, lost = store.summary(chunk)
-        counts.update(splits)
-        dropped += lost
-    if not counts["train"]:
-        listed = "; ".join(f"{d.unique_id}: {d.step}: {d.reason}" for d in dropped[:3]) or "none dropped"
-        raise ValueError(
-            f"no object is left for the training part ({dict(counts)} kept; {listed}); give more galaxies or "
-            "loosen the cuts"
-        )
-    expansion = Expansion(str(output), schema, config.preprocessing.grid, config.augmentation, config.seed)
-    shards = {
-        split: _write_split(split, counts[split], expansion, len(source.chunks), pool, bar)
-        for split in SPLITS
-    }
     manifest = Manifest(
         schema=schema,
-        grid=config.preprocessing.grid,
+        grid=grid,
         line_names=load_lines().names,
         splits=shards,
         seeds={"build": config.seed, "split": config.split.seed},
@@ -158,30 +112,37 @@ def _build(
     return BuildResult(manifest, tuple(dropped), resumed)
 
 
-def _process(
-    source: Source, store: ChunkStore, schema: Schema, output: str, pool: OrderedMap, bar: Callable
-) -> int:
-    """Processes the chunks that are missing; returns how many were there already."""
+def _process(source: Source, store: ChunkStore, task: _ChunkTask, pool: OrderedMap, bar: Callable) -> int:
+    """Process the chunks that are missing; return how many were there already."""
     sizes = source.chunks
     missing = [chunk for chunk in range(len(sizes)) if not store.finished(chunk)]
-    finished = len(sizes) - len(missing)
-    task = _ChunkTask(source, output, schema)
-    with bar(
-        None,
-        desc="pairs",
-        unit="galaxy",
-        total=sum(sizes),
-        initial=sum(sizes) - sum(sizes[i] for i in missing),
-    ) as progress:
+    done = sum(sizes) - sum(sizes[i] for i in missing)
+    with bar(None, desc="pairs", unit="galaxy", total=sum(sizes), initial=done) as progress:
         for chunk in pool(task, missing):
             progress.update(sizes[chunk])
-    return finished
+    return len(sizes) - len(missing)
+
+
+def _kept(source: Source, store: ChunkStore) -> tuple[list[Dropped], Counter[str]]:
+    """Every dropped object, and the number of kept ones per split."""
+    dropped, counts = [*source.dropped], Counter()
+    for chunk in range(len(source.chunks)):
+        splits, lost = store.summary(chunk)
+        counts.update(splits)
+        dropped += lost
+    if not counts["train"]:
+        listed = "; ".join(f"{d.unique_id}: {d.step}: {d.reason}" for d in dropped[:3]) or "none dropped"
+        raise ValueError(
+            f"no object is left for the training part ({dict(counts)} kept; {listed}); give more galaxies or "
+            "loosen the cuts"
+        )
+    return dropped, counts
 
 
 def _write_split(
     split: str, n_objects: int, expansion: Expansion, n_chunks: int, pool: OrderedMap, bar: Callable
 ) -> tuple[Shard, ...]:
-    copies = expansion.augmentation.realisations if split == "train" else 0
+    copies = expansion.copies(split)
     rows = n_objects * (copies + 1)
     if not rows:
         return ()
@@ -199,14 +160,13 @@ def _write_split(
 
 
 def step_counts(steps: Sequence[str], dropped: Sequence[Dropped], kept: int) -> tuple[StepCount, ...]:
-    """What each step kept and dropped, from the first to the last."""
+    """Objects kept and dropped by each step, from the first to the last."""
     by_step: dict[str, Counter[str]] = {step: Counter() for step in steps}
     for item in dropped:
         by_step.setdefault(item.step, Counter())[item.reason.split(":")[0]] += 1
     left = kept + len(dropped)
     table = []
     for step, reasons in by_step.items():
-        lost = sum(reasons.values())
-        left -= lost
-        table.append(StepCount(step, left, lost, dict(reasons)))
+        left -= reasons.total()
+        table.append(StepCount(step, left, reasons.total(), dict(reasons)))
     return tuple(table)

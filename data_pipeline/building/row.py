@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from data_pipeline.records import FLUX_UNIT_IN_RECORDS, ExampleCodec, Schema
 from data_pipeline.resampling import to_pixels
 
 SPECTRA = ("prism", "prism_unified", "grating")
+QUANTITIES = ("flux", "error", "mask")
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,15 @@ class Truth:
     line_known: np.ndarray
 
 
-def _name(spectrum: str, quantity: str) -> str:
-    """Record field of a quantity: ``prism_unified`` and ``flux`` give ``prism_flux_unified``."""
+def _names(spectrum: str) -> tuple[str, str, str]:
+    """Record fields of a spectrum: flux, error and mask; e.g. ``prism_flux_unified`` of ``prism_unified``."""
     stem, _, suffix = spectrum.partition("_")
-    return f"{stem}_{quantity}" + (f"_{suffix}" if suffix else "")
+    return tuple(f"{stem}_{quantity}" + (f"_{suffix}" if suffix else "") for quantity in QUANTITIES)
+
+
+def _spectrum_fields(spectrum: str, flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+    values = (flux.astype(np.float32), error.astype(np.float32), np.asarray(mask, bool))
+    return dict(zip(_names(spectrum), values, strict=True))
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
@@ -86,9 +93,8 @@ def original_row(match: Match, pair: Pair, group: int, truth: Truth | None) -> d
         **_line_fields(pair.lines, truth, stitched.wavelength),
     }
     for name, (flux, error, mask) in spectra.items():
-        row[_name(name, "flux")] = _scaled(np.where(mask, np.nan, flux))
-        row[_name(name, "error")] = _scaled(np.where(mask, np.nan, error))
-        row[_name(name, "mask")] = np.asarray(mask, bool)
+        scaled = (_scaled(np.where(mask, np.nan, values)) for values in (flux, error))
+        row |= _spectrum_fields(name, *scaled, mask)
     return row
 
 
@@ -124,21 +130,10 @@ def truth_on_grid(noise_free: np.ndarray, grid: UnifiedGrid) -> np.ndarray:
 
 def aligned_spectra(row: Mapping[str, Any]) -> AlignedSpectra:
     """The arrays of a row that augmentation changes, as float64 in record units."""
-
-    def spectrum(name: str):
-        return (
-            row[_name(name, "flux")].astype(np.float64),
-            row[_name(name, "error")].astype(np.float64),
-            np.asarray(row[_name(name, "mask")], bool),
-        )
-
-    return AlignedSpectra(
-        spectrum("prism"),
-        spectrum("prism_unified"),
-        spectrum("grating"),
-        row["noise_free"].astype(np.float64),
-        float(row["redshift"]),
-    )
+    spectra = []
+    for flux, error, mask in ([row[field] for field in _names(name)] for name in SPECTRA):
+        spectra.append((flux.astype(np.float64), error.astype(np.float64), np.asarray(mask, bool)))
+    return AlignedSpectra(*spectra, row["noise_free"].astype(np.float64), float(row["redshift"]))
 
 
 def augmented_row(
@@ -154,22 +149,17 @@ def augmented_row(
     for name in ("line_flux", "line_flux_error"):
         new[name] = np.where(known, row[name], np.float32(np.nan))
     for name in SPECTRA:
-        flux, error, mask = getattr(spectra, name)
-        new[_name(name, "flux")] = flux.astype(np.float32)
-        new[_name(name, "error")] = error.astype(np.float32)
-        new[_name(name, "mask")] = np.asarray(mask, bool)
+        new |= _spectrum_fields(name, *getattr(spectra, name))
     new["noise_free"] = spectra.noise_free.astype(np.float32)
     new["redshift"] = float(spectra.redshift)
-    new["redshift_shift"] = float(spectra.redshift - row["redshift"])
-    if np.isnan(new["redshift"]):
-        new["redshift_shift"] = 0.0
+    new["redshift_shift"] = float(np.nan_to_num(spectra.redshift - row["redshift"]))  # 0 where unknown
     new["realisation"] = int(realisation)
     return new
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """Makes the serialised rows of one realisation of one chunk.
+    """The serialised rows of one realisation of one chunk.
 
     Attributes:
         output: record directory, where the chunks lie.
@@ -185,29 +175,26 @@ class Expansion:
     augmentation: AugmentationConfig
     seed: int
 
-    @property
-    def _limits(self) -> tuple[float, float]:
-        """What trimming leaves of the grid [um]."""
-        wavelength, (low, high) = self.grid.wavelength, self.augmentation.trim
-        return max(low, wavelength[0]), min(high, wavelength[-1])
+    def copies(self, split: str) -> int:
+        """Perturbed copies of each galaxy: only the training part has any."""
+        return self.augmentation.realisations if split == "train" else 0
 
     def tasks(self, split: str, n_chunks: int) -> Iterator[tuple[str, int, int]]:
         """(split, realisation, chunk): all originals first, then copy by copy, so neighbours differ."""
-        copies = self.augmentation.realisations if split == "train" else 0
-        for realisation in range(copies + 1):
-            for chunk in range(n_chunks):
-                yield split, realisation, chunk
+        return product([split], range(self.copies(split) + 1), range(n_chunks))
 
     def rows(self, task: tuple[str, int, int]) -> list[bytes]:
         """Serialised rows of a task."""
         split, realisation, chunk = task
         codec = ExampleCodec(self.schema)
+        wavelength, (low, high) = self.grid.wavelength, self.augmentation.trim
+        limits = max(low, wavelength[0]), min(high, wavelength[-1])  # what trimming leaves of the grid
         payloads = []
         for row in ChunkStore(self.output, self.schema).rows(chunk, split):
             if realisation:
                 rng = row_generator(self.seed, str(row["unique_id"]), realisation)
                 copy = augment(aligned_spectra(row), self.grid, self.augmentation, rng)
-                row = augmented_row(row, copy, realisation, self._limits)
+                row = augmented_row(row, copy, realisation, limits)
             payloads.append(codec.serialise(row))
         return payloads
 

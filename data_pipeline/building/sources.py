@@ -1,17 +1,17 @@
-"""Pairs from the files of an archive."""
+"""Settings of a build, and where its pairs come from: the files of an archive, or the simulator."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.building.chunks import chunk_sizes
 from data_pipeline.building.row import Truth, original_row, truth_on_grid
 from data_pipeline.catalogue import read_catalogue
 from data_pipeline.catalogue.table import ColumnMapping
@@ -24,7 +24,7 @@ from data_pipeline.pairs.preprocessing import (
     QualityError,
     check_quality,
     make_pair,
-    process_match,
+    read_match,
 )
 from data_pipeline.pairs.sky_groups import SplitConfig, assign_splits, group_by_position
 from data_pipeline.pixel_grid import UnifiedGrid
@@ -67,81 +67,122 @@ class BuildConfig:
     chunk_size: int = 16
 
     def __post_init__(self) -> None:
+        simulated = self.source == "simulation"
         if self.source not in ("archive", "simulation"):
             raise ValueError(f"build: expected source archive or simulation, got {self.source!r}")
-        if self.source == "archive" and not self.archive:
+        if not simulated and not self.archive:
             raise ValueError("build: an archive build needs --archive DIR")
-        if self.source == "simulation" and self.n < 1:
+        if simulated and self.n < 1:
             raise ValueError(f"build: a simulation needs --n of 1 or more, got {self.n}")
-        if self.source == "archive" and (self.n or self.population):
+        if not simulated and (self.n or self.population):
             raise ValueError(
                 "build: --n and --population belong to a simulation; leave them or --archive out"
             )
-        if self.source == "simulation" and (self.archive or self.catalogue or self.columns):
+        if simulated and (self.archive or self.catalogue or self.columns):
             raise ValueError("build: --archive, --catalogue and --columns have no meaning for a simulation")
-        if self.source == "simulation" and self.matching != MatchConfig():
+        if simulated and self.matching != MatchConfig():
             raise ValueError("build: --flags and --minimum-gratings have no meaning for a simulation")
-        if self.source == "simulation" and self.population not in POPULATIONS:
-            raise ValueError(
-                f"build: expected population {' or '.join(POPULATIONS)}, got {self.population!r}"
-            )
+        if simulated and self.population not in POPULATIONS:
+            known = " or ".join(POPULATIONS)
+            raise ValueError(f"build: expected population {known}, got {self.population!r}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"build: expected a seed of 0 to 2**63 - 1, got {self.seed}")
         if self.chunk_size < 1:
             raise ValueError(f"build: expected chunk_size of 1 or more, got {self.chunk_size}")
 
 
-STEPS = (
-    "file readable",
-    "one prism file",
-    "grating matched",
-    "in catalogue",
-    "secure redshift",
-    "files readable",
-    "positions agree",
-    "stitched",
-    "aligned",
-)
-
-
 @dataclass(frozen=True)
-class PlannedObject:
-    """A match with its place in the split.
+class Observed:
+    """One galaxy, ready to be made a pair.
 
     Attributes:
-        match: the galaxy.
+        match: ids and redshift.
         group: sky group.
         split: ``train``, ``validation`` or ``test``.
+        read: gives its prism and its gratings.
+        truth: what is known of a simulated galaxy.
     """
 
     match: Match
     group: int
     split: str
+    read: Callable[[], tuple[ObservedSpectrum, list[ObservedSpectrum]]]
+    truth: Truth | None
+
+
+class Source(ABC):
+    """Galaxies in the order in which they are processed, chunk by chunk.
+
+    Attributes:
+        config: settings of the build.
+        size: number of galaxies.
+        dropped: what was not kept before processing.
+        description: for the manifest.
+        steps: steps that may drop a galaxy, in order.
+        cut: galaxies without a significant line are dropped.
+    """
+
+    config: BuildConfig
+    size: int
+    dropped: tuple[Dropped, ...]
+    description: dict
+    steps: tuple[str, ...]
+    cut: bool
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of the list of galaxies."""
+
+    @abstractmethod
+    def galaxies(self, first: int, stop: int) -> Iterator[Observed]:
+        """Galaxies from one number up to another."""
+
+    @property
+    def chunks(self) -> list[int]:
+        """Number of galaxies in each chunk."""
+        step = self.config.chunk_size
+        return [min(step, self.size - first) for first in range(0, self.size, step)]
+
+    def process(self, chunk: int) -> tuple[list[dict], list[str], list[Dropped]]:
+        """Rows of a chunk, their splits, and what was dropped; what goes wrong costs one galaxy only."""
+        rows, splits, dropped = [], [], []
+        first = chunk * self.config.chunk_size
+        for galaxy in self.galaxies(first, min(first + self.config.chunk_size, self.size)):
+            # True line fluxes are known without a fit: then it serves the cut alone.
+            fit_at = galaxy.match.redshift if self.cut else float("nan")
+            try:
+                pair = make_pair(*galaxy.read(), fit_at, self.config.preprocessing)
+                if self.cut:
+                    check_quality(pair, self.config.preprocessing)
+            except QualityError as error:
+                dropped.append(Dropped(galaxy.match.unique_id, error.step, str(error)))
+                continue
+            rows.append(original_row(galaxy.match, pair, galaxy.group, galaxy.truth))
+            splits.append(galaxy.split)
+        return rows, splits, dropped
 
 
 @dataclass(frozen=True)
-class ArchiveSource:
-    """The objects of an archive in the order in which they are processed.
+class ArchiveSource(Source):
+    """The objects of an archive, shuffled by the build's seed.
 
     Attributes:
-        archive: top of the archive.
-        objects: planned objects, shuffled by the build's seed.
+        config: settings of the build.
+        objects: matches with their sky group and split.
         dropped: what matching did not keep.
-        preprocessing: how pairs are made.
-        chunk_size: objects per chunk.
         description: for the manifest.
     """
 
-    archive: str
-    objects: tuple[PlannedObject, ...]
+    config: BuildConfig
+    objects: tuple[tuple[Match, int, str], ...]
     dropped: tuple[Dropped, ...]
-    preprocessing: PreprocessingConfig
-    chunk_size: int
     description: dict[str, str]
+    cut = True
 
     @classmethod
     def plan(cls, config: BuildConfig, progress: Callable | None = None) -> ArchiveSource:
-        """Scans, matches, groups and splits.
+        """Scan, match, group and split.
 
         Args:
             config: settings of the build.
@@ -153,68 +194,62 @@ class ArchiveSource:
         """
         files, unreadable = scan_archive(config.archive, progress)
         path = Path(config.catalogue) if config.catalogue else find_catalogue(config.archive)
-        catalogue = read_catalogue(
-            path, ColumnMapping.parse(",".join(config.columns)) if config.columns else None
-        )
-        matches, dropped = match(files, catalogue, config.matching)
+        columns = ColumnMapping.parse(",".join(config.columns)) if config.columns else None
+        matches, dropped = match(files, read_catalogue(path, columns), config.matching)
         if not matches:
+            first = "no prism file among them"
+            if dropped:
+                first = f"first: {dropped[0].unique_id}: {dropped[0].reason}"
             raise ValueError(
                 f"archive {config.archive}: none of {len(files)} files makes a pair with a secure redshift "
-                f"({_first_reason(dropped)}); check that prism and grating files and the right catalogue are "
-                "there"
+                f"({first}); check that prism and grating files and the right catalogue are there"
             )
         ra, dec = np.array([(m.ra, m.dec) for m in matches]).T
         groups = group_by_position(ra, dec, config.split.separation_arcsec)
         splits = assign_splits([m.unique_id for m in matches], ra, dec, groups, config.split)
         order = np.random.default_rng(config.seed).permutation(len(matches))
         return cls(
-            config.archive,
-            tuple(PlannedObject(matches[i], int(groups[i]), splits[i]) for i in order),
+            config,
+            tuple((matches[i], int(groups[i]), splits[i]) for i in order),
             (*unreadable, *dropped),
-            config.preprocessing,
-            config.chunk_size,
             {"archive": Path(config.archive).name, "catalogue": path.name},
         )
 
     @property
-    def chunks(self) -> list[int]:
-        """Number of objects in each chunk."""
-        return chunk_sizes(len(self.objects), self.chunk_size)
+    def size(self) -> int:
+        """Number of galaxies."""
+        return len(self.objects)
 
     @property
     def steps(self) -> tuple[str, ...]:
         """Steps that may drop an object, in order."""
-        return (*STEPS, f"line at S/N > {self.preprocessing.minimum_line_snr:g}")
+        return (
+            *("file readable", "one prism file", "grating matched", "in catalogue", "secure redshift"),
+            *("files readable", "positions agree", "stitched", "aligned"),
+            f"line at S/N > {self.config.preprocessing.minimum_line_snr:g}",
+        )
 
     @property
     def fingerprint(self) -> str:
         """Changes with the list of objects, their splits, and the files: a repaired file is read again."""
         digest = hashlib.sha256()
-        for planned in self.objects:
-            found = planned.match
-            digest.update(f"{found.unique_id} {planned.split} {found.redshift!r}".encode())
+        for found, _, split in self.objects:
+            digest.update(f"{found.unique_id} {split} {found.redshift!r}".encode())
             for path in (found.prism, *found.gratings):
                 state = os.stat(path)
                 digest.update(f"{Path(path).name} {state.st_size} {state.st_mtime_ns}".encode())
         return digest.hexdigest()
 
-    def process(self, chunk: int) -> tuple[list[dict], list[str], list[Dropped]]:
-        """Rows, their splits, and what was dropped."""
-        rows, splits, dropped = [], [], []
-        truths = _truths(self.archive)
-        for planned in self.objects[chunk * self.chunk_size : (chunk + 1) * self.chunk_size]:
-            pair = process_match(planned.match, self.preprocessing)
-            if isinstance(pair, Dropped):
-                dropped.append(pair)
-                continue
-            truth = _truth_of(truths, planned.match.unique_id, self.preprocessing.grid)
-            rows.append(original_row(planned.match, pair, planned.group, truth))
-            splits.append(planned.split)
-        return rows, splits, dropped
-
-
-def _first_reason(dropped: Sequence[Dropped]) -> str:
-    return f"first: {dropped[0].unique_id}: {dropped[0].reason}" if dropped else "no prism file among them"
+    def galaxies(self, first: int, stop: int) -> Iterator[Observed]:
+        """Galaxies from one number up to another; files are opened when they are read."""
+        truths, preprocessing = _truths(self.config.archive), self.config.preprocessing
+        for found, group, split in self.objects[first:stop]:
+            truth = None
+            if truths is not None and found.unique_id in truths:
+                known = truths.get(found.unique_id)
+                names, flux = known.line_names, known.line_flux
+                truth = _truth(known.kind, known.redshift, known.noise_free, names, flux, preprocessing.grid)
+            yield Observed(found, group, split, lambda m=found: read_match(m, preprocessing), truth)
 
 
 @lru_cache(maxsize=1)
@@ -223,141 +258,93 @@ def _truths(archive: str) -> TruthReader | None:
     return TruthReader(archive) if (Path(archive) / "truth" / "index.json").is_file() else None
 
 
-def _truth_of(truths: TruthReader | None, unique_id: str, grid: UnifiedGrid) -> Truth | None:
-    if truths is None or unique_id not in truths:
-        return None
-    found = truths.get(unique_id)
-    noise_free = truth_on_grid(found.noise_free, grid)
-    lines = load_lines()
-    flux = np.zeros(len(lines))
-    known = np.zeros(len(lines), bool)
-    position = {name: i for i, name in enumerate(found.line_names)}
-    for i, name in enumerate(lines.names):
-        if name in position:
-            flux[i], known[i] = found.line_flux[position[name]], True
-    return Truth(found.kind, found.redshift, noise_free, flux, known)
+def _truth(
+    kind: str,
+    redshift: float,
+    noise_free: np.ndarray,
+    names: Sequence[str],
+    line_flux: np.ndarray,
+    grid: UnifiedGrid,
+) -> Truth:
+    """Truth on the build's grid, with line fluxes in the order of the shipped list."""
+    position = {name: i for i, name in enumerate(names)}
+    at = [position.get(name, -1) for name in load_lines().names]
+    known = np.array(at) >= 0
+    flux = np.where(known, np.asarray(line_flux)[at], 0.0)
+    return Truth(kind, float(redshift), truth_on_grid(noise_free, grid), flux, known)
 
 
 @dataclass(frozen=True)
-class SimulationSource:
-    """Simulated galaxies in the order of their numbers.
+class SimulationSource(Source):
+    """Simulated galaxies in the order of their numbers, through the same stitching and alignment as files.
 
     Attributes:
-        n: number of galaxies.
-        seed: of the simulation.
-        population: ``survey`` or ``wide``.
-        preprocessing: how pairs are made.
-        split: how galaxies are divided; a galaxy seen again shares the group of its first observation.
-        chunk_size: galaxies per chunk.
+        config: settings of the build.
         dropped: nothing is dropped before processing.
     """
 
-    n: int
-    seed: int
-    population: str
-    preprocessing: PreprocessingConfig
-    split: SplitConfig
-    chunk_size: int
+    config: BuildConfig
     dropped: tuple[Dropped, ...] = ()
 
-    @classmethod
-    def plan(cls, config: BuildConfig) -> SimulationSource:
-        """The simulation that a build asks for."""
-        return cls(
-            config.n, config.seed, config.population, config.preprocessing, config.split, config.chunk_size
-        )
+    @property
+    def size(self) -> int:
+        """Number of galaxies."""
+        return self.config.n
 
     @property
-    def chunks(self) -> list[int]:
-        """Number of objects in each chunk."""
-        return chunk_sizes(self.n, self.chunk_size)
+    def cut(self) -> bool:
+        """Quiescent galaxies and blank spectra teach what has no lines: kept unless a cut is asked for."""
+        return self.config.preprocessing.minimum_line_snr > 0
 
     @property
     def steps(self) -> tuple[str, ...]:
         """Steps that may drop a galaxy, in order."""
-        cut = f"line at S/N > {self.preprocessing.minimum_line_snr:g}"
-        return ("stitched", "aligned", *([cut] if self._cut else []))
+        line = f"line at S/N > {self.config.preprocessing.minimum_line_snr:g}"
+        return ("stitched", "aligned", *([line] if self.cut else []))
 
     @property
-    def _cut(self) -> bool:
-        # Quiescent galaxies and blank spectra teach what has no lines: kept unless a cut is asked for.
-        return self.preprocessing.minimum_line_snr > 0
+    def _simulation(self) -> SimulationConfig:
+        return SimulationConfig(self.config.population)
 
     @property
     def fingerprint(self) -> str:
         """Changes with the population, the seed and the number."""
-        text = f"{SimulationConfig(self.population).to_json()} {self.seed} {self.n}"
+        text = f"{self._simulation.to_json()} {self.config.seed} {self.config.n}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def description(self) -> dict:
         """For the manifest."""
-        return {"simulation": SimulationConfig(self.population).to_json(), "n": self.n, "seed": self.seed}
+        return {"simulation": self._simulation.to_json(), "n": self.config.n, "seed": self.config.seed}
 
-    def process(self, chunk: int) -> tuple[list[dict], list[str], list[Dropped]]:
-        """Rows, their splits, and what was dropped."""
-        first = chunk * self.chunk_size
-        numbers = np.arange(first, min(first + self.chunk_size, self.n))
-        batch = simulate_batch(numbers, self.seed, SimulationConfig(self.population))
-        rows, splits, dropped = [], [], []
-        splits_here = self._splits(batch)
+    def galaxies(self, first: int, stop: int) -> Iterator[Observed]:
+        """Galaxies from one number up to another."""
+        seed, grid = self.config.seed, self.config.preprocessing.grid
+        batch = simulate_batch(np.arange(first, stop), seed, self._simulation)
+        # A galaxy seen again shares the group, and so the split, of the place of its first observation.
+        seen = draw_targets(self._simulation.population, seed, batch.galaxy)
+        splits = assign_splits(batch.unique_id, seen.ra, seen.dec, batch.galaxy, self.config.split)
         for i, unique_id in enumerate(batch.unique_id):
-            match = _match(batch, i, unique_id)
-            # The true line fluxes are known: fitting them serves the cut alone.
-            fit_at = match.redshift if self._cut else float("nan")
-            try:
-                pair = make_pair(_prism(batch, i), _gratings(batch, i), fit_at, self.preprocessing)
-                if self._cut:
-                    check_quality(pair, self.preprocessing)
-            except QualityError as error:
-                dropped.append(Dropped(unique_id, error.step, str(error)))
-                continue
-            rows.append(original_row(match, pair, int(batch.galaxy[i]), _truth(batch, i, self.preprocessing)))
-            splits.append(splits_here[i])
-        return rows, splits, dropped
-
-    def _splits(self, batch: SimulatedBatch) -> list[str]:
-        """Split of each observation: that of the place where its galaxy was first observed."""
-        first = draw_targets(SimulationConfig(self.population).population, self.seed, batch.galaxy)
-        return assign_splits(batch.unique_id, first.ra, first.dec, batch.galaxy, self.split)
-
-
-def _match(batch: SimulatedBatch, i: int, unique_id: str) -> Match:
-    return Match(
-        unique_id,
-        batch.tier[i],
-        batch.tier[i][:7],
-        float(batch.ra[i]),
-        float(batch.dec[i]),
-        float(batch.redshift[i]),
-        "",
-        "",
-        (),
-    )
-
-
-def _prism(batch: SimulatedBatch, i: int) -> ObservedSpectrum:
-    prism = load_instrument(PRISM)
-    meta = SpectrumMeta(disperser=prism.disperser, path=batch.unique_id[i])
-    return ObservedSpectrum(
-        batch.prism_wavelength, batch.prism_flux[i], batch.prism_error[i], batch.prism_mask[i], meta
-    )
-
-
-def _gratings(batch: SimulatedBatch, i: int) -> list[ObservedSpectrum]:
-    taken = []
-    for k, (arm, spectra) in enumerate(batch.gratings.items()):
-        if batch.grating_taken[i, k]:
-            meta = SpectrumMeta(disperser=load_instrument(arm).disperser, path=batch.unique_id[i])
-            taken.append(
-                ObservedSpectrum(
-                    batch.grating_wavelength[arm], spectra.flux[i], spectra.error[i], spectra.mask[i], meta
-                )
+            tier, redshift = batch.tier[i], float(batch.redshift[i])
+            place = (float(batch.ra[i]), float(batch.dec[i]))
+            found = Match(unique_id, tier, tier[:7], *place, redshift, "", "", ())
+            truth = _truth(
+                batch.kind[i], redshift, batch.noise_free[i], batch.line_names, batch.line_flux[i], grid
             )
-    return taken
+            yield Observed(found, int(batch.galaxy[i]), splits[i], lambda i=i: _spectra(batch, i), truth)
 
 
-def _truth(batch: SimulatedBatch, i: int, config: PreprocessingConfig) -> Truth:
-    noise_free = truth_on_grid(batch.noise_free[i], config.grid)
-    known = np.ones(len(batch.line_names), bool)
-    return Truth(batch.kind[i], float(batch.redshift[i]), noise_free, batch.line_flux[i], known)
+def _spectra(batch: SimulatedBatch, i: int) -> tuple[ObservedSpectrum, list[ObservedSpectrum]]:
+    """Prism and gratings of a simulated galaxy, as readers would give them."""
+
+    def spectrum(arm: str, wavelength: np.ndarray, *values: np.ndarray) -> ObservedSpectrum:
+        meta = SpectrumMeta(disperser=load_instrument(arm).disperser, path=batch.unique_id[i])
+        return ObservedSpectrum(wavelength, *(array[i] for array in values), meta)
+
+    prism = spectrum(PRISM, batch.prism_wavelength, batch.prism_flux, batch.prism_error, batch.prism_mask)
+    gratings = [
+        spectrum(arm, batch.grating_wavelength[arm], spectra.flux, spectra.error, spectra.mask)
+        for taken, (arm, spectra) in zip(batch.grating_taken[i], batch.gratings.items(), strict=True)
+        if taken
+    ]
+    return prism, gratings

@@ -10,7 +10,7 @@ import numpy as np
 from data_pipeline.instrument import PRISM, instrument_for, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.grating_fit import FittedArm, LineFitConfig, LineFluxes, fit_lines, unfitted_lines
-from data_pipeline.pairs.matching import GRATING_DISPERSERS, Dropped, Match
+from data_pipeline.pairs.matching import GRATING_DISPERSERS, Match
 from data_pipeline.pairs.sky_groups import chord, unit_vectors
 from data_pipeline.pairs.stitching import StitchConfig, StitchedSpectrum, stitch
 from data_pipeline.pixel_grid import UnifiedGrid
@@ -186,14 +186,3 @@ def check_quality(pair: Pair, config: PreprocessingConfig) -> None:
             f"line at S/N > {config.minimum_line_snr:g}",
             f"no significant line: S/N {text} (nan: not covered)",
         )
-
-
-def process_match(match: Match, config: PreprocessingConfig) -> Pair | Dropped:
-    """Reads, stitches, aligns and cuts one galaxy; what goes wrong costs that galaxy only."""
-    try:
-        prism, gratings = read_match(match, config)
-        pair = make_pair(prism, gratings, match.redshift, config)
-        check_quality(pair, config)
-    except QualityError as error:
-        return Dropped(match.unique_id, error.step, str(error))
-    return pair

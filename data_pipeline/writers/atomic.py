@@ -15,7 +15,7 @@ _CURES = {
     errno.EPERM: "no permission to write: choose another --output or change the folder's permissions",
     errno.EROFS: "the file system is read-only: choose another --output",
     errno.ENOTDIR: "a part of the path is a file, not a folder: choose another --output",
-    errno.EEXIST: "it exists and is no folder: choose another --output",
+    errno.EEXIST: "a part of the path is a file, not a folder: choose another --output",
     errno.EFBIG: "the file exceeds the largest size allowed here: use more shards (n_shards)",
     errno.EMFILE: "too many open files: use fewer shards (n_shards) or raise `ulimit -n`",
 }
