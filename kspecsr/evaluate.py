@@ -107,6 +107,7 @@ def _evaluate(args: argparse.Namespace, config) -> int:
         from kspecsr.enhancement.inputs import check_writable
         from kspecsr.evaluation.evaluation import Evaluation
         from kspecsr.evaluation.real_pairs import read_pairs
+        from kspecsr.evaluation.report import summary_table
         from kspecsr.measures.gate import Gate
         from kspecsr.model_settings import find_model
 
@@ -124,8 +125,7 @@ def _evaluate(args: argparse.Namespace, config) -> int:
         identical=args.identical,
         command=_command(args),
     )
-    for line in evaluation.summary():
-        print(line)
+    print(summary_table(evaluation.metrics))
     print(f"report: {evaluation.page}")
     if evaluation.unread:
         print(f"\n{len(evaluation.unread)} not read:", *evaluation.unread, sep="\n  ", file=sys.stderr)

@@ -25,10 +25,9 @@ from kspecsr.evaluation import evaluation as whole
 from kspecsr.evaluation import real_pairs
 from kspecsr.evaluation.config import METHODS, EvaluationConfig
 from kspecsr.evaluation.evaluation import Evaluation
-from kspecsr.evaluation.identical_training import identical_section
 from kspecsr.evaluation.methods import mass_near, reconstructions
 from kspecsr.evaluation.real_pairs import PairFiles, compare_pair, read_pairs, real_section
-from kspecsr.evaluation.report import ROWS
+from kspecsr.evaluation.report import ROWS, identical_section
 from kspecsr.evaluation.sources import SURVEY, SimulatedHeldOut, fingerprint
 from kspecsr.evaluation.store import ChunkStore, galaxies_at, measure_galaxies
 from kspecsr.feeds import validation_examples
@@ -381,7 +380,7 @@ def test_identical_networks_are_shown_for_their_own_model_alone(tmp_path):
     assert identical_section(tmp_path, "theirs") is None
     section = identical_section(tmp_path, "ours")
     assert [row[0] for row in section.tables[0].rows] == ["LR", "SR"]
-    assert "0.0100 [0.0090, 0.0110] n 100" in section.tables[0].rows[0]
+    assert "0.01 (0.009 to 0.011; n 100)" in section.tables[0].rows[0]
 
 
 def test_a_damaged_comparison_of_identical_networks_is_named(tmp_path):
@@ -417,4 +416,4 @@ def test_lines_of_a_pair_are_compared_with_gratings_and_a_bad_file_is_listed(tmp
     )
     assert unread == [f"{tmp_path / 'lost.fits'}: no such spectrum"]
     assert len(section.figures) == 1
-    assert any("Halpha" in row for row in section.tables[1].rows)
+    assert any("Hα" in row for row in section.tables[1].rows)

@@ -61,8 +61,8 @@ def run():
 def test_inputs_of_a_galaxy_share_pixels_and_differ_in_flux(held_out):
     examples = identical_examples(held_out)
     shown = {
-        "lr": network_inputs(examples.lr_flux, examples.lr_error, examples.mask, GRID),
-        "hr": network_inputs(examples.hr_flux, examples.hr_error, examples.mask, GRID),
+        "lr": network_inputs(examples["lr_flux"], examples["lr_error"], examples["mask"], GRID),
+        "hr": network_inputs(examples["hr_flux"], examples["hr_error"], examples["mask"], GRID),
     }
     for name in ("prism_flux", "prism_error", "prism_mask", "redshift"):
         assert np.array_equal(shown["lr"][name], shown["hr"][name], equal_nan=True)
@@ -75,7 +75,7 @@ def test_inputs_of_a_galaxy_share_pixels_and_differ_in_flux(held_out):
 
 def test_inputs_do_not_depend_on_the_flux_scale_and_masked_pixels_are_bridged(held_out):
     examples = identical_examples(held_out)
-    flux, error, mask = examples.hr_flux, examples.hr_error, examples.mask.copy()
+    flux, error, mask = examples["hr_flux"], examples["hr_error"], examples["mask"].copy()
     plain = network_inputs(flux, error, mask, GRID)
     bright = network_inputs(1000.0 * flux, 1000.0 * error, mask, GRID)
     assert bright["sr1_flux"] == pytest.approx(plain["sr1_flux"], rel=1e-4, abs=1e-5)
@@ -94,11 +94,11 @@ def test_galaxies_of_a_step_are_the_same_wherever_training_begins_and_none_is_ju
         first, second = next(batches), next(batches)
     with training_examples(None, GRID, 4, 1, 1, 0) as batches:
         again = next(batches)
-    assert np.array_equal(second.hr_flux, again.hr_flux)
-    assert len(first) == len(second) == 4
+    assert np.array_equal(second["hr_flux"], again["hr_flux"])
+    assert len(first["redshift"]) == len(second["redshift"]) == 4
     judged = next(judged_examples(None, GRID, 4, SHIPPED_SEED))
-    assert np.isfinite(judged.redshift).all()
-    assert not np.isin(judged.redshift, np.concatenate([first.redshift, second.redshift])).any()
+    assert np.isfinite(judged["redshift"]).all()
+    assert not np.isin(judged["redshift"], np.concatenate([first["redshift"], second["redshift"]])).any()
 
 
 def test_networks_begin_with_the_same_weights():

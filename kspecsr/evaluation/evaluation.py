@@ -8,20 +8,18 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.configuration import json_hash, software_versions
 from data_pipeline.quiet_start import held_back_stderr
 from data_pipeline.writers.atomic import replacing
-from kspecsr.evaluation.config import TITLES, EvaluationConfig
+from kspecsr.evaluation.config import EvaluationConfig
 from kspecsr.evaluation.figure_set import FigureSet
 from kspecsr.evaluation.figures.examples import Example, choose_examples, held_out_example
 from kspecsr.evaluation.groups import PRIOR, Metrics, measure_methods, summarise_methods, summarise_prior
-from kspecsr.evaluation.identical_training import identical_section
 from kspecsr.evaluation.methods import reconstructions
 from kspecsr.evaluation.real_pairs import PairFiles, real_section
-from kspecsr.evaluation.report import NOTE, PUBLISHED_NOTE, ROWS, Report
+from kspecsr.evaluation.report import Report, identical_section
 from kspecsr.evaluation.sources import RecordedHeldOut, SimulatedHeldOut
 from kspecsr.evaluation.store import Chunk, ChunkStore, galaxies_at, measure_galaxies
 from kspecsr.measures import prior_response
@@ -134,16 +132,6 @@ class Evaluation:
             for name, estimate in found.items()
         }
 
-    def summary(self) -> list[str]:
-        """The table on top of the page as lines of text."""
-        methods = list(self.metrics)
-        lines = [f"{'':44s}" + "".join(f"{TITLES[m][:17]:>19s}" for m in methods)]
-        for row in ROWS:
-            cells = [self.metrics[m].get(row.metric) for m in methods]
-            texts = ["–" if c is None or np.isnan(c.value) else f"{c.value:.{row.digits}g}" for c in cells]
-            lines.append(f"{row.title:44s}" + "".join(f"{text:>19s}" for text in texts))
-        return lines
-
     def _galaxies(self) -> Chunk:
         store = ChunkStore(self.output / "measured", self._fingerprint("galaxies"))
         with self._bar("measure", self.config.n, "galaxy") as bar:
@@ -252,23 +240,18 @@ class Evaluation:
         }
         # the model first, and what it has to beat; on a phone the others are a swipe away
         first = [name for name in ("sr2", "sr2_known_z", "direct_fit") if name in self.metrics]
-        order = [*first, "published", *(name for name in self.metrics if name not in first)]
-        columns = {TITLES.get(name, name): name for name in order}
+        columns = [*first, "published", *(name for name in self.metrics if name not in first)]
         return Report(
             title=f"kspecsr: model {self.settings.name or self.model.name} on held-out galaxies",
             lead=f"{n:,} {where}. Every method sees the same prism spectra and is judged by the same code.",
             columns=columns,
-            rows=ROWS,
             metrics=self.metrics,
-            models=[name for name in self.metrics if name.startswith("sr")],
             gate_name=gate_name,
             gate_limits=len(gate.evaluation),
             gate_failures=failures,
             sections=sections,
             command=command,
             provenance=json.dumps(provenance, indent=1),
-            summary_note=NOTE,
-            published_note=PUBLISHED_NOTE,
         )
 
     def _bar(self, name: str, total: int, unit: str) -> tqdm:

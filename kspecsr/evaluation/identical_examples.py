@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -20,70 +20,54 @@ from kspecsr.evaluation.sources import SURVEY, HeldOutSource, RecordedHeldOut, S
 from kspecsr.feeds import RecordsFeed
 from kspecsr.measures.held_out import HeldOut
 
+Arrays = dict[str, np.ndarray]
+
 INPUTS = ("lr", "sr", "hr")
 NOISY = replace(SURVEY, noise_free_targets=False)
+_PRISM = ("flux", "error", "mask")
 _TRAINING_SEED = 1 << 60  # simulated galaxies of the three networks; those judged have smaller seeds
 _SPARE = 1.35  # galaxies simulated for each one that is used: some have no line
-_LOOK_AHEAD = 4
+_LOOK_AHEAD = 4  # batches simulated before they are needed
 _CHUNK = 64  # held-out galaxies simulated at a time
 _LEAST_COVERAGE = 0.1  # of the grid by prism and gratings together
 
 
-@dataclass(frozen=True)
-class IdenticalExamples:
-    """Galaxies for the three networks; spectra in 1e-20 erg/s/cm2/A.
-
-    Attributes:
-        prism_flux, prism_error, prism_mask: (B, P) what the model super-resolves.
-        lr_flux, lr_error: (B, N) prism, cubic on the grid, with its interpolated error (paper section 3.1).
-        hr_flux, hr_error: (B, N) stitched gratings with their noise.
-        mask: (B, N) bool, True where prism or gratings are bad: no network sees these pixels.
-        redshift: (B,) true; NaN for galaxies without one or without a grating, which do not count.
-    """
-
-    prism_flux: np.ndarray
-    prism_error: np.ndarray
-    prism_mask: np.ndarray
-    lr_flux: np.ndarray
-    lr_error: np.ndarray
-    hr_flux: np.ndarray
-    hr_error: np.ndarray
-    mask: np.ndarray
-    redshift: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.redshift)
-
-    def rows(self, which: np.ndarray | slice) -> IdenticalExamples:
-        """Some of the galaxies."""
-        return IdenticalExamples(*(getattr(self, f.name)[which] for f in fields(self)))
-
-
-def identical_examples(held_out: HeldOut) -> IdenticalExamples:
-    """Galaxies with gratings as targets, as examples.
+def identical_examples(held_out: HeldOut) -> Arrays:
+    """Galaxies with gratings as targets, seen by prism and gratings; spectra in 1e-20 erg/s/cm2/A.
 
     Args:
         held_out: with noise in the targets.
+
+    Returns:
+        - ``prism_flux``, ``prism_error``, ``prism_mask``: (B, P) what the model super-resolves.
+        - ``lr_flux``, ``lr_error``: (B, N) prism, cubic on the grid, with its interpolated error (paper
+          section 3.1).
+        - ``hr_flux``, ``hr_error``: (B, N) stitched gratings with their noise.
+        - ``mask``: (B, N) True where prism or gratings are bad: no network sees these pixels.
+        - ``redshift``: (B,) true; NaN for galaxies without one or without a grating, which do not count.
     """
     prism, fine = load_instrument(PRISM).wavelength, held_out.grid.wavelength
     shape = held_out.target_flux.shape
     flux, error, mask = np.zeros(shape), np.ones(shape), np.ones(shape, bool)
     for row in np.flatnonzero((~held_out.prism_mask).sum(axis=1) >= 4):
-        case = (held_out.prism_flux[row].astype(float), held_out.prism_error[row].astype(float))
-        flux[row], error[row], mask[row] = upsample(prism, *case, held_out.prism_mask[row], fine)
+        spectrum = (held_out.prism_flux[row].astype(float), held_out.prism_error[row].astype(float))
+        flux[row], error[row], mask[row] = upsample(prism, *spectrum, held_out.prism_mask[row], fine)
     mask |= held_out.target_mask | ~(held_out.target_error > 0)
-    seen = 1.0 - mask.mean(axis=1)
-    return IdenticalExamples(
-        held_out.prism_flux,
-        held_out.prism_error,
-        held_out.prism_mask,
-        np.where(mask, 0.0, flux).astype(np.float32),
-        np.where(mask, 1.0, error).astype(np.float32),
-        np.where(mask, 0.0, held_out.target_flux).astype(np.float32),
-        np.where(mask, 1.0, held_out.target_error).astype(np.float32),
-        mask,
-        np.where(seen >= _LEAST_COVERAGE, held_out.redshift, np.nan).astype(np.float32),
-    )
+    covered = 1.0 - mask.mean(axis=1) >= _LEAST_COVERAGE
+    return {
+        **{f"prism_{name}": getattr(held_out, f"prism_{name}") for name in _PRISM},
+        "lr_flux": np.where(mask, 0.0, flux).astype(np.float32),
+        "lr_error": np.where(mask, 1.0, error).astype(np.float32),
+        "hr_flux": np.where(mask, 0.0, held_out.target_flux).astype(np.float32),
+        "hr_error": np.where(mask, 1.0, held_out.target_error).astype(np.float32),
+        "mask": mask,
+        "redshift": np.where(covered, held_out.redshift, np.nan).astype(np.float32),
+    }
+
+
+def rows_of(examples: Arrays, which: np.ndarray | slice) -> Arrays:
+    """Some of the galaxies."""
+    return {name: array[which] for name, array in examples.items()}
 
 
 def network_inputs(
@@ -143,7 +127,7 @@ def _nearest_prism_pixel(grid: UnifiedGrid) -> sparse.csr_matrix:
 @contextmanager
 def training_examples(
     directory: Path | None, grid: UnifiedGrid, batch_size: int, seed: int, first_step: int, workers: int
-) -> Iterator[Iterator[IdenticalExamples]]:
+) -> Iterator[Iterator[Arrays]]:
     """Endless batches for the training of the three networks; step k is the same wherever it began.
 
     Args:
@@ -155,13 +139,12 @@ def training_examples(
         workers: processes that simulate.
     """
     if directory is not None:
-        with RecordsFeed(
-            directory, "train", batch_size, seed, first_step, grid=grid, noise_free_targets=False
-        ) as feed:
+        options = {"grid": grid, "noise_free_targets": False}
+        with RecordsFeed(directory, "train", batch_size, seed, first_step, **options) as feed:
             yield (identical_examples(held_out_of(batch, np.zeros(batch_size), grid)) for batch in feed)
         return
     source = SimulatedHeldOut(grid, _TRAINING_SEED + seed, NOISY, int(_SPARE * batch_size) + 4)
-    make = partial(simulated_batch, source=source, batch_size=batch_size)
+    make = partial(_simulated_batch, source=source, batch_size=batch_size)
     with worker_pool(workers, background=workers > 0, ahead=_LOOK_AHEAD) as ordered_map:
         batches = iter(ordered_map(make, itertools.count(first_step)))
         try:
@@ -171,20 +154,20 @@ def training_examples(
                 batches.close()
 
 
-def simulated_batch(step: int, source: SimulatedHeldOut, batch_size: int) -> IdenticalExamples:
+def _simulated_batch(step: int, source: SimulatedHeldOut, batch_size: int) -> Arrays:
     """The batch of a step; where too few galaxies have a line, others stand in that do not count."""
-    examples = identical_examples(source.chunk(step)).rows(slice(batch_size))
-    missing = batch_size - len(examples)
-    if missing == 0:
-        return examples
-    padded = examples.rows(np.resize(np.arange(max(len(examples), 1)), batch_size))
-    counts = np.arange(batch_size) < len(examples)
-    return replace(padded, redshift=np.where(counts, padded.redshift, np.nan).astype(np.float32))
+    examples = rows_of(identical_examples(source.chunk(step)), slice(batch_size))
+    count = len(examples["redshift"])
+    padded = rows_of(examples, np.resize(np.arange(max(count, 1)), batch_size))
+    padded["redshift"] = np.where(np.arange(batch_size) < count, padded["redshift"], np.nan).astype(
+        np.float32
+    )
+    return padded
 
 
 def judged_examples(
     directory: Path | None, grid: UnifiedGrid, n: int, seed: int, split: str = "test"
-) -> Iterator[IdenticalExamples]:
+) -> Iterator[Arrays]:
     """Held-out galaxies with gratings and a redshift, ``n`` or as many as there are, in chunks.
 
     Args:
@@ -197,15 +180,14 @@ def judged_examples(
     source: HeldOutSource = SimulatedHeldOut(grid, seed, NOISY, _CHUNK)
     if directory is not None:
         source = RecordedHeldOut(directory, grid, split, noise_free_targets=False)
-    wanted = n
     for number in itertools.count():
-        chunk = source.chunk(number)
-        if chunk is None or wanted == 0:
+        chunk = source.chunk(number) if n > 0 else None
+        if chunk is None:
             return
         if len(chunk) == 0:
             continue
         examples = identical_examples(chunk)
-        examples = examples.rows(np.flatnonzero(np.isfinite(examples.redshift))[:wanted])
-        wanted -= len(examples)
-        if len(examples):
+        examples = rows_of(examples, np.flatnonzero(np.isfinite(examples["redshift"]))[:n])
+        n -= len(examples["redshift"])
+        if len(examples["redshift"]):
             yield examples

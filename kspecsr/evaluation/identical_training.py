@@ -1,6 +1,6 @@
-"""Three identical networks, trained side by side on the same galaxies, and how they compare (paper Fig. 9).
+"""Three identical redshift networks, trained side by side on the same galaxies (paper Fig. 9).
 
-Needs Keras, which takes seconds to import: only `kspecsr.evaluation.identical_networks` uses it.
+Needs Keras, which takes seconds to import: the command imports this module when it runs.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from kspecsr.configuration import ModelConfig, TrainingConfig
 from kspecsr.evaluation.figures.redshift import draw_identical_networks
 from kspecsr.evaluation.identical_examples import (
     INPUTS,
-    IdenticalExamples,
+    Arrays,
     judged_examples,
     network_inputs,
+    rows_of,
     training_examples,
 )
 from kspecsr.evaluation.methods import Networks
-from kspecsr.evaluation.report import Section, ShownFigure, ShownTable
+from kspecsr.evaluation.report import IDENTICAL_ROWS, identical_cells, text_table
 from kspecsr.losses import redshift_nll
 from kspecsr.measures.estimate import bootstrap
 from kspecsr.measures.redshift import CATASTROPHIC, RIGHT, nmad
@@ -44,7 +45,10 @@ from kspecsr.training.state import (
     training_variables,
 )
 
-_JUDGED = 64  # galaxies at a time
+_STATE = "state.npz"
+_PRISM, _OUTPUTS = ("flux", "error", "mask"), ("flux", "flux_error")
+_SUPER_RESOLVED = 128  # galaxies at a time: the batch for which the model is compiled
+_CHUNK = 64  # galaxies whose redshift is inferred at a time
 
 
 class SpectrumRedshiftNetwork(keras.Model):
@@ -61,12 +65,7 @@ class SpectrumRedshiftNetwork(keras.Model):
         self.step_of_log = redshift_step(config)
 
     def call(self, x, training=False):
-        """Outputs of `build_zhead`.
-
-        Args:
-            x: of `kspecsr.evaluation.identical_examples.network_inputs`.
-            training: whether dropout is live.
-        """
+        """Outputs of `build_zhead` for the arrays of `network_inputs`."""
         return self.network(x, training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -96,27 +95,19 @@ def build_spectrum_redshift(
     return model
 
 
-def train_step(model: SpectrumRedshiftNetwork, inputs: dict[str, np.ndarray], redshift: np.ndarray) -> float:
-    """One optimiser step; returns the loss."""
-    model.reset_metrics()
-    return float(model.train_on_batch(inputs, {"true_redshift": redshift}))
-
-
-def infer(model: SpectrumRedshiftNetwork, inputs: dict[str, np.ndarray]) -> np.ndarray:
+def infer(model: SpectrumRedshiftNetwork, inputs: Arrays) -> np.ndarray:
     """Redshifts (B,)."""
     count = len(inputs["redshift"])
     found = []
-    for start in range(0, count, _JUDGED):
+    for start in range(0, count, _CHUNK):
         # always of one size: every further one would be compiled anew
-        rows = np.minimum(np.arange(start, start + _JUDGED), count - 1)
-        outputs = model.predict_on_batch({name: array[rows] for name, array in inputs.items()})
+        chunk = np.minimum(np.arange(start, start + _CHUNK), count - 1)
+        outputs = model.predict_on_batch(rows_of(inputs, chunk))
         found.append(np.asarray(outputs["redshift"]))
     return np.concatenate(found)[:count]
 
 
-_STATE = "state.npz"
-_PRISM, _OUTPUTS = ("flux", "error", "mask"), ("flux", "flux_error")
-_SUPER_RESOLVED = 128  # galaxies at a time: the batch for which the model is compiled
+# -- the comparison
 
 
 @dataclass(frozen=True)
@@ -232,35 +223,37 @@ def _epoch(
     run: IdenticalRun,
     models: dict[str, SpectrumRedshiftNetwork],
     networks: Networks,
-    batches: Iterator[IdenticalExamples],
+    batches: Iterator[Arrays],
 ) -> dict[str, float]:
     losses: dict[str, list[float]] = {name: [] for name in models}
     for examples, seen in _inputs(run, batches, networks):
         for name, inputs in seen.items():
-            losses[name].append(train_step(models[name], inputs, examples.redshift))
+            models[name].reset_metrics()
+            loss = models[name].train_on_batch(inputs, {"true_redshift": examples["redshift"]})
+            losses[name].append(float(loss))
     return {name: float(np.mean(values)) for name, values in losses.items()}
 
 
 def _inputs(
-    run: IdenticalRun, batches: Iterator[IdenticalExamples], networks: Networks
-) -> Iterator[tuple[IdenticalExamples, dict[str, dict[str, np.ndarray]]]]:
+    run: IdenticalRun, batches: Iterator[Arrays], networks: Networks
+) -> Iterator[tuple[Arrays, dict[str, Arrays]]]:
     """Batches with what each network sees of them; several are super-resolved at a time."""
-    together = max(1, _SUPER_RESOLVED // run.training.batch_size)
-    while group := list(islice(batches, together)):
-        prism = [np.concatenate([getattr(one, f"prism_{n}") for one in group]) for n in _PRISM]
-        unit = FLUX_UNIT_IN_RECORDS
-        outputs = networks.predict_arrays(prism[0] * unit, prism[1] * unit, prism[2], None)
-        ends = np.cumsum([len(one) for one in group])[:-1]
-        made = (np.split(np.asarray(outputs[name], np.float64) / unit, ends) for name in _OUTPUTS)
-        for examples, *super_resolved in zip(group, *made, strict=True):
-            spectra = {
-                "lr": (examples.lr_flux, examples.lr_error),
-                "sr": super_resolved,
-                "hr": (examples.hr_flux, examples.hr_error),
-            }
+    unit = FLUX_UNIT_IN_RECORDS
+    while group := list(islice(batches, max(1, _SUPER_RESOLVED // run.training.batch_size))):
+        flux, error, mask = (np.concatenate([one[f"prism_{name}"] for one in group]) for name in _PRISM)
+        outputs = networks.predict_arrays(flux * unit, error * unit, mask, None)
+        ends = np.cumsum([len(one["redshift"]) for one in group])[:-1]
+        sharp = (np.split(np.asarray(outputs[name], np.float64) / unit, ends) for name in _OUTPUTS)
+        for examples, sr_flux, sr_error in zip(group, *sharp, strict=True):
+            spectra = {**examples, "sr_flux": sr_flux, "sr_error": sr_error}
             yield (
                 examples,
-                {name: network_inputs(*spectra[name], examples.mask, run.config.grid) for name in INPUTS},
+                {
+                    name: network_inputs(
+                        spectra[f"{name}_flux"], spectra[f"{name}_error"], examples["mask"], run.config.grid
+                    )
+                    for name in INPUTS
+                },
             )
 
 
@@ -278,7 +271,7 @@ def judge(
     found: dict[str, list[np.ndarray]] = {name: [] for name in models}
     galaxies = judged_examples(run.directory, run.config.grid, run.n, run.held_out_seed, run.split)
     for examples, seen in _inputs(run, galaxies, networks):
-        true.append(examples.redshift)
+        true.append(examples["redshift"])
         for name, inputs in seen.items():
             found[name].append(infer(models[name], inputs))
     if not true:
@@ -308,15 +301,9 @@ def table(results: dict) -> str:
     Args:
         results: of `compare_inputs`.
     """
-    names = ("nmad", f"outliers_{CATASTROPHIC}", f"outliers_{RIGHT}")
-    rows = [f"{'input':8s}" + "".join(f"{name:>26s}" for name in names)]
-    for which, figures in results["inputs"].items():
-        cells = [
-            f"{figures[name]['value']:.4f} [{figures[name]['low']:.4f}, {figures[name]['high']:.4f}]"
-            for name in names
-        ]
-        rows.append(f"{which.upper():8s}" + "".join(f"{cell:>26s}" for cell in cells))
-    return "\n".join(rows)
+    return text_table(
+        [["input", *(row.title for row in IDENTICAL_ROWS)], *identical_cells(results["inputs"])]
+    )
 
 
 def _write(output: Path, results: dict, true: np.ndarray, found: dict[str, np.ndarray]) -> None:
@@ -325,55 +312,3 @@ def _write(output: Path, results: dict, true: np.ndarray, found: dict[str, np.nd
     save_picture(draw_identical_networks(true, found), output / "identical_networks.png")
     with replacing(output / "identical_networks.json") as temporary:
         temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-
-
-_NAMES = {
-    "nmad": "NMAD of dz / (1 + z)",
-    "outliers_0.15": "off by more than 0.15",
-    "outliers_0.01": "off by more than 0.01",
-}
-
-
-def identical_section(folder: Path, model_hash: str) -> Section | None:
-    """The section, of what ``python -m kspecsr.evaluation.identical_networks`` wrote.
-
-    Args:
-        folder: its output.
-        model_hash: of the model under judgement: results of another model are not shown.
-
-    Returns:
-        None where there are no results for this model.
-
-    Raises:
-        ValueError: for a damaged file, naming it.
-    """
-    path = Path(folder) / "identical_networks.json"
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["settings"]["model"] != model_hash:
-            return None
-        rows = [
-            [which.upper(), *(_cell(figures[name]) for name in _NAMES)]
-            for which, figures in content["inputs"].items()
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: is damaged ({error!r}); run the command that wrote it again") from error
-    figure = ShownFigure(
-        path.with_suffix(".png"),
-        "Redshifts of held-out galaxies by three networks of one architecture, split and schedule, trained "
-        "on interpolated prism (LR), super-resolved (SR) and grating (HR) spectra, with 68 and 95 % contours "
-        "(the paper's Fig. 9).",
-    )
-    text = (
-        "The super-resolved spectrum holds what the model learned from galaxies of its own training, its "
-        "redshift stage included, which the other two inputs do not: SR better than LR says that its lines "
-        "stand in the right places, not that it adds information to the prism.",
-    )
-    table = ShownTable("Figures", ("input", *_NAMES.values()), rows, True)
-    return Section("Identical redshift networks", text, [figure], [table])
-
-
-def _cell(estimate: dict) -> str:
-    return f"{estimate['value']:.4f} [{estimate['low']:.4f}, {estimate['high']:.4f}] n {estimate['n']}"

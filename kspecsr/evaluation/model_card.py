@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from kspecsr.configuration import STAGES
-from kspecsr.evaluation.report import ROWS
+from kspecsr.evaluation.report import NOTHING, ROWS, Row, read_estimate, read_identical
 from kspecsr.evaluation.robustness_run import EXPLANATION, FILE
 from kspecsr.measures.gate import shipped_gate
 from kspecsr.model_folder import load_stage
@@ -84,7 +84,7 @@ def model_card(sources: CardSources, name: str) -> str:
             n=f"{judged['galaxies']:,}",
             rows=_rows(metrics, _COLUMNS, [row.metric for row in ROWS]),
             oracle_rows=_rows(metrics, _ORACLES, _ORACLE_ROWS) if "truth_found_z" in metrics else [],
-            identical=_identical_rows(sources.report / "identical" / "identical_networks.json", sha256),
+            identical=read_identical(sources.report / "identical", sha256),
             broken=shipped_gate("release").failures(values),
             cases=_case_rows(cases) if cases else [],
             case_columns=["case", *(column["title"] for column in cases["columns"])] if cases else [],
@@ -119,50 +119,22 @@ def _rows(metrics: Mapping, methods: Sequence[str], names: Sequence[str]) -> lis
     return [
         [
             by_metric[name].title,
-            *(_cell(metrics.get(method, {}).get(name), by_metric[name]) for method in methods),
+            *(by_metric[name].text(read_estimate(metrics.get(method, {}).get(name))) for method in methods),
         ]
         for name in names
     ]
 
 
-def _cell(estimate: Mapping | None, row) -> str:
-    if estimate is None or estimate["value"] is None:
-        return "–"
-    factor, unit = (100.0, " %") if row.percent else (1.0, "")
-    numbers = [estimate[key] for key in ("value", "low", "high")]
-    value, low, high = ("–" if x is None else f"{factor * x:.{row.digits}g}" for x in numbers)
-    return f"{value}{unit} ({low}–{high}; {estimate['n']})"
-
-
-def _identical_rows(path: Path, sha256: str) -> list[list[str]]:
-    """Rows of the paper's Fig. 9, if it was made for this model beside the report."""
-    if not path.is_file():
-        return []
-    content = _read(path, "python -m kspecsr.evaluation.identical_networks")
-    if content["settings"]["model"] != sha256:
-        return []
-    return [
-        [
-            which.upper(),
-            *(f"{one['value']:.4g} ({one['low']:.4g}–{one['high']:.4g})" for one in figures.values()),
-        ]
-        for which, figures in content["inputs"].items()
-    ]
-
-
 def _case_rows(cases: Mapping) -> list[list[str]]:
-    found = []
+    """A row per case: its title, then a number per column."""
+    rows = []
     for case in cases["cases"].values():
         cells = []
         for column in cases["columns"]:
-            metrics = case["metrics"]
-            estimate = metrics.get(f"{column['method']}/{column['metric']}")
-            if estimate is None and column["title"] == "wrong %":
-                estimate = metrics.get("sr2/false_confidence")
-            if estimate is None or estimate["value"] is None:
-                cells.append("–")
-                continue
-            factor = 100.0 if column["percent"] else 1.0
-            cells.append(f"{factor * estimate['value']:.{column['digits']}g}")
-        found.append([case["title"], *cells])
-    return found
+            metric = case["metrics"].get(f"{column['method']}/{column['metric']}")
+            if metric is None and column["title"] == "wrong %":
+                metric = case["metrics"].get("sr2/false_confidence")
+            estimate = read_estimate(metric)
+            cells.append(NOTHING if estimate is None else Row(**column).number(estimate.value))
+        rows.append([case["title"], *cells])
+    return rows

@@ -13,12 +13,13 @@ import numpy as np
 from data_pipeline.instrument import FWHM_PER_SIGMA, reference_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.grating_fit import LIGHT_SPEED
-from data_pipeline.lines.single_line import LineProfile, fit_profile
+from data_pipeline.lines.single_line import fit_profile
 from data_pipeline.pairs.preprocessing import Pair, PreprocessingConfig, QualityError, make_pair
+from data_pipeline.pictures.line_marks import line_title
 from data_pipeline.readers import read_spectrum
 from data_pipeline.spectrum import SpectrumError
 from kspecsr.enhancement.inputs import list_inputs
-from kspecsr.evaluation.report import Section, ShownFigure, ShownTable
+from kspecsr.evaluation.report import NOTHING, Section, ShownFigure, ShownTable
 from kspecsr.methods import fit_prism_lines
 from kspecsr.results.prism_input import prism_input
 
@@ -76,16 +77,16 @@ class PairComparison:
     """One source.
 
     Attributes:
-        name: of the prism file.
-        redshift: known.
-        result: of the model.
-        lines: the brightest first; empty where gratings show none.
+        path: prism file.
+        redshift: known redshift; NaN where none is known.
+        result: of the model, with the redshift that it inferred.
+        lines: the brightest first; empty without gratings, or where they show none.
     """
 
-    name: str
+    path: Path
     redshift: float
     result: Result
-    lines: tuple[LineComparison, ...]
+    lines: tuple[LineComparison, ...] = ()
 
 
 def read_pairs(table: str | Path, columns: Sequence[str] = ()) -> list[PairFiles]:
@@ -157,78 +158,49 @@ def compare_pair(files: PairFiles, resolver: SuperResolver) -> PairComparison:
     except QualityError as error:
         raise ValueError(f"{files.prism}: {error.step}: {error}") from error
     result = resolver(prism)
-    return PairComparison(files.prism.name, files.redshift, result, _lines(pair, files.redshift, result))
+    return PairComparison(files.prism, files.redshift, result, _lines(pair, files.redshift, result))
 
 
 def _lines(pair: Pair, redshift: float, result: Result) -> tuple[LineComparison, ...]:
-    lines, seen = load_lines(), prism_input(result.observed)
+    """Lines that the gratings detect and the direct fit covers, the brightest first."""
+    names, observed, model = load_lines().names, prism_input(result.observed), result.measurements
     fit = fit_prism_lines(
-        seen.flux[None] / UNIT, seen.error[None] / UNIT, seen.mask[None], np.array([redshift])
+        observed.flux[None] / UNIT, observed.error[None] / UNIT, observed.mask[None], np.array([redshift])
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = np.nan_to_num(pair.lines.flux / pair.lines.error)
-    found = []
-    for k in np.flatnonzero(snr > _DETECTED):
-        if not fit.line_in_range[0, k]:
-            continue
-        velocity, ratio = _shape(pair, redshift, result, k)
-        found.append(
-            LineComparison(
-                lines.names[k],
-                float(pair.lines.flux[k] / UNIT),
-                float(pair.lines.error[k] / UNIT),
-                float(result.measurements.flux[k] / UNIT),
-                float(result.measurements.flux_error[k] / UNIT),
-                float(fit.line_flux[0, k]),
-                float(fit.line_flux_error[0, k]),
-                velocity,
-                ratio,
-            )
+    lines = [
+        LineComparison(
+            names[k],
+            *(float(array[k] / UNIT) for array in (pair.lines.flux, pair.lines.error)),
+            *(float(array[k] / UNIT) for array in (model.flux, model.flux_error)),
+            *(float(array[0, k]) for array in (fit.line_flux, fit.line_flux_error)),
+            *_shape(pair, redshift, result, k),
         )
-    return tuple(sorted(found, key=lambda one: -one.grating_flux))
+        for k in np.flatnonzero((snr > _DETECTED) & fit.line_in_range[0])
+    ]
+    return tuple(sorted(lines, key=lambda line: -line.grating_flux))
 
 
 def _shape(pair: Pair, redshift: float, result: Result, k: int) -> tuple[float, float]:
     """Shift [km/s] and width of a line in the model's spectrum against the gratings'."""
-    stitched = pair.stitched
+    stitched, grid = pair.stitched, result.model.grid
     centre = load_lines().wavelength[k] * (1.0 + redshift)
-    sharp = float(reference_instrument(result.model.grid).fwhm(centre))
+    sharp = float(reference_instrument(grid).fwhm(centre))
     width = float(np.hypot(sharp, FWHM_PER_SIGMA * centre * pair.lines.velocity_width / LIGHT_SPEED))
-    bounds = result.model.grid.bounds
+    bad = result.mask | ~np.isfinite(result.flux)
+    flux, error = np.where(bad, 0.0, result.flux), np.where(bad, 1.0, result.flux_error)
+    gratings = (stitched.wavelength, grid.bounds, stitched.flux, stitched.error, stitched.mask)
     try:
-        theirs = fit_profile(
-            stitched.wavelength, bounds, stitched.flux, stitched.error, stitched.mask, centre, width
-        )
-        bad = result.mask | ~np.isfinite(result.flux)
-        ours = fit_profile(
-            result.wavelength,
-            bounds,
-            np.where(bad, 0.0, result.flux),
-            np.where(bad, 1.0, result.flux_error),
-            bad,
-            centre,
-            width,
-        )
+        reference = fit_profile(*gratings, centre, width)
+        profile = fit_profile(result.wavelength, grid.bounds, flux, error, bad, centre, width)
     except ValueError:
         return float("nan"), float("nan")
-    return _against(ours, theirs)
+    ratio = profile.fwhm / reference.fwhm if reference.fwhm > 0 else float("nan")
+    return profile.velocity_from(reference), ratio
 
 
-def _against(ours: LineProfile, theirs: LineProfile) -> tuple[float, float]:
-    return ours.velocity_from(theirs), ours.fwhm / theirs.fwhm if theirs.fwhm > 0 else float("nan")
-
-
-_COLUMNS = (
-    "spectrum",
-    "line",
-    "gratings [1e-20]",
-    "model [1e-20]",
-    "direct fit [1e-20]",
-    "model / gratings",
-    "direct fit / gratings",
-    "shift [km/s]",
-    "width ratio",
-)
+# -- the section of the page
 
 
 def real_section(
@@ -244,84 +216,96 @@ def real_section(
     """
     folder.mkdir(parents=True, exist_ok=True)
     unread: list[str] = []
-    figures, found, compared = [], [], []
+    compared: list[PairComparison] = []
     for pair in pairs:
         try:
-            one = compare_pair(pair, networks)
+            compared.append(compare_pair(pair, networks))
         except (ValueError, OSError) as error:
             unread.append(str(error))
-            continue
-        compared.append(one)
-        found.append((pair.prism, one.result, one.redshift))
-    done = {path.resolve() for path, _, _ in found}
+    done = {one.path.resolve() for one in compared}
     for given in list_inputs(list(files)) if files else []:
-        if Path(given.path).resolve() in done:
+        path = Path(given.path)
+        if path.resolve() in done:
             continue
         try:
-            found.append((Path(given.path), networks(given.path), float("nan")))
+            compared.append(PairComparison(path, float("nan"), networks(given.path)))
         except (SpectrumError, OSError) as error:
             unread.append(str(error))
-    for number, (path, result, known) in enumerate(found):
-        picture = folder / f"{number:03d}_{path.name.split('.')[0]}.png"
-        result.plot(picture)
-        figures.append(ShownFigure(picture, _caption(path, result, known)))
-    tables = [_redshifts(found)] if found else []
-    if compared:
-        tables.append(ShownTable("Lines beside those of gratings", _COLUMNS, _line_rows(compared), True))
+    figures = []
+    for number, one in enumerate(compared):
+        picture = folder / f"{number:03d}_{one.path.name.split('.')[0]}.png"
+        one.result.plot(picture)
+        figures.append(ShownFigure(picture, _caption(one)))
+    tables = [_redshift_table(compared)] if compared else []
+    text = ["Spectra that were named on the command line; none was used in training."]
+    if done:
+        tables.append(_line_table(compared))
+        text.append(_brightest(compared))
+    return Section("Real spectra", text, figures, tables), unread
+
+
+def _caption(one: PairComparison) -> str:
+    redshift = one.result.redshift
     text = (
-        "Spectra that were named on the command line; none was used in training.",
-        _brightest(compared) if compared else "",
+        f"{one.path.name}: z = {redshift.value:.4f} ± {redshift.error:.4f}, Z_CONF {redshift.confidence:.2f}"
     )
-    return Section("Real spectra", [line for line in text if line], figures, tables), unread
-
-
-def _caption(path: Path, result: Result, known: float) -> str:
-    redshift = result.redshift
-    text = f"{path.name}: z = {redshift.value:.4f} ± {redshift.error:.4f}, Z_CONF {redshift.confidence:.2f}"
-    if np.isfinite(known):
-        text += f" (known: {known:.4f})"
-    if result.flags:
-        text += f"; flags {', '.join(result.flags)}"
+    if np.isfinite(one.redshift):
+        text += f" (known: {one.redshift:.4f})"
+    if one.result.flags:
+        text += f"; flags {', '.join(one.result.flags)}"
     return text + "."
 
 
-def _redshifts(found: Sequence[tuple[Path, Result, float]]) -> ShownTable:
+def _redshift_table(compared: Sequence[PairComparison]) -> ShownTable:
     rows = []
-    for path, result, known in found:
-        offset = (result.redshift.value - known) / (1.0 + known)
+    for one in compared:
+        redshift, known = one.result.redshift, np.isfinite(one.redshift)
+        offset = (redshift.value - one.redshift) / (1.0 + one.redshift)
         rows.append(
             [
-                path.name,
-                f"{known:.4f}" if np.isfinite(known) else "–",
-                f"{result.redshift.value:.4f}",
-                f"{result.redshift.confidence:.3f}",
-                f"{offset:+.4f}" if np.isfinite(offset) else "–",
-                f"{result.chi_square:.2f}",
-                ", ".join(result.flags) or "none",
+                one.path.name,
+                f"{one.redshift:.4f}" if known else NOTHING,
+                f"{redshift.value:.4f}",
+                f"{redshift.confidence:.3f}",
+                f"{offset:+.4f}" if np.isfinite(offset) else NOTHING,
+                f"{one.result.chi_square:.2f}",
+                ", ".join(one.result.flags) or "none",
             ]
         )
     names = ("spectrum", "known z", "z", "Z_CONF", "dz / (1 + z)", "chi-square", "flags")
     return ShownTable("Redshifts", names, rows, True)
 
 
-def _line_rows(compared: Sequence[PairComparison]) -> list[list[str]]:
-    rows = []
-    for one in compared:
-        for line in one.lines:
-            rows.append(
-                [
-                    one.name.split(".")[0],
-                    line.line,
-                    f"{line.grating_flux:.0f} ± {line.grating_error:.0f}",
-                    f"{line.flux:.0f} ± {line.error:.0f}",
-                    f"{line.direct_flux:.0f} ± {line.direct_error:.0f}",
-                    f"{line.flux / line.grating_flux:.2f}",
-                    f"{line.direct_flux / line.grating_flux:.2f}",
-                    f"{line.velocity:+.0f}",
-                    f"{line.width_ratio:.2f}",
-                ]
-            )
-    return rows
+_COLUMNS = (
+    "spectrum",
+    "line",
+    "gratings [1e-20]",
+    "model [1e-20]",
+    "direct fit [1e-20]",
+    "model / gratings",
+    "direct fit / gratings",
+    "shift [km/s]",
+    "width ratio",
+)
+
+
+def _line_table(compared: Sequence[PairComparison]) -> ShownTable:
+    rows = [
+        [
+            one.path.name.split(".")[0],
+            line_title(line.line),
+            f"{line.grating_flux:.0f} ± {line.grating_error:.0f}",
+            f"{line.flux:.0f} ± {line.error:.0f}",
+            f"{line.direct_flux:.0f} ± {line.direct_error:.0f}",
+            f"{line.flux / line.grating_flux:.2f}",
+            f"{line.direct_flux / line.grating_flux:.2f}",
+            f"{line.velocity:+.0f}",
+            f"{line.width_ratio:.2f}",
+        ]
+        for one in compared
+        for line in one.lines
+    ]
+    return ShownTable("Lines beside those of gratings", _COLUMNS, rows, True)
 
 
 def _brightest(compared: Sequence[PairComparison]) -> str:
@@ -329,10 +313,9 @@ def _brightest(compared: Sequence[PairComparison]) -> str:
     lines = [one.lines[0] for one in compared if one.lines and np.isfinite(one.lines[0].flux)]
     if not lines:
         return "No line of the gratings is in the range of the prism."
-    ours = [line.flux / line.grating_flux for line in lines]
-    theirs = [line.direct_flux / line.grating_flux for line in lines]
     parts = []
-    for name, ratios in (("model", ours), ("direct fit", theirs)):
+    for name, attribute in (("model", "flux"), ("direct fit", "direct_flux")):
+        ratios = [getattr(line, attribute) / line.grating_flux for line in lines]
         low, middle, high = np.percentile(ratios, (16, 50, 84))
         parts.append(f"{name} {middle:.2f} ({low:.2f}-{high:.2f})")
     return (

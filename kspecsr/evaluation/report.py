@@ -1,22 +1,103 @@
-"""The evaluation as one self-contained HTML page."""
+"""The evaluation as one self-contained HTML page, and how its figures of merit are written."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import json
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from data_pipeline.writers.atomic import replacing
+from kspecsr.evaluation.config import TITLES
 from kspecsr.measures.estimate import Estimate
 
-_TEMPLATE = "report.html.jinja"
+Metrics = Mapping[str, Mapping[str, Estimate]]  # method, metric
+NOTHING = "–"
+
+# -- figures of merit as text
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure of merit in a table.
+
+    Attributes:
+        title: heading.
+        metric: name in `metrics.json`.
+        digits: significant digits.
+        published: value in the literature, as text; empty for none.
+        percent: shown as a percentage.
+        method: method it is of, where a table shows several methods in one row.
+    """
+
+    title: str
+    metric: str
+    digits: int = 3
+    published: str = ""
+    percent: bool = False
+    method: str = ""
+
+    def number(self, value: float) -> str:
+        """A value without its unit."""
+        return NOTHING if value != value else f"{100 * value if self.percent else value:.{self.digits}g}"
+
+    def parts(self, estimate: Estimate | None) -> list[str]:
+        """Value, interval and number of measurements; a dash where nothing was measured."""
+        if estimate is None or estimate.value != estimate.value:
+            return [NOTHING]
+        texts = [self.number(estimate.value) + " %" * self.percent]
+        if estimate.low == estimate.low:
+            texts.append(f"{self.number(estimate.low)} to {self.number(estimate.high)}")
+        return [*texts, f"n {estimate.n:,}"]
+
+    def text(self, estimate: Estimate | None) -> str:
+        """The same in one cell, e.g. ``0.95 (0.94 to 0.96; n 1,203)``."""
+        value, *notes = self.parts(estimate)
+        return f"{value} ({'; '.join(notes)})" if notes else value
+
+
+def read_estimate(content: Mapping | None) -> Estimate | None:
+    """An estimate of a JSON file.
+
+    Args:
+        content: of `Estimate.as_json`; None for no estimate.
+    """
+    if content is None:
+        return None
+    value, low, high = (
+        float("nan") if content[name] is None else content[name] for name in ("value", "low", "high")
+    )
+    return Estimate(value, low, high, content["n"], content.get("galaxies", 0))
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, headings among them, as lines of aligned text."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
+    )
+
+
+def summary_table(metrics: Metrics) -> str:
+    """The table on top of the page as text, without intervals; headings in several lines."""
+    headings = [textwrap.wrap(TITLES.get(method, method), 11) for method in metrics]
+    height = max(map(len, headings))
+    lines = [["", *(words[i] if i < len(words) else "" for words in headings)] for i in range(height)]
+    for row in ROWS:
+        cells = (found.get(row.metric) for found in metrics.values())
+        lines.append([row.title, *(row.parts(estimate)[0] for estimate in cells)])
+    return text_table(lines)
+
+
+# -- the page
 
 
 @dataclass(frozen=True)
 class ShownFigure:
-    """A picture and what to see in it.
+    """A picture and its caption.
 
     Attributes:
         path: PNG file.
@@ -72,117 +153,61 @@ class Section:
 
 
 @dataclass(frozen=True)
-class SummaryRow:
-    """One figure of merit of all methods.
-
-    Attributes:
-        title: what it is.
-        metric: name in `metrics.json`.
-        digits: significant digits.
-        published: what the literature has, as text; empty for nothing.
-        percent: shown as a percentage.
-    """
-
-    title: str
-    metric: str
-    digits: int = 3
-    published: str = ""
-    percent: bool = False
-
-
-@dataclass(frozen=True)
 class Report:
     """Everything on the page.
 
     Attributes:
         title: of the page.
         lead: first paragraph.
-        columns: heading to method, in order; the method ``published`` has the rows' published text.
-        rows: of the summary.
+        columns: methods of the summary, in order; ``published`` has the published text of `ROWS`.
         metrics: method to metric to estimate.
-        models: methods that are the model's own.
-        gate_name, gate_limits, gate_failures: what the gate said.
+        gate_name: name of the gate.
+        gate_limits: number of its limits.
+        gate_failures: limits that were broken.
         sections: in order.
-        command: that makes the page again.
+        command: command that makes the page again.
         provenance: text.
-        summary_note: above the summary.
-        published_note: below it.
     """
 
     title: str
     lead: str
-    columns: Mapping[str, str]
-    rows: Sequence[SummaryRow]
-    metrics: Mapping[str, Mapping[str, Estimate]]
-    models: Sequence[str]
+    columns: Sequence[str]
+    metrics: Metrics
     gate_name: str
     gate_limits: int
     gate_failures: Sequence[str]
     sections: Sequence[Section]
     command: str
     provenance: str
-    summary_note: str = ""
-    published_note: str = ""
 
     def write(self, path: Path) -> Path:
         """Writes the page, complete or not at all."""
         # a template engine at the top of a module would be in every --help
         from jinja2 import Environment, StrictUndefined
 
-        text = (resources.files(__package__) / _TEMPLATE).read_text(encoding="utf-8")
+        text = (resources.files(__package__) / "report.html.jinja").read_text(encoding="utf-8")
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+        titles = [TITLES.get(method, method) for method in self.columns]
         page = environment.from_string(text).render(
-            title=self.title,
-            lead=self.lead,
-            sections=self.sections,
-            summary=self._summary(),
-            summary_note=self.summary_note,
-            published_note=self.published_note,
-            gate={
-                "name": self.gate_name,
-                "limits": self.gate_limits,
-                "failures": list(self.gate_failures),
-            },
-            command=self.command,
-            provenance=self.provenance,
+            report=self, titles=titles, rows=list(self._rows()), note=NOTE, published_note=PUBLISHED_NOTE
         )
         with replacing(path) as temporary:
             temporary.write_text(page, encoding="utf-8")
         return path
 
-    def _summary(self) -> dict:
-        rows = []
-        for row in self.rows:
+    def _rows(self) -> Iterator[tuple[str, list[dict]]]:
+        """Title and cells of each row of the summary."""
+        for row in ROWS:
             cells = []
-            for method in self.columns.values():
+            for method in self.columns:
+                parts = row.parts(self.metrics.get(method, {}).get(row.metric))
                 if method == "published":
-                    cells.append({"value": row.published or "–", "notes": (), "model": False})
-                    continue
-                estimate = self.metrics.get(method, {}).get(row.metric)
-                cells.append({**_cell(estimate, row), "model": method in self.models})
-            rows.append({"title": row.title, "cells": cells})
-        return {"columns": list(self.columns), "rows": rows}
+                    parts = [row.published or NOTHING]
+                cells.append({"value": parts[0], "notes": parts[1:], "model": method.startswith("sr")})
+            yield row.title, cells
 
 
-def _cell(estimate: Estimate | None, row: SummaryRow) -> dict:
-    if estimate is None or estimate.value != estimate.value:
-        return {"value": "–", "notes": ()}
-    notes = [f"n {estimate.n:,}"]
-    if estimate.low == estimate.low:
-        notes.insert(0, f"{number(estimate.low, row)} to {number(estimate.high, row)}")
-    return {"value": number(estimate.value, row), "notes": notes}
-
-
-def number(value: float, row: SummaryRow) -> str:
-    """A value as the summary shows it."""
-    if value != value:
-        return "–"
-    if row.percent:
-        return f"{100 * value:.{row.digits}g} %"
-    return f"{value:.{row.digits}g}"
-
-
-def metric_table(title: str, metrics: Mapping[str, Mapping[str, Estimate]], prefix: str) -> ShownTable:
+def metric_table(title: str, metrics: Metrics, prefix: str) -> ShownTable:
     """All metrics whose names start with a prefix, methods as columns.
 
     Args:
@@ -190,55 +215,103 @@ def metric_table(title: str, metrics: Mapping[str, Mapping[str, Estimate]], pref
         metrics: method to metric to estimate.
         prefix: several ones separated by blanks.
     """
-    prefixes = tuple(prefix.split())
-    names: dict[str, None] = {}
-    for values in metrics.values():
-        names |= {name: None for name in values if name.startswith(prefixes)}
-    methods = [method for method, values in metrics.items() if any(name in values for name in names)]
-    rows = []
-    for name in names:
-        cells = [name]
-        for method in methods:
-            estimate = metrics[method].get(name)
-            cells.append("–" if estimate is None or estimate.value != estimate.value else _full(estimate))
-        rows.append(cells)
+    names = dict.fromkeys(
+        name for found in metrics.values() for name in found if name.startswith(tuple(prefix.split()))
+    )
+    methods = [method for method, found in metrics.items() if not found.keys().isdisjoint(names)]
+    rows = [
+        [name, *(Row("", name, 4).text(metrics[method].get(name)) for method in methods)] for name in names
+    ]
     return ShownTable(title, ["metric", *methods], rows)
 
 
-def _full(estimate: Estimate) -> str:
-    text = f"{estimate.value:.4g}"
-    if estimate.low == estimate.low:
-        text += f" [{estimate.low:.3g}, {estimate.high:.3g}]"
-    return f"{text} n {estimate.n}"
+# -- identical networks (paper Fig. 9), as kspecsr.evaluation.identical_networks wrote them
+
+IDENTICAL_ROWS = (
+    Row("NMAD of dz / (1 + z)", "nmad"),
+    Row("off by more than 0.15", "outliers_0.15"),
+    Row("off by more than 0.01", "outliers_0.01"),
+)
 
 
-# Published: the authors' own code and documentation (PEERS, section 0).
+def identical_cells(inputs: Mapping[str, Mapping[str, Mapping]]) -> list[list[str]]:
+    """A row per input: its name, then `IDENTICAL_ROWS`.
+
+    Args:
+        inputs: input to figure to estimate in JSON.
+    """
+    return [
+        [name.upper(), *(row.text(read_estimate(figures[row.metric])) for row in IDENTICAL_ROWS)]
+        for name, figures in inputs.items()
+    ]
+
+
+def read_identical(folder: Path, model_hash: str) -> list[list[str]]:
+    """Cells of a comparison of identical networks; none where it was not made for this model.
+
+    Args:
+        folder: output of ``python -m kspecsr.evaluation.identical_networks``.
+        model_hash: of the model under judgement.
+
+    Raises:
+        ValueError: for a damaged file, naming it.
+    """
+    path = Path(folder) / "identical_networks.json"
+    if not path.is_file():
+        return []
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return identical_cells(content["inputs"]) if content["settings"]["model"] == model_hash else []
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: is damaged ({error!r}); run the command that wrote it again") from error
+
+
+def identical_section(folder: Path, model_hash: str) -> Section | None:
+    """Section of the page, or None; arguments as of `read_identical`."""
+    rows = read_identical(folder, model_hash)
+    if not rows:
+        return None
+    figure = ShownFigure(
+        Path(folder) / "identical_networks.png",
+        "Redshifts of held-out galaxies by three networks of one architecture, split and schedule, trained "
+        "on interpolated prism (LR), super-resolved (SR) and grating (HR) spectra, with 68 and 95 % contours "
+        "(the paper's Fig. 9).",
+    )
+    text = (
+        "The super-resolved spectrum holds what the model learned from galaxies of its own training, its "
+        "redshift stage included, which the other two inputs do not: SR better than LR says that its lines "
+        "stand in the right places, not that it adds information to the prism.",
+    )
+    titles = ("input", *(row.title for row in IDENTICAL_ROWS))
+    return Section("Identical redshift networks", text, [figure], [ShownTable("Figures", titles, rows, True)])
+
+
+# -- the summary; published: the authors' own code and documentation
+
 ROWS = (
-    SummaryRow("Redshift: NMAD of dz/(1+z)", "redshift_nmad", 2),
-    SummaryRow("Redshift off by more than 0.15", "redshift_outliers_0.15", 2, "10.8 %", percent=True),
-    SummaryRow("Redshift off by more than 0.01", "redshift_outliers_0.01", 2, percent=True),
-    SummaryRow("Z_CONF > 0.9", "redshift_confident", 3, percent=True),
-    SummaryRow("of these off by more than 0.01", "redshift_confident_outliers", 2, percent=True),
-    SummaryRow("Line flux recovered / true, S/N > 5", "recovery", 3, "0.72–0.87"),
-    SummaryRow("its robust scatter [ln]", "recovery_scatter", 2),
-    SummaryRow("Lines of S/N > 5 found at 3 σ", "completeness", 3, percent=True),
-    SummaryRow("Blended lines: flux error / direct fit's", "blended_error over direct_fit", 2),
-    SummaryRow(
-        "False detections where there is no line", "false_detection", 2, "30 % (Hβ), 44 % ([O II])", True
-    ),
-    SummaryRow("Flux pull, robust scatter", "pull_scatter", 3),
-    SummaryRow("Line cores: scale-free error / cubic's", "scale_free/core over cubic", 2, "> 1"),
-    SummaryRow("Line cores: scale-free error / direct fit's", "scale_free/core over direct_fit", 2),
-    SummaryRow("the same, both at z of SR2", "scale_free/core over direct_fit_found_z", 2),
-    SummaryRow("Continuum: scale-free error / cubic's", "scale_free/continuum over cubic", 2),
-    SummaryRow("Amplitude ratio, line cores", "amplitude_ratio", 3, "0.54"),
-    SummaryRow("FWHM / true FWHM", "fwhm_ratio", 3),
-    SummaryRow("Resolvable [O III] pairs kept", "pairs_kept/oiii", 3, percent=True),
-    SummaryRow("Coverage of 68 %: line fluxes", "coverage_68/lines", 3, percent=True),
-    SummaryRow("Coverage of 68 %: pixels in cores", "coverage_68/core", 3, "too low", percent=True),
-    SummaryRow("Coverage of 68 %: pixels in continuum", "coverage_68/continuum", 3, percent=True),
-    SummaryRow("Prism consistency: chi-square per pixel", "prism_chi_square", 3),
-    SummaryRow("Prior response (1 reads the data)", "response", 2, "0.16 (Roman grism)"),
+    Row("Redshift: NMAD of dz/(1+z)", "redshift_nmad", 2),
+    Row("Redshift off by more than 0.15", "redshift_outliers_0.15", 2, "10.8 %", percent=True),
+    Row("Redshift off by more than 0.01", "redshift_outliers_0.01", 2, percent=True),
+    Row("Z_CONF > 0.9", "redshift_confident", 3, percent=True),
+    Row("of these off by more than 0.01", "redshift_confident_outliers", 2, percent=True),
+    Row("Line flux recovered / true, S/N > 5", "recovery", 3, "0.72–0.87"),
+    Row("its robust scatter [ln]", "recovery_scatter", 2),
+    Row("Lines of S/N > 5 found at 3 σ", "completeness", 3, percent=True),
+    Row("Blended lines: flux error / direct fit's", "blended_error over direct_fit", 2),
+    Row("False detections where there is no line", "false_detection", 2, "30 % (Hβ), 44 % ([O II])", True),
+    Row("Flux pull, robust scatter", "pull_scatter", 3),
+    Row("Line cores: scale-free error / cubic's", "scale_free/core over cubic", 2, "> 1"),
+    Row("Line cores: scale-free error / direct fit's", "scale_free/core over direct_fit", 2),
+    Row("the same, both at z of SR2", "scale_free/core over direct_fit_found_z", 2),
+    Row("Continuum: scale-free error / cubic's", "scale_free/continuum over cubic", 2),
+    Row("Amplitude ratio, line cores", "amplitude_ratio", 3, "0.54"),
+    Row("FWHM / true FWHM", "fwhm_ratio", 3),
+    Row("Resolvable [O III] pairs kept", "pairs_kept/oiii", 3, percent=True),
+    Row("Coverage of 68 %: line fluxes", "coverage_68/lines", 3, percent=True),
+    Row("Coverage of 68 %: pixels in cores", "coverage_68/core", 3, "too low", percent=True),
+    Row("Coverage of 68 %: pixels in continuum", "coverage_68/continuum", 3, percent=True),
+    Row("Prism consistency: chi-square per pixel", "prism_chi_square", 3),
+    Row("Prior response (1 reads the data)", "response", 2, "0.16 (Roman grism)"),
 )
 NOTE = (
     "Median or share with its bootstrap interval over galaxies (16-84 %) and n. Redshifts are inferred, but "

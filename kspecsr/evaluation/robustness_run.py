@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.configuration import json_hash, software_versions
@@ -16,6 +15,7 @@ from data_pipeline.writers.atomic import replacing
 from kspecsr.evaluation.cases import CASES, case_source
 from kspecsr.evaluation.groups import measure_methods, summarise_methods
 from kspecsr.evaluation.methods import Networks, reconstructions
+from kspecsr.evaluation.report import NOTHING, Row, text_table
 from kspecsr.evaluation.store import ChunkStore, measure_galaxies
 from kspecsr.measures.estimate import Estimate
 from kspecsr.methods import Baseline, CubicInterpolation
@@ -25,47 +25,20 @@ _METHODS = ("cubic", "direct_fit", "sr2")
 _VERSION = 1  # of the measurements
 
 
-@dataclass(frozen=True)
-class Column:
-    """A figure of the table.
-
-    Attributes:
-        title: short.
-        method: of which.
-        metric: its name.
-        digits: significant ones.
-        percent: shown as a percentage.
-    """
-
-    title: str
-    method: str
-    metric: str
-    digits: int = 2
-    percent: bool = False
-
-    def text(self, found: Mapping[str, Mapping[str, Estimate]]) -> str:
-        """The figure of a case; a dash where nothing was measured."""
-        estimate = found.get(self.method, {}).get(self.metric)
-        if estimate is None or not np.isfinite(estimate.value):
-            return "-"
-        value = 100.0 * estimate.value if self.percent else estimate.value
-        return f"{value:.{self.digits}g}"
-
-
 COLUMNS = (
-    Column("NMAD", "sr2", "redshift_nmad"),
-    Column(">0.15 %", "sr2", "redshift_outliers_0.15", percent=True),
-    Column(">0.01 %", "sr2", "redshift_outliers_0.01", percent=True),
-    Column("sure %", "sr2", "redshift_confident", 3, percent=True),
-    Column("wrong %", "sr2", "redshift_confident_outliers", percent=True),
-    Column("flux", "sr2", "recovery", 3),
-    Column("scatter", "sr2", "recovery_scatter"),
-    Column("(fit)", "direct_fit", "recovery_scatter"),
-    Column("false %", "sr2", "false_detection", percent=True),
-    Column("core/cubic", "sr2", "scale_free/core over cubic"),
-    Column("68 % lines", "sr2", "coverage_68/lines", 3, percent=True),
-    Column("continuum", "sr2", "coverage_68/continuum", 3, percent=True),
-    Column("chi2", "sr2", "prism_chi_square"),
+    Row("NMAD", "redshift_nmad", 2, method="sr2"),
+    Row(">0.15 %", "redshift_outliers_0.15", 2, method="sr2", percent=True),
+    Row(">0.01 %", "redshift_outliers_0.01", 2, method="sr2", percent=True),
+    Row("sure %", "redshift_confident", 3, method="sr2", percent=True),
+    Row("wrong %", "redshift_confident_outliers", 2, method="sr2", percent=True),
+    Row("flux", "recovery", 3, method="sr2"),
+    Row("scatter", "recovery_scatter", 2, method="sr2"),
+    Row("(fit)", "recovery_scatter", 2, method="direct_fit"),
+    Row("false %", "false_detection", 2, method="sr2", percent=True),
+    Row("core/cubic", "scale_free/core over cubic", 2, method="sr2"),
+    Row("68 % lines", "coverage_68/lines", 3, method="sr2", percent=True),
+    Row("continuum", "coverage_68/continuum", 3, method="sr2", percent=True),
+    Row("chi2", "prism_chi_square", 2, method="sr2"),
 )
 EXPLANATION = (
     "NMAD of dz/(1+z), redshift inferred; >: off by more; sure: Z_CONF > 0.9; wrong: of these off by more "
@@ -135,30 +108,19 @@ def measure_cases(
     return found
 
 
-def _shown(name: str) -> tuple[Column, ...]:
+def _shown(name: str) -> tuple[Row, ...]:
     if name != "noise":
         return COLUMNS
     # without a source no redshift is right: being sure of one is wrong
-    sure = Column("wrong %", "sr2", "false_confidence", percent=True)
+    sure = Row("wrong %", "false_confidence", 2, method="sr2", percent=True)
     return tuple(sure if column.title == "wrong %" else column for column in COLUMNS)
 
 
-def rows(found: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) -> list[list[str]]:
-    """Texts of the table: title of the case, then `COLUMNS`."""
-    return [
-        [CASES[name].title, *(column.text(metrics) for column in _shown(name))]
-        for name, metrics in found.items()
-    ]
-
-
 def table(found: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) -> str:
-    """The table as text."""
-    cells = [["case", *(column.title for column in COLUMNS)], *rows(found)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return "\n".join(
-        "  ".join(
-            text.ljust(width) if i == 0 else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    )
+    """The table as text: title of the case, then `COLUMNS`."""
+    rows = [["case", *(column.title for column in COLUMNS)]]
+    for name, metrics in found.items():
+        estimates = ((column, metrics.get(column.method, {}).get(column.metric)) for column in _shown(name))
+        numbers = (NOTHING if one is None else column.number(one.value) for column, one in estimates)
+        rows.append([CASES[name].title, *numbers])
+    return text_table(rows)
