@@ -8,8 +8,7 @@ from collections.abc import Callable
 from data_pipeline.pixel_grid import UNIFIED_GRID
 from kspecsr.configuration import FeedConfig
 from kspecsr.feeds import validation_examples
-from kspecsr.methods.direct_fit import fit_prism_lines
-from kspecsr.methods.prism_optics import DirectFitConfig
+from kspecsr.methods.direct_fit import DirectFitConfig, fit_prism_lines
 
 _SPECTRA, _SEED = 256, 1
 

@@ -1,4 +1,4 @@
-"""Flux-conserving resampling with errors and masks, and the paper's up-sampling of the prism."""
+"""Flux-conserving resampling with errors and masks, up-sampling to a finer grid, cubic interpolation."""
 
 from __future__ import annotations
 
@@ -177,14 +177,64 @@ def upsample(
     if good.sum() < 4:
         raise ValueError(f"expected four or more good pixels for a cubic, got {good.sum()} of {mask.size}")
     bounds = pixel_bounds(wavelength)
-    right = np.searchsorted(wavelength, target, "left")
-    left = np.clip(right - 1, 0, wavelength.size - 1)
-    right = np.clip(right, 0, wavelength.size - 1)
-    bad = (target < bounds[0, 0]) | (target > bounds[1, -1]) | mask[left] | mask[right]
-    gap = (target > bounds[1, left] + 1e-12) & (target < bounds[0, right] - 1e-12)
-    bad |= gap
+    left, right, outside = neighbours(wavelength, bounds, target)
+    bad = outside | mask[left] | mask[right]
+    bad |= (target > bounds[1, left] + 1e-12) & (target < bounds[0, right] - 1e-12)  # in a gap
     fine = CubicSpline(wavelength[good], flux[good])(target)
     sigma = PchipInterpolator(wavelength[good], error[good])(target)
     # Half a pixel beyond the first and last centre the monotone cubic extrapolates: hold the edge there.
     sigma = np.clip(sigma, error[good].min(), error[good].max())
     return np.where(bad, np.nan, fine), np.where(bad, np.nan, sigma), bad
+
+
+def neighbours(
+    wavelength: np.ndarray, bounds: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels on either side of each target wavelength.
+
+    Args:
+        wavelength: (n,) pixel centres [um].
+        bounds: (2, n) pixel bounds [um].
+        target: (m,) wavelengths [um].
+
+    Returns:
+        (m,) indices of the pixels to the left and to the right, and (m,) bool: outside all pixels.
+    """
+    right = np.searchsorted(wavelength, target, "left")
+    left, right = (np.clip(index, 0, wavelength.size - 1) for index in (right - 1, right))
+    return left, right, (target < bounds[0, 0]) | (target > bounds[1, -1])
+
+
+def cubic_weights(t):
+    """Weights of four neighbouring values in Catmull-Rom interpolation: a cubic with continuous slope.
+
+    Args:
+        t: of the way from the second value to the third, 0-1; an array or a tensor.
+
+    Returns:
+        Four arrays like ``t``.
+    """
+    return (
+        0.5 * (-t + 2 * t**2 - t**3),
+        0.5 * (2 - 5 * t**2 + 3 * t**3),
+        0.5 * (t + 4 * t**2 - 3 * t**3),
+        0.5 * (-(t**2) + t**3),
+    )
+
+
+def cubic_interpolation(place: np.ndarray, count: int) -> sparse.csr_matrix:
+    """Four-point cubic interpolation as a matrix; the end values are held.
+
+    Args:
+        place: (m,) where to interpolate, in pixels from 0 to ``count - 1``; clipped to that range.
+        count: number of values.
+
+    Returns:
+        (m, count) CSR.
+    """
+    place = np.clip(place, 0, count - 1)
+    left = np.minimum(place.astype(int), count - 2)
+    weights = np.concatenate(cubic_weights(place - left))
+    columns = np.concatenate([np.clip(left + step, 0, count - 1) for step in (-1, 0, 1, 2)])
+    rows = np.tile(np.arange(place.size), 4)
+    return sparse.csr_matrix((weights, (rows, columns)), shape=(place.size, count))

@@ -12,6 +12,7 @@ from data_pipeline.instrument import (
     GRATINGS,
     PRISM,
     InstrumentEntry,
+    degrading_operator,
     instrument_for,
     instrument_names,
     line_spread_operator,
@@ -135,43 +136,34 @@ def test_operator_agrees_with_direct_dense_computation():
         assert got[i] == pytest.approx(total / norm, rel=5e-4)
 
 
-def test_banded_arrays_are_the_same_operator():
-    prism, reference = load_instrument(PRISM), reference_instrument()
-    operator = prism.line_spread_operator(reference.bounds, seen_by=reference)
-    flux = np.random.default_rng(1).lognormal(size=(3, reference.wavelength.size))
-    first, weights = operator.banded()
-    gathered = flux[:, first[:, None] + np.arange(weights.shape[1])]
-    np.testing.assert_allclose(np.sum(gathered * weights, axis=-1), operator.apply(flux), rtol=1e-12)
-
-
 def test_degrading_the_reference_equals_observing_the_source():
     prism, reference = load_instrument(PRISM), reference_instrument()
     grid = UnifiedGrid(0.55, 5.6, 12000.0)
     source = 2.0 + sum(gaussian(grid.wavelength, c, c / 5000) * 300 for c in (1.1, 1.9, 3.1, 4.4))
     through = reference.line_spread_operator(grid.bounds).apply(source)
-    degrade = prism.line_spread_operator(reference.bounds, seen_by=reference)
+    degrade = degrading_operator()
     direct = prism.line_spread_operator(grid.bounds).apply(source)
     np.testing.assert_allclose(degrade.apply(through)[degrade.interior], direct[degrade.interior], rtol=0.004)
 
 
 def test_a_degraded_mask_marks_gaps_and_edges():
-    prism, reference = load_instrument(PRISM), reference_instrument()
-    operator = prism.line_spread_operator(reference.bounds, seen_by=reference)
+    prism, reference, operator = load_instrument(PRISM), reference_instrument(), degrading_operator()
     mask = (reference.wavelength > 2.0) & (reference.wavelength < 2.2)
     out = operator.propagate_mask(mask)
     assert out[np.argmin(abs(prism.wavelength - 2.1))] and not out[np.argmin(abs(prism.wavelength - 3.0))]
     assert out[prism.wavelength < 0.69].all() and out[prism.wavelength > 5.32].all()
 
 
-def test_error_propagation_against_monte_carlo():
-    g395m = load_instrument("nirspec-g395m")
-    grid = UnifiedGrid(3.0, 3.3, 4000.0)
-    operator = g395m.line_spread_operator(grid.bounds)
-    noise = np.random.default_rng(0).normal(size=(4000, grid.size)) * 0.3
-    rows = operator.interior
-    scatter = operator.apply(noise).std(axis=0)[rows]
-    predicted = operator.propagate_error(np.full(grid.size, 0.3))[rows]
-    np.testing.assert_allclose(scatter / predicted, 1.0, atol=0.06)
+def test_places_in_pixels_run_on_beyond_both_ends():
+    prism = load_instrument(PRISM)
+    x, last = prism.wavelength, prism.wavelength.size - 1
+    np.testing.assert_allclose(prism.position(x), np.arange(last + 1))
+    outside = np.array([2 * x[0] - x[1], x[-1] + 2 * (x[-1] - x[-2])])
+    np.testing.assert_allclose(prism.position(outside), [-1.0, last + 2.0])
+    pixel, inside = prism.pixel_of(np.append(0.5 * (prism.bounds[0] + prism.bounds[1]), outside))
+    np.testing.assert_array_equal(pixel, [*range(last + 1), 0, last])
+    np.testing.assert_array_equal(inside, [True] * (last + 1) + [False, False])
+    np.testing.assert_allclose(prism.pixel_width(x), prism.bounds[1] - prism.bounds[0])
 
 
 def test_a_broader_input_than_output_is_refused():

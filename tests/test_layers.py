@@ -5,7 +5,7 @@ import pytest
 import scipy.signal
 from scipy.special import ndtr
 
-from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
+from data_pipeline.instrument import PRISM, SPEED_OF_LIGHT, load_instrument, reference_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from kspecsr.layers import (
@@ -23,7 +23,6 @@ from kspecsr.layers import (
 )
 from kspecsr.layers.block_operator import matrix_blocks
 from kspecsr.layers.geometry import degradation_matrix, prism_wavelength, upsampling_matrix
-from kspecsr.layers.line_rendering import SPEED_OF_LIGHT
 from model_sample import FULL, numpy_dict, spectra
 
 GRID = UnifiedGrid(*FULL)

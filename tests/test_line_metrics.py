@@ -6,6 +6,7 @@ from scipy.optimize import curve_fit
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
+from data_pipeline.lines.gaussian_fit import fit_gaussians, window_indices
 from data_pipeline.pixel_grid import UnifiedGrid
 from kspecsr.configuration import FeedConfig
 from kspecsr.evaluation.figures.errors import draw_prior_response
@@ -26,7 +27,6 @@ from kspecsr.measures import (
     presence,
     prior_response,
 )
-from kspecsr.measures.gaussian_fit import fit_gaussians, window_indices
 from kspecsr.measures.held_out import Reconstruction
 from kspecsr.measures.lines import prism_line_noise, tied_columns
 from kspecsr.methods.fitted_lines import fitted_lines
@@ -160,7 +160,7 @@ def test_too_few_pixels_and_empty_windows_are_not_measured():
         (np.ones(2), np.full(2, 5.0)),
     )
     assert np.isnan(fits.signal_to_noise).all()
-    _, inside, _ = window_indices(GRID.wavelength, np.array([np.nan, 0.1, 0.7]), 3)
+    _, inside = window_indices(GRID.wavelength, np.array([np.nan, 0.1, 0.7]), 3)
     assert inside.sum(axis=1).tolist() == [0, 0, 4]
 
 
@@ -454,7 +454,7 @@ def test_the_profile_of_an_isolated_line_is_that_of_the_truth(galaxies):
     profile = prior_response.line_profile(galaxies, column)
     gone = galaxies.target_flux - profile * galaxies.line_flux[:, [column]] - galaxies.target_continuum
     centre = load_lines().wavelength[column] * (1 + galaxies.redshift)
-    index, inside, _ = window_indices(GRID.wavelength, centre, 8)
+    index, inside = window_indices(GRID.wavelength, centre, 8)
     rows = inside.all(axis=1) & galaxies.line_known[:, column] & (galaxies.line_snr[:, column] > 3)
     left = np.abs(np.take_along_axis(gone, index, 1)).max(axis=1)
     peak = (profile * galaxies.line_flux[:, [column]]).max(axis=1)

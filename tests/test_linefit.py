@@ -15,6 +15,7 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import CORRELATED_NOISE, quadratic_form
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.design import tied_lines
+from data_pipeline.lines.least_squares import non_negative_solution
 from data_pipeline.lines.profile import render_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
@@ -23,7 +24,7 @@ from kspecsr.commands.linefit import main
 from kspecsr.configuration import FeedConfig
 from kspecsr.feeds import validation_examples
 from kspecsr.methods import DirectFitConfig, fit_prism_lines
-from kspecsr.methods.direct_fit import _continuum_columns, _continuum_normal, non_negative_solution
+from kspecsr.methods.direct_fit import _continuum_columns, _continuum_normal
 from kspecsr.results.consistency import degraded_to_prism, prism_chi_square
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,7 +147,7 @@ def whole_problem(survey, row, config):
             profile[k] = render_lines(
                 INSTRUMENT, [wavelength], [1.0], np.array([config.velocity_sigma]), rows=1
             )
-    tie = tied_lines(LINES)
+    tie = tied_lines(LINES).matrix(len(LINES))
     lines = (tie.T @ profile).T
     continuum = _continuum_columns(np.array([z]), config)[0].T
     norm = np.linalg.norm(lines * weight[:, None], axis=0)

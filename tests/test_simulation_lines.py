@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import erf
 
-from data_pipeline.instrument import GRATINGS, PRISM, load_instrument, reference_instrument
+from data_pipeline.instrument import GRATINGS, PRISM, SPEED_OF_LIGHT, load_instrument, reference_instrument
 from data_pipeline.lines import load_lines
-from data_pipeline.lines.profile import SPEED_OF_LIGHT, render_lines
+from data_pipeline.lines.profile import render_lines
 from data_pipeline.simulation.attenuation import calzetti, cardelli
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.line_fluxes import (

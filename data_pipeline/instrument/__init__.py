@@ -9,22 +9,32 @@ from data_pipeline.instrument.instrument import (
     register_instrument,
 )
 from data_pipeline.instrument.line_spread import (
+    ANGSTROM_PER_UM,
     FWHM_PER_SIGMA,
+    SPEED_OF_LIGHT,
     LineSpreadOperator,
     line_spread_operator,
 )
 from data_pipeline.instrument.nirspec import GRATINGS, PRISM
-from data_pipeline.instrument.reference import HAND_OVERS, arm_shares, reference_instrument
+from data_pipeline.instrument.reference import (
+    HAND_OVERS,
+    arm_shares,
+    degrading_operator,
+    reference_instrument,
+)
 
 __all__ = [
+    "ANGSTROM_PER_UM",
     "FWHM_PER_SIGMA",
     "GRATINGS",
     "HAND_OVERS",
     "PRISM",
+    "SPEED_OF_LIGHT",
     "Instrument",
     "InstrumentEntry",
     "LineSpreadOperator",
     "arm_shares",
+    "degrading_operator",
     "instrument_for",
     "instrument_names",
     "line_spread_operator",

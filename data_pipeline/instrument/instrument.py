@@ -54,6 +54,24 @@ class Instrument:
         """One-sigma width [um] of an unresolved line, pixel included."""
         return self.fwhm(wavelength) / FWHM_PER_SIGMA
 
+    def pixel_width(self, wavelength: np.ndarray) -> np.ndarray:
+        """Width [um] of a pixel at ``wavelength`` [um], interpolated between pixel centres."""
+        return np.interp(wavelength, self.wavelength, np.diff(self.bounds, axis=0)[0])
+
+    def position(self, wavelength: np.ndarray) -> np.ndarray:
+        """Place of ``wavelength`` [um] in pixels: 0 at the first centre, linear beyond the ends."""
+        centre, last = self.wavelength, self.wavelength.size - 1
+        inside = np.interp(wavelength, centre, np.arange(centre.size))
+        below = np.minimum((wavelength - centre[0]) / (centre[1] - centre[0]), 0.0)
+        above = np.maximum((wavelength - centre[last]) / (centre[last] - centre[last - 1]), 0.0)
+        return inside + below + above
+
+    def pixel_of(self, wavelength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixel that holds ``wavelength`` [um], or the nearest one, and whether one holds it."""
+        lower, upper = self.bounds
+        pixel = np.clip(np.searchsorted(lower, wavelength, "right") - 1, 0, lower.size - 1)
+        return pixel, (wavelength >= lower[0]) & (wavelength <= upper[-1])
+
     def line_spread_operator(
         self, bounds_in: np.ndarray, seen_by: Instrument | None = None
     ) -> LineSpreadOperator:

@@ -9,6 +9,8 @@ import numpy as np
 from scipy import sparse
 from scipy.special import erf
 
+SPEED_OF_LIGHT = 299_792.458  # km/s, exact
+ANGSTROM_PER_UM = 1e4  # wavelengths are in um, flux densities per Angstrom
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 REACH = 6.0  # kernels are cut at this many sigma: 2e-9 of the flux lies beyond
 BALANCE_STEPS = 4  # the imbalance is smooth and below 1e-3, so that few steps reach 1e-6
@@ -44,38 +46,10 @@ class LineSpreadOperator:
         flux = np.asarray(flux, dtype=np.float64)
         return (self.matrix @ flux.reshape(-1, flux.shape[-1]).T).T.reshape(*flux.shape[:-1], -1)
 
-    def propagate_error(self, error: np.ndarray) -> np.ndarray:
-        """One-sigma errors (..., n_out) for independent errors (..., n_in)."""
-        error = np.asarray(error, dtype=np.float64)
-        variance = self.matrix.power(2) @ (error.reshape(-1, error.shape[-1]) ** 2).T
-        return np.sqrt(variance).T.reshape(*error.shape[:-1], -1)
-
     def propagate_mask(self, mask: np.ndarray, threshold: float = 0.1) -> np.ndarray:
         """(n_out,) bool: True where more than ``threshold`` of the kernel saw bad input or no input."""
         seen = self.matrix @ (~np.asarray(mask, bool)).astype(np.float64)
         return (seen < 1.0 - threshold) | ~self.interior
-
-    def banded(self) -> tuple[np.ndarray, np.ndarray]:
-        """The same operator as two plain arrays, for a layer.
-
-        Returns:
-            ``first`` (n_out,) int32, the input pixel at which each row starts, and ``weights``
-            (n_out, width) float64: ``out[i] = sum_k weights[i, k] * flux[first[i] + k]``.
-        """
-        indptr, indices = self.matrix.indptr, self.matrix.indices
-        n_out, n_in = self.matrix.shape
-        count = np.diff(indptr)
-        filled = count > 0
-        low = np.zeros(n_out, np.int64)
-        high = np.zeros(n_out, np.int64)
-        low[filled] = np.minimum.reduceat(indices, indptr[:-1][filled])
-        high[filled] = np.maximum.reduceat(indices, indptr[:-1][filled])
-        width = int((high - low).max()) + 1
-        first = np.clip(low, 0, n_in - width)
-        weights = np.zeros((n_out, width))
-        row = np.repeat(np.arange(n_out), count)
-        weights[row, indices - first[row]] = self.matrix.data
-        return first.astype(np.int32), weights
 
 
 def line_spread_operator(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from data_pipeline.instrument.instrument import InstrumentEntry, register_instrument
+from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL
 
 GRATINGS = ("nirspec-g140m", "nirspec-g235m", "nirspec-g395m")
 PRISM = "nirspec-prism"
@@ -21,7 +22,7 @@ register_instrument(
         curves={"uniform": "nirspec_prism_uniform.ecsv", "point": "nirspec_prism_point.ecsv"},
         scales={"uniform": _PRISM_SCALE},
         pixels="jades_prism_pixels.ecsv",
-        detector_pixels_per_pixel=0.6,
+        detector_pixels_per_pixel=DETECTOR_PIXELS_PER_PIXEL,
         source="JDox; de Graaff et al. 2024; JADES DR4 pixel grid",
     )
 )

@@ -1,13 +1,12 @@
-"""Released prism pixels: their step, their noise and its correlation, the width of a line in them.
+"""Released prism pixels: their step, the noise of a pixel and of its neighbours, the width of a line in them.
 
 JADES interpolates detector pixels linearly onto a finer grid, so the noise of neighbouring pixels is
-correlated and its variance is below the quoted one.
+correlated and its variance is below the quoted one. Every constant of this module follows from the step.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.interpolate import BSpline
 
 DETECTOR_PIXELS_PER_PIXEL = 0.6  # step of the JADES prism grid
 LINE_FWHM = 3.0  # pixels of an unresolved line
@@ -19,16 +18,15 @@ def _lag_covariance() -> np.ndarray:
     """Covariance of released pixels 0, 1, 2 ... apart over the quoted variance, until it is zero.
 
     White noise on detector pixels, interpolated linearly at a random phase: the covariance is the
-    autocorrelation of the triangle, a cubic B-spline, at steps of 0.6 detector pixels.
+    autocorrelation of the triangle, a cubic B-spline of half-width 2, at steps of 0.6 detector pixels.
     """
-    triangle_twice = BSpline.basis_element(np.arange(-2.0, 3.0), extrapolate=False)
     lag = DETECTOR_PIXELS_PER_PIXEL * np.arange(int(np.ceil(2.0 / DETECTOR_PIXELS_PER_PIXEL)))
-    return np.nan_to_num(triangle_twice(lag))
+    return np.where(lag < 1.0, 2.0 / 3.0 - lag**2 + lag**3 / 2.0, (2.0 - lag) ** 3 / 6.0)
 
 
 LAG_COVARIANCE = _lag_covariance()
-# Variance of released pixels over the quoted one: the first of these, averaged over all phases.
-PIXEL_NOISE_VARIANCE = 2.0 / 3.0
+# Variance of released pixels over the quoted one, averaged over all phases: 2/3.
+PIXEL_NOISE_VARIANCE = float(LAG_COVARIANCE[0])
 # Noise power at scales of several pixels, which are those that a line-spread function passes: 1 / 0.6.
 LOW_FREQUENCY_VARIANCE = float(LAG_COVARIANCE[0] + 2.0 * LAG_COVARIANCE[1:].sum())
 

@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from data_pipeline.instrument.instrument import Instrument, load_instrument
-from data_pipeline.instrument.nirspec import GRATINGS
+from data_pipeline.instrument.line_spread import LineSpreadOperator
+from data_pipeline.instrument.nirspec import GRATINGS, PRISM
 from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid
 
 # Where one grating hands over to the next: the overlaps of the nominal ranges [um].
@@ -53,3 +54,15 @@ def reference_instrument(grid: UnifiedGrid = UNIFIED_GRID, illumination: str = "
         illumination=illumination,
         scale=1.0,
     )
+
+
+@lru_cache(maxsize=8)
+def degrading_operator(grid: UnifiedGrid = UNIFIED_GRID, scale: float | None = None) -> LineSpreadOperator:
+    """From a spectrum at the reference's resolution on a unified grid to the prism's pixels.
+
+    Args:
+        grid: the unified grid.
+        scale: factor on the tabulated prism resolving power; None for what reduced spectra show.
+    """
+    prism = load_instrument(PRISM, scale=scale)
+    return prism.line_spread_operator(grid.bounds, seen_by=reference_instrument(grid))

@@ -1,37 +1,112 @@
-"""What a line fit is made of besides the line profiles: ties, continuum, breaks (NumPy only)."""
+"""The columns of a line fit: lines that share a flux, hat functions of the continuum, breaks (NumPy only)."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr
 
-from data_pipeline.lines import LineList
+from data_pipeline.instrument import Instrument
+from data_pipeline.lines.line_list import LineList, load_lines
+from data_pipeline.lines.profile import render_lines
 
 BREAKS = (0.121567, 0.3646, 0.4000)  # um, rest: Lyman alpha, Balmer and 4000 Angstrom breaks
 _FROM_THE_END = 5  # pixels: a break nearer to an end is not told from the continuum
 
 
-def tied_lines(lines: LineList) -> np.ndarray:
-    """(K, K') fluxes of all lines per flux of the free ones: weaker partners follow the stronger lines."""
-    partners = {name for name in lines.partner if name}
-    free = [k for k, name in enumerate(lines.names) if name not in partners]
-    tie = np.zeros((len(lines), len(free)))
-    for column, k in enumerate(free):
-        tie[k, column] = 1.0
-        if lines.partner[k]:
-            tie[lines.index(lines.partner[k]), column] = 1.0 / lines.ratio[k]
-    return tie
+@dataclass(frozen=True, eq=False)
+class SharedFluxes:
+    """Lines of a list as shares of free fluxes: one free flux for a doublet or a blend.
+
+    Attributes:
+        column: (m,) free flux to which each member belongs, 0 to ``columns - 1``.
+        line: (m,) index of the member in the line list.
+        share: (m,) flux of the member over the free flux.
+        columns: number of free fluxes.
+    """
+
+    column: np.ndarray
+    line: np.ndarray
+    share: np.ndarray
+    columns: int
+
+    @classmethod
+    def of(cls, groups: Sequence[Mapping[int, float]]) -> SharedFluxes:
+        """From one mapping of line index to share for each free flux."""
+        members = [(column, *member) for column, group in enumerate(groups) for member in group.items()]
+        column, line, share = (np.array(part) for part in zip(*members, strict=True))
+        return cls(column, line, share.astype(float), len(groups))
+
+    def matrix(self, lines: int) -> np.ndarray:
+        """(lines, columns) flux of each line of the list per free flux."""
+        shares = np.zeros((lines, self.columns))
+        shares[self.line, self.column] = self.share
+        return shares
+
+    def profiles(
+        self,
+        instrument: Instrument,
+        redshift: float,
+        velocity_sigma: float,
+        resolution_scale: float = 1.0,
+    ) -> np.ndarray:
+        """(columns, n) flux density on an instrument's pixels for free fluxes of 1 [1/Angstrom].
+
+        Args:
+            instrument: pixels and line-spread function.
+            redshift: of all lines.
+            velocity_sigma: intrinsic one-sigma width of all lines [km/s].
+            resolution_scale: factor on the instrument's resolving power.
+        """
+        return render_lines(
+            instrument,
+            load_lines().wavelength[self.line] * (1.0 + redshift),
+            self.share,
+            np.full(self.line.size, velocity_sigma),
+            resolution_scale,
+            row=self.column,
+            rows=self.columns,
+        )
 
 
-def continuum_knots(pixels: int, knots: int) -> np.ndarray:
-    """(knots, pixels) hat functions, evenly spaced in prism pixels."""
-    place = np.linspace(0.0, pixels - 1.0, knots)
-    width = place[1] - place[0]
-    return np.clip(1.0 - np.abs(np.arange(pixels) - place[:, None]) / width, 0.0, None)
+def doublet(name: str, lines: LineList | None = None) -> dict[int, float]:
+    """A line and its weaker partner with the ratio of the line list: index to share of the line's flux."""
+    lines = lines or load_lines()
+    k = lines.index(name)
+    return {k: 1.0, lines.index(lines.partner[k]): 1.0 / lines.ratio[k]} if lines.partner[k] else {k: 1.0}
+
+
+def tied_lines(lines: LineList) -> SharedFluxes:
+    """All K lines in the order of the list; weaker partners follow the stronger lines."""
+    partners = set(lines.partner)
+    groups = [doublet(name, lines) for name in lines.names if name not in partners]
+    fluxes = SharedFluxes.of(groups)
+    order = np.argsort(fluxes.line)
+    return SharedFluxes(fluxes.column[order], fluxes.line[order], fluxes.share[order], fluxes.columns)
+
+
+def hat_functions(place: np.ndarray, first: float, last: float, count: int) -> np.ndarray:
+    """(count, n) columns of a piecewise linear function with evenly spaced knots.
+
+    Args:
+        place: (n,) where the pixels lie, in any coordinate.
+        first: place of the first knot.
+        last: place of the last knot.
+        count: number of knots, 2 or more.
+    """
+    knots = np.linspace(first, last, count)
+    return np.clip(1.0 - np.abs(place - knots[:, None]) / (knots[1] - knots[0]), 0.0, None)
+
+
+def continuum_hats(pixels: int, count: int) -> np.ndarray:
+    """(count, pixels) hat functions, evenly spaced in pixels from the first to the last."""
+    return hat_functions(np.arange(pixels), 0.0, pixels - 1.0, count)
 
 
 def break_steps(wavelength: np.ndarray, centre: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Steps at the breaks as the prism sees them.
+    """Steps at the breaks as the instrument sees them.
 
     Args:
         wavelength: (P,) pixel centres [um].

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.optimize import minimize_scalar
-from scipy.special import ndtr
 
-from data_pipeline.instrument import Instrument
-from data_pipeline.lines import LineList, load_lines
+from data_pipeline.instrument import SPEED_OF_LIGHT, Instrument
+from data_pipeline.lines.design import SharedFluxes, hat_functions
+from data_pipeline.lines.least_squares import linear_fit
+from data_pipeline.lines.line_list import LineList, load_lines
 
-LIGHT_SPEED = 299792.458  # km/s
-UM_TO_ANGSTROM = 1e4
-WIDTH_STEP = 20.0  # km/s, over which the change of the fluxes with the width is measured
+_WIDTH_STEP = 20.0  # km/s, over which the change of the fluxes with the width is measured
+_COVERED = 0.8  # share of a line's central FWHM that must fall on good pixels
+_COINCIDENT = 0.25  # FWHM between unrelated lines below which they share one flux
+_DENSITY_DEPENDENT = ("[OII]", "[SII]_6", "CIII]", "[NI]")  # doublets whose ratio is no constant
 
 
 @dataclass(frozen=True)
 class LineFitConfig:
-    """How lines are fitted.
+    """Options of the fit to gratings.
 
     Attributes:
         velocity_widths: one-sigma widths tried [km/s]; the best is refined between its neighbours.
@@ -42,7 +46,7 @@ class LineFitConfig:
 
 @dataclass(frozen=True)
 class LineFluxes:
-    """Fitted lines, in the order of the list that was asked for.
+    """Fitted lines, in the order of the shipped list.
 
     Attributes:
         names: n lines.
@@ -51,7 +55,7 @@ class LineFluxes:
         covered: (n,) bool: the line lies on good pixels.
         tied_to: (n,) index of the line that carries the free parameter; itself where free.
         velocity_width: one-sigma width adopted [km/s].
-        reduced_chi_square: of the whole fit.
+        reduced_chi_square: chi-square of the whole fit per degree of freedom.
     """
 
     names: tuple[str, ...]
@@ -75,8 +79,9 @@ class LineFluxes:
         return float(total / np.sqrt(variance))
 
 
-def unfitted_lines(lines: LineList) -> LineFluxes:
+def unfitted_lines() -> LineFluxes:
     """The result for a spectrum without a redshift: nothing covered, every flux NaN."""
+    lines = load_lines()
     missing = np.full(len(lines), np.nan)
     nothing = np.zeros(len(lines), bool)
     return LineFluxes(lines.names, missing, missing.copy(), nothing, np.arange(len(lines)), 0.0, np.nan)
@@ -99,22 +104,16 @@ class FittedArm:
     mask: np.ndarray
 
 
-def fit_lines(
-    arms: Sequence[FittedArm],
-    redshift: float,
-    lines: LineList | None = None,
-    config: LineFitConfig | None = None,
-) -> LineFluxes:
-    """Fits all lines of a list with Gaussians of the instrument's width on a local linear continuum.
+def fit_lines(arms: Sequence[FittedArm], redshift: float, config: LineFitConfig | None = None) -> LineFluxes:
+    """Fits all lines of the shipped list: Gaussians of the instrument's width on a local linear continuum.
 
     All arms are fitted together on their native pixels, where errors are nearly independent: a line in an
-    overlap has one flux and each arm its own profile and continuum. What correlation of neighbouring pixels
-    the residuals show enlarges the errors.
+    overlap has one flux and each arm its own profile and continuum. The correlation of neighbouring pixels
+    that the residuals show enlarges the errors.
 
     Args:
         arms: the gratings.
         redshift: known redshift.
-        lines: None for the shipped list.
         config: None for the default.
 
     Raises:
@@ -124,55 +123,38 @@ def fit_lines(
         raise ValueError(
             f"expected a finite redshift above -1, got {redshift}; leave the object out or give one"
         )
-    lines, config = lines or load_lines(), config or LineFitConfig()
+    lines, config = load_lines(), config or LineFitConfig()
     centre = lines.wavelength * (1.0 + redshift)
     seen = np.array([_covered(arm, centre) for arm in arms])
     covered = seen.any(axis=0)
     fwhm = np.min(
         [np.where(s, arm.instrument.fwhm(centre), np.inf) for s, arm in zip(seen, arms, strict=True)], 0
     )
-    parameters, tied_to = _tie(lines, centre, covered, fwhm, config)
+    groups, tied_to = _tie(lines, centre, covered, fwhm, config)
     flux, error = np.full((2, len(lines)), np.nan)
-    if not parameters:
+    if not groups:
         return LineFluxes(lines.names, flux, error, covered, tied_to, 0.0, np.nan)
-    windows = [_Window.around(arm, centre[covered], config) for arm in arms]
-    solution, width = _best_width(windows, centre, parameters, config)
-    unit = np.median([w.unit for w in windows])
+    shared = SharedFluxes.of(groups)
+    problem = _Problem.around(arms, shared, redshift, centre[covered], config)
+    solution, width = _best_width(problem, config)
+    flux[shared.line] = solution.value[shared.column] * shared.share
     inflation = np.sqrt(1.0 + 2.0 * solution.correlation)
-    for k, group in enumerate(parameters):
-        for i, share in group:
-            flux[i] = solution.value[k] * share * unit
-            error[i] = solution.deviation[k] * share * unit * inflation
-    return LineFluxes(
-        lines.names, flux, error, covered, tied_to, width, solution.chi_square / max(solution.freedom, 1)
-    )
-
-
-@dataclass(frozen=True)
-class _Window:
-    """The good pixels of an arm near its lines, and the continuum under them."""
-
-    bounds: np.ndarray
-    data: np.ndarray
-    sigma: np.ndarray
-    continuum: np.ndarray
-    instrument: Instrument
-
-    @classmethod
-    def around(cls, arm: FittedArm, centre: np.ndarray, config: LineFitConfig) -> _Window:
-        wavelength = arm.instrument.wavelength
-        distance = np.abs(wavelength[:, None] / centre - 1.0).min(axis=1)
-        near = ~arm.mask & (distance < config.half_window / LIGHT_SPEED)
-        continuum = _continuum(wavelength[near], config) if near.any() else np.zeros((0, 0))
-        return cls(arm.instrument.bounds[:, near], arm.flux[near], arm.error[near], continuum, arm.instrument)
-
-    @property
-    def unit(self) -> float:
-        return float(np.median(self.sigma)) if self.sigma.size else 1e-20
+    error[shared.line] = solution.deviation[shared.column] * shared.share * inflation
+    reduced = solution.chi_square / max(solution.freedom, 1)
+    return LineFluxes(lines.names, flux, error, covered, tied_to, width, reduced)
 
 
 @dataclass(frozen=True)
 class _Solution:
+    """Fluxes at one velocity width.
+
+    Attributes:
+        value, deviation: (k,) free fluxes and their one-sigma errors [erg/s/cm2].
+        chi_square: of the fit.
+        freedom: degrees of freedom.
+        correlation: of the residuals of neighbouring pixels, 0 to 1.
+    """
+
     value: np.ndarray
     deviation: np.ndarray
     chi_square: float
@@ -180,10 +162,64 @@ class _Solution:
     correlation: float
 
 
-def _best_width(windows, centre, parameters, config: LineFitConfig) -> tuple[_Solution, float]:
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """The good pixels of all arms near lines, m together, and the continuum under them.
+
+    Attributes:
+        instruments: of the arms.
+        near: for each arm (n,) bool, which of its pixels take part.
+        data, sigma: (m,) flux density and its error [erg/s/cm2/A].
+        continuum: (c, m) columns of the continuum, each of one arm.
+        shared: lines and their free fluxes.
+        redshift: of the lines.
+    """
+
+    instruments: list[Instrument]
+    near: list[np.ndarray]
+    data: np.ndarray
+    sigma: np.ndarray
+    continuum: np.ndarray
+    shared: SharedFluxes
+    redshift: float
+
+    @classmethod
+    def around(cls, arms, shared, redshift, centre, config: LineFitConfig) -> _Problem:
+        near, hats = [], []
+        for arm in arms:
+            distance = np.abs(arm.instrument.wavelength[:, None] / centre - 1.0).min(axis=1)
+            near.append(~arm.mask & (distance < config.half_window / SPEED_OF_LIGHT))
+            hats.append(_continuum(arm.instrument.wavelength[near[-1]], config))
+        data, sigma = (
+            np.concatenate([getattr(arm, name)[pixels] for arm, pixels in zip(arms, near, strict=True)])
+            for name in ("flux", "error")
+        )
+        instruments = [arm.instrument for arm in arms]
+        return cls(instruments, near, data, sigma, block_diag(*hats), shared, redshift)
+
+    def solve(self, velocity_sigma: float) -> _Solution:
+        """Linear least squares of all arms at a velocity width [km/s]."""
+        profiles = [
+            self.shared.profiles(instrument, self.redshift, velocity_sigma)[:, near]
+            for instrument, near in zip(self.instruments, self.near, strict=True)
+        ]
+        columns = np.concatenate([np.concatenate(profiles, axis=1), self.continuum])
+        fit = linear_fit(columns, self.sigma**-2.0, self.data)
+        residual = (self.data - fit.value @ columns) / self.sigma
+        # pixels that are neighbours in one arm; none across arms
+        pieces = np.split(residual, np.cumsum([near.sum() for near in self.near])[:-1])
+        lagged = sum(float(piece[1:] @ piece[:-1]) for piece in pieces)
+        chi_square = float(residual @ residual)
+        correlation = float(np.clip(lagged / chi_square, 0.0, 1.0)) if chi_square > 0 else 0.0
+        free = self.shared.columns
+        freedom = self.data.size - len(columns)
+        return _Solution(fit.value[:free], fit.error[:free], chi_square, freedom, correlation)
+
+
+def _best_width(problem: _Problem, config: LineFitConfig) -> tuple[_Solution, float]:
     """The most probable velocity width: the best of those tried, refined between its neighbours."""
     widths = sorted(config.velocity_widths)
-    tried = {width: _fit(windows, centre, parameters, width) for width in widths}
+    tried = {width: problem.solve(width) for width in widths}
 
     def surprise(width: float) -> float:
         # Widths far below the instrument's are all alike: hence the floor.
@@ -196,50 +232,28 @@ def _best_width(windows, centre, parameters, config: LineFitConfig) -> tuple[_So
     if high > low:
 
         def cost(width: float) -> float:
-            tried[width] = _fit(windows, centre, parameters, width)
+            tried[width] = problem.solve(width)
             return surprise(width)
 
         minimize_scalar(cost, bounds=(low, high), method="bounded", options={"xatol": 5.0, "maxiter": 8})
         best = min(tried, key=surprise)
-    for width in (max(best - WIDTH_STEP, 0.0), best + WIDTH_STEP):
-        tried[width] = _fit(windows, centre, parameters, width)
+    for width in (max(best - _WIDTH_STEP, 0.0), best + _WIDTH_STEP):
+        tried[width] = problem.solve(width)
     return _with_free_width(tried, best, surprise), float(best)
 
 
 def _with_free_width(tried: dict[float, _Solution], best: float, surprise: Callable) -> _Solution:
     """The best solution with errors that allow for the uncertainty of the width."""
-    low, high = max(best - WIDTH_STEP, 0.0), best + WIDTH_STEP
+    low, high = max(best - _WIDTH_STEP, 0.0), best + _WIDTH_STEP
     slope_low, slope_high = (
         (surprise(best) - surprise(low)) / max(best - low, 1.0),
-        (surprise(high) - surprise(best)) / WIDTH_STEP,
+        (surprise(high) - surprise(best)) / _WIDTH_STEP,
     )
     curvature = (slope_high - slope_low) / (0.5 * (high - low))
     if curvature <= 0:
         return tried[best]
     change = (tried[high].value - tried[low].value) / (high - low) * np.sqrt(2.0 / curvature)
     return replace(tried[best], deviation=np.hypot(tried[best].deviation, change))
-
-
-def _fit(windows, centre, parameters, width: float) -> _Solution:
-    """Linear least squares of all arms at a given velocity width."""
-    unit = np.median([w.unit for w in windows])
-    columns = sum(w.continuum.shape[1] for w in windows)
-    blocks, offset = [], len(parameters)
-    for window in windows:
-        block = np.zeros((window.data.size, len(parameters) + columns))
-        sigma = _line_sigma(window.bounds, centre, width, window.instrument)
-        block[:, : len(parameters)] = _profiles(window.bounds, centre, sigma, parameters) / UM_TO_ANGSTROM
-        block[:, offset : offset + window.continuum.shape[1]] = window.continuum
-        offset += window.continuum.shape[1]
-        blocks.append(block * (unit / window.sigma[:, None]))
-    design = np.concatenate(blocks)
-    data = np.concatenate([w.data / w.sigma for w in windows])
-    value, deviation, residual = _solve(design, data)
-    pieces = np.split(residual, np.cumsum([w.data.size for w in windows])[:-1])
-    lagged = sum(float(piece[1:] @ piece[:-1]) for piece in pieces)
-    chi_square = float(residual @ residual)
-    correlation = float(np.clip(lagged / chi_square, 0.0, 1.0)) if chi_square > 0 else 0.0
-    return _Solution(value, deviation, chi_square, data.size - design.shape[1], correlation)
 
 
 def _covered(arm: FittedArm, centre: np.ndarray) -> np.ndarray:
@@ -249,83 +263,51 @@ def _covered(arm: FittedArm, centre: np.ndarray) -> np.ndarray:
     running = np.concatenate([[0.0], np.cumsum(good * np.diff(bounds, axis=0)[0])])
     edges = np.append(bounds[0], bounds[1, -1])
     seen = np.interp(centre + half, edges, running) - np.interp(centre - half, edges, running)
-    return (centre - half > wavelength[0]) & (centre + half < wavelength[-1]) & (seen > 0.8 * 2 * half)
+    whole = (centre - half > wavelength[0]) & (centre + half < wavelength[-1])
+    return whole & (seen > _COVERED * 2 * half)
 
 
-def _tie(lines, centre, covered, fwhm, config):
-    """Free parameters as lists of (line, share), and the line that carries each line's parameter."""
+def _tie(
+    lines: LineList, centre: np.ndarray, covered: np.ndarray, fwhm: np.ndarray, config: LineFitConfig
+) -> tuple[list[dict[int, float]], np.ndarray]:
+    """Members and shares of each free flux, and for each line the one that carries its flux."""
     tied_to = np.arange(len(lines))
     ratio_to_head = np.ones(len(lines))
-    for i in np.flatnonzero(covered):
+    there = np.flatnonzero(covered)
+    for i in there:
         if not lines.partner[i]:
             continue
         j = lines.index(lines.partner[i])
         distance = abs(lines.wavelength[i] / lines.wavelength[j] - 1.0)
-        density_dependent = lines.names[i].startswith(("[OII]", "[SII]_6", "CIII]", "[NI]"))
-        if covered[j] and (
-            distance * centre[i] < config.blend * fwhm[i] or (distance < config.tie and not density_dependent)
-        ):
+        fixed = distance < config.tie and not lines.names[i].startswith(_DENSITY_DEPENDENT)
+        if covered[j] and (fixed or distance * centre[i] < config.blend * fwhm[i]):
             tied_to[j], ratio_to_head[j] = i, 1.0 / lines.ratio[i]
-    for i, j in zip(np.flatnonzero(covered), np.flatnonzero(covered)[1:], strict=False):
+    for i, j in pairwise(there):
         # Unrelated lines that fall on each other: the share follows Case B where both have one.
-        if tied_to[j] == j and tied_to[i] == i and centre[j] - centre[i] < 0.25 * fwhm[i]:
+        if tied_to[j] == j and tied_to[i] == i and centre[j] - centre[i] < _COINCIDENT * fwhm[i]:
             known = np.isfinite(lines.case_b[i]) and np.isfinite(lines.case_b[j])
             tied_to[j], ratio_to_head[j] = i, lines.case_b[j] / lines.case_b[i] if known else 1.0
-    groups = {i: [(i, 1.0)] for i in np.flatnonzero(covered) if tied_to[i] == i}
-    for j in np.flatnonzero(covered):
+    groups = {i: {i: 1.0} for i in there if tied_to[i] == i}
+    for j in there:
         head, share = j, 1.0
         while tied_to[head] != head:
             share, head = share * ratio_to_head[head], tied_to[head]
         if head != j:
-            tied_to[j] = head
-            ratio_to_head[j] = share
-            groups[head].append((j, share))
+            tied_to[j], ratio_to_head[j] = head, share
+            groups[head][j] = share
     return list(groups.values()), tied_to
 
 
-def _line_sigma(bounds, centre, velocity_width: float, instrument: Instrument) -> np.ndarray:
-    """(lines,) widths of the kernels [um] whose average over pixels is as wide as the instrument's lines."""
-    pixel = np.interp(centre, bounds.mean(axis=0), bounds[1] - bounds[0])
-    variance = instrument.sigma(centre) ** 2 - pixel**2 / 12.0 + (centre * velocity_width / LIGHT_SPEED) ** 2
-    return np.sqrt(np.maximum(variance, (0.1 * pixel) ** 2))
-
-
-def _profiles(bounds, centre, sigma, parameters) -> np.ndarray:
-    """(n, parameters) unit-flux Gaussians averaged over pixels [1/um], tied lines added up."""
-    width = bounds[1] - bounds[0]
-    low = np.searchsorted(bounds[1], centre - 6.0 * sigma)
-    high = np.searchsorted(bounds[0], centre + 6.0 * sigma)
-    profiles = np.zeros((width.size, len(parameters)))
-    for k, group in enumerate(parameters):
-        for i, share in group:
-            near = slice(low[i], high[i])
-            step = ndtr((bounds[:, near] - centre[i]) / sigma[i])
-            profiles[near, k] += share * (step[1] - step[0]) / width[near]
-    return profiles
-
-
-def _continuum(wavelength, config: LineFitConfig) -> np.ndarray:
-    """Piecewise linear hat functions, (n, k), broken where the windows leave a hole."""
-    x = np.log(wavelength) * LIGHT_SPEED
+def _continuum(wavelength: np.ndarray, config: LineFitConfig) -> np.ndarray:
+    """(k, n) piecewise linear hat functions, broken where the windows leave a hole."""
+    x = np.log(wavelength) * SPEED_OF_LIGHT
     spacing = 2.0 * config.half_window / config.continuum_knots
-    blocks = np.split(np.arange(x.size), np.flatnonzero(np.diff(x) > config.half_window / 3) + 1)
     columns = []
-    for block in blocks:
-        start, stop = x[block[0]], x[block[-1]]
-        knots = np.linspace(start, max(stop, start + 1.0), max(int(np.ceil((stop - start) / spacing)), 1) + 1)
-        hats = np.zeros((x.size, knots.size))
-        hats[block] = np.stack([np.interp(x[block], knots, row) for row in np.eye(knots.size)], axis=1)
-        columns.append(hats)
-    return np.concatenate(columns, axis=1)
-
-
-def _solve(design: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least squares through scaled normal equations: parameters, their errors, residuals."""
-    norm = np.sqrt((design**2).sum(axis=0))
-    norm[norm == 0] = 1.0
-    scaled = design / norm
-    normal = scaled.T @ scaled
-    normal[np.diag_indices_from(normal)] += 1e-10
-    inverse = np.linalg.inv(normal)
-    value = inverse @ (scaled.T @ data)
-    return value / norm, np.sqrt(np.diag(inverse)) / norm, data - scaled @ value
+    for block in np.split(np.arange(x.size), np.flatnonzero(np.diff(x) > config.half_window / 3) + 1):
+        if block.size:
+            start, stop = x[block[0]], x[block[-1]]
+            count = max(int(np.ceil((stop - start) / spacing)), 1) + 1
+            hats = np.zeros((count, x.size))
+            hats[:, block] = hat_functions(x[block], start, max(stop, start + 1.0), count)
+            columns.append(hats)
+    return np.concatenate(columns) if columns else np.zeros((0, x.size))

@@ -42,22 +42,6 @@ class LineList:
         except ValueError:
             raise KeyError(f"unknown line {name!r}; known lines: {', '.join(self.names)}") from None
 
-    def select(self, names) -> LineList:
-        """The named lines, in this list's order."""
-        keep = sorted(self.index(name) for name in names)
-        return LineList(
-            tuple(self.names[i] for i in keep),
-            self.wavelength[keep],
-            tuple(self.partner[i] for i in keep),
-            self.ratio[keep],
-            self.case_b[keep],
-        )
-
-    def between(self, low: float, high: float) -> LineList:
-        """Lines with a rest wavelength in [low, high] um."""
-        inside = (self.wavelength >= low) & (self.wavelength <= high)
-        return self.select([name for name, keep in zip(self.names, inside, strict=True) if keep])
-
 
 @lru_cache(maxsize=1)
 def load_lines() -> LineList:

@@ -1,14 +1,96 @@
-"""Emission lines as pixel-integrated Gaussians."""
+"""The profile of an emission line: a Gaussian averaged over pixels."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.special import ndtr
 
-from data_pipeline.instrument import Instrument
+from data_pipeline.instrument import ANGSTROM_PER_UM, SPEED_OF_LIGHT, Instrument
 
-SPEED_OF_LIGHT = 299_792.458  # km/s
-_REACH = 6.0  # sigma on either side: 2e-9 of the flux lies beyond
+REACH = 6.0  # sigma on either side of a line that are rendered: 2e-9 of the flux lies beyond
+
+
+def line_sigma(
+    instrument: Instrument,
+    centre: np.ndarray,
+    velocity_sigma: np.ndarray | float,
+    pixel: np.ndarray | None = None,
+    resolution_scale: np.ndarray | float = 1.0,
+) -> np.ndarray:
+    """One-sigma width [um] of a line before it is averaged over pixels.
+
+    The instrument's width includes the pixel, whose variance ``pixel^2 / 12`` the average puts back.
+
+    Args:
+        instrument: gives the line-spread function.
+        centre: (...) observed wavelengths [um].
+        velocity_sigma: intrinsic one-sigma width [km/s].
+        pixel: (...) widths of the pixels there [um]; None for the instrument's.
+        resolution_scale: factor on the instrument's resolving power.
+    """
+    pixel = instrument.pixel_width(centre) if pixel is None else pixel
+    variance = (instrument.sigma(centre) / resolution_scale) ** 2 - pixel**2 / 12.0
+    # an undersampled line-spread function may be narrower than its pixel
+    variance = np.maximum(variance, 1e-4 * pixel**2)
+    return np.sqrt(variance + (velocity_sigma / SPEED_OF_LIGHT * centre) ** 2)
+
+
+def pixel_mean(lower: np.ndarray, upper: np.ndarray, centre: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Mean over pixels of a Gaussian of unit area [1/um].
+
+    Args:
+        lower: lower bounds of the pixels [um]; all arguments are broadcast against each other.
+        upper: upper bounds of the pixels [um].
+        centre: centre of the Gaussian [um].
+        sigma: its width before the average [um].
+    """
+    return (ndtr((upper - centre) / sigma) - ndtr((lower - centre) / sigma)) / (upper - lower)
+
+
+def pixel_mean_gradient(
+    lower: np.ndarray, upper: np.ndarray, centre: np.ndarray, sigma: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of `pixel_mean` by centre and by width [1/um^2]."""
+    below, above = ((edge - centre) / sigma for edge in (lower, upper))
+    at_below, at_above = (np.exp(-0.5 * end**2) / np.sqrt(2.0 * np.pi) for end in (below, above))
+    area = sigma * (upper - lower)
+    return (at_below - at_above) / area, (below * at_below - above * at_above) / area
+
+
+def line_windows(
+    bounds: np.ndarray, centre: np.ndarray, sigma: np.ndarray, first: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lines of unit flux on the pixels around each.
+
+    Args:
+        bounds: (2, n) bounds of the pixels [um].
+        centre: (...) observed wavelengths [um].
+        sigma: (...) widths before the average over pixels [um].
+        first: (...) first pixel of each window; windows may reach beyond the ends.
+        count: number of pixels of each window.
+
+    Returns:
+        (..., count) pixels, clipped to those there are, and (..., count) flux density [1/Angstrom], 0 for
+        pixels beyond the ends.
+    """
+    index = first[..., None] + np.arange(count)
+    inside = (index >= 0) & (index < bounds.shape[1])
+    index = np.clip(index, 0, bounds.shape[1] - 1)
+    density = pixel_mean(*bounds[:, index], centre[..., None], sigma[..., None])
+    return index, density * inside / ANGSTROM_PER_UM
+
+
+def scattered(rows: np.ndarray, index: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Sums of values that belong to rows and pixels, as an array (rows, pixels).
+
+    Args:
+        rows: row of each value, broadcast against ``index``.
+        index: pixel of each value.
+        values: of the shape of ``index``.
+        shape: of the result.
+    """
+    flat = (rows * shape[1] + index).ravel()
+    return np.bincount(flat, values.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
 
 
 def render_lines(
@@ -21,9 +103,6 @@ def render_lines(
     rows: int | None = None,
 ) -> np.ndarray:
     """Flux density of unblended or blended lines on an instrument's pixels.
-
-    Each line is a Gaussian of variance ``sigma_lsf^2 - w^2 / 12 + sigma_v^2`` integrated over the pixels:
-    ``sigma_lsf`` includes the pixel, whose own variance ``w^2 / 12`` the integration puts back.
 
     Args:
         instrument: pixels and line-spread function.
@@ -41,31 +120,20 @@ def render_lines(
     row = np.zeros(centre.size, np.int64) if row is None else np.asarray(row)
     rows = (int(row.max()) + 1 if row.size else 1) if rows is None else rows
     lower, upper = instrument.bounds
-    n_pixel = lower.size
-    out = np.zeros(rows * n_pixel)
-
-    pixel = np.clip(np.searchsorted(upper, centre), 0, n_pixel - 1)
-    width = upper[pixel] - lower[pixel]
-    lsf = (instrument.sigma(centre) / resolution_scale) ** 2 - width**2 / 12.0
-    variance = np.maximum(lsf, 1e-4 * width**2) + (velocity_sigma / SPEED_OF_LIGHT * centre) ** 2
-    sigma = np.sqrt(variance)
-    first = np.searchsorted(upper, centre - _REACH * sigma)
-    last = np.searchsorted(lower, centre + _REACH * sigma)  # one past
-    count = np.where(flux != 0, np.maximum(last - first, 0), 0)
-
+    pixel = np.clip(np.searchsorted(upper, centre), 0, lower.size - 1)
+    sigma = line_sigma(instrument, centre, velocity_sigma, (upper - lower)[pixel], resolution_scale)
+    first = np.searchsorted(upper, centre - REACH * sigma)
+    count = np.searchsorted(lower, centre + REACH * sigma) - first
+    count[flux == 0] = 0
+    out = np.zeros((rows, lower.size))
     # Lines of similar extent are computed together, so that one broad line does not widen all windows.
-    for low, high in ((0, 16), (16, 32), (32, 128), (128, n_pixel)):
+    for low, high in ((0, 16), (16, 32), (32, 128), (128, lower.size)):
         chosen = np.flatnonzero((count > low) & (count <= high))
-        if chosen.size == 0:
-            continue
-        span = int(count[chosen].max())
-        index = first[chosen, None] + np.arange(span)
-        inside = index < last[chosen, None]
-        index = np.minimum(index, n_pixel - 1)
-        above = (upper[index] - centre[chosen, None]) / sigma[chosen, None]
-        below = (lower[index] - centre[chosen, None]) / sigma[chosen, None]
-        density = (ndtr(above) - ndtr(below)) / ((upper - lower)[index] * 1e4)  # per Angstrom
-        density *= flux[chosen, None] * inside
-        where = row[chosen, None] * n_pixel + index
-        out += np.bincount(where.ravel(), density.ravel(), minlength=out.size)
-    return out.reshape(rows, n_pixel)
+        if chosen.size:
+            span = int(count[chosen].max())
+            index, density = line_windows(
+                instrument.bounds, centre[chosen], sigma[chosen], first[chosen], span
+            )
+            density *= np.arange(span) < count[chosen, None]
+            out += scattered(row[chosen, None], index, density * flux[chosen, None], out.shape)
+    return out

@@ -1,4 +1,4 @@
-"""One Gaussian on a straight continuum: centre, width and flux of a line, whatever made it."""
+"""One pixel-averaged Gaussian on a straight continuum: centre, width and flux of a line of any kind."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 from scipy.optimize import curve_fit
-from scipy.special import ndtr
 
-from data_pipeline.instrument import FWHM_PER_SIGMA
-from data_pipeline.lines.grating_fit import LIGHT_SPEED, UM_TO_ANGSTROM
+from data_pipeline.instrument import ANGSTROM_PER_UM, FWHM_PER_SIGMA, SPEED_OF_LIGHT
+from data_pipeline.lines.profile import pixel_mean, pixel_mean_gradient
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class LineProfile:
 
     def velocity_from(self, other: LineProfile) -> float:
         """Shift of this line against another [km/s]."""
-        return (self.centre / other.centre - 1.0) * LIGHT_SPEED
+        return (self.centre / other.centre - 1.0) * SPEED_OF_LIGHT
 
 
 @dataclass(frozen=True)
@@ -48,25 +47,14 @@ class _PixelGaussian:
 
     def value(self, _, amplitude, offset, width, level, slope) -> np.ndarray:
         """(n,) flux density."""
-        line = (ndtr((self.high - offset) / width) - ndtr((self.low - offset) / width)) / (
-            self.high - self.low
-        )
-        return amplitude * line + level + slope * self.x
+        return amplitude * pixel_mean(self.low, self.high, offset, width) + level + slope * self.x
 
     def jacobian(self, _, amplitude, offset, width, level, slope) -> np.ndarray:
         """(n, 5) derivatives of `value` by its parameters."""
-        ends = [(edge - offset) / width for edge in (self.low, self.high)]
-        density = [np.exp(-0.5 * end**2) / np.sqrt(2.0 * np.pi) for end in ends]
-        steep = amplitude / width / (self.high - self.low)
+        by_offset, by_width = pixel_mean_gradient(self.low, self.high, offset, width)
+        line = pixel_mean(self.low, self.high, offset, width)
         return np.stack(
-            [
-                (ndtr(ends[1]) - ndtr(ends[0])) / (self.high - self.low),
-                steep * (density[0] - density[1]),
-                steep * (ends[0] * density[0] - ends[1] * density[1]),
-                np.ones_like(self.x),
-                self.x,
-            ],
-            axis=1,
+            [line, amplitude * by_offset, amplitude * by_width, np.ones_like(self.x), self.x], axis=1
         )
 
 
@@ -138,7 +126,7 @@ def fit_profile(
         inside = sparse.csr_matrix(covariance)[near][:, near].toarray() / unit**2
         spread = response @ inside @ response.T
     deviation = np.sqrt(np.diag(spread))
-    flux_unit = unit * UM_TO_ANGSTROM
+    flux_unit = unit * ANGSTROM_PER_UM
     return LineProfile(
         float(centre + best[1]),
         float(deviation[1]),

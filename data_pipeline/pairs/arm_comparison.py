@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from scipy import sparse
@@ -13,21 +12,22 @@ from data_pipeline.instrument import (
     FWHM_PER_SIGMA,
     GRATINGS,
     PRISM,
-    LineSpreadOperator,
+    SPEED_OF_LIGHT,
     arm_shares,
+    degrading_operator,
     load_instrument,
     reference_instrument,
 )
+from data_pipeline.instrument.prism_pixels import LAG_COVARIANCE
 from data_pipeline.lines import load_lines
-from data_pipeline.lines.grating_fit import LIGHT_SPEED
 from data_pipeline.lines.single_line import LineProfile, fit_profile
 from data_pipeline.pairs.preprocessing import Pair
 from data_pipeline.pairs.stitching import StitchedSpectrum
 from data_pipeline.pixel_grid import UnifiedGrid
 
 # Correlation of noise at lags of whole pixels: rectification spreads each detector pixel over neighbours.
-# Prism: white noise interpolated to its 0.6-pixel sampling, as JADES residuals show; gratings: measured.
-PRISM_CORRELATION = (1.0, 0.62, 0.13, 0.0)
+# Prism: white noise interpolated to its finer pixels, as JADES residuals show; gratings: measured.
+PRISM_CORRELATION = (*(LAG_COVARIANCE / LAG_COVARIANCE[0]), 0.0)
 GRATING_CORRELATION = (1.0, 0.42, 0.0)
 
 
@@ -53,7 +53,7 @@ class ArmComparison:
     def shift(self) -> tuple[float, float]:
         """Velocity of the prism against the degraded gratings, and its one-sigma error [km/s]."""
         error = np.hypot(self.prism.centre_error, self.degraded.centre_error) / self.degraded.centre
-        return self.prism.velocity_from(self.degraded), float(error * LIGHT_SPEED)
+        return self.prism.velocity_from(self.degraded), float(error * SPEED_OF_LIGHT)
 
     @property
     def width_ratio(self) -> tuple[float, float]:
@@ -76,13 +76,6 @@ def _ratio(top: tuple[float, float], bottom: tuple[float, float]) -> tuple[float
         return float("nan"), float("nan")
     value = top[0] / bottom[0]
     return value, float(np.hypot(top[1], value * bottom[1]) / abs(bottom[0]))
-
-
-@lru_cache(maxsize=4)
-def degrading_operator(grid: UnifiedGrid) -> LineSpreadOperator:
-    """From the stitched gratings on a unified grid to the prism's pixels."""
-    reference = reference_instrument(grid)
-    return load_instrument(PRISM).line_spread_operator(grid.bounds, seen_by=reference)
 
 
 def noise_covariance(
@@ -112,8 +105,7 @@ def grating_oversampling(grid: UnifiedGrid) -> np.ndarray:
     """(n,) pixels of a unified grid per pixel of the grating in charge, 1 or more."""
     shares, wide = arm_shares(grid.wavelength), np.zeros(grid.wavelength.size)
     for grating in map(load_instrument, GRATINGS):
-        pixel = np.interp(grid.wavelength, grating.wavelength, np.diff(grating.bounds, axis=0)[0])
-        wide += shares[grating.disperser] * pixel
+        wide += shares[grating.disperser] * grating.pixel_width(grid.wavelength)
     return np.maximum(wide / np.diff(grid.bounds, axis=0)[0], 1.0)
 
 
@@ -164,7 +156,8 @@ def compare_arms(pair: Pair, redshift: float, grid: UnifiedGrid) -> ArmCompariso
         near = np.abs(prism.wavelength - centre) < 2.0 * width
         if near.sum() < 6 or both[near].any():
             continue
-        sharp = max(reference.fwhm(centre), FWHM_PER_SIGMA * centre * pair.lines.velocity_width / LIGHT_SPEED)
+        velocity_fwhm = FWHM_PER_SIGMA * pair.lines.velocity_width / SPEED_OF_LIGHT * centre
+        sharp = max(reference.fwhm(centre), velocity_fwhm)
         native = (stitched.wavelength, grid.bounds, stitched.flux, stitched.error, stitched.mask)
         # The same weights for both, or a blend would be weighed differently.
         pixels = (prism.wavelength, prism.bounds)

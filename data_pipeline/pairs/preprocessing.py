@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data_pipeline.instrument import PRISM, instrument_for, load_instrument
-from data_pipeline.lines import load_lines
 from data_pipeline.lines.grating_fit import FittedArm, LineFitConfig, LineFluxes, fit_lines, unfitted_lines
 from data_pipeline.pairs.matching import GRATING_DISPERSERS, Match
 from data_pipeline.pairs.sky_groups import chord, unit_vectors
@@ -150,9 +149,9 @@ def make_pair(
         on_pixels, on_grid = align(prism, config.grid)
     except ValueError as error:
         raise QualityError("aligned", f"not aligned: {prism.meta.origin}: {error}") from error
-    lines = unfitted_lines(load_lines())
+    lines = unfitted_lines()
     if np.isfinite(redshift):
-        lines = fit_lines(_scaled_arms(known, stitched), redshift, load_lines(), config.line_fit)
+        lines = fit_lines(_scaled_arms(known, stitched), redshift, config.line_fit)
     return Pair(
         on_pixels,
         on_grid,

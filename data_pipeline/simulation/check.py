@@ -135,10 +135,9 @@ def _line_errors(measured: Measurements) -> list[Comparison]:
     return out
 
 
-def _quoted_wavelength(members: dict[str, float]) -> float:
+def _quoted_wavelength(members: dict[int, float]) -> float:
     """Rest wavelength [um] of the strongest member of a catalogue line."""
-    lines = load_lines()
-    return float(lines.wavelength[lines.index(max(members, key=members.get))])
+    return float(load_lines().wavelength[max(members, key=members.get)])
 
 
 def _continuum(measured: Measurements) -> list[Comparison]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_pipeline.instrument import SPEED_OF_LIGHT
 from data_pipeline.lines.catalogue_fit import CATALOGUE_LINES
-from data_pipeline.lines.profile import SPEED_OF_LIGHT
 from data_pipeline.simulation.arrays import SimulatedBatch, simulate_batches
 from data_pipeline.simulation.catalogue import measured_fluxes, redshift_flags
 from data_pipeline.simulation.config import SimulationConfig
@@ -160,7 +160,7 @@ def _ultraviolet_magnitude(batch: SimulatedBatch) -> np.ndarray:
         flux = np.nanmedian(batch.prism_flux[row, inside])
         if not flux > 0:
             continue
-        f_nu = flux * (1500.0 * (1 + z)) ** 2 / 2.998e18  # erg/s/cm2/Hz
+        f_nu = flux * (1500.0 * (1 + z)) ** 2 / (SPEED_OF_LIGHT * 1e13)  # erg/s/cm2/Hz
         out[row] = -2.5 * np.log10(f_nu) - 48.6 - _distance_modulus(z) + 2.5 * np.log10(1.0 + z)
     return out
 

@@ -11,6 +11,7 @@ from data_pipeline.instrument import GRATINGS, PRISM, Instrument, load_instrumen
 from data_pipeline.instrument.line_spread import LineSpreadOperator
 from data_pipeline.lines import LineList
 from data_pipeline.lines.profile import render_lines
+from data_pipeline.resampling import cubic_weights
 from data_pipeline.simulation.config import Nuisances
 from data_pipeline.simulation.continua import INTRINSIC_GRID
 from data_pipeline.simulation.draws import Draws
@@ -82,8 +83,7 @@ def render_galaxy_lines(
     """
     centre = lines.wavelength * (1.0 + galaxies.redshift[:, None])  # (b, L)
     if shift is not None:
-        width = np.interp(centre, instrument.wavelength, np.diff(instrument.bounds, axis=0)[0])
-        centre = centre + shift[:, None] * width
+        centre = centre + shift[:, None] * instrument.pixel_width(centre)
     row = np.broadcast_to(np.arange(centre.shape[0])[:, None], centre.shape)
     scale = np.ones(centre.shape[0]) if resolution_scale is None else resolution_scale
     parts = (
@@ -145,8 +145,7 @@ def _shifted(flux: np.ndarray, shift: np.ndarray) -> np.ndarray:
     start = np.where(shift > 0, 0, 1)
     index = start[:, None] + np.arange(flux.shape[1])
     row = np.arange(flux.shape[0])[:, None]
-    a, b, c, d = (padded[row, index + k] for k in range(4))
-    cubic = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+    cubic = sum(weight * padded[row, index + k] for k, weight in enumerate(cubic_weights(t)))
     return np.where(shift[:, None] == 0, flux, cubic)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kspecsr.methods.prism_optics import DirectFitConfig
+from kspecsr.methods.direct_fit import DirectFitConfig
 
 EXAMPLES = """examples:
   python -m kspecsr.linefit spectrum.fits --redshift 3.235

@@ -11,13 +11,13 @@ import numpy as np
 from astropy.table import QTable
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
+from data_pipeline.instrument import ANGSTROM_PER_UM
 from data_pipeline.lines import load_lines
 from data_pipeline.readers import read_spectrum
 from data_pipeline.writers.atomic import replacing
 from kspecsr.enhancement.inputs import RESULT_ENDING, InputFile, list_inputs
-from kspecsr.methods.direct_fit import fit_prism_lines
+from kspecsr.methods.direct_fit import DirectFitConfig, fit_prism_lines
 from kspecsr.methods.direct_fit_result import DirectFit
-from kspecsr.methods.prism_optics import DirectFitConfig
 from kspecsr.results.lines import LINE_FLUX_UNIT
 from kspecsr.results.prism_input import is_prism, prism_input
 
@@ -45,7 +45,7 @@ def line_table(fit: DirectFit, name: str, config: DirectFitConfig) -> QTable:
     return QTable(
         {
             "NAME": list(lines.names),
-            "WAVE_REST": lines.wavelength * 1e4,
+            "WAVE_REST": lines.wavelength * ANGSTROM_PER_UM,
             "WAVE_OBS": lines.wavelength * (1.0 + redshift),
             "FLUX": flux,
             "FLUX_ERR": error,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
+from data_pipeline.instrument import degrading_operator
 from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL
 from data_pipeline.lines import load_lines
-from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.simulation import Nuisances
 from kspecsr.measures.held_out import HeldOut, Reconstruction
@@ -58,12 +56,14 @@ def redshift_bound(held_out: HeldOut) -> np.ndarray:
     Returns:
         NaN where there is no redshift or nothing is seen.
     """
-    matrix, interior = _degradation(held_out.grid)
+    operator = degrading_operator(held_out.grid, Nuisances().prism_resolution_scale)
+    matrix = operator.matrix
     truth = np.where(held_out.target_mask, 0.0, held_out.target_flux).astype(float)
     by_redshift = (matrix @ (np.gradient(truth, axis=1) * held_out.grid.sampling).T).T
     by_zero_point = np.gradient((matrix @ truth.T).T, axis=1)
     # released pixels are interpolated: they hold as much as their detector pixels
-    weight = DETECTOR_PIXELS_PER_PIXEL * (~held_out.prism_mask & interior) / held_out.prism_error**2.0
+    good = ~held_out.prism_mask & operator.interior
+    weight = DETECTOR_PIXELS_PER_PIXEL * good / held_out.prism_error**2.0
     redshift, both, zero_point = (
         (weight * first * second).sum(axis=1)
         for first, second in (
@@ -82,13 +82,6 @@ def bounded_redshift(held_out: HeldOut) -> np.ndarray:
     bound = np.where(np.isfinite(held_out.redshift), redshift_bound(held_out), np.nan)
     off = [np.random.default_rng(int(number)).normal() for number in held_out.galaxy]
     return np.expm1(np.log1p(held_out.redshift) + bound * np.array(off))
-
-
-@lru_cache(maxsize=4)
-def _degradation(grid: UnifiedGrid):
-    prism = load_instrument(PRISM, scale=Nuisances().prism_resolution_scale)
-    operator = prism.line_spread_operator(grid.bounds, seen_by=reference_instrument(grid))
-    return operator.matrix, operator.interior
 
 
 _INFERRING = {"sr1", "sr2", "direct_fit_found_z", "truth_found_z"}

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_pipeline.instrument import FWHM_PER_SIGMA, reference_instrument
+from data_pipeline.instrument import FWHM_PER_SIGMA, SPEED_OF_LIGHT, reference_instrument
 from data_pipeline.lines import load_lines
-from data_pipeline.lines.grating_fit import LIGHT_SPEED
 from data_pipeline.lines.single_line import fit_profile
 from data_pipeline.pairs.preprocessing import Pair, PreprocessingConfig, QualityError, make_pair
 from data_pipeline.pictures.line_marks import line_title
@@ -187,7 +186,7 @@ def _shape(pair: Pair, redshift: float, result: Result, k: int) -> tuple[float, 
     stitched, grid = pair.stitched, result.model.grid
     centre = load_lines().wavelength[k] * (1.0 + redshift)
     sharp = float(reference_instrument(grid).fwhm(centre))
-    width = float(np.hypot(sharp, FWHM_PER_SIGMA * centre * pair.lines.velocity_width / LIGHT_SPEED))
+    width = float(np.hypot(sharp, FWHM_PER_SIGMA * centre * pair.lines.velocity_width / SPEED_OF_LIGHT))
     bad = result.mask | ~np.isfinite(result.flux)
     flux, error = np.where(bad, 0.0, result.flux), np.where(bad, 1.0, result.flux_error)
     gratings = (stitched.wavelength, grid.bounds, stitched.flux, stitched.error, stitched.mask)

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from data_pipeline.instrument import ANGSTROM_PER_UM
 from data_pipeline.instrument.prism_pixels import CORRELATED_NOISE
 from data_pipeline.lines import load_lines
-from data_pipeline.lines.design import BREAKS, continuum_knots, tied_lines
+from data_pipeline.lines.design import BREAKS, continuum_hats, tied_lines
 from kspecsr.layers.geometry import position_lookup, prism_edges, prism_wavelength
 from kspecsr.layers.table_lookup import look_up
 
@@ -50,10 +51,10 @@ class DirectLineFit(keras.layers.Layer):
         """Fixed columns."""
         edges = prism_edges()
         self._edges = edges.astype("float32")
-        self._width = (np.diff(edges) * 1e4).astype("float32")  # Angstrom
+        self._width = (np.diff(edges) * ANGSTROM_PER_UM).astype("float32")  # Angstrom
         self._centre = prism_wavelength().astype("float32")
-        self._tie = tied_lines(load_lines()).astype("float32")
-        self._hats = continuum_knots(self._centre.size, self.knots).astype("float32")
+        self._tie = tied_lines(load_lines()).matrix(len(load_lines())).astype("float32")
+        self._hats = continuum_hats(self._centre.size, self.knots).astype("float32")
 
     def call(self, flux, error, good, amplitude, wavelength, prism_sigma, in_range, redshift):
         """See the class."""

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from data_pipeline.instrument import ANGSTROM_PER_UM
 from kspecsr.layers.geometry import unified_grid
 
-SPEED_OF_LIGHT = 299_792.458  # km/s
 _PIXEL_VARIANCE = 1.0 / 12.0  # of a pixel's width [pixels^2]
 _FARTHEST = 80.0  # squared distance from a line's centre, in its variance, that float32 follows
 _REACH = 0.032  # of the wavelength, on either side of a line's centre: 3.8 sigma at 2,500 km/s
@@ -44,7 +44,7 @@ class LineRendering(keras.layers.Layer):
         """Widths of the pixels, and room beyond both ends."""
         unified = unified_grid(self.grid)
         self._pixels, self._reach = unified.size, int(np.ceil(_REACH * self.grid[2]))
-        width = np.diff(unified.bounds, axis=0)[0] * 1e4
+        width = np.diff(unified.bounds, axis=0)[0] * ANGSTROM_PER_UM
         self._width = width.astype("float32")  # Angstrom
 
     def call(self, flux, spread, place_error, wavelength, sigma, in_range):

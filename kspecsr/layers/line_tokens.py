@@ -6,10 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from data_pipeline.instrument import SPEED_OF_LIGHT
 from kspecsr.layers.geometry import prism_wavelength
-from kspecsr.layers.line_rendering import SPEED_OF_LIGHT
 
-SCALARS = 10
 HEADS = 7  # raw numbers per line: flux, log sigma, presence, log width, shift, log spread, log place error
 _SHARP = 3.0  # of the soft rectifier that keeps fluxes positive
 _LOG_SIGMA = (-4.5, 1.5)

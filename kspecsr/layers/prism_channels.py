@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from kspecsr.layers.geometry import prism_position, prism_wavelength, unified_grid
+from data_pipeline.instrument import PRISM, load_instrument
+from kspecsr.layers.geometry import prism_wavelength, unified_grid
 
 
 @keras.saving.register_keras_serializable("kspecsr")
@@ -90,7 +91,7 @@ class SubPixelPhase(keras.layers.Layer):
 def _phase_channels(grid) -> np.ndarray:
     """(N, 5) sines and cosines of the phase and of its double, log of grid pixels per prism pixel."""
     wavelength = unified_grid(grid).wavelength
-    place = prism_position(wavelength)
+    place = load_instrument(PRISM).position(wavelength)
     per_pixel = 1.0 / np.maximum(np.gradient(place), 1e-6)
     angle = 2.0 * np.pi * (place - np.floor(place))
     waves = [np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)]

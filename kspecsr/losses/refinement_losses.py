@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
+from data_pipeline.resampling import cubic_weights
 from kspecsr.losses.gaussian_likelihood import gaussian_nll, masked_mean
 
 _HIGH_PASS = 61  # pixels of the running mean that is taken off
@@ -158,13 +159,7 @@ def shifted(values, pixels):
     def at(step):
         return ops.take(flat, ops.clip(first + step, 0, count - 1) + row)
 
-    weights = (
-        0.5 * (-t + 2 * t**2 - t**3),
-        0.5 * (2 - 5 * t**2 + 3 * t**3),
-        0.5 * (t + 4 * t**2 - 3 * t**3),
-        0.5 * (-(t**2) + t**3),
-    )
-    return sum(weight * at(step) for step, weight in zip((-1, 0, 1, 2), weights, strict=True))
+    return sum(weight * at(step) for step, weight in zip((-1, 0, 1, 2), cubic_weights(t), strict=True))
 
 
 _RIGHT = 0.004  # |dz| / (1 + z) up to which the tokens look at the right lines

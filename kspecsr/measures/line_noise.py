@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_pipeline.instrument import PRISM, load_instrument
+from data_pipeline.instrument import ANGSTROM_PER_UM, PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import LINE_FWHM
 from data_pipeline.lines import load_lines
 
@@ -29,7 +29,7 @@ def line_signal_to_noise(
         (B, K); 0 where the flux is unknown or the line's pixel is bad.
     """
     prism = load_instrument(PRISM)
-    width = np.diff(prism.bounds, axis=0)[0] * 1e4  # Angstrom
+    width = np.diff(prism.bounds, axis=0)[0] * ANGSTROM_PER_UM  # Angstrom
     centre = load_lines().wavelength * (1.0 + np.asarray(redshift, float)[:, None])
     known = np.asarray(line_known).astype(bool) & np.isfinite(centre)
     pixel = np.searchsorted(prism.wavelength, np.where(known, centre, prism.wavelength[0]))

@@ -12,10 +12,10 @@ import numpy as np
 
 from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
 from data_pipeline.lines import load_lines
+from data_pipeline.lines.gaussian_fit import fit_gaussians, window_indices
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import upsample
 from kspecsr.measures.estimate import RESAMPLES, Estimate, median_estimate, rate_estimate
-from kspecsr.measures.gaussian_fit import fit_gaussians, window_indices
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.splits import galaxy_splits
 
@@ -117,7 +117,7 @@ def _signal_to_noise(wavelength, flux, good, centre, instrument, widest) -> np.n
     """(B, 4) A / dA in windows around lines."""
     rows, count = centre.shape
     place = centre.ravel()
-    index, inside, _ = window_indices(wavelength, place, HALF_WINDOW)
+    index, inside = window_indices(wavelength, place, HALF_WINDOW)
     row = np.repeat(np.arange(rows), count)[:, None]
     usable = inside & good[row, index]
     place = np.where(np.isfinite(place), place, 1.0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from kspecsr.measures.gaussian_on_line import NARROWEST, fit_gaussians
+from data_pipeline.lines.gaussian_fit import fit_gaussians
 from kspecsr.measures.spectrum import Comparison
 
 BRIGHT_SNR = 10.0  # in the prism
 _HALF = 20  # pixels of the window on either side
+_NARROWEST = 0.4  # pixels (one sigma); the broadest that is fitted is half of the window's half
+_FARTHEST = 4.0  # pixels of the fitted centre from the expected one
 _NEIGHBOUR = 26.0  # pixels within which no other line ...
 _FAINT = 0.03  # ... has more than this part of the flux
 _BROADEST = 8.0  # pixels (one sigma) of a line of the truth: beyond, the window is too short
@@ -32,11 +34,20 @@ def measure_line_width(comparison: Comparison) -> dict[str, np.ndarray]:
     if row.size:
         at = row[:, None], index
         values = np.concatenate([comparison.truth[at], comparison.output[at]])
-        fits = fit_gaussians(np.tile(offset, (2, 1)), values, np.tile(used, (2, 1)))
+        same = np.ones(len(values))
+        widest = 0.5 * np.abs(offset).max()
+        fits = fit_gaussians(
+            np.tile(offset, (2, 1)),
+            values,
+            np.tile(used, (2, 1)),
+            centre=0.0 * same,
+            reach=_FARTHEST * same,
+            sigma_limits=(_NARROWEST * same, widest * same),
+        )
         (true_area, out_area), (true_sigma, out_sigma) = np.split(fits.area, 2), np.split(fits.sigma, 2)
-        sane = (true_area > 0) & (true_sigma < _BROADEST) & (true_sigma > NARROWEST)
+        sane = (true_area > 0) & (true_sigma < _BROADEST) & (true_sigma > _NARROWEST)
         ratio = out_area / np.where(sane, true_area, 1.0)
-        found = (ratio > _LEAST) & (out_sigma > NARROWEST)
+        found = (ratio > _LEAST) & (out_sigma > _NARROWEST)
         area[row, line] = np.where(sane, np.where(found, ratio, 0.0), np.nan)
         width[row, line] = np.where(sane & found, out_sigma / true_sigma, np.nan)
     return {"line_width_ratio": width, "line_area_ratio": area}

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_pipeline.instrument import reference_instrument
+from data_pipeline.instrument import ANGSTROM_PER_UM, reference_instrument
 from data_pipeline.lines import load_lines
+from data_pipeline.lines.gaussian_fit import window_indices
 from data_pipeline.lines.profile import render_lines
 from kspecsr.measures.estimate import RESAMPLES, Estimate, median_estimate, rate_estimate
-from kspecsr.measures.gaussian_fit import window_indices
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.lines import (
     judged_lines,
@@ -125,11 +125,11 @@ def line_profile(held_out: HeldOut, column: int) -> np.ndarray:
         row=np.arange(len(held_out)),
         rows=len(held_out),
     )
-    index, inside, _ = window_indices(grid.wavelength, place, _HALF_WINDOW)
+    index, inside = window_indices(grid.wavelength, place, _HALF_WINDOW)
     row = np.arange(len(held_out))[:, None]
     excess = np.where(held_out.target_mask, 0.0, held_out.target_flux - held_out.target_continuum)
     shown = np.where(inside, np.maximum(excess[row, index], 0.0), 0.0)
-    width = np.diff(grid.bounds, axis=0)[0] * 1e4
+    width = np.diff(grid.bounds, axis=0)[0] * ANGSTROM_PER_UM
     total = (shown * width[index]).sum(axis=1)
     expected = np.where(known, held_out.line_flux[:, column], 0.0)
     alone = known & held_out.continuum_known & inside.all(axis=1) & _isolated(held_out, centre, column)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_pipeline.instrument import reference_instrument
+from data_pipeline.instrument import SPEED_OF_LIGHT, reference_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from kspecsr.measures.held_out import HeldOut
 
-SPEED_OF_LIGHT = 299_792.458  # km/s
 VELOCITY_FWHM = 100.0  # km/s, of a usual galaxy's lines; adds in quadrature to the reference's resolution
 CORE_REACH = 1.5  # FWHM on either side
 CONTINUUM_REACH = 6.0

@@ -1,8 +1,7 @@
 """Classical methods: the direct line fit at a known redshift, interpolation, deconvolutions."""
 
-from kspecsr.methods.direct_fit import fit_prism_lines
+from kspecsr.methods.direct_fit import DirectFitConfig, fit_prism_lines
 from kspecsr.methods.direct_fit_result import DirectFit
-from kspecsr.methods.prism_optics import DirectFitConfig
 from kspecsr.methods.protocol import Baseline, CubicInterpolation
 from kspecsr.methods.regularised import Tikhonov, Wiener
 from kspecsr.methods.richardson_lucy import RichardsonLucy

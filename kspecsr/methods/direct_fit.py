@@ -7,92 +7,16 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.ndimage import convolve1d, gaussian_filter1d
-from scipy.optimize import nnls
+from threadpoolctl import threadpool_limits
 
+from data_pipeline.instrument import PRISM, Instrument, load_instrument
 from data_pipeline.instrument.prism_pixels import LAG_COVARIANCE, LOW_FREQUENCY_VARIANCE
 from data_pipeline.lines import load_lines
-from data_pipeline.lines.design import BREAKS, break_steps, continuum_knots, tied_lines
+from data_pipeline.lines.design import BREAKS, SharedFluxes, break_steps, continuum_hats, tied_lines
+from data_pipeline.lines.least_squares import non_negative_solution
+from data_pipeline.lines.profile import REACH, line_sigma, line_windows, scattered
+from kspecsr.configuration.model import check_range
 from kspecsr.methods.direct_fit_result import DirectFit
-from kspecsr.methods.prism_optics import DirectFitConfig, prism_optics, scattered
-
-_MOST_MULTIPLICATIONS = 1 << 17
-
-
-def _blocks(pixels: int, multiplications: int) -> list[slice]:
-    width = max(_MOST_MULTIPLICATIONS // max(multiplications, 1), 1)
-    return [slice(start, start + width) for start in range(0, pixels, width)]
-
-
-def over_pixels(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(B, n, m) sums over the pixels of a (B, n, P) times b (B, m, P)."""
-    total = np.zeros((len(a), a.shape[1], b.shape[1]))
-    for block in _blocks(a.shape[2], a.shape[1] * b.shape[1]):
-        total += a[..., block] @ b[..., block].transpose(0, 2, 1)
-    return total
-
-
-def onto_pixels(matrix: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(B, n, P) product of matrix (B, n, m) and columns (B, m, P)."""
-    out = np.empty((len(matrix), matrix.shape[1], columns.shape[2]))
-    for block in _blocks(columns.shape[2], matrix.shape[1] * matrix.shape[2]):
-        out[..., block] = matrix @ columns[..., block]
-    return out
-
-
-_FULL_EXCHANGES = 3  # that may fail to reduce the number of violations before single ones take over
-_MOST_STEPS = 60  # problems that are left then are solved one by one
-_TOLERANCE = 1e-10
-
-
-def non_negative_solution(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Minimises x S x / 2 - r x over x >= 0, exactly.
-
-    Block principal pivoting (Kim & Park 2011, SIAM J. Sci. Comput. 33, 3261): all variables that violate the
-    optimality conditions change sides at once; when that stops helping, the last of them alone.
-
-    Args:
-        normal: (B, n, n) S, positive definite.
-        right: (B, n) r.
-
-    Returns:
-        (B, n).
-    """
-    solution = np.zeros(right.shape)
-    scale = np.abs(right).max(axis=1, initial=0.0)
-    active = np.flatnonzero(scale > 0)
-    free = right > 0  # (B, n): not held at zero
-    fewest = np.full(len(right), right.shape[1] + 1)
-    tries = np.full(len(right), _FULL_EXCHANGES)
-    for _ in range(_MOST_STEPS):
-        if active.size == 0:
-            return solution
-        S, r, on = normal[active], right[active], free[active]
-        x = _held_at_zero(S, r, on)
-        gradient = np.einsum("bij,bj->bi", S, x) - r
-        limit = _TOLERANCE * scale[active, None]
-        wrong = (on & (x < -limit)) | (~on & (gradient < -limit))
-        count = wrong.sum(axis=1)
-        done = count == 0
-        solution[active[done]] = np.maximum(x[done], 0.0)
-        fewer = count < fewest[active]
-        fewest[active] = np.where(fewer, count, fewest[active])
-        tries[active] = np.where(fewer, _FULL_EXCHANGES, tries[active] - 1)
-        last = wrong.shape[1] - 1 - np.argmax(wrong[:, ::-1], axis=1)
-        alone = (np.arange(wrong.shape[1]) == last[:, None]) & wrong
-        free[active] ^= np.where((tries[active] >= 0)[:, None], wrong, alone)
-        active = active[~done]
-    for row in active:
-        lower = np.linalg.cholesky(normal[row])
-        solution[row] = nnls(lower.T, np.linalg.solve(lower, right[row]))[0]
-    return solution
-
-
-def _held_at_zero(S: np.ndarray, r: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """(B, n) solution of S x = r in the free variables, the others 0."""
-    identity = np.eye(S.shape[-1])
-    within = S * (free[:, :, None] & free[:, None, :]) + identity * ~free[:, None, :]
-    return np.linalg.solve(within, (r * free)[..., None])[..., 0]
-
 
 _CHUNK = 32  # spectra at once: their columns fit into the cache
 _NEIGHBOURHOOD = 2.5  # pixels over which the local amplitude is averaged, a little less than the LSF's FWHM
@@ -103,12 +27,54 @@ _BRIDGED = 3  # bad pixels in a row that the line-spread function bridges: its F
 _FAINTEST = 25.0
 
 
+@dataclass(frozen=True)
+class DirectFitConfig:
+    """How prism lines are fitted.
+
+    Attributes:
+        knots: hat functions of the continuum, evenly spaced in prism pixels.
+        smoothness: weight of the continuum's second differences over that of its data: too small to be seen
+            where there are data, it carries the continuum across gaps.
+        systematic: error of the model as a share of the local amplitude (imperfect line-spread function, flat
+            field), added to the quoted errors in quadrature.
+        ridge: added to the unit diagonal of the lines' normal equations: shares flux evenly between lines
+            that cannot be told apart.
+        resolution_scale: factor on the tabulated resolving power; None for what reduced spectra show.
+        zero_point_shift: by how many prism pixels lines lie redwards of where their redshift puts them.
+        velocity_sigma: intrinsic width of the lines [km/s].
+        correlated_noise: released prism pixels share detector pixels; False for independent pixels whose
+            scatter is the quoted error.
+
+    Raises:
+        ValueError: for a number that makes no sense, naming it.
+    """
+
+    knots: int = 30
+    smoothness: float = 1e-4
+    systematic: float = 0.02
+    ridge: float = 3e-4
+    resolution_scale: float | None = None
+    zero_point_shift: float = 0.0
+    velocity_sigma: float = 50.0
+    correlated_noise: bool = True
+
+    def __post_init__(self) -> None:
+        check_range("direct fit, knots", self.knots, 4)
+        for name in ("systematic", "velocity_sigma"):
+            check_range(f"direct fit, {name}", getattr(self, name), 0.0)
+        for name in ("smoothness", "ridge"):
+            check_range(f"direct fit, {name}", getattr(self, name), 1e-12)
+        if self.resolution_scale is not None:
+            check_range("direct fit, resolution_scale", self.resolution_scale, 0.1, 10.0)
+        check_range("direct fit, zero_point_shift", self.zero_point_shift, -10.0, 10.0)
+
+
 def fit_prism_lines(
     flux: np.ndarray,
     error: np.ndarray,
     mask: np.ndarray,
     redshift: np.ndarray,
-    config: DirectFitConfig = DirectFitConfig(),  # noqa: B008, frozen
+    config: DirectFitConfig = DirectFitConfig(),
 ) -> DirectFit:
     """Fits all lines of the shipped list together with a continuum.
 
@@ -128,10 +94,12 @@ def fit_prism_lines(
         ValueError: for shapes that do not belong together, or a redshift of -1 or less.
     """
     flux, error, good, redshift = _checked(flux, error, mask, redshift)
-    parts = [
-        _fit_chunk(flux[rows], error[rows], good[rows], redshift[rows], config)
-        for rows in (slice(start, start + _CHUNK) for start in range(0, max(len(flux), 1), _CHUNK))
-    ]
+    # threads cost more than they bring in products as small as those of one spectrum
+    with threadpool_limits(1, user_api="blas"):
+        parts = [
+            _fit_chunk(flux[rows], error[rows], good[rows], redshift[rows], config)
+            for rows in (slice(start, start + _CHUNK) for start in range(0, max(len(flux), 1), _CHUNK))
+        ]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return DirectFit(redshift=redshift, covered=_covered(good), **arrays)
 
@@ -140,7 +108,7 @@ def _checked(flux, error, mask, redshift) -> tuple[np.ndarray, np.ndarray, np.nd
     """Flux and error, 0 and 1 where bad; which pixels are good; redshifts, NaN where there is none."""
     flux, error = np.asarray(flux, np.float64), np.asarray(error, np.float64)
     mask, redshift = np.asarray(mask, bool), np.array(redshift, np.float64)
-    pixels = prism_optics(DirectFitConfig()).wavelength.size
+    pixels = load_instrument(PRISM).wavelength.size
     if not flux.shape == error.shape == mask.shape or flux.ndim != 2 or flux.shape[1] != pixels:
         raise ValueError(
             f"line fit: expected flux, error and mask of one shape (B, {pixels}), got {flux.shape}, "
@@ -159,10 +127,23 @@ def _checked(flux, error, mask, redshift) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 @lru_cache(maxsize=1)
-def _ties() -> tuple[np.ndarray, np.ndarray]:
+def _ties() -> SharedFluxes:
     """Free line to which each of the K lines is tied, and its flux over that one's."""
-    tie = tied_lines(load_lines())
-    return tie.argmax(axis=1), tie.max(axis=1)
+    return tied_lines(load_lines())
+
+
+@lru_cache(maxsize=8)
+def _reach(instrument: Instrument, velocity_sigma: float) -> int:
+    """Pixels on either side of a line that it can reach."""
+    width = np.diff(instrument.bounds, axis=0)[0]
+    sigma = line_sigma(instrument, instrument.wavelength, velocity_sigma, width)
+    return int(np.ceil(REACH * (sigma / width).max())) + 1
+
+
+def _places(instrument: Instrument, rest: np.ndarray, redshift: np.ndarray, shift: float) -> np.ndarray:
+    """(B, K) wavelengths [um] at which rest wavelengths (K,) appear, ``shift`` pixels redwards."""
+    wavelength = rest * (1.0 + redshift[:, None])
+    return wavelength + shift * instrument.pixel_width(wavelength)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,27 +155,28 @@ class _Lines:
 
 
 def _line_columns(good: np.ndarray, redshift: np.ndarray, config: DirectFitConfig) -> _Lines:
-    optics, (column, factor) = prism_optics(config), _ties()
-    free = int(column.max()) + 1
-    centre = optics.place(load_lines().wavelength, redshift)
-    on_prism = (centre >= optics.edges[0]) & (centre <= optics.edges[-1])
-    window = optics.lines(centre)
-    density = window.density * on_prism[..., None]
+    prism, ties = load_instrument(PRISM, scale=config.resolution_scale), _ties()
+    centre = _places(prism, load_lines().wavelength, redshift, config.zero_point_shift)
+    pixel, on_prism = prism.pixel_of(centre)
+    half = _reach(prism, config.velocity_sigma)
+    sigma = line_sigma(prism, centre, config.velocity_sigma)
+    index, density = line_windows(prism.bounds, centre, sigma, pixel - half, 2 * half + 1)
+    density *= on_prism[..., None]
     square = density**2
-    seen = np.einsum("bkw,bkw->bk", square, good[np.arange(len(good))[:, None, None], window.index])
+    seen = np.einsum("bkw,bkw->bk", square, good[np.arange(len(good))[:, None, None], index])
     in_range = on_prism & (seen > _LEAST_SEEN * square.sum(axis=-1))
-    rows = np.arange(len(good))[:, None, None] * free + column[None, :, None]
-    shape = (len(good) * free, good.shape[1])
-    tied = scattered(rows, window.index, density * factor[:, None], shape)
-    return _Lines(tied.reshape(len(good), free, good.shape[1]), in_range)
+    rows = np.arange(len(good))[:, None, None] * ties.columns + ties.column[None, :, None]
+    shape = (len(good) * ties.columns, good.shape[1])
+    tied = scattered(rows, index, density * ties.share[:, None], shape)
+    return _Lines(tied.reshape(len(good), ties.columns, good.shape[1]), in_range)
 
 
 def _continuum_columns(redshift: np.ndarray, config: DirectFitConfig) -> np.ndarray:
     """(B, knots + breaks, P)."""
-    optics = prism_optics(config)
-    hats = continuum_knots(optics.wavelength.size, config.knots)
-    at = optics.place(np.array(BREAKS), redshift)
-    steps = break_steps(optics.wavelength, at, optics.sigma(at))
+    prism = load_instrument(PRISM, scale=config.resolution_scale)
+    hats = continuum_hats(prism.wavelength.size, config.knots)
+    at = _places(prism, np.array(BREAKS), redshift, config.zero_point_shift)
+    steps = break_steps(prism.wavelength, at, line_sigma(prism, at, config.velocity_sigma))
     return np.concatenate([np.broadcast_to(hats, (len(redshift), *hats.shape)), steps], axis=1)
 
 
@@ -214,7 +196,7 @@ def _continuum_normal(columns: np.ndarray, knots: int, smoothness: float) -> np.
         knots: number of hats.
         smoothness: see `DirectFitConfig`.
     """
-    normal = over_pixels(columns, columns)
+    normal = columns @ columns.transpose(0, 2, 1)
     own = np.einsum("bii->bi", normal).copy()
     hats = own[:, :knots]
     floor = 1e-5 * hats.mean(axis=1, keepdims=True)
@@ -242,11 +224,12 @@ def _fit_chunk(flux, error, good, redshift, config: DirectFitConfig) -> dict[str
     solved = _solved(flux * root, lines.tied * root[:, None], continuum * root[:, None], config)
     model_continuum = np.einsum("bc,bcp->bp", solved.knots, continuum)
     model = model_continuum + np.einsum("bk,bkp->bp", solved.lines, lines.tied)
-    spread = np.einsum("bcp,bcp->bp", continuum, onto_pixels(solved.knot_covariance, continuum))
+    spread = np.einsum("bcp,bcp->bp", continuum, solved.knot_covariance @ continuum)
     pixels = np.maximum(good.sum(axis=1), 1)
     variance = LAG_COVARIANCE[0] if config.correlated_noise else 1.0
     chi_square = np.sum(good * ((flux - model) / error) ** 2, axis=1) / pixels / variance
-    (column, factor), measured = _ties(), lines.in_range & fitted[:, None]
+    column, factor = _ties().column, _ties().share
+    measured = lines.in_range & fitted[:, None]
     pair = measured[:, :, None] & measured[:, None, :]
     covariance = solved.line_covariance[:, column[:, None], column] * np.outer(factor, factor)
     covariance *= scale[..., None] ** 2
@@ -280,11 +263,11 @@ def _solved(flux, lines, continuum, config: DirectFitConfig) -> _Solution:
     lines = lines * per_norm[..., None]
     # the continuum is taken out of the lines: what is left of them is orthogonal to it
     inverse = np.linalg.inv(_continuum_normal(continuum, config.knots, config.smoothness))
-    cross = over_pixels(continuum, lines)  # (B, C, K')
+    cross = continuum @ lines.transpose(0, 2, 1)  # (B, C, K')
     share = inverse @ cross
-    left = lines - onto_pixels(share.transpose(0, 2, 1), continuum)
+    left = lines - share.transpose(0, 2, 1) @ continuum
     unused = np.eye(norm.shape[1]) * (norm == 0)[:, None, :]
-    normal = over_pixels(left, lines)
+    normal = left @ lines.transpose(0, 2, 1)
     normal = 0.5 * (normal + normal.transpose(0, 2, 1)) + unused
     right = np.einsum("bkp,bp->bk", left, flux)
     ridge = config.ridge * np.eye(norm.shape[1])
@@ -315,7 +298,7 @@ def _line_covariance(normal, right, left, config: DirectFitConfig) -> np.ndarray
     if config.correlated_noise:
         kernel = np.concatenate([LAG_COVARIANCE[:0:-1], LAG_COVARIANCE])
         seen = convolve1d(left, kernel, axis=-1, mode="constant")
-    noise = over_pixels(seen, left)
+    noise = seen @ left.transpose(0, 2, 1)
     return inverse @ (0.5 * (noise + noise.transpose(0, 2, 1)) + prior) @ inverse
 
 

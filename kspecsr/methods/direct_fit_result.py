@@ -10,8 +10,9 @@ from scipy import sparse
 
 from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
 from data_pipeline.lines import load_lines
+from data_pipeline.lines.profile import line_sigma, line_windows, scattered
 from data_pipeline.pixel_grid import UnifiedGrid
-from kspecsr.methods.prism_optics import PixelWindows, line_sigma, scattered, windows
+from data_pipeline.resampling import cubic_interpolation
 
 _REACH = 5.0  # sigma on either side: 6e-7 of the flux lies beyond
 
@@ -37,36 +38,30 @@ def draw_lines(
         velocity_sigma: intrinsic one-sigma width [km/s].
     """
     reference = reference_instrument(grid)
-    sigma = line_sigma(reference, centre, centre / grid.sampling, velocity_sigma)
+    sigma = line_sigma(reference, centre, velocity_sigma)
     half = _half_window(grid, velocity_sigma)
-    edges = np.append(grid.bounds[0], grid.bounds[1, -1])
-    window = windows(edges, centre, sigma, half)
+    at = reference.pixel_of(centre)[0] - half
+    index, density = line_windows(grid.bounds, centre, sigma, at, 2 * half + 1)
     shape = (len(centre), grid.size)
     row = np.arange(len(centre))[:, None, None]
-    total = scattered(row, window.index, window.density * flux[..., None], shape)
-    variance = window.density**2 * np.einsum("bkk->bk", covariance)[..., None]
+    total = scattered(row, index, density * flux[..., None], shape)
+    variance = density**2 * np.einsum("bkk->bk", covariance)[..., None]
     first, second = _close_pairs(grid, half)
-    shared = window.density[:, first] * _on_windows_of(window, first, second)
+    # density of the second line of each pair on the pixels around the first
+    place = np.arange(2 * half + 1) - (at[:, second] - at[:, first])[..., None]
+    other = np.take_along_axis(density[:, second], np.clip(place, 0, 2 * half), axis=-1)
+    shared = density[:, first] * other * ((place >= 0) & (place <= 2 * half))
     shared *= 2.0 * covariance[:, first, second, None]
-    of_pairs = scattered(row, window.index[:, first], shared, shape)
-    variance = scattered(row, window.index, variance, shape) + of_pairs
+    of_pairs = scattered(row, index[:, first], shared, shape)
+    variance = scattered(row, index, variance, shape) + of_pairs
     return DrawnLines(total, np.maximum(variance, 0.0))
-
-
-def _on_windows_of(window: PixelWindows, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(B, pairs, w) densities of the second lines on the pixels around the first ones."""
-    count = window.density.shape[-1]
-    shift = window.middle[:, second] - window.middle[:, first]
-    place = np.arange(count) - shift[..., None]
-    density = np.take_along_axis(window.density[:, second], np.clip(place, 0, count - 1), axis=-1)
-    return density * ((place >= 0) & (place < count))
 
 
 @lru_cache(maxsize=8)
 def _half_window(grid: UnifiedGrid, velocity_sigma: float) -> int:
     """Pixels on either side of a line that it can reach."""
     width = grid.wavelength / grid.sampling
-    sigma = line_sigma(reference_instrument(grid), grid.wavelength, width, velocity_sigma)
+    sigma = line_sigma(reference_instrument(grid), grid.wavelength, velocity_sigma, width)
     return int(np.ceil(_REACH * (sigma / width).max())) + 1
 
 
@@ -148,21 +143,7 @@ class DirectFit:
 
 @lru_cache(maxsize=4)
 def _to_grid(grid: UnifiedGrid) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
-    """(N, P) four-point cubic interpolation; prism pixel of each grid pixel, and whether it has one."""
-    prism, wavelength = load_instrument(PRISM), grid.wavelength
-    last = prism.wavelength.size - 1
-    place = np.interp(wavelength, prism.wavelength, np.arange(last + 1.0))
-    left = np.minimum(place.astype(int), last - 1)
-    t = place - left
-    weights = (
-        0.5 * (-t + 2 * t**2 - t**3),
-        0.5 * (2 - 5 * t**2 + 3 * t**3),
-        0.5 * (t + 4 * t**2 - 3 * t**3),
-        0.5 * (-(t**2) + t**3),
-    )
-    columns = np.concatenate([np.clip(left + k, 0, last) for k in (-1, 0, 1, 2)])
-    rows = np.tile(np.arange(wavelength.size), 4)
-    matrix = sparse.csr_matrix((np.concatenate(weights), (rows, columns)), shape=(wavelength.size, last + 1))
-    column = np.clip(np.searchsorted(prism.bounds[0], wavelength, "right") - 1, 0, last)
-    inside = (wavelength >= prism.bounds[0, 0]) & (wavelength <= prism.bounds[1, -1])
-    return matrix, column, inside
+    """(N, P) cubic interpolation; prism pixel of each grid pixel, and whether it has one."""
+    prism = load_instrument(PRISM)
+    matrix = cubic_interpolation(prism.position(grid.wavelength), prism.wavelength.size)
+    return matrix, *prism.pixel_of(grid.wavelength)

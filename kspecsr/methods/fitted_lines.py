@@ -12,23 +12,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
+from data_pipeline.instrument import ANGSTROM_PER_UM, PRISM, load_instrument, reference_instrument
 from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL
 from data_pipeline.lines import load_lines
+from data_pipeline.lines.design import SharedFluxes, doublet
+from data_pipeline.lines.least_squares import LinearFit, linear_fit
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 
-# Fitted together: each component is one flux, shared between lines by name.
+# Fitted together: one free flux for each name.
 _GROUPS = (
-    (("[OII]_3727",), ("[OII]_3730",), ("[NeIII]_3870",)),
-    (("Hbeta",), ("[OIII]_5008", "[OIII]_4960")),
-    (("Halpha",), ("[NII]_6585", "[NII]_6550"), ("[SII]_6718",), ("[SII]_6733",)),
+    ("[OII]_3727", "[OII]_3730", "[NeIII]_3870"),
+    ("Hbeta", "[OIII]_5008"),
+    ("Halpha", "[NII]_6585", "[SII]_6718", "[SII]_6733"),
 )
+_WITH_PARTNER = ("[OIII]_5008", "[NII]_6585")  # these stand for their weaker partner too
 _MARGIN = 1.5  # prism FWHM of continuum beside the outermost lines
 _WIDTHS = 12  # between the reference's and the widest, in equal steps of the logarithm
 _WIDEST = 1.2  # times the prism's
 _LEAST_GOOD = 0.8  # of a window
-_RIDGE = 1e-12
-_ANGSTROM = 1e4  # per um
 
 
 def fitted_lines(made: Reconstruction, held_out: HeldOut) -> Reconstruction:
@@ -48,29 +49,15 @@ def fitted_lines(made: Reconstruction, held_out: HeldOut) -> Reconstruction:
     return replace(made, line_flux=flux, line_flux_error=error, line_in_range=np.isfinite(flux))
 
 
-@dataclass(frozen=True)
-class _Group:
-    """C components of L lines: (L,) columns, (L,) component, (L,) share of its flux."""
-
-    column: np.ndarray
-    component: np.ndarray
-    share: np.ndarray
-
-
-def _group(members: tuple[tuple[str, ...], ...]) -> _Group:
+def _group(names: tuple[str, ...]) -> SharedFluxes:
     lines = load_lines()
-    column, component, share = [], [], []
-    for number, names in enumerate(members):
-        for name in names:
-            column.append(lines.index(name))
-            component.append(number)
-            # the first name carries the flux, its partner what atomic physics says
-            share.append(1.0 if name == names[0] else 1.0 / lines.ratio[lines.index(names[0])])
-    return _Group(np.array(column), np.array(component), np.array(share))
+    return SharedFluxes.of(
+        [doublet(name) if name in _WITH_PARTNER else {lines.index(name): 1.0} for name in names]
+    )
 
 
 def _fit_group(
-    group: _Group,
+    group: SharedFluxes,
     spectrum: np.ndarray,
     sigma: np.ndarray,
     held_out: HeldOut,
@@ -79,7 +66,7 @@ def _fit_group(
 ) -> None:
     """Fills the columns of a group; a group that is not seen as a whole is left NaN."""
     prism, grid = load_instrument(PRISM), held_out.grid
-    centre = load_lines().wavelength[group.column] * (1.0 + held_out.redshift[:, None])
+    centre = load_lines().wavelength[group.line] * (1.0 + held_out.redshift[:, None])
     low, high = centre.min(axis=1), centre.max(axis=1)
     with np.errstate(invalid="ignore"):
         rows = np.flatnonzero((low > grid.wavelength[0]) & (high < grid.wavelength[-1]))
@@ -98,20 +85,19 @@ def _fit_group(
     weight = np.where(good, 1.0 / np.where(good, noise, 1.0) ** 2, 0.0)
     fit = _Windows(group, x, np.where(good, y, 0.0), weight, centre)
     narrow, wide = reference_instrument(grid).sigma(centre), prism.sigma(centre)
-    solution = fit.solution(fit.best_width(narrow, _WIDEST * wide))[0]
-    covariance = fit.solution(wide)[1]
-    spread = np.sqrt(np.maximum(np.einsum("nii->ni", covariance), 0.0))
+    best = fit.solution(fit.best_width(narrow, _WIDEST * wide)).value
+    spread = fit.solution(wide).error
     blank = np.where(enough, 1.0, np.nan)[:, None]
-    target = rows[:, None], group.column
-    flux[target] = blank * solution[:, group.component] * group.share
-    error[target] = blank * spread[:, group.component] * group.share
+    target = rows[:, None], group.line
+    flux[target] = blank * best[:, group.column] * group.share
+    error[target] = blank * spread[:, group.column] * group.share
 
 
 @dataclass(frozen=True)
 class _Windows:
     """Windows of n galaxies around the lines of a group: (n, m) each, centre (n, L)."""
 
-    group: _Group
+    group: SharedFluxes
     x: np.ndarray
     y: np.ndarray
     weight: np.ndarray
@@ -120,7 +106,7 @@ class _Windows:
     def best_width(self, narrow: np.ndarray, wide: np.ndarray) -> np.ndarray:
         """(n, L) widths that fit best; one factor for all lines of a group."""
         step = np.linspace(0.0, 1.0, _WIDTHS)
-        gain = np.stack([self.solution(narrow * (wide / narrow) ** s)[2] for s in step], axis=1)
+        gain = np.stack([self.solution(narrow * (wide / narrow) ** s).gain for s in step], axis=1)
         best = np.clip(np.argmax(gain, axis=1), 1, _WIDTHS - 2)
         row = np.arange(len(best))
         left, middle, right = (gain[row, best + i] for i in (-1, 0, 1))
@@ -129,29 +115,17 @@ class _Windows:
         place = np.clip(step[best] + np.clip(offset, -1.0, 1.0) * step[1], 0.0, 1.0)
         return narrow * (wide / narrow) ** place[:, None]
 
-    def solution(self, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Least squares for given widths (n, L).
-
-        Returns:
-            (n, C + 2) fluxes and continuum, (n, C + 2, C + 2) covariance, (n,) drop in chi-square.
-        """
-        components = self.group.component.max() + 1
-        design = np.zeros((len(self.x), components + 2, self.x.shape[1]))
-        for number, component in enumerate(self.group.component):
+    def solution(self, sigma: np.ndarray) -> LinearFit:
+        """Fluxes of the C components and a linear continuum for given widths (n, L)."""
+        columns = np.zeros((len(self.x), self.group.columns + 2, self.x.shape[1]))
+        for number, column in enumerate(self.group.column):
             centre, width = self.centre[:, number, None], sigma[:, number, None]
             profile = np.exp(-0.5 * ((self.x - centre) / width) ** 2)
-            share = self.group.share[number] / (width * np.sqrt(2.0 * np.pi) * _ANGSTROM)
-            design[:, component] += share * profile
+            share = self.group.share[number] / (width * np.sqrt(2.0 * np.pi) * ANGSTROM_PER_UM)
+            columns[:, column] += share * profile
         middle = self.centre.mean(axis=1, keepdims=True)
-        design[:, -2], design[:, -1] = 1.0, self.x / middle - 1.0
-        weighted = design * self.weight[:, None, :]
-        normal = weighted @ design.transpose(0, 2, 1)
-        size = np.sqrt(np.maximum(np.einsum("nii->ni", normal), 1e-60))
-        scale = size[:, :, None] * size[:, None, :]
-        covariance = np.linalg.inv(normal / scale + _RIDGE * np.eye(components + 2)) / scale
-        match = np.einsum("nim,nm->ni", weighted, self.y)
-        found = np.einsum("nij,nj->ni", covariance, match)
-        return found, covariance, (found * match).sum(axis=1)
+        columns[:, -2], columns[:, -1] = 1.0, self.x / middle - 1.0
+        return linear_fit(columns, self.weight, self.y)
 
 
 def _noise_on_grid(held_out: HeldOut) -> np.ndarray:
@@ -161,8 +135,7 @@ def _noise_on_grid(held_out: HeldOut) -> np.ndarray:
     """
     prism, grid = load_instrument(PRISM), held_out.grid
     wavelength = grid.wavelength
-    width = np.interp(wavelength, prism.wavelength, np.diff(prism.bounds, axis=0)[0])
-    share = np.diff(grid.bounds, axis=0)[0] / width * DETECTOR_PIXELS_PER_PIXEL
+    share = np.diff(grid.bounds, axis=0)[0] / prism.pixel_width(wavelength) * DETECTOR_PIXELS_PER_PIXEL
     out = np.full((len(held_out), grid.size), np.nan)
     for row in range(len(held_out)):
         good = ~np.asarray(held_out.prism_mask[row], bool)

@@ -18,7 +18,7 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import LOW_FREQUENCY_VARIANCE
 from data_pipeline.lines import load_lines
 from kspecsr.measures.held_out import HeldOut
-from kspecsr.methods.prism_view import pixel_position, prism_view
+from kspecsr.methods.prism_view import prism_view
 from kspecsr.methods.richardson_lucy import noise_level
 
 NARROW, WIDE = 12.0, 60.0  # prism pixels: structure between these is what the amplitude ratio compares
@@ -272,8 +272,8 @@ def _resolvable_pairs(held_out: HeldOut) -> np.ndarray:
     weak, strong = lines.index("[OIII]_4960"), lines.index("[OIII]_5008")
     stretch = 1.0 + np.nan_to_num(held_out.redshift)
     blue, red = lines.wavelength[weak] * stretch, lines.wavelength[strong] * stretch
-    position = pixel_position(prism.wavelength, red + 3.0 * (red - blue))
-    seen = position < pixel_position(prism.wavelength, held_out.grid.wavelength[-1:])
+    position = prism.position(red + 3.0 * (red - blue))
+    seen = position < prism.position(held_out.grid.wavelength[-1:])
     bright = (held_out.line_snr[:, strong] > BRIGHT) & (held_out.line_snr[:, weak] > FAINTER)
     known = held_out.line_known[:, weak] & held_out.line_known[:, strong] & np.isfinite(held_out.redshift)
     return np.flatnonzero(bright & known & seen & (red - blue > _RESOLVABLE * prism.fwhm(red)))

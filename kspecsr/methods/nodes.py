@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.resampling import cubic_interpolation
 from kspecsr.methods.prism_view import PrismView, prism_view
 
 STEP = 0.5  # prism pixels between nodes
@@ -59,26 +60,11 @@ def nodes_for(grid: UnifiedGrid) -> Nodes:
     first = STEP * (np.floor(view.position[0] / STEP) - 1)
     count = int(np.ceil((view.position[-1] - first) / STEP)) + 2
     position = first + STEP * np.arange(count)
-    spread = _catmull_rom((view.position - first) / STEP, count)
+    spread = cubic_interpolation((view.position - first) / STEP, count)
     seen = sparse.csr_matrix(view.matrix @ spread)
     seen.sort_indices()
     width, products = _products(seen)
     return Nodes(view, position, spread, seen, width, products)
-
-
-def _catmull_rom(place: np.ndarray, count: int) -> sparse.csr_matrix:
-    """(len(place), count) CSR: cubic through the values at 0, 1, 2, ..., evaluated at ``place``."""
-    left = np.clip(place.astype(int), 1, count - 3)
-    t = place - left
-    weights = (
-        0.5 * (-t + 2 * t**2 - t**3),
-        0.5 * (2 - 5 * t**2 + 3 * t**3),
-        0.5 * (t + 4 * t**2 - 3 * t**3),
-        0.5 * (-(t**2) + t**3),
-    )
-    row = np.tile(np.arange(place.size), 4)
-    column = np.concatenate([left + k for k in (-1, 0, 1, 2)])
-    return sparse.csr_matrix((np.concatenate(weights), (row, column)), shape=(place.size, count))
 
 
 def _products(seen: sparse.csr_matrix) -> tuple[int, sparse.csr_matrix]:

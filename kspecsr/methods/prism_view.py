@@ -12,8 +12,9 @@ from functools import lru_cache
 import numpy as np
 from scipy import sparse
 
-from data_pipeline.instrument import PRISM, Instrument, load_instrument, reference_instrument
+from data_pipeline.instrument import PRISM, Instrument, degrading_operator, load_instrument
 from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.resampling import neighbours
 
 # Prism pixels beyond the grid that are modelled too, so that the light which the grid's ends send and
 # receive across them is accounted for; the operator reaches 8 pixels.
@@ -74,7 +75,7 @@ def prism_view(grid: UnifiedGrid) -> PrismView:
     """The prism seen from a unified grid; remembered."""
     prism = load_instrument(PRISM)
     wider, before = _prolonged(grid, prism)
-    operator = prism.line_spread_operator(wider.bounds, seen_by=reference_instrument(wider))
+    operator = degrading_operator(wider)
     matrix = sparse.csr_matrix(sparse.diags(operator.interior.astype(float)) @ operator.matrix)
     matrix.eliminate_zeros()
     return PrismView(
@@ -82,19 +83,11 @@ def prism_view(grid: UnifiedGrid) -> PrismView:
         wider=wider,
         inside=slice(before, before + grid.size),
         wavelength=prism.wavelength,
-        position=pixel_position(prism.wavelength, wider.wavelength),
+        position=prism.position(wider.wavelength),
         matrix=matrix,
         usable=operator.interior,
         blocks=_dense_blocks(matrix),
     )
-
-
-def pixel_position(centres: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
-    """Place of wavelengths in pixels: index of the centre, linear between centres and beyond them."""
-    step = np.diff(centres)[[0, -1]]
-    reach = np.arange(1, 2 * MARGIN)
-    padded = np.concatenate([centres[0] - step[0] * reach[::-1], centres, centres[-1] + step[1] * reach])
-    return np.interp(wavelength, padded, np.arange(padded.size) - reach.size)
 
 
 def _prolonged(grid: UnifiedGrid, prism: Instrument) -> tuple[UnifiedGrid, int]:
@@ -131,8 +124,4 @@ def _dense_blocks(matrix: sparse.csr_matrix) -> tuple[tuple[slice, slice, np.nda
 def _neighbours(grid: UnifiedGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Prism pixels left and right of each grid pixel (N,), and whether it lies outside all of them."""
     prism = load_instrument(PRISM)
-    right = np.searchsorted(prism.wavelength, grid.wavelength, "left")
-    left = np.clip(right - 1, 0, prism.wavelength.size - 1)
-    right = np.clip(right, 0, prism.wavelength.size - 1)
-    outside = (grid.wavelength < prism.bounds[0, 0]) | (grid.wavelength > prism.bounds[1, -1])
-    return left, right, outside
+    return neighbours(prism.wavelength, prism.bounds, grid.wavelength)

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
-from data_pipeline.instrument import PRISM, LineSpreadOperator, load_instrument, reference_instrument
+from data_pipeline.instrument import degrading_operator
 from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
 from data_pipeline.pixel_grid import UnifiedGrid
 
 
-@lru_cache(maxsize=4)
-def _operator(grid: UnifiedGrid) -> LineSpreadOperator:
-    return load_instrument(PRISM).line_spread_operator(grid.bounds, seen_by=reference_instrument(grid))
-
-
 def degraded_to_prism(flux: np.ndarray, grid: UnifiedGrid) -> np.ndarray:
     """Flux density on the unified grid (N,) to the prism's pixels (P,); NaN where those see beyond it."""
-    operator = _operator(grid)
+    operator = degrading_operator(grid)
     return np.where(operator.interior, operator.apply(flux), np.nan)
 
 
 def seen_on_grid(grid: UnifiedGrid) -> np.ndarray:
     """(P,) bool: prism pixels that see light from the grid alone."""
-    return _operator(grid).interior
+    return degrading_operator(grid).interior
 
 
 def prism_chi_square(flux: np.ndarray, error: np.ndarray, mask: np.ndarray, model: np.ndarray) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -142,14 +141,7 @@ def display_name(spectrum: ObservedSpectrum) -> str:
 
 def prism_pixel_of(wavelength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Per output pixel (N,) [um], the prism pixel that holds it and whether one does."""
-    return _pixel_of(np.ascontiguousarray(wavelength, dtype=np.float64).tobytes())
-
-
-@lru_cache(maxsize=8)
-def _pixel_of(grid: bytes) -> tuple[np.ndarray, np.ndarray]:
-    wavelength, bounds = np.frombuffer(grid), load_instrument(PRISM).bounds
-    column = np.clip(np.searchsorted(bounds[0], wavelength, "right") - 1, 0, bounds.shape[1] - 1)
-    return column, (wavelength >= bounds[0, 0]) & (wavelength <= bounds[1, -1])
+    return load_instrument(PRISM).pixel_of(wavelength)
 
 
 def output_mask(prism_mask: np.ndarray, wavelength: np.ndarray) -> np.ndarray:

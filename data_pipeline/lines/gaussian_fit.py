@@ -1,4 +1,4 @@
-"""Gaussian on a linear continuum (paper equation 1), fitted to many windows at once."""
+"""A Gaussian on a straight continuum (paper equation 1), fitted to many windows at once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PARAMETERS = 5  # amplitude, centre, sigma, continuum level and slope
+from data_pipeline.lines.least_squares import inverse
+
+_PARAMETERS = 5  # amplitude, centre, sigma, continuum level and slope
 _ITERATIONS = 40
 _START_OFFSETS = np.linspace(-1.0, 1.0, 7)  # of the centre, in units of how far it may move
 _START_WIDTHS = 5  # between the limits, in equal steps of the logarithm
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-10, 1e8
-_RIDGE = 1e-13  # relative, so that a matrix without an inverse has one: its errors are then huge
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class GaussianFits:
     """Fits of n windows; NaN where there were too few pixels.
 
     Attributes:
-        amplitude, amplitude_error: (n,) in the unit of the spectra.
+        amplitude, amplitude_error: (n,) height and its error in the unit of the spectra; negative for a dip.
         centre, sigma: (n,) in the unit of the wavelengths.
         level, slope: (n,) of the continuum, at the expected centre.
     """
@@ -30,6 +31,11 @@ class GaussianFits:
     sigma: np.ndarray
     level: np.ndarray
     slope: np.ndarray
+
+    @property
+    def area(self) -> np.ndarray:
+        """(n,) integral of the Gaussian [unit of the spectra x unit of the wavelengths]."""
+        return self.amplitude * self.sigma * np.sqrt(2.0 * np.pi)
 
     @property
     def signal_to_noise(self) -> np.ndarray:
@@ -75,14 +81,14 @@ def fit_gaussians(
     limits = (reach / unit, np.ones_like(unit), np.asarray(sigma_limits[1], float) / unit)
     found = _refined(x, y, weight, _started(x, y, weight, limits), limits)
     residual, jacobian = _residual(x, y, found), _jacobian(x, found)
-    covariance = _inverse(np.einsum("nmi,nm,nmj->nij", jacobian, weight, jacobian))
+    covariance = inverse(np.einsum("nmi,nm,nmj->nij", jacobian, weight, jacobian))
     count = good.sum(axis=1)
     variance = covariance[:, 0, 0]
     if error is None:
-        variance = variance * (weight * residual**2).sum(axis=1) / np.maximum(count - PARAMETERS, 1)
+        variance = variance * (weight * residual**2).sum(axis=1) / np.maximum(count - _PARAMETERS, 1)
     else:
         variance = variance / (typical * scale**2)
-    blank = np.where(count > PARAMETERS, 1.0, np.nan)
+    blank = np.where(count > _PARAMETERS, 1.0, np.nan)
     return GaussianFits(
         amplitude=blank * found[:, 0] * scale,
         amplitude_error=blank * np.sqrt(np.maximum(variance, 0.0)) * scale,
@@ -93,9 +99,7 @@ def fit_gaussians(
     )
 
 
-def window_indices(
-    wavelength: np.ndarray, centre: np.ndarray, half: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def window_indices(wavelength: np.ndarray, centre: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels around wavelengths.
 
     Args:
@@ -104,8 +108,7 @@ def window_indices(
         half: pixels on either side of the nearest one.
 
     Returns:
-        (n, 2 half + 1) indices within the spectrum, (n, 2 half + 1) bool whether the pixel exists, and
-        (n,) the nearest pixel.
+        (n, 2 half + 1) indices within the spectrum, and (n, 2 half + 1) bool: the pixel exists.
     """
     known = np.isfinite(centre)
     place = np.where(known, centre, wavelength[0])
@@ -114,7 +117,7 @@ def window_indices(
     known &= (place >= wavelength[0]) & (place <= wavelength[-1])
     index = nearest[:, None] + np.arange(-half, half + 1)
     inside = (index >= 0) & (index < wavelength.size) & known[:, None]
-    return np.clip(index, 0, wavelength.size - 1), inside, nearest
+    return np.clip(index, 0, wavelength.size - 1), inside
 
 
 def _gaussian(x: np.ndarray, centre: np.ndarray, sigma: np.ndarray) -> np.ndarray:
@@ -133,9 +136,9 @@ def _started(x: np.ndarray, y: np.ndarray, weight: np.ndarray, limits: tuple) ->
     # the continuum is taken off profile and data: what is left is one amplitude per start
     basis = np.stack([np.ones_like(x), x], axis=1)
     weighted = basis * weight[:, None]
-    inverse = _inverse(weighted @ basis.transpose(0, 2, 1))
-    of_data = np.einsum("nij,njm,nm->ni", inverse, weighted, y)
-    of_profile = profile @ (weighted.transpose(0, 2, 1) @ inverse)  # (n, s, 2)
+    normal_inverse = inverse(weighted @ basis.transpose(0, 2, 1))
+    of_data = np.einsum("nij,njm,nm->ni", normal_inverse, weighted, y)
+    of_profile = profile @ (weighted.transpose(0, 2, 1) @ normal_inverse)  # (n, s, 2)
     flat = profile - of_profile @ basis
     rest = y - np.einsum("ni,nim->nm", of_data, basis)
     power = np.einsum("nsm,nm->ns", flat**2, weight)
@@ -165,8 +168,8 @@ def _refined(
         normal = np.einsum("nmi,nm,nmj->nij", jacobian, wa, jacobian)
         gradient = np.einsum("nmi,nm->ni", jacobian, wa * _residual(xa, ya, now))
         diagonal = np.einsum("nii->ni", normal)
-        damped = normal + np.eye(PARAMETERS) * (damping[active, None] * diagonal)[:, None, :]
-        new = now + np.einsum("nij,nj->ni", _inverse(damped), gradient)
+        damped = normal + np.eye(_PARAMETERS) * (damping[active, None] * diagonal)[:, None, :]
+        new = now + np.einsum("nij,nj->ni", inverse(damped), gradient)
         new[:, 1] = np.clip(new[:, 1], -reach[active], reach[active])
         new[:, 2] = np.clip(new[:, 2], low[active], high[active])
         trial = (wa * _residual(xa, ya, new) ** 2).sum(axis=1)
@@ -194,10 +197,3 @@ def _jacobian(x: np.ndarray, p: np.ndarray) -> np.ndarray:
     profile = np.exp(-0.5 * offset**2)
     slope = amplitude * profile * offset / sigma
     return np.stack([profile, slope, slope * offset, np.ones_like(x), x], axis=-1)
-
-
-def _inverse(matrix: np.ndarray) -> np.ndarray:
-    """Inverse of symmetric positive matrices (n, p, p), scaled to a unit diagonal first."""
-    size = np.sqrt(np.maximum(np.einsum("nii->ni", matrix), 1e-60))
-    scale = size[:, :, None] * size[:, None, :]
-    return np.linalg.inv(matrix / scale + _RIDGE * np.eye(matrix.shape[-1])) / scale
