@@ -22,7 +22,7 @@ from kspecsr.methods import (
     Wiener,
     default_baselines,
     read_tuned,
-    tuning,
+    tuned as tuning,
 )
 from kspecsr.methods.guards import GuardedSample, Limits, scale_free_error
 from kspecsr.methods.nodes import STEP, nodes_for
@@ -407,8 +407,8 @@ def test_tuning_keeps_to_the_guards_and_records_everything(tuned):
     assert "width" in strong.failed and not strong.chosen
     assert not weak.failed and weak.chosen and tuned.tikhonov == {"strength": 0.03}
     assert tuned.wiener == {"amplitude": 4.0, "length": 30.0}
-    # nothing passes: the nearest is taken and flagged
-    assert tuned.unguarded == ("richardson_lucy",)
+    # nothing passes: the nearest is taken, and its trial says what it fails
+    assert [trial.method for trial in tuned.trials if trial.chosen and trial.failed] == ["richardson_lucy"]
     assert tuned.richardson_lucy == {"iterations": 0.0, "offset": 4.0}
     assert tuned.galaxies == 80 and tuned.lines > 10 and tuned.pairs > 3
     assert trials["cubic",].failed == ()
@@ -432,7 +432,7 @@ def test_tuning_refuses_galaxies_on_which_a_guard_would_be_blind(survey):
 def test_what_ships_is_a_whole_guarded_search():
     shipped = read_tuned()
     assert [method.name for method in default_baselines()] == IDS
-    assert shipped.unguarded == ()
+    assert not any(trial.failed for trial in shipped.trials if trial.chosen)
     assert (shipped.sample.n, shipped.sample.seed, shipped.galaxies) == (300, 11, 300)
     assert len(shipped.trials) == 1 + len(tuning.candidates())
     assert [trial.parameters for trial in shipped.trials[1:]] == [

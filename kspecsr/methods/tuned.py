@@ -87,11 +87,6 @@ class TunedBaselines:
     limits: Limits
     trials: tuple[Trial, ...]
 
-    @property
-    def unguarded(self) -> tuple[str, ...]:
-        """Methods of which no setting passed the guards."""
-        return tuple(trial.method for trial in self.trials if trial.chosen and trial.failed)
-
     def to_json(self) -> str:
         """As a file holds it."""
         content = to_dict(self)
