@@ -22,6 +22,8 @@ from kspecsr.methods import (
     Wiener,
     default_baselines,
     read_tuned,
+)
+from kspecsr.methods import (
     tuned as tuning,
 )
 from kspecsr.methods.guards import GuardedSample, Limits, scale_free_error
