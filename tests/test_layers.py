@@ -5,9 +5,16 @@ import pytest
 import scipy.signal
 from scipy.special import ndtr
 
-from data_pipeline.instrument import PRISM, SPEED_OF_LIGHT, load_instrument, reference_instrument
+from data_pipeline.instrument import (
+    PRISM,
+    SPEED_OF_LIGHT,
+    degrading_operator,
+    load_instrument,
+    reference_instrument,
+)
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.resampling import cubic_interpolation
 from kspecsr.layers import (
     LineDecoder,
     LineMask,
@@ -21,8 +28,8 @@ from kspecsr.layers import (
     RedshiftEstimate,
     Upsampling,
 )
-from kspecsr.layers.block_operator import matrix_blocks
-from kspecsr.layers.geometry import degradation_matrix, prism_wavelength, upsampling_matrix
+from kspecsr.layers.geometry import prism_wavelength
+from kspecsr.layers.operators import matrix_blocks
 from model_sample import FULL, numpy_dict, spectra
 
 GRID = UnifiedGrid(*FULL)
@@ -44,7 +51,8 @@ def render(wavelength, flux=1.0, sigma=None, in_range=1.0, spread=0.0, place_err
 def test_degradation_equals_the_sparse_operator(scale):
     rng = np.random.default_rng(1)
     flux = 1.0 + rng.random((3, GRID.size))
-    matrix, interior = degradation_matrix(FULL, scale)
+    operator = degrading_operator(GRID, scale)
+    matrix, interior = operator.matrix, operator.interior
     layer = PrismDegradation(FULL, scale)
     out = np.asarray(layer(flux.astype("float32")))
     assert np.allclose(out[:, interior], (matrix @ flux.T).T[:, interior], rtol=1e-5)
@@ -62,7 +70,7 @@ def test_upsampling_equals_its_matrix_and_keeps_a_cubic_in_pixels():
     rng = np.random.default_rng(2)
     x = rng.normal(size=(2, 706, 3)).astype("float32")
     out = np.asarray(Upsampling(FULL)(x))
-    matrix = upsampling_matrix(FULL)
+    matrix = cubic_interpolation(load_instrument(PRISM).position(GRID.wavelength), 706)
     assert out.shape == (2, GRID.size, 3)
     for channel in range(3):
         assert np.allclose(out[..., channel], (matrix @ x[..., channel].T).T, atol=1e-5)
@@ -72,7 +80,7 @@ def test_upsampling_equals_its_matrix_and_keeps_a_cubic_in_pixels():
 
 
 def test_blocks_hold_the_whole_matrix():
-    matrix = degradation_matrix(FULL, 1.22)[0]
+    matrix = degrading_operator(GRID, 1.22).matrix
     first, weights = matrix_blocks(matrix, 50)
     dense = np.zeros((first.size * 50, matrix.shape[1]))
     for b, start in enumerate(first):

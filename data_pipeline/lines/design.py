@@ -13,7 +13,8 @@ from data_pipeline.lines.line_list import LineList, load_lines
 from data_pipeline.lines.profile import render_lines
 
 BREAKS = (0.121567, 0.3646, 0.4000)  # um, rest: Lyman alpha, Balmer and 4000 Angstrom breaks
-_FROM_THE_END = 5  # pixels: a break nearer to an end is not told from the continuum
+BREAK_MARGIN = 5  # pixels: a break nearer to an end is not told from the continuum
+LEAST_SEEN = 0.1  # share of a line's squared profile on good pixels below which it is not measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,5 +118,5 @@ def break_steps(wavelength: np.ndarray, centre: np.ndarray, sigma: np.ndarray) -
         (B, breaks, P); 0 throughout for a break outside the range.
     """
     step = ndtr((wavelength - centre[..., None]) / sigma[..., None])
-    inside = (centre > wavelength[_FROM_THE_END]) & (centre < wavelength[-1 - _FROM_THE_END])
+    inside = (centre > wavelength[BREAK_MARGIN]) & (centre < wavelength[-1 - BREAK_MARGIN])
     return step * inside[..., None]

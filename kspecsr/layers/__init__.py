@@ -1,19 +1,22 @@
 """Layers of the networks: `keras.ops` only, so that they run on every Keras backend; all registered."""
 
-from kspecsr.layers.block_operator import BlockOperator, PrismDegradation, Upsampling
 from kspecsr.layers.direct_line_fit import DirectLineFit
 from kspecsr.layers.geometry import plain_grid
-from kspecsr.layers.line_positions import LineMask, LinePositions, LineWindows, MultiScalePooling
-from kspecsr.layers.line_rendering import LineRendering
 from kspecsr.layers.line_tokens import LineDecoder, LineIdentity, LineScalars
-from kspecsr.layers.log_correlation import LogCorrelation, RedshiftEstimate
+from kspecsr.layers.lines import (
+    EquivalentWidth,
+    LineMask,
+    LinePositions,
+    LineRendering,
+    LineWindows,
+    MultiScalePooling,
+)
+from kspecsr.layers.operators import PrismConsistency, PrismDegradation, Upsampling
 from kspecsr.layers.prism_channels import PrismChannels, PrismNormalisation, SubPixelPhase, ToGridChannels
-from kspecsr.layers.redshift_channels import LogProbability, RedshiftChannels
-from kspecsr.layers.refinement import EquivalentWidth, PrismConsistency, Refinement, SpectrumOutput
-from kspecsr.layers.residual_block import attention_block, residual_block
+from kspecsr.layers.redshift import LogCorrelation, LogProbability, RedshiftChannels, RedshiftEstimate
+from kspecsr.layers.refinement import Refinement, SpectrumOutput
 
 __all__ = [
-    "BlockOperator",
     "DirectLineFit",
     "EquivalentWidth",
     "LineDecoder",
@@ -37,7 +40,5 @@ __all__ = [
     "SubPixelPhase",
     "ToGridChannels",
     "Upsampling",
-    "attention_block",
     "plain_grid",
-    "residual_block",
 ]

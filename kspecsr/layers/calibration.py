@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kspecsr.layers.table_lookup import look_up
+from kspecsr.layers.geometry import look_up
 
 
 @keras.saving.register_keras_serializable("kspecsr")

@@ -6,22 +6,20 @@ import keras
 import numpy as np
 from keras import ops
 
-from data_pipeline.instrument import ANGSTROM_PER_UM
+from data_pipeline.instrument import ANGSTROM_PER_UM, PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import CORRELATED_NOISE
 from data_pipeline.lines import load_lines
-from data_pipeline.lines.design import BREAKS, continuum_hats, tied_lines
-from kspecsr.layers.geometry import position_lookup, prism_edges, prism_wavelength
-from kspecsr.layers.table_lookup import look_up
+from data_pipeline.lines.design import BREAK_MARGIN, BREAKS, LEAST_SEEN, continuum_hats, tied_lines
+from kspecsr.layers.geometry import half_erf, look_up, normal_shares, position_lookup
 
 _RIDGE = 3e-4  # of a column's own weight: shares flux evenly between lines that cannot be told apart
-_LEAST_SEEN = 0.1  # share of a line's squared profile on good pixels below which it is not measured
 _UNMEASURED = 1e6  # error of what is not measured, in scale x Angstrom
 _SYSTEMATIC = 0.02  # of the local amplitude: imperfect line-spread function, flat field
 
 
 @keras.saving.register_keras_serializable("kspecsr")
 class DirectLineFit(keras.layers.Layer):
-    """Linear least squares for line fluxes and continuum at a known redshift (DESIGN section 2, point 4).
+    """Linear least squares for line fluxes and continuum at a known redshift.
 
     Columns: the prism's line profile for every line, doublets tied at their tabulated ratios; hat functions;
     and smoothed steps at the Lyman, Balmer and 4000 Angstrom breaks. One Cholesky factorisation per spectrum.
@@ -49,10 +47,11 @@ class DirectLineFit(keras.layers.Layer):
 
     def build(self, *_):
         """Fixed columns."""
-        edges = prism_edges()
+        prism = load_instrument(PRISM)
+        edges = np.append(prism.bounds[0], prism.bounds[1, -1])  # neighbours share theirs
         self._edges = edges.astype("float32")
         self._width = (np.diff(edges) * ANGSTROM_PER_UM).astype("float32")  # Angstrom
-        self._centre = prism_wavelength().astype("float32")
+        self._centre = prism.wavelength.astype("float32")
         self._tie = tied_lines(load_lines()).matrix(len(load_lines())).astype("float32")
         self._hats = continuum_hats(self._centre.size, self.knots).astype("float32")
 
@@ -95,7 +94,7 @@ class DirectLineFit(keras.layers.Layer):
         own = ops.sqrt(ops.einsum("bkp,bp->bk", profile**2, weight))
         # a line in a gap, or beyond an end, is not measured at all
         seen = ops.einsum("bkp,bp->bk", profile**2, good)
-        constrained = seen > _LEAST_SEEN * ops.sum(profile**2, axis=-1) + 1e-20
+        constrained = seen > LEAST_SEEN * ops.sum(profile**2, axis=-1) + 1e-20
         error = ops.where(constrained, ops.matmul(sigma, self._tie.T), _UNMEASURED)
         peak = ops.max(profile, axis=-1, keepdims=True)
         # nothing before the fit is trained; a gradient through the factorisation could only do harm
@@ -112,18 +111,15 @@ class DirectLineFit(keras.layers.Layer):
 
     def _profiles(self, wavelength, sigma):
         """(B, K, P) unit-flux lines on the pixels [1/Angstrom]."""
-        place = (self._edges - wavelength[..., None]) / (np.float32(np.sqrt(2.0)) * sigma[..., None])
-        cumulative = 0.5 * ops.erf(ops.clip(place, -5.0, 5.0))  # (B, K, P + 1)
-        return (cumulative[..., 1:] - cumulative[..., :-1]) / self._width
+        return normal_shares(self._edges, wavelength, sigma) / self._width
 
     def _steps(self, redshift):
         """(B, breaks, P) smoothed steps."""
         table = position_lookup((0.7, 5.3, 3000.0))  # the prism's width does not depend on the grid
         at = np.array(BREAKS, "float32") * (1.0 + redshift[:, None])
         sigma = look_up((ops.log(at) - table["start"]) / table["step"], table["prism_sigma"])
-        place = (self._centre - at[..., None]) / (np.float32(np.sqrt(2.0)) * sigma[..., None])
-        step = 0.5 * (1.0 + ops.erf(ops.clip(place, -5.0, 5.0)))
-        inside = ops.logical_and(at > self._centre[5], at < self._centre[-6])
+        step = 0.5 + half_erf(self._centre, at, sigma)
+        inside = ops.logical_and(at > self._centre[BREAK_MARGIN], at < self._centre[-1 - BREAK_MARGIN])
         return step * ops.cast(inside, "float32")[..., None]
 
     def get_config(self):

@@ -1,19 +1,17 @@
-"""Pixel geometry that several layers share, computed from the instrument tables by plain arguments."""
+"""Pixel geometry that several layers share: the unified grid, look-up tables, interpolation in a graph."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
+import keras
 import numpy as np
-from scipy import sparse
+from keras import ops
 
-from data_pipeline.instrument import PRISM, degrading_operator, load_instrument, reference_instrument
+from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
 from data_pipeline.lines.profile import line_sigma
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.resampling import cubic_interpolation
 
-# Factor on the tabulated prism resolving power that reduced JADES spectra show (facts, section 5).
-PRISM_RESOLUTION_SCALE = load_instrument(PRISM).scale
 Grid = tuple[float, float, float]  # start [um], stop [um], sampling: a `UnifiedGrid` as plain numbers
 
 _LOOKUP = (0.30, 7.0, 8192)  # um, um, nodes of the logarithmic look-up of pixel and width
@@ -24,23 +22,31 @@ def plain_grid(grid: UnifiedGrid) -> Grid:
     return (grid.start, grid.stop, grid.sampling)
 
 
-@lru_cache(maxsize=8)
-def unified_grid(grid: Grid) -> UnifiedGrid:
-    """The grid back from plain numbers."""
-    return UnifiedGrid(*grid)
+class GridLayer(keras.layers.Layer):
+    """A layer that depends on the unified grid.
+
+    Args:
+        grid: start [um], stop [um] and sampling of the unified grid.
+    """
+
+    def __init__(self, grid, **options):
+        super().__init__(**options)
+        self.grid = tuple(float(value) for value in grid)
+
+    @property
+    def unified(self) -> UnifiedGrid:
+        """The grid, N pixels."""
+        return UnifiedGrid(*self.grid)
+
+    def get_config(self):
+        """Arguments, for saving."""
+        return {**super().get_config(), "grid": list(self.grid)}
 
 
 @lru_cache(maxsize=1)
 def prism_wavelength() -> np.ndarray:
     """(P,) centres of the prism's pixels [um]."""
     return load_instrument(PRISM).wavelength
-
-
-@lru_cache(maxsize=1)
-def prism_edges() -> np.ndarray:
-    """(P + 1,) edges of the prism's pixels [um]; neighbours share theirs."""
-    lower, upper = load_instrument(PRISM).bounds
-    return np.append(lower, upper[-1])
 
 
 @lru_cache(maxsize=8)
@@ -55,7 +61,7 @@ def position_lookup(grid: Grid) -> dict[str, np.ndarray | float]:
     low, high, nodes = _LOOKUP
     log = np.linspace(np.log(low), np.log(high), nodes)
     wavelength = np.exp(log)
-    prism, reference = load_instrument(PRISM), reference_instrument(unified_grid(grid))
+    prism, reference = load_instrument(PRISM), reference_instrument(UnifiedGrid(*grid))
     return {
         "start": float(log[0]),
         "step": float(log[1] - log[0]),
@@ -65,20 +71,66 @@ def position_lookup(grid: Grid) -> dict[str, np.ndarray | float]:
     }
 
 
-@lru_cache(maxsize=8)
-def upsampling_matrix(grid: Grid) -> sparse.csr_matrix:
-    """(N, P) four-point cubic interpolation from prism pixels to the unified grid; ends are held."""
-    place = load_instrument(PRISM).position(unified_grid(grid).wavelength)
-    return cubic_interpolation(place, prism_wavelength().size)
-
-
-@lru_cache(maxsize=8)
-def degradation_matrix(grid: Grid, scale: float) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """(P, N) from the unified grid, as the reference sees it, to what the prism sees; and its interior.
+def look_up(place, table: np.ndarray):
+    """Linear interpolation in a table.
 
     Args:
-        grid: unified grid.
-        scale: factor on the tabulated prism resolving power.
+        place: any shape, fractional index; beyond the table its end values hold.
+        table: (n,) plain array.
+
+    Returns:
+        The shape of ``place``.
     """
-    operator = degrading_operator(unified_grid(grid), scale)
-    return operator.matrix, operator.interior
+    n = table.shape[0]
+    place = ops.clip(place, 0.0, n - 1.0)
+    left = ops.minimum(ops.floor(place), n - 2.0)
+    share = place - left
+    # clipped once more: a NaN becomes some integer, and a gather beyond the table would end the whole batch
+    left = ops.clip(ops.cast(left, "int32"), 0, n - 2)
+    values = ops.convert_to_tensor(table.astype("float32"))
+    return ops.take(values, left) * (1.0 - share) + ops.take(values, left + 1) * share
+
+
+def sample(x, place):
+    """Samples channels at fractional positions along the pixels, by linear interpolation.
+
+    Args:
+        x: (B, n, C).
+        place: (B, m) fractional pixel; beyond the ends the end values hold.
+
+    Returns:
+        (B, m, C).
+    """
+    n, channels, samples = x.shape[1], x.shape[2], place.shape[1]
+    place = ops.clip(place, 0.0, n - 1.0)
+    left = ops.minimum(ops.floor(place), n - 2.0)
+    share = (place - left)[..., None]
+    # rows of all spectra in one list: along an axis, TensorFlow goes by way of 64-bit indices
+    row = ops.arange(ops.shape(x)[0], dtype="int32")[:, None] * n
+    index = ops.reshape(ops.clip(ops.cast(left, "int32"), 0, n - 2) + row, (-1,))  # NaN: as above
+    rows = ops.reshape(x, (-1, channels))
+    before, after = (
+        ops.reshape(ops.take(rows, index + step, axis=0), (-1, samples, channels)) for step in (0, 1)
+    )
+    return before * (1.0 - share) + after * share
+
+
+def normal_shares(edges, centre, sigma):
+    """Share of each line's flux in pixels: twin of `data_pipeline.lines.profile.pixel_mean`.
+
+    Args:
+        edges: (..., n + 1) edges of neighbouring pixels; all arguments in one unit.
+        centre: (B, K) centres of the lines.
+        sigma: (B, K) one-sigma widths before the integration over pixels.
+
+    Returns:
+        (B, K, n).
+    """
+    cumulative = half_erf(edges, centre, sigma)
+    return cumulative[..., 1:] - cumulative[..., :-1]
+
+
+def half_erf(place, centre, sigma):
+    """Cumulative normal distribution less one half, (B, K, n) for (..., n) places and (B, K) lines."""
+    scaled = (place - centre[..., None]) / (np.float32(np.sqrt(2.0)) * sigma[..., None])
+    return 0.5 * ops.erf(ops.clip(scaled, -5.0, 5.0))

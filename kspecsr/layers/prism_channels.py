@@ -1,4 +1,4 @@
-"""What the networks see of a prism spectrum."""
+"""Normalised prism spectra, the channels that networks see of them, and units put on and taken off."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 
 from data_pipeline.instrument import PRISM, load_instrument
-from kspecsr.layers.geometry import prism_wavelength, unified_grid
+from data_pipeline.pixel_grid import UnifiedGrid
+from kspecsr.layers.geometry import GridLayer, prism_wavelength
 
 
 @keras.saving.register_keras_serializable("kspecsr")
@@ -52,7 +53,7 @@ class ToGridChannels(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("kspecsr")
-class SubPixelPhase(keras.layers.Layer):
+class SubPixelPhase(GridLayer):
     """Adds what depends on where within its prism pixel each pixel of the unified grid lies.
 
     Interpolated features know the prism's pixels only; a line is sharper than those.
@@ -67,10 +68,6 @@ class SubPixelPhase(keras.layers.Layer):
         The same.
     """
 
-    def __init__(self, grid, **options):
-        super().__init__(**options)
-        self.grid = tuple(float(value) for value in grid)
-
     def build(self, input_shape):
         """Weights from phase and pixel size to the channels."""
         self._phase = _phase_channels(self.grid).astype("float32")
@@ -83,14 +80,10 @@ class SubPixelPhase(keras.layers.Layer):
         phase = ops.cast(ops.convert_to_tensor(self._phase), x.dtype)
         return x + ops.matmul(phase, ops.cast(self.kernel, x.dtype))
 
-    def get_config(self):
-        """Arguments, for saving."""
-        return {**super().get_config(), "grid": list(self.grid)}
-
 
 def _phase_channels(grid) -> np.ndarray:
     """(N, 5) sines and cosines of the phase and of its double, log of grid pixels per prism pixel."""
-    wavelength = unified_grid(grid).wavelength
+    wavelength = UnifiedGrid(*grid).wavelength
     place = load_instrument(PRISM).position(wavelength)
     per_pixel = 1.0 / np.maximum(np.gradient(place), 1e-6)
     angle = 2.0 * np.pi * (place - np.floor(place))
@@ -174,3 +167,66 @@ class PrismNormalisation(keras.layers.Layer):
             "good": good,
             "amplitude": amplitude,
         }
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class Divide(keras.layers.Layer):
+    """x / scale.
+
+    Inputs:
+        x: (B, n); scale: (B, 1).
+    """
+
+    def call(self, x, scale):
+        """See the class."""
+        return x / scale
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class Multiply(keras.layers.Layer):
+    """x * scale.
+
+    Inputs:
+        x: (B, n); scale: (B, 1).
+    """
+
+    def call(self, x, scale):
+        """See the class."""
+        return x * scale
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class BrightestPixel(keras.layers.Layer):
+    """Largest absolute flux or error of a spectrum's good pixels.
+
+    Inputs:
+        flux, error, good: (B, P).
+
+    Output shape:
+        (B, 1).
+    """
+
+    def call(self, flux, error, good):
+        """See the class."""
+        return ops.max(good * (ops.abs(flux) + error), axis=-1, keepdims=True) + 1e-3
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class UnitConversion(keras.layers.Layer):
+    """Multiplies by a fixed factor, in float32.
+
+    Args:
+        factor: e.g. 1e20 from erg/s/cm2/A to the unit inside the networks.
+    """
+
+    def __init__(self, factor, **options):
+        super().__init__(**options)
+        self.factor = float(factor)
+
+    def call(self, x):
+        """See the class."""
+        return x * self.factor
+
+    def get_config(self):
+        """Arguments, for saving."""
+        return {**super().get_config(), "factor": self.factor}

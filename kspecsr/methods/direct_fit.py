@@ -12,7 +12,14 @@ from threadpoolctl import threadpool_limits
 from data_pipeline.instrument import PRISM, Instrument, load_instrument
 from data_pipeline.instrument.prism_pixels import LAG_COVARIANCE, LOW_FREQUENCY_VARIANCE
 from data_pipeline.lines import load_lines
-from data_pipeline.lines.design import BREAKS, SharedFluxes, break_steps, continuum_hats, tied_lines
+from data_pipeline.lines.design import (
+    BREAKS,
+    LEAST_SEEN,
+    SharedFluxes,
+    break_steps,
+    continuum_hats,
+    tied_lines,
+)
 from data_pipeline.lines.least_squares import non_negative_solution
 from data_pipeline.lines.profile import REACH, line_sigma, line_windows, scattered
 from kspecsr.configuration.model import check_range
@@ -20,7 +27,6 @@ from kspecsr.methods.direct_fit_result import DirectFit
 
 _CHUNK = 32  # spectra at once: their columns fit into the cache
 _NEIGHBOURHOOD = 2.5  # pixels over which the local amplitude is averaged, a little less than the LSF's FWHM
-_LEAST_SEEN = 0.1  # share of a line's squared profile on good pixels below which it is not measured
 _BRIDGED = 3  # bad pixels in a row that the line-spread function bridges: its FWHM
 # What is thought of a line's flux before it is fitted has this variance, in its isolated errors squared, and
 # the square of all light at its place on top: an upper limit loses 2 %, but no line outshines its blend.
@@ -164,7 +170,7 @@ def _line_columns(good: np.ndarray, redshift: np.ndarray, config: DirectFitConfi
     density *= on_prism[..., None]
     square = density**2
     seen = np.einsum("bkw,bkw->bk", square, good[np.arange(len(good))[:, None, None], index])
-    in_range = on_prism & (seen > _LEAST_SEEN * square.sum(axis=-1))
+    in_range = on_prism & (seen > LEAST_SEEN * square.sum(axis=-1))
     rows = np.arange(len(good))[:, None, None] * ties.columns + ties.column[None, :, None]
     shape = (len(good) * ties.columns, good.shape[1])
     tied = scattered(rows, index, density * ties.share[:, None], shape)

@@ -8,7 +8,7 @@ import keras
 
 from kspecsr.configuration.calibration import Calibration
 from kspecsr.layers.calibration import ErrorCalibration, PixelErrorCalibration, RedshiftCalibration
-from kspecsr.layers.scaling import UnitConversion
+from kspecsr.layers.prism_channels import UnitConversion
 from kspecsr.models.sr1 import RECORD_UNIT, number_input, prism_inputs
 
 # outputs of the third stage in flux units, and those that have none

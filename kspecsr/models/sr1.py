@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keras
 
-from data_pipeline.lines import load_lines
 from kspecsr.configuration import ModelConfig, SR1Config
 from kspecsr.layers import (
     PrismChannels,
@@ -14,7 +13,6 @@ from kspecsr.layers import (
     ToGridChannels,
     Upsampling,
     plain_grid,
-    residual_block,
 )
 from kspecsr.layers.geometry import prism_wavelength
 
@@ -42,11 +40,6 @@ def sr1_inputs(config: ModelConfig) -> dict[str, keras.KerasTensor]:
 def number_input(name: str) -> keras.KerasTensor:
     """One number per spectrum, (B,)."""
     return keras.Input((), name=name, dtype="float32")
-
-
-def line_count() -> int:
-    """K, lines of the shipped list."""
-    return len(load_lines())
 
 
 def build_sr1(config: ModelConfig) -> keras.Model:
@@ -95,3 +88,42 @@ def _trunk(x, sr1: SR1Config):
         dilation = sr1.dilations[block % len(sr1.dilations)]
         x = residual_block(x, sr1.kernel, sr1.activation, sr1.dropout, f"block{block}", dilation)
     return keras.layers.Activation(sr1.activation, name="trunk_activation")(x)
+
+
+def residual_block(
+    x,
+    kernel: int,
+    activation: str,
+    dropout: float,
+    name: str,
+    dilation: int = 1,
+    scale: float = 1.0,
+):
+    """Normalisation, convolution, activation, dropout, convolution, and the skip.
+
+    The normalisation is over the channels of each pixel: it depends neither on the batch nor on other pixels,
+    so that a shifted spectrum gives shifted features.
+
+    Args:
+        x: (B, pixels, channels).
+        kernel: width of both convolutions.
+        activation: Keras name.
+        dropout: probability.
+        name: prefix of the layers' names.
+        dilation: of both convolutions.
+        scale: of what is added to ``x``.
+
+    Returns:
+        (B, pixels, channels).
+    """
+    channels = x.shape[-1]
+    options = {"padding": "same", "dilation_rate": dilation}
+    y = keras.layers.RMSNormalization(name=f"{name}_norm")(x)
+    y = keras.layers.Conv1D(channels, kernel, activation=activation, name=f"{name}_conv1", **options)(y)
+    y = keras.layers.Dropout(dropout, name=f"{name}_dropout")(y)
+    # small at first: the block begins close to the identity
+    start = keras.initializers.VarianceScaling(0.2, "fan_in", "truncated_normal")
+    y = keras.layers.Conv1D(channels, kernel, kernel_initializer=start, name=f"{name}_conv2", **options)(y)
+    if scale != 1.0:
+        y = keras.layers.Rescaling(scale, name=f"{name}_scale")(y)
+    return keras.layers.Add(name=f"{name}_add")([x, y])

@@ -21,14 +21,13 @@ from kspecsr.layers import (
     PrismNormalisation,
     Refinement,
     Upsampling,
-    attention_block,
     plain_grid,
-    residual_block,
 )
 from kspecsr.layers.line_tokens import HEADS, CommonShift, LinesAttend, WindowChannels
+from kspecsr.layers.lines import Fwhm
+from kspecsr.layers.prism_channels import BrightestPixel, Divide, Multiply
 from kspecsr.layers.refinement import ContinuumChannels, SmoothContinuum
-from kspecsr.layers.scaling import BrightestPixel, Divide, Fwhm, Multiply
-from kspecsr.models.sr1 import number_input, prism_inputs, sr1_inputs
+from kspecsr.models.sr1 import number_input, prism_inputs, residual_block, sr1_inputs
 
 _PRISM_SPACING = 0.5  # prism pixels between samples of a window
 _GRID_SPACING = 1.0  # pixels of the unified grid
@@ -270,3 +269,29 @@ def _continuum_branch(sr2: SR2Config, grid, prism, fit, degradation, sr1_flux, s
     )
     x = Upsampling(grid, name="continuum_upsampling", dtype="float32")(x)  # (B, N, 4)
     return x[..., :3], keras.ops.maximum(x[..., 3], 1e-4)
+
+
+def attention_block(tokens, attends, heads: int, dropout: float, name: str):
+    """Self-attention and a pointwise network, normalised before each, with skips.
+
+    Args:
+        tokens: (B, K, D).
+        attends: (B, 1, K) bool: lines that may be looked at.
+        heads: attention heads.
+        dropout: probability.
+        name: prefix of the layers' names.
+
+    Returns:
+        (B, K, D).
+    """
+    dim = tokens.shape[-1]
+    y = keras.layers.RMSNormalization(name=f"{name}_norm1")(tokens)
+    y = keras.layers.MultiHeadAttention(heads, dim // heads, dropout=dropout, name=f"{name}_attention")(
+        y, y, attention_mask=attends
+    )
+    tokens = keras.layers.Add(name=f"{name}_add1")([tokens, y])
+    y = keras.layers.RMSNormalization(name=f"{name}_norm2")(tokens)
+    y = keras.layers.Dense(3 * dim, activation="gelu", name=f"{name}_dense1")(y)
+    y = keras.layers.Dropout(dropout, name=f"{name}_dropout")(y)
+    y = keras.layers.Dense(dim, name=f"{name}_dense2")(y)
+    return keras.layers.Add(name=f"{name}_add2")([tokens, y])

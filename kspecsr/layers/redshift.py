@@ -1,4 +1,4 @@
-"""Correlation with learned rest-frame templates over all redshifts."""
+"""Layers of the redshift network: channels in log wavelength, correlation with templates, P(z)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,58 @@ from keras import ops
 from data_pipeline.lines import load_lines
 from kspecsr.results.redshift import BIN_WIDTH
 
+_SURROUNDINGS = 121  # steps of the running mean that is taken off the channels
 _LINE_WIDTH = 1.5  # steps, of the lines that the templates start from
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class RedshiftChannels(keras.layers.Layer):
+    """Channels on log wavelength from the first stage's output and the prism's S/N.
+
+    Everything is zero where the prism has no data, so that a shifted spectrum gives shifted channels.
+
+    Args:
+        pooling: pixels of the unified grid per step.
+
+    Inputs:
+        flux, error: (B, N) of the first stage.
+        scale: (B, 1).
+        prism: (B, N, 2) S/N (arcsinh) and good pixels of the prism, up-sampled.
+
+    Returns:
+        Channels (B, M, 5) and coverage (B, M, 1), 1 or 0, with M = N // pooling.
+    """
+
+    def __init__(self, pooling, **options):
+        super().__init__(**options)
+        self.pooling = int(pooling)
+
+    def call(self, flux, error, scale, prism):
+        """See the class."""
+        coverage = ops.cast(self._pooled(prism[..., 1]) > 0.5, "float32")
+        mean = self._pooled(flux / scale) * coverage
+        sigma = ops.maximum(self._pooled(error / scale), 1e-5)
+        around = ops.average_pool(mean[..., None], _SURROUNDINGS, strides=1, padding="same")[..., 0]
+        channels = ops.stack(
+            [
+                ops.arcsinh(mean),
+                0.2 * ops.log(sigma),
+                0.5 * ops.arcsinh(mean / sigma),
+                0.5 * ops.arcsinh((mean - around) / sigma),
+                self._pooled(prism[..., 0]),
+            ],
+            axis=-1,
+        )
+        return channels * coverage[..., None], coverage[..., None]
+
+    def _pooled(self, x):
+        length = x.shape[1] // self.pooling
+        x = ops.reshape(x[:, : length * self.pooling], (-1, length, self.pooling))
+        return ops.mean(x, axis=-1)
+
+    def get_config(self):
+        """Arguments, for saving."""
+        return {**super().get_config(), "pooling": self.pooling}
 
 
 def _fft_length(least: int) -> int:
@@ -29,7 +80,7 @@ def _fft_length(least: int) -> int:
 class LogCorrelation(keras.layers.Layer):
     """One score per redshift: features against templates, shifted in log wavelength.
 
-    In log wavelength a redshift is a translation (DESIGN section 2, point 2). Features F on m steps from
+    In log wavelength a redshift is a translation. Features F on m steps from
     log(start) and templates T in the rest frame give ``score[k] = sum_i F[i] T[i - k]``, at all k by FFT.
     Between whole steps the correlation is interpolated as what it is, band-limited: by zeros appended to its
     Fourier transform. Redshifts are measured to a fraction of a step, and features need not be finer for it.
@@ -111,6 +162,22 @@ class LogCorrelation(keras.layers.Layer):
             "groups": self.groups,
             "finer": self.finer,
         }
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class LogProbability(keras.layers.Layer):
+    """Normalised log probability over redshift bins from scores.
+
+    Inputs:
+        scores: (B, Z, G); refined: (B, Z, 1).
+
+    Output shape:
+        (B, Z).
+    """
+
+    def call(self, scores, refined):
+        """See the class."""
+        return ops.log_softmax(ops.sum(scores, axis=-1) + refined[..., 0], axis=-1)
 
 
 @keras.saving.register_keras_serializable("kspecsr")

@@ -1,0 +1,168 @@
+"""The instrument as layers: up-sampling to the unified grid, and degradation back to the prism."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+from scipy import sparse
+
+from data_pipeline.instrument import PRISM, LineSpreadOperator, degrading_operator, load_instrument
+from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
+from data_pipeline.resampling import cubic_interpolation
+from kspecsr.layers.geometry import GridLayer
+
+# Factor on the tabulated prism resolving power that reduced JADES spectra show.
+PRISM_RESOLUTION_SCALE = load_instrument(PRISM).scale
+_BLOCK = 64  # output pixels that share one gathered stretch of input
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class Upsampling(GridLayer):
+    """Cubic interpolation in prism pixels (paper section 3.1, as a layer).
+
+    The matrix is applied in dense blocks of rows: no scatter in its gradient, little memory.
+
+    Args:
+        grid: start [um], stop [um] and sampling of the unified grid.
+
+    Input shape:
+        (B, P, C) on the prism's pixels.
+
+    Output shape:
+        (B, N, C) on the unified grid.
+    """
+
+    def build(self, *_):
+        """Cuts the matrix into blocks."""
+        prism = load_instrument(PRISM)
+        place = prism.position(self.unified.wavelength)
+        first, weights = matrix_blocks(cubic_interpolation(place, prism.wavelength.size))
+        self._blocks, self._size, self._width = weights.shape
+        self._index = (first[:, None] + np.arange(self._width)).reshape(-1).astype("int32")
+        self._weights = weights.astype("float32")
+
+    def call(self, x):
+        """See the class."""
+        channels = x.shape[-1]
+        # pixels first: then each block is one large product over batch and channels together
+        rows = ops.reshape(ops.transpose(x, (1, 0, 2)), (x.shape[1], -1))  # (P, B C)
+        stretches = ops.reshape(
+            ops.take(rows, self._index, axis=0), (self._blocks, self._width, ops.shape(rows)[1])
+        )
+        weights = ops.cast(ops.convert_to_tensor(self._weights), x.dtype)
+        out = ops.reshape(ops.matmul(weights, stretches), (self._blocks * self._size, -1, channels))
+        return ops.transpose(out[: self.unified.size], (1, 0, 2))
+
+
+def matrix_blocks(matrix: sparse.csr_matrix, size: int = _BLOCK) -> tuple[np.ndarray, np.ndarray]:
+    """A banded matrix as blocks of rows.
+
+    Args:
+        matrix: (n_out, n_in).
+        size: rows in a block.
+
+    Returns:
+        ``first`` (blocks,), the input pixel at which each block starts, and ``weights`` (blocks, size, width)
+        so that rows of block b are ``weights[b] @ x[first[b] : first[b] + width]``. Rows beyond n_out are 0.
+    """
+    n_out, n_in = matrix.shape
+    blocks = -(-n_out // size)
+    stretches = []
+    for b in range(blocks):
+        columns = matrix[b * size : (b + 1) * size].indices
+        stretches.append((columns.min(), columns.max() + 1) if columns.size else (0, 1))
+    width = max(high - low for low, high in stretches)
+    first = np.array([min(low, n_in - width) for low, _ in stretches])
+    weights = np.zeros((blocks, size, width))
+    for b in range(blocks):
+        part = matrix[b * size : (b + 1) * size, first[b] : first[b] + width].toarray()
+        weights[b, : part.shape[0]] = part
+    return first, weights
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class PrismDegradation(GridLayer):
+    """Line-spread operator from the unified grid to the prism's pixels.
+
+    The same matrix as `Instrument.line_spread_operator`, as a dense product: on a CPU that is faster than
+    gathering 400 neighbours for each of 700 pixels. Pixels whose kernel reaches beyond the grid are scaled to
+    the part that they see.
+
+    Args:
+        grid: start [um], stop [um] and sampling of the unified grid.
+        resolution_scale: factor on the tabulated prism resolving power (1.22, as in reduced spectra).
+
+    Input shape:
+        (B, N) on the unified grid.
+
+    Output shape:
+        (B, P) on the prism's pixels.
+    """
+
+    def __init__(self, grid, resolution_scale=PRISM_RESOLUTION_SCALE, **options):
+        super().__init__(grid, **options)
+        self.resolution_scale = float(resolution_scale)
+
+    def operator(self) -> LineSpreadOperator:
+        """From the grid, at the resolution of the reference, to the prism's pixels."""
+        return degrading_operator(self.unified, self.resolution_scale)
+
+    def build(self, *_):
+        """Reads the operator."""
+        operator = self.operator()
+        dense = operator.matrix.toarray()
+        seen = dense.sum(axis=1, keepdims=True)
+        dense = np.where(operator.interior[:, None], dense, dense / np.maximum(seen, 0.5))
+        self._matrix = dense.T.astype("float32")  # (N, P)
+
+    @property
+    def interior(self) -> np.ndarray:
+        """(P,) bool: pixels whose kernel lies on the grid."""
+        return self.operator().interior
+
+    def call(self, flux):
+        """See the class."""
+        return ops.matmul(flux, self._matrix)
+
+    def get_config(self):
+        """Arguments, for saving."""
+        return {**super().get_config(), "resolution_scale": self.resolution_scale}
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class PrismConsistency(GridLayer):
+    """Chi-square per pixel of the degraded output against the prism.
+
+    Squared residuals are divided by the variance that a released pixel has: 2/3 of the quoted one, since
+    pixels are interpolated from coarser detector pixels. Pixels whose line-spread function
+    reaches beyond the output's range do not count.
+
+    Args:
+        grid: start [um], stop [um] and sampling of the unified grid.
+        resolution_scale: as in `PrismDegradation`.
+
+    Inputs:
+        flux, error, good, model: (B, P).
+
+    Returns:
+        Chi-square per pixel (B,), and the pixels that count (B, P), 1 or 0.
+    """
+
+    def __init__(self, grid, resolution_scale=PRISM_RESOLUTION_SCALE, **options):
+        super().__init__(grid, **options)
+        self.resolution_scale = float(resolution_scale)
+
+    def build(self, *_):
+        """Pixels whose kernel lies on the grid."""
+        self._interior = degrading_operator(self.unified, self.resolution_scale).interior.astype("float32")
+
+    def call(self, flux, error, good, model):
+        """See the class."""
+        seen = good * self._interior
+        square = seen * ((flux - model) / error) ** 2 / PIXEL_NOISE_VARIANCE
+        return ops.sum(square, axis=-1) / ops.maximum(ops.sum(seen, axis=-1), 1.0), seen
+
+    def get_config(self):
+        """Arguments, for saving."""
+        return {**super().get_config(), "resolution_scale": self.resolution_scale}
