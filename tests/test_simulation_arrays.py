@@ -21,11 +21,11 @@ from data_pipeline.simulation import (
 from data_pipeline.simulation.catalogue import catalogue_rows
 from data_pipeline.simulation.continua import (
     INTRINSIC_GRID,
-    NAMES,
+    TEMPLATES,
     Continua,
+    intergalactic_transmission,
     intrinsic_continua,
     templates_on,
-    transmission,
 )
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.noise import draw_conditions
@@ -306,7 +306,9 @@ def test_equivalent_widths_rise_with_redshift_as_measured():
 
 def test_lyman_break_and_forest():
     grid = INTRINSIC_GRID
-    through = transmission(grid.bounds, np.array([2.0, 6.0, 10.0]), np.array([18.0, 18.0, 22.5]))
+    through = intergalactic_transmission(
+        grid.bounds, np.array([2.0, 6.0, 10.0]), np.array([18.0, 18.0, 22.5])
+    )
     x = grid.wavelength
     assert through[0][x > 0.6].min() > 0.99  # forest of a z = 2 galaxy lies outside
     assert through[1][(x > 0.6) & (x < 0.0911 * 7)].max(initial=0.0) < 1e-12
@@ -326,7 +328,7 @@ def test_templates_keep_their_integral_and_their_place():
         finer = templates_on(fine_edges, 6000.0, z)
         total = (coarse * np.diff(edges)).sum(axis=1)
         assert (finer * np.diff(fine_edges)).sum(axis=1) == pytest.approx(total, rel=2e-3)
-    old = templates_on(edges, 3000.0, 2.0)[NAMES.index("old")]
+    old = templates_on(edges, 3000.0, 2.0)[TEMPLATES.index("old")]
     rest = INTRINSIC_GRID.wavelength / 3.0
     f_nu = old * rest**2
     red = f_nu[(rest > 0.405) & (rest < 0.425)].mean()
@@ -337,7 +339,7 @@ def test_templates_keep_their_integral_and_their_place():
 
 
 def test_continuum_level_and_dust():
-    weights = np.zeros((2, len(NAMES)))
+    weights = np.zeros((2, len(TEMPLATES)))
     weights[:, 0] = 1.0
     made = Continua(
         level=np.array([2e-20, 2e-20]),

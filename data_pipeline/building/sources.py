@@ -15,7 +15,7 @@ import numpy as np
 from data_pipeline.building.row import Truth, original_row, truth_on_grid
 from data_pipeline.catalogue import read_catalogue
 from data_pipeline.catalogue.table import ColumnMapping
-from data_pipeline.instrument import PRISM, load_instrument
+from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.pairs.augmentation import AugmentationConfig
 from data_pipeline.pairs.matching import Dropped, Match, MatchConfig, find_catalogue, match, scan_archive
@@ -336,15 +336,10 @@ class SimulationSource(Source):
 
 def _spectra(batch: SimulatedBatch, i: int) -> tuple[ObservedSpectrum, list[ObservedSpectrum]]:
     """Prism and gratings of a simulated galaxy, as readers would give them."""
-
-    def spectrum(arm: str, wavelength: np.ndarray, *values: np.ndarray) -> ObservedSpectrum:
+    observed = {}
+    for arm, (wavelength, spectra) in batch.observed.items():
         meta = SpectrumMeta(disperser=load_instrument(arm).disperser, path=batch.unique_id[i])
-        return ObservedSpectrum(wavelength, *(array[i] for array in values), meta)
-
-    prism = spectrum(PRISM, batch.prism_wavelength, batch.prism_flux, batch.prism_error, batch.prism_mask)
-    gratings = [
-        spectrum(arm, batch.grating_wavelength[arm], spectra.flux, spectra.error, spectra.mask)
-        for taken, (arm, spectra) in zip(batch.grating_taken[i], batch.gratings.items(), strict=True)
-        if taken
-    ]
-    return prism, gratings
+        arrays = (spectra.flux[i], spectra.error[i], spectra.mask[i])
+        observed[arm] = ObservedSpectrum(wavelength, *arrays, meta)
+    taken = zip(GRATINGS, batch.grating_taken[i], strict=True)
+    return observed[PRISM], [observed[arm] for arm, there in taken if there]

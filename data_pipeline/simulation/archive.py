@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.configuration import software_versions
-from data_pipeline.instrument import GRATINGS, PRISM
+from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.jades_names import jades_file_name
 from data_pipeline.simulation.arrays import SimulatedBatch, simulate_batch
 from data_pipeline.simulation.catalogue import catalogue_rows
@@ -25,17 +25,18 @@ from data_pipeline.simulation.truth import (
     FOLDER,
     TruthError,
     read_arrays,
+    write_arrays,
     write_truth_chunk,
     write_truth_index,
 )
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from data_pipeline.workers import worker_pool
+from data_pipeline.writers.atomic import replacing
 from data_pipeline.writers.jades import write_jades_catalogue, write_jades_x1d
 
 CATALOGUE = "Combined_DR4_external_v1.2.1.fits"
 DESCRIPTION = "simulation.json"
 CHUNK = 64  # observations per truth file; fixed, so that a resumed run finds the same chunks
-_FILTERS = {"PRISM": "CLEAR", "G140M": "F070LP", "G235M": "F170LP", "G395M": "F290LP"}
 _PROGRAMMES = {
     "goods-n": "1181",
     "goods-s-deephst": "1210",
@@ -54,10 +55,10 @@ def write_archive(
     workers: int = 2,
     progress: bool = True,
 ) -> Path:
-    """Writes ``n`` observations as a JADES DR4 tree.
+    """Write ``n`` observations as a JADES DR4 tree.
 
     ``<field>/spectra/<filter-grating>/<tier>/hlsp_jades_...x1d.fits``, the catalogue, ``truth/`` (see
-    `data_pipeline.simulation.truth`) and ``simulation.json``. An interrupted run goes on where it was; an
+    `data_pipeline.simulation.truth`) and ``simulation.json``. An interrupted run resumes where it was; an
     archive that is complete is left alone, and what was deleted or damaged in its truth is written again. A
     longer run (larger ``n``) extends a shorter one.
 
@@ -97,56 +98,47 @@ def write_archive(
         for count in pool(partial(_write_chunk, root, n, seed, config.to_json()), todo):
             bar.set_postfix_str("")
             bar.update(count)
-    rows = _all_rows(root, n)
+    chunks = [read_arrays(_chunk_path(root, start, "rows")) for start in range(0, n, CHUNK)]
+    rows = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
     write_jades_catalogue(root / CATALOGUE, rows)
     write_truth_index(root)
     return root / CATALOGUE
 
 
 def _describe(root: Path, n: int, seed: int, config: SimulationConfig) -> None:
-    """Writes simulation.json, or checks that the directory holds the same simulation."""
+    """Write simulation.json, or check that the directory holds the same simulation."""
     path = root / DESCRIPTION
-    description = {
-        "n": n,
-        "seed": seed,
-        "config": json.loads(config.to_json()),
-        "versions": software_versions(),
-    }
+    settings = {"seed": seed, "config": json.loads(config.to_json())}
     if path.is_file():
         found = _read_description(path)
-        differing = [key for key in ("seed", "config") if found.get(key) != description[key]]
+        differing = [key for key, value in settings.items() if found.get(key) != value]
         if differing:
             raise ValueError(
                 f"{root} holds another simulation ({' and '.join(differing)} differ from {path}); "
                 "choose an empty directory or the same settings"
             )
-        if n < found.get("n", 0):
+        if n < found["n"]:
             raise ValueError(
                 f"{root} holds {found['n']} observations, more than n={n}; choose n >= {found['n']}"
             )
     elif root.is_dir() and any(root.iterdir()):
         raise ValueError(f"{root} is not empty and holds no {DESCRIPTION}; choose an empty directory")
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    description = {"n": n, **settings, "versions": software_versions()}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_description(path: Path) -> dict:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not isinstance(found.get("n"), int):
+            raise ValueError("no number of observations")
     except ValueError as error:
-        raise ValueError(_damaged(path, error)) from error
-    if not isinstance(found, dict) or not isinstance(found.get("n"), int):
-        raise ValueError(_damaged(path, "no number of observations"))
+        raise ValueError(
+            f"{path} is damaged ({error}), so what the folder holds is unknown; restore the file, or remove "
+            "the folder and simulate again"
+        ) from error
     return found
-
-
-def _damaged(path: Path, why: object) -> str:
-    return (
-        f"{path} is damaged ({why}), so what the folder holds is unknown; restore the file, or remove the "
-        "folder and simulate again"
-    )
 
 
 def _chunk_path(root: Path, start: int, kind: str) -> Path:
@@ -168,13 +160,18 @@ def _is_complete(root: Path, start: int, n: int, spectra: set[str]) -> bool:
     return all(
         _file_name(*str(unique_id).rsplit("_", 1), name) in spectra
         for unique_id, taken in zip(arrays["unique_id"], arrays["grating_taken"], strict=True)
-        for name in (PRISM, *(arm for arm, there in zip(GRATINGS, taken, strict=True) if there))
+        for name in _instruments(taken)
     )
 
 
-def _file_name(tier: str, number: str | int, instrument: str) -> str:
-    disperser = instrument.removeprefix("nirspec-").upper()
-    return jades_file_name(tier, int(number), _FILTERS[disperser], disperser)
+def _instruments(taken: np.ndarray) -> list[str]:
+    """Instruments with a spectrum of an observation: the prism, and the gratings that were taken."""
+    return [PRISM, *(arm for arm, there in zip(GRATINGS, taken, strict=True) if there)]
+
+
+def _file_name(tier: str, number: str | int, name: str) -> str:
+    instrument = load_instrument(name)
+    return jades_file_name(tier, int(number), instrument.filter, instrument.disperser)
 
 
 def _write_chunk(root: Path, n: int, seed: int, config_json: str, start: int) -> int:
@@ -182,15 +179,9 @@ def _write_chunk(root: Path, n: int, seed: int, config_json: str, start: int) ->
     batch = simulate_batch(np.arange(start, min(start + CHUNK, n)), seed, config)
     wide = _wide_extraction(batch, seed, config)
     for row in range(len(batch)):
-        for name in (PRISM, *GRATINGS):
-            if name != PRISM and not batch.grating_taken[row, GRATINGS.index(name)]:
-                continue
+        for name in _instruments(batch.grating_taken[row]):
             _write_spectrum(root, batch, wide, name, row)
-    rows = catalogue_rows(batch, seed, config.population)
-    temporary = _chunk_path(root, start, ".rows")
-    with temporary.open("wb") as stream:
-        np.savez(stream, **rows)
-    temporary.replace(_chunk_path(root, start, "rows"))
+    write_arrays(_chunk_path(root, start, "rows"), catalogue_rows(batch, seed, config.population))
     write_truth_chunk(_chunk_path(root, start, "truth"), batch)
     return len(batch)
 
@@ -199,9 +190,8 @@ def _wide_extraction(batch: SimulatedBatch, seed: int, config: SimulationConfig)
     """The five-pixel extraction: the three-pixel one with a little more flux and more noise."""
     draws = Draws(seed, batch.index, config.population.stream)
     extra = np.sqrt(_WIDE_NOISE**2 - _WIDE_FLUX**2) * config.nuisances.noise_scale
-    prism = Spectra(batch.prism_flux, batch.prism_error, batch.prism_mask)
     out = {}
-    for name, spectra in {PRISM: prism, **batch.gratings}.items():
+    for name, (_, spectra) in batch.observed.items():
         pixels = spectra.flux.shape[1]
         if name == PRISM:
             normal = draws.normal("wide prism noise", detector_pixels(pixels))
@@ -216,39 +206,25 @@ def _wide_extraction(batch: SimulatedBatch, seed: int, config: SimulationConfig)
 
 
 def _write_spectrum(root: Path, batch: SimulatedBatch, wide: dict[str, Spectra], name: str, row: int) -> None:
-    tier = batch.tier[row]
-    number = int(batch.nirspec_id[row])
-    disperser = name.removeprefix("nirspec-").upper()
-    band = _FILTERS[disperser]
+    tier, number, instrument = batch.tier[row], int(batch.nirspec_id[row]), load_instrument(name)
     meta = SpectrumMeta(
         target=f"{number:08d}",
         source_id=str(number),
         ra=float(batch.ra[row]),
         dec=float(batch.dec[row]),
-        disperser=disperser,
-        filter=band,
+        disperser=instrument.disperser,
+        filter=instrument.filter,
         tier=tier,
         field=tier[:7],
         program=_PROGRAMMES.get(tier, _PROGRAMMES.get(tier[:7], "1180")),
         exposure_time=float(batch.exposure[row]),
     )
-    if name == PRISM:
-        wavelength = batch.prism_wavelength
-        narrow = Spectra(batch.prism_flux, batch.prism_error, batch.prism_mask)
-    else:
-        wavelength, narrow = batch.grating_wavelength[name], batch.gratings[name]
+    wavelength, narrow = batch.observed[name]
     # Only a missing flux is masked here: DR4 has pixels whose error alone is NaN.
     three, five = (
         ObservedSpectrum(wavelength, s.flux[row], s.error[row], np.isnan(s.flux[row]), meta)
         for s in (narrow, wide[name])
     )
-    folder = root / tier[:7] / "spectra" / f"{band}-{disperser}".lower() / tier
-    path = folder / _file_name(tier, number, name)
+    folder = f"{instrument.filter}-{instrument.disperser}".lower()
+    path = root / tier[:7] / "spectra" / folder / tier / _file_name(tier, number, name)
     write_jades_x1d(path, three, five, simulated=True)
-
-
-def _all_rows(root: Path, n: int) -> dict[str, np.ndarray]:
-    chunks = []
-    for start in range(0, n, CHUNK):
-        chunks.append(read_arrays(_chunk_path(root, start, "rows")))
-    return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}

@@ -105,6 +105,13 @@ class SimulatedBatch:
         """Ids as in the JADES catalogue: ``<tier>_<NIRSpec id>``."""
         return tuple(f"{tier}_{number}" for tier, number in zip(self.tier, self.nirspec_id, strict=True))
 
+    @property
+    def observed(self) -> dict[str, tuple[np.ndarray, Spectra]]:
+        """Instrument to its wavelengths [um] and the observed spectra; the prism first."""
+        prism = Spectra(self.prism_flux, self.prism_error, self.prism_mask)
+        arms = {arm: (self.grating_wavelength[arm], spectra) for arm, spectra in self.gratings.items()}
+        return {PRISM: (self.prism_wavelength, prism), **arms}
+
 
 def simulate_batch(
     index: np.ndarray, seed: int, config: SimulationConfig | None = None, gratings: bool = True

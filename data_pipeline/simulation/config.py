@@ -1,10 +1,10 @@
-"""What a simulation is made of: frozen, JSON both ways, unknown keys refused."""
+"""Settings of a simulation, to JSON and back: the population of galaxies, and the nuisances."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -18,12 +18,16 @@ def _check_between(name: str, value: float, low: float, high: float) -> None:
         raise ValueError(f"{name}: expected {low:g} to {high:g}, got {value}")
 
 
-def _check_finite(config: Population | Nuisances) -> None:
-    """Refuses NaN, infinities and what is no number in every field but the name."""
+def _check_numbers(config: Population | Nuisances, positive: tuple[str, ...]) -> None:
+    """Refuse NaN, infinities and what is no number; fractions beyond 0 to 1; zero where it has no meaning."""
     for name, value in asdict(config).items():
         for number in value if isinstance(value, tuple | list) else [value]:
             if name != "name" and not (isinstance(number, int | float) and math.isfinite(number)):
                 raise ValueError(f"{name}: expected a finite number, got {number!r}")
+        if name.endswith("_fraction"):
+            _check_between(name, value, 0.0, 1.0)
+        if name in positive and not value > 0:
+            raise ValueError(f"{name}: expected a positive number, got {value}")
 
 
 @dataclass(frozen=True)
@@ -76,25 +80,15 @@ class Population:
     shared_id_fraction: float = 0.05
 
     def __post_init__(self) -> None:
-        _check_finite(self)
+        _check_numbers(self, ("line_sn_median", "continuum_sn_median", "equivalent_width_factor"))
         object.__setattr__(self, "redshift_range", tuple(float(z) for z in self.redshift_range))
-        for name in (item.name for item in fields(self) if item.name.endswith("_fraction")):
-            _check_between(name, getattr(self, name), 0.0, 1.0)
-        special = (
-            self.broad_line_fraction
-            + self.quiescent_fraction
-            + self.post_starburst_fraction
-            + self.noise_fraction
-        )
-        _check_between(
-            "sum of the fractions of broad-line, quiescent, post-starburst and noise", special, 0, 1
-        )
+        special = self.broad_line_fraction + self.quiescent_fraction
+        special += self.post_starburst_fraction + self.noise_fraction
+        what = "sum of the fractions of broad-line, quiescent, post-starburst and noise"
+        _check_between(what, special, 0, 1)
         if len(self.redshift_range) != 2 or not 0 <= self.redshift_range[0] < self.redshift_range[1] <= 15:
             raise ValueError(f"redshift_range: expected 0 <= low < high <= 15, got {self.redshift_range}")
         _check_between("equivalent_width_correlation", self.equivalent_width_correlation, -1.0, 1.0)
-        for name in ("line_sn_median", "continuum_sn_median", "equivalent_width_factor"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
 
     @cached_property
     def stream(self) -> int:
@@ -102,8 +96,8 @@ class Population:
         return int(json_hash(to_dict(self))[:16], 16)
 
 
-# The training population is wider than JADES on purpose: a network trained on a narrow one recites it
-# (DESIGN section 2, point 4). Every species gets 0.42 dex of its own, a third of the redshifts are flat,
+# The training population is wider than JADES on purpose: a network trained on a narrow one recites it (see
+# docs/design.md, simulator). Every species gets 0.42 dex of its own, a third of the redshifts are flat,
 # and galaxies known by breaks instead of lines are several times as many: their redshifts are the hardest.
 POPULATIONS = {
     "survey": Population(),
@@ -173,18 +167,12 @@ class Nuisances:
     missing_grating_fraction: float = 0.05
 
     def __post_init__(self) -> None:
-        _check_finite(self)
+        _check_numbers(self, ("prism_resolution_scale", "flux_ratio", "quoted_error", "grating_quoted_error"))
         object.__setattr__(self, "edge_pixels", tuple(int(n) for n in self.edge_pixels))
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name.endswith("_fraction"):
-                _check_between(item.name, value, 0.0, 1.0)
-            elif not isinstance(value, tuple) and value < 0:
-                raise ValueError(f"{item.name}: expected zero or more, got {value}")
+        for name, value in vars(self).items():
+            if not isinstance(value, tuple) and value < 0:
+                raise ValueError(f"{name}: expected zero or more, got {value}")
         _check_between("grating_correlation", self.grating_correlation, 0.0, 0.5)
-        for name in ("prism_resolution_scale", "flux_ratio", "quoted_error", "grating_quoted_error"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
         if len(self.edge_pixels) != 2 or not 0 <= self.edge_pixels[0] <= self.edge_pixels[1]:
             raise ValueError(f"edge_pixels: expected 0 <= fewest <= most, got {self.edge_pixels}")
 

@@ -1,4 +1,8 @@
-"""Noise: its level per tier and wavelength, its correlation between pixels, and the quoted errors."""
+"""What an observation adds to a galaxy.
+
+Noise with its level per tier and wavelength, its correlation between pixels and the quoted errors; and the
+conditions that differ between observations: resolution, zero point, flux scales, bad pixels, gaps.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,13 @@ from data_pipeline.tables import read_table
 
 _DEPTH_SCATTER = 0.75  # of the latent noise level within a tier
 _LINE_ERROR_IN_PIXELS = 2.2  # error of a fitted line flux over (error per pixel x pixel width)
+# Width of the gap between the detectors [um] and where it starts, for shutters of quadrants 1/2 and 3/4.
+_GAPS = {
+    "nirspec-g140m": (0.093, (0.72, 1.40), (1.46, 2.14)),
+    "nirspec-g235m": (0.157, (1.20, 2.30), (2.40, 3.60)),
+    "nirspec-g395m": (0.263, (2.10, 3.80), (4.00, 5.80)),
+}
+ULTRADEEP_WITHOUT = "nirspec-g235m"  # programme 3215 did not take it
 
 
 @lru_cache(maxsize=1)
@@ -134,15 +145,6 @@ def grating_noise(normal: np.ndarray, correlation: float) -> np.ndarray:
     return (normal[:, 1:] + theta * normal[:, :-1]) / np.sqrt(1.0 + theta**2)
 
 
-# Width of the gap between the detectors [um] and where it starts, for shutters of quadrants 1/2 and 3/4.
-_GAPS = {
-    "nirspec-g140m": (0.093, (0.72, 1.40), (1.46, 2.14)),
-    "nirspec-g235m": (0.157, (1.20, 2.30), (2.40, 3.60)),
-    "nirspec-g395m": (0.263, (2.10, 3.80), (4.00, 5.80)),
-}
-ULTRADEEP_WITHOUT = "nirspec-g235m"  # programme 3215 did not take it
-
-
 @dataclass(frozen=True)
 class ObservingConditions:
     """Drawn per observation.
@@ -197,13 +199,10 @@ def draw_conditions(
     drift = draws.normal("flux ratio", 3)
     ratio = np.log(n.flux_ratio) + n.flux_ratio_scatter * drift[:, 0]
     shutter = draws.uniform("shutter", 2)
-    gap_start = np.stack(
-        [
-            np.where(shutter[:, 0] < 0.5, _between(_GAPS[arm][1], shutter), _between(_GAPS[arm][2], shutter))
-            for arm in GRATINGS
-        ],
-        axis=1,
-    )
+    gap_start = np.full((len(draws), len(GRATINGS)), np.nan)
+    for number, arm in enumerate(GRATINGS):
+        quadrants = [low + (high - low) * shutter[:, 1] for low, high in _GAPS[arm][1:]]
+        gap_start[:, number] = np.where(shutter[:, 0] < 0.5, *quadrants)
     gap_start[draws.uniform("gap") >= n.gap_fraction] = np.nan
     missing = draws.uniform("missing grating", len(GRATINGS))
     taken = missing >= n.missing_grating_fraction
@@ -224,10 +223,6 @@ def draw_conditions(
         gap_start=gap_start,
         taken=taken,
     )
-
-
-def _between(limits: tuple[float, float], shutter: np.ndarray) -> np.ndarray:
-    return limits[0] + (limits[1] - limits[0]) * shutter[:, 1]
 
 
 def bad_prism_pixels(nuisances: Nuisances, draws: Draws, pixels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The survey: tiers, fields, who is observed where and under which id."""
+"""The survey: tiers, fields, targets with their ids, and their redshifts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Targets:
 
 
 def _first_seen(population: Population, seed: int, index: np.ndarray) -> np.ndarray:
-    """Follows re-observations back to the first observation of the galaxy."""
+    """Follow re-observations back to the first observation of the galaxy."""
     galaxy = index.copy()
     pending = np.arange(index.size)
     while pending.size:
@@ -92,17 +92,13 @@ def _tier(population: Population, seed: int, index: np.ndarray, galaxy: np.ndarr
     """A galaxy's home tier; a re-observation goes to another tier of the same field."""
     tiers = load_tiers()
     cumulative = np.cumsum(tiers.share)
-    home = np.searchsorted(
-        cumulative, Draws(seed, galaxy, population.stream).uniform("tier") * cumulative[-1], "right"
-    )
+    uniform = Draws(seed, galaxy, population.stream).uniform("tier")
+    home = np.searchsorted(cumulative, uniform * cumulative[-1], "right")
     tier = home.copy()
     again = Draws(seed, index, population.stream).uniform("tier of the re-observation")
     for row in np.flatnonzero(galaxy != index):
-        others = [
-            t
-            for t in range(len(tiers.names))
-            if t != home[row] and tiers.field(t) == tiers.field(int(home[row]))
-        ]
+        field = tiers.field(int(home[row]))
+        others = [t for t in range(len(tiers.names)) if t != home[row] and tiers.field(t) == field]
         share = np.cumsum(tiers.share[others])
         tier[row] = others[int(np.searchsorted(share, again[row] * share[-1], "right"))]
     return tier
@@ -120,20 +116,60 @@ def draw_targets(population: Population, seed: int, index: np.ndarray) -> Target
     before = np.maximum(index - 1, 0)
     galaxy_before = _first_seen(population, seed, before)
     tier_before = _tier(population, seed, before, galaxy_before)
+    draws = Draws(seed, index, population.stream)
     # Half of the observations can borrow, hence the factor.
     borrows = (
         (index % 2 == 1)
-        & (Draws(seed, index, population.stream).uniform("shared id") < 2.0 * population.shared_id_fraction)
+        & (draws.uniform("shared id") < 2.0 * population.shared_id_fraction)
         & (tier != tier_before)
         & (galaxy != galaxy_before)
     )
     position = Draws(seed, galaxy, population.stream).uniform("position", 2) * 2.0 - 1.0
-    jitter = (
-        Draws(seed, index, population.stream).normal("pointing", 2) * 0.015 / 3600.0
-    )  # catalogue positions repeat to 0.05"
+    jitter = draws.normal("pointing", 2) * 0.015 / 3600.0  # catalogue positions repeat to 0.05"
     jitter = np.clip(jitter, -0.017 / 3600.0, 0.017 / 3600.0) * (galaxy != index)[:, None]
     centre = np.array([FIELD_CENTRES[load_tiers().field(int(t))] for t in tier])
     dec = centre[:, 1] + _FIELD_HALF_WIDTH * position[:, 1] + jitter[:, 1]
     ra = centre[:, 0] + (_FIELD_HALF_WIDTH * position[:, 0] + jitter[:, 0]) / np.cos(np.radians(dec))
     home_tier = np.where(galaxy == index, tier, _tier(population, seed, galaxy, galaxy))
     return Targets(index, galaxy, tier, home_tier, np.where(borrows, before, index) + 1, ra, dec)
+
+
+@lru_cache(maxsize=1)
+def _tier_histograms() -> tuple[np.ndarray, np.ndarray]:
+    """Bin edges and (tiers, edges) cumulative shares.
+
+    The catalogue's histogram is of all tiers; each tier gets it tilted by a power of (1 + z) that
+    gives the tier its own median.
+    """
+    table = read_table("jades_redshifts.ecsv")
+    edges = np.append(table["z_lo"], table["z_hi"][-1])
+    middle = 0.5 * (edges[1:] + edges[:-1])
+
+    def cumulative(power: float) -> np.ndarray:
+        share = table["count"] * ((1.0 + middle) / 4.0) ** power
+        return np.concatenate([[0.0], np.cumsum(share) / share.sum()])
+
+    rows = []
+    powers = np.linspace(-3.0, 3.0, 241)
+    medians = np.array([np.interp(0.5, cumulative(power), edges) for power in powers])
+    for median in load_tiers().median_redshift:
+        rows.append(cumulative(float(np.interp(median, medians, powers))))
+    return edges, np.array(rows)
+
+
+def draw_redshifts(
+    population: Population, tier: np.ndarray, uniform: np.ndarray, is_flat: np.ndarray
+) -> np.ndarray:
+    """(b,) redshifts.
+
+    Args:
+        population: gives the flat part's share and range.
+        tier: (b,) index into the tiers.
+        uniform: (b,) uniform numbers that pick the redshift.
+        is_flat: (b,) uniform numbers that decide whether it comes from the flat part.
+    """
+    edges, cumulative = _tier_histograms()
+    survey = np.array([np.interp(u, cumulative[t], edges) for u, t in zip(uniform, tier, strict=True)])
+    low, high = population.redshift_range
+    flat = low + (high - low) * uniform
+    return np.where(is_flat < population.flat_redshift_fraction, flat, np.maximum(survey, 0.05))

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.instrument import GRATINGS
+from data_pipeline.instrument import GRATINGS, load_instrument
 from data_pipeline.simulation.arrays import SimulatedBatch
+from data_pipeline.writers.atomic import replacing
 
 FOLDER = "truth"
 INDEX = "index.json"
 _LOADED_CHUNKS = 2
 _SPECTRA = ("noise_free", "continuum", "noise_free_prism")
-_VALUES = (
-    "index",
-    "galaxy",
-    "redshift",
-    "line_flux",
-    "broad_line_flux",
-    "velocity_sigma",
-    "broad_velocity_sigma",
-    "resolution_scale",
-    "zero_point_shift",
-    "arm_scale",
-    "flux_ratio",
-    "error_scale",
-    "grating_taken",
+_COUNTS = ("index", "galaxy")
+_NUMBERS = (
+    *("redshift", "velocity_sigma", "broad_velocity_sigma"),
+    *("resolution_scale", "zero_point_shift", "error_scale"),
 )
+_ARRAYS = ("line_flux", "broad_line_flux", "flux_ratio")
+_PER_GRATING = ("arm_scale", "grating_taken")
+_VALUES = (*_COUNTS, *_NUMBERS, *_ARRAYS, *_PER_GRATING)
+_TEXTS = ("unique_id", "kind", "line_names")
 
 
 class TruthError(ValueError):
@@ -41,28 +36,11 @@ class TruthError(ValueError):
 
 @dataclass(frozen=True)
 class SimulatedTruth:
-    """What was put into one observation. Units as in `SimulatedBatch`.
+    """The truth of one observation, as in `SimulatedBatch`, but with values per grating by disperser.
 
     Attributes:
         unique_id: ``<tier>_<NIRSpec id>``.
-        index: number of the observation.
-        galaxy: number of the observation that first saw this galaxy.
-        kind: e.g. ``star-forming``.
-        redshift: true redshift; NaN for the kind ``noise``.
-        noise_free: (6074,) spectrum on the unified grid at the reference instrument's resolution, on the
-            prism's flux scale.
-        continuum: (6074,) the same without emission lines.
-        noise_free_prism: (706,) prism spectrum without noise.
-        line_names: L names.
-        line_flux: (L,) true total fluxes.
-        broad_line_flux: (L,) the part of them in broad components.
-        velocity_sigma: width of narrow lines [km/s].
-        broad_velocity_sigma: width of broad lines [km/s]; 0 for none.
-        resolution_scale: factor on the tabulated prism resolving power.
-        zero_point_shift: prism features lie redward by this many pixels.
         arm_scale: disperser (e.g. ``G140M``) to the grating's own factor on the flux.
-        flux_ratio: (3,) coefficients of log(prism / grating), see `ObservingConditions`.
-        error_scale: quoted prism error over noise per detector pixel.
         grating_taken: disperser to whether the grating was taken.
     """
 
@@ -88,18 +66,18 @@ class SimulatedTruth:
 
 
 def write_truth_chunk(path: Path, batch: SimulatedBatch) -> None:
-    """Writes one chunk under a temporary name and renames it; spectra in single precision."""
+    """Write one chunk; spectra in single precision."""
     arrays = {name: getattr(batch, name).astype(np.float32) for name in _SPECTRA}
     arrays |= {name: getattr(batch, name) for name in _VALUES}
-    arrays |= {
-        "unique_id": np.array(batch.unique_id),
-        "kind": np.array(batch.kind),
-        "line_names": np.array(batch.line_names),
-    }
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as stream:
+    arrays |= {name: np.array(getattr(batch, name)) for name in _TEXTS}
+    write_arrays(path, arrays)
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write a file of arrays under a temporary name and rename it."""
+    # NumPy would add .npz to the temporary name, so it gets the open file
+    with replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)
-    temporary.replace(path)
 
 
 def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
@@ -123,19 +101,19 @@ def _damaged(path: Path, why: object) -> TruthError:
 
 
 def write_truth_index(archive: Path) -> int:
-    """Writes ``index.json`` from the chunks in the archive; returns the number of observations."""
+    """Write ``index.json`` from the chunks in the archive; return the number of observations."""
     folder = archive / FOLDER
-    chunks = {}
-    for path in sorted(folder.glob("truth_*.npz")):
-        chunks[path.name] = [str(name) for name in read_arrays(path, ("unique_id",))["unique_id"]]
-    temporary = folder / f".{INDEX}.part"
-    temporary.write_text(json.dumps({"chunks": chunks}), encoding="utf-8")
-    temporary.replace(folder / INDEX)
+    chunks = {
+        path.name: [str(name) for name in read_arrays(path, ("unique_id",))["unique_id"]]
+        for path in sorted(folder.glob("truth_*.npz"))
+    }
+    with replacing(folder / INDEX) as temporary:
+        temporary.write_text(json.dumps({"chunks": chunks}), encoding="utf-8")
     return sum(len(names) for names in chunks.values())
 
 
 class TruthReader:
-    """Reads the truth of a simulated archive by catalogue id; at most two chunks are in memory.
+    """Reader of the truth of a simulated archive by catalogue id; at most two chunks are in memory.
 
     Args:
         archive: the archive's root.
@@ -160,7 +138,7 @@ class TruthReader:
             }
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise _damaged(index, error) from error
-        self._loaded: OrderedDict[str, dict[str, np.ndarray]] = OrderedDict()
+        self._chunk = lru_cache(maxsize=_LOADED_CHUNKS)(self._load)
 
     def __contains__(self, unique_id: object) -> bool:
         return unique_id in self._place
@@ -179,42 +157,28 @@ class TruthReader:
             TruthError: if its file is damaged.
         """
         if unique_id not in self._place:
+            example = next(iter(self), "none")
             raise KeyError(
-                f"{unique_id!r} is not in {self.folder}; it holds {len(self)} ids such as {self._example()}"
+                f"{unique_id!r} is not in {self.folder}; it holds {len(self)} ids such as {example}"
             )
         chunk, row = self._place[unique_id]
         arrays = self._chunk(chunk)
-        dispersers = [name.removeprefix("nirspec-").upper() for name in GRATINGS]
-        values = {name: arrays[name][row] for name in (*_VALUES, *_SPECTRA)}
-        for name in _SPECTRA:
-            values[name] = values[name].astype(np.float64)
-        for name in ("index", "galaxy"):
-            values[name] = int(values[name])
-        values = {
-            k: float(v) if np.ndim(v) == 0 and k not in ("index", "galaxy") else v for k, v in values.items()
-        }
-        values["arm_scale"] = dict(zip(dispersers, map(float, values["arm_scale"]), strict=True))
-        values["grating_taken"] = dict(zip(dispersers, map(bool, values["grating_taken"]), strict=True))
+        dispersers = [load_instrument(name).disperser for name in GRATINGS]
         return SimulatedTruth(
             unique_id=unique_id,
             kind=str(arrays["kind"][row]),
-            line_names=tuple(str(name) for name in arrays["line_names"]),
-            **values,
+            line_names=tuple(arrays["line_names"].tolist()),
+            **{name: arrays[name][row].astype(np.float64) for name in _SPECTRA},
+            **{name: arrays[name][row].item() for name in (*_COUNTS, *_NUMBERS)},
+            **{name: arrays[name][row] for name in _ARRAYS},
+            **{name: dict(zip(dispersers, arrays[name][row].tolist(), strict=True)) for name in _PER_GRATING},
         )
 
-    def _chunk(self, name: str) -> dict[str, np.ndarray]:
-        if name not in self._loaded:
-            path = self.folder / name
-            arrays = read_arrays(path)
-            listed = [unique_id for unique_id, (chunk, _) in self._place.items() if chunk == name]
-            lacking = {"unique_id", "kind", "line_names", *_VALUES, *_SPECTRA} - set(arrays)
-            if lacking or [str(unique_id) for unique_id in arrays["unique_id"]] != listed:
-                raise _damaged(path, f"it differs from {INDEX}")
-            self._loaded[name] = arrays
-            if len(self._loaded) > _LOADED_CHUNKS:
-                self._loaded.popitem(last=False)
-        self._loaded.move_to_end(name)
-        return self._loaded[name]
-
-    def _example(self) -> str:
-        return next(iter(self._place), "none")
+    def _load(self, chunk: str) -> dict[str, np.ndarray]:
+        path = self.folder / chunk
+        arrays = read_arrays(path)
+        listed = [unique_id for unique_id, (name, _) in self._place.items() if name == chunk]
+        lacking = {*_TEXTS, *_VALUES, *_SPECTRA} - set(arrays)
+        if lacking or arrays["unique_id"].tolist() != listed:
+            raise _damaged(path, f"it differs from {INDEX}")
+        return arrays
