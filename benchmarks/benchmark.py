@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from data_pipeline.quiet_start import held_back_stderr
+from data_pipeline.command_line import suppress_startup_stderr
 from kspecsr.configuration import PRESETS, STAGES, Preset, load_preset
 
 _PAPER_BATCH = 4  # the paper's networks take seconds per spectrum and gigabytes per batch
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(arguments.threads)
     try:
-        with held_back_stderr():
+        with suppress_startup_stderr():
             from kspecsr.training.devices import find_devices  # TensorFlow: seconds
 
             find_devices()

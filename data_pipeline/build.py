@@ -1,89 +1,80 @@
-"""Command line: ``python -m data_pipeline.build``."""
+"""``kspecsr data build``: training records from an archive or from simulation."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from data_pipeline.building.pipeline import BuildResult, build
-from data_pipeline.building.sources import BuildConfig
-from data_pipeline.pairs.augmentation import AugmentationConfig
-from data_pipeline.pairs.matching import MatchConfig
-from data_pipeline.pairs.preprocessing import PreprocessingConfig
-from data_pipeline.pairs.sky_groups import SPLITS, SplitConfig
-from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.simulation import POPULATIONS
+from data_pipeline.command_line import RESUMES, Command, add_shared, at_least, list_failures
 
-POPULATION = "wide"  # training wants priors wider than the survey: DESIGN section 2, point 4
+if TYPE_CHECKING:
+    from data_pipeline.building.pipeline import BuildResult
+    from data_pipeline.building.sources import BuildConfig
+
+POPULATION = "wide"  # training needs broader priors than the survey (docs/design.md, simulator)
 EXAMPLES = """examples:
-  python -m data_pipeline.build --archive JADES_DR4 --output data
-  python -m data_pipeline.build --archive spectra --catalogue z.csv --columns redshift=z,ra=RA --output data
-  python -m data_pipeline.build --source simulation --n 20000 --seed 1 --output data
+  kspecsr data build --archive JADES_DR4 --output data
+  kspecsr data build --archive spectra --catalogue z.csv --columns redshift=z,ra=RA --output data
+  kspecsr data build --source simulation --n 20000 --seed 1 --output data
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line; defaults are those of the configuration classes."""
-    p = argparse.ArgumentParser(
-        prog="python -m data_pipeline.build",
-        description="Build training records from an archive of spectra and a redshift catalogue, "
-        "or from simulation.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def options(p: argparse.ArgumentParser) -> None:
+    """Adds the command's options; a test compares their defaults with the configuration classes."""
+    add_shared(p, "output", required=True, help="record directory; an interrupted build is resumed")
+    p.add_argument("--source", choices=("archive", "simulation"), help="default: archive")
+    add_shared(p, "archive", "catalogue", "columns")
+    p.add_argument("--n", type=int, default=0, help="number of simulated galaxies")
+    add_shared(p, "seed", help="random seed of the simulation, the order of rows and the augmentation")
+    p.add_argument(
+        "--population", choices=("survey", "wide"), help=f"of a simulation (default: {POPULATION})"
     )
-    default = BuildConfig(archive="-")
-    shown = "default %(default)s"
-
-    def add(name: str, help: str, **options) -> None:
-        p.add_argument(name, help=help, **options)
-
-    add("--output", "record directory; an interrupted build is continued", required=True, metavar="DIR")
-    add("--source", "default: archive", choices=("archive", "simulation"))
-    add("--archive", "top of a tree of x1d or spec.fits files", default="", metavar="DIR")
-    add("--catalogue", "default: the one that lies in the archive", default="", metavar="FILE")
-    add("--columns", "columns of a catalogue of your own", default="", metavar="OURS=THEIRS,...")
-    add("--n", "number of simulated galaxies", type=int, default=0)
-    add("--seed", shown, type=int, default=default.seed)
-    add("--population", f"of a simulation; default {POPULATION}", choices=tuple(POPULATIONS))
-    add("--workers", f"processes; {shown}", type=int, default=2)
-    extraction = default.preprocessing.extraction
-    add("--extraction", f"same for prism and gratings; {shown}", choices=("3pix", "5pix"), default=extraction)
-    add(
+    add_shared(p, "workers", default=2)
+    add_shared(p, "extraction", help="same for prism and gratings")
+    p.add_argument(
         "--grid",
-        "unified grid: first and last wavelength [um], lambda/dlambda; default 0.7 5.3 3000",
         type=float,
         nargs=3,
         metavar=("START", "STOP", "SAMPLING"),
+        help="unified grid: first and last wavelength [um], lambda/dlambda (default: 0.7 5.3 3000)",
     )
-    add("--flags", f"redshift flags that are kept; {shown}", default=default.matching.flags)
-    add("--minimum-gratings", shown, type=int, default=default.matching.minimum_gratings)
-    add(
+    p.add_argument("--flags", default="ABC", help="redshift flags that are kept")
+    p.add_argument("--minimum-gratings", type=int, default=1, metavar="N", help="gratings of a galaxy")
+    p.add_argument(
         "--minimum-line-snr",
-        "Halpha, [O II] or [O III] must exceed it in the gratings; default 5, no cut for a simulation",
         type=float,
+        metavar="X",
+        help="Halpha, [O II] or [O III] must exceed it in the gratings (default: 5, no cut for a simulation)",
     )
-    add(
+    p.add_argument(
         "--realisations",
-        "augmented copies of each training galaxy; default 20, none for a simulation",
         type=int,
+        metavar="N",
+        help="augmented copies of each training galaxy (default: 20, none for a simulation)",
     )
-    add("--test-fraction", f"of the sky groups; {shown}", type=float, default=default.split.test_fraction)
-    validation = default.split.validation_fraction
-    add("--validation-fraction", f"of what is not held out; {shown}", type=float, default=validation)
-    add("--split-seed", shown, type=int, default=default.split.seed)
-    add("--quiet", "no progress bars", action="store_true")
-    return p
+    p.add_argument("--test-fraction", type=float, default=0.2, metavar="X", help="of the sky groups")
+    p.add_argument(
+        "--validation-fraction", type=float, default=0.1, metavar="X", help="of what is not held out"
+    )
+    p.add_argument("--split-seed", type=at_least(0), default=0, metavar="N", help="random seed of the split")
 
 
 def config_from(args: argparse.Namespace) -> BuildConfig:
     """The configuration that a command line states."""
+    # a second of SciPy: not for --help
+    from data_pipeline.building.sources import BuildConfig
+    from data_pipeline.pairs.augmentation import AugmentationConfig
+    from data_pipeline.pairs.matching import MatchConfig
+    from data_pipeline.pairs.preprocessing import PreprocessingConfig
+    from data_pipeline.pairs.sky_groups import SplitConfig
+    from data_pipeline.pixel_grid import UnifiedGrid
+
     source = args.source or ("archive" if args.archive else "simulation" if args.n else "archive")
     realisations, cut = args.realisations, args.minimum_line_snr
     if realisations is None:
-        # A simulated galaxy is better drawn again than stretched: DESIGN section 3.2.
+        # A simulated galaxy is better drawn again than stretched (docs/design.md, simulator).
         realisations = AugmentationConfig().realisations if source == "archive" else 0
     if cut is None:
         cut = PreprocessingConfig().minimum_line_snr if source == "archive" else 0.0
@@ -108,6 +99,8 @@ def config_from(args: argparse.Namespace) -> BuildConfig:
 
 def report(result: BuildResult, seconds: float) -> str:
     """Table of steps and splits, as the command prints it."""
+    from data_pipeline.pairs.sky_groups import SPLITS
+
     lines = ["", f"{'step':34s} {'kept':>7s} {'dropped':>8s}  most frequent reason"]
     for step in result.manifest.steps:
         worst = max(step.reasons, key=step.reasons.get) if step.reasons else ""
@@ -131,24 +124,24 @@ def unreadable(result: BuildResult) -> list[str]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 1 if a file could not be read or the build failed, 130 on Ctrl-C."""
-    args = parser().parse_args(argv)
-    started = time.monotonic()
-    try:
-        result = build(config_from(args), Path(args.output), args.workers, args.quiet)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
-    print(report(result, time.monotonic() - started))
-    broken = unreadable(result)
-    if broken:
-        print(f"\n{len(broken)} objects could not be read:", *broken, sep="\n  ", file=sys.stderr)
-    return 1 if broken else 0
+def build_records(args: argparse.Namespace) -> int:
+    """Builds the records and prints a table of steps and splits."""
+    from data_pipeline.building.pipeline import build
 
+    started = time.monotonic()
+    result = build(config_from(args), args.output, args.workers, args.quiet)
+    print(report(result, time.monotonic() - started))
+    return list_failures(unreadable(result), "objects could not be read")
+
+
+main = Command(
+    "kspecsr data build",
+    "Build training records from an archive of spectra and a redshift catalogue, or from simulation.",
+    EXAMPLES,
+    options,
+    build_records,
+    interrupted=RESUMES,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

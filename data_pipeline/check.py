@@ -1,4 +1,4 @@
-"""Command line: ``python -m data_pipeline.check``: stitching and alignment against a simulation's truth."""
+"""``kspecsr data check``: stitching and alignment against the truth of a simulation."""
 
 from __future__ import annotations
 
@@ -7,27 +7,24 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from data_pipeline.catalogue import read_catalogue
-from data_pipeline.pairs.matching import find_catalogue, match, scan_archive
-from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, make_pair, read_match
-from data_pipeline.pairs.truth_comparison import (
-    ScaleRecovery,
-    line_flux_ratio,
-    scale_recoveries,
-    seam_steps,
-)
-from data_pipeline.simulation.truth import TruthReader
+from data_pipeline.command_line import Command, add_shared, list_failures
+
+if TYPE_CHECKING:
+    from data_pipeline.pairs.truth_comparison import ScaleRecovery
 
 EXAMPLES = """examples:
-  python -m data_pipeline.simulate --archive sim --n 300 --seed 1
-  python -m data_pipeline.check --archive sim
+  kspecsr data simulate --archive sim --n 300 --seed 1
+  kspecsr data check --archive sim
 
-  python -m data_pipeline.simulate --archive sharp --n 300 --seed 1 --noise-scale 0
-  python -m data_pipeline.check --archive sharp --noise-free
+  kspecsr data simulate --archive sharp --n 300 --seed 1 --noise-scale 0
+  kspecsr data check --archive sharp --noise-free
+
+Exit status 1 also if a figure misses its tolerance.
 """
 SCALE_TOLERANCE = 0.01
 # Overlaps of JADES-like depth fix few scales better than 2 %: a median of 1 % is what such errors allow.
@@ -41,7 +38,7 @@ FLUX_TOLERANCE = 0.005
 
 @dataclass
 class Findings:
-    """What the objects of an archive gave."""
+    """Measurements of the objects of an archive."""
 
     scales: list[ScaleRecovery] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
@@ -49,24 +46,22 @@ class Findings:
     skipped: list[str] = field(default_factory=list)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m data_pipeline.check",
-        description="Compare stitching and alignment with the truth of a simulated archive.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    p.add_argument("--archive", required=True, metavar="DIR", help="written by data_pipeline.simulate")
+def options(p: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_shared(p, "archive", default=None, required=True, help="written by kspecsr data simulate")
     p.add_argument(
         "--noise-free", action="store_true", help="also compare line fluxes; needs an archive without noise"
     )
-    p.add_argument("--quiet", action="store_true", help="no progress bar")
-    return p
 
 
 def examine(archive: str, noise_free: bool, quiet: bool) -> Findings:
     """Reads, stitches and aligns every match of an archive."""
+    from data_pipeline.catalogue import read_catalogue
+    from data_pipeline.pairs.matching import find_catalogue, match, scan_archive
+    from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, make_pair, read_match
+    from data_pipeline.pairs.truth_comparison import line_flux_ratio, scale_recoveries, seam_steps
+    from data_pipeline.simulation.truth import TruthReader
+
     config, truths, findings = PreprocessingConfig(), TruthReader(archive), Findings()
     matches, _ = match(scan_archive(archive)[0], read_catalogue(Path(find_catalogue(archive))))
     for one in tqdm(matches, desc="check", unit="galaxy", disable=quiet):
@@ -119,23 +114,21 @@ def report(findings: Findings, noise_free: bool) -> tuple[str, bool]:
     return "\n".join(text for text, _ in rows), all(passed for _, passed in rows)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def check(args: argparse.Namespace) -> int:
     """Prints the table; 1 if a figure misses its tolerance or an object could not be processed."""
-    args = parser().parse_args(argv)
-    try:
-        findings = examine(args.archive, args.noise_free, args.quiet)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was checked", file=sys.stderr)
-        return 130
+    findings = examine(args.archive, args.noise_free, args.quiet)
     text, passed = report(findings, args.noise_free)
     print(text)
-    for item in findings.skipped:
-        print(f"left out: {item}", file=sys.stderr)
-    return 0 if passed and not findings.skipped else 1
+    return list_failures(findings.skipped, "left out") or int(not passed)
 
+
+main = Command(
+    "kspecsr data check",
+    "Compare stitching and alignment with the truth of a simulated archive.",
+    EXAMPLES,
+    options,
+    check,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

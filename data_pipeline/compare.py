@@ -1,51 +1,39 @@
-"""Command line: ``python -m data_pipeline.compare``: prism against gratings, object by object."""
+"""``kspecsr data compare``: prism against gratings, object by object."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from data_pipeline.catalogue import read_catalogue
-from data_pipeline.catalogue.table import ColumnMapping
-from data_pipeline.pairs.arm_comparison import ArmComparison, compare_arms
-from data_pipeline.pairs.matching import Dropped, find_catalogue, match, scan_archive
-from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, make_pair, read_match
+from data_pipeline.command_line import LOG, Command, add_shared, list_failures
+
+if TYPE_CHECKING:
+    from data_pipeline.pairs.arm_comparison import ArmComparison
+    from data_pipeline.pairs.matching import Dropped
 
 EXAMPLES = """examples:
-  python -m data_pipeline.compare --archive JADES_DR4
-  python -m data_pipeline.compare --archive pairs --catalogue pairs.csv --columns redshift=z,ra=ra,dec=dec
+  kspecsr data compare --archive JADES_DR4
+  kspecsr data compare --archive pairs --catalogue pairs.csv --columns redshift=z,ra=ra,dec=dec
 
-columns of the table: centre, FWHM and flux of the brightest line in the gratings, in the gratings seen
-through the prism's line-spread function ('degraded') and in the prism; then prism against degraded
-gratings: shift, width ratio and flux ratio with one-sigma errors. The errors hold the quoted errors of the
+Columns of the table: centre, FWHM and flux of the brightest line in the gratings, in the gratings seen
+through the line-spread function of the prism ('degraded') and in the prism; then prism against degraded
+gratings: shift, width ratio and flux ratio with one-sigma errors. The errors include the quoted errors of the
 pixels and the correlation of their noise, not the calibration of wavelength and flux, which the table tests.
 
-exit status: 1 if a file could not be read; galaxies left out for another reason are listed.
+Exit status 1 if a file could not be read; galaxies left out for another reason are listed.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m data_pipeline.compare",
-        description="Compare the brightest line of each galaxy in prism and gratings.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    p.add_argument("--archive", required=True, metavar="DIR")
-    p.add_argument(
-        "--catalogue", default="", metavar="FILE", help="default: the one that lies in the archive"
-    )
-    p.add_argument(
-        "--columns", default="", metavar="OURS=THEIRS,...", help="columns of a catalogue of your own"
-    )
-    return p
+def options(p: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_shared(p, "archive", default=None, required=True)
+    add_shared(p, "catalogue", "columns")
 
 
 _PROFILE_NAMES = f"{'centre':>7s} {'FWHM':>5s} {'flux':>8s}"
@@ -78,17 +66,24 @@ def table_row(name: str, redshift: float, arms: str, c: ArmComparison) -> str:
 
 
 def compare(
-    archive: str, catalogue: str, columns: str
+    archive: str, catalogue: str, columns: str, quiet: bool = False
 ) -> tuple[list[str], list[ArmComparison], list[Dropped]]:
     """Rows of the table, the comparisons, and the objects that gave none."""
-    files, dropped = scan_archive(archive, partial(tqdm, desc="scan", unit="file", delay=2))
+    # a second of SciPy and astropy: not for --help
+    from data_pipeline.catalogue import read_catalogue
+    from data_pipeline.catalogue.table import ColumnMapping
+    from data_pipeline.pairs.arm_comparison import compare_arms
+    from data_pipeline.pairs.matching import Dropped, find_catalogue, match, scan_archive
+    from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, make_pair, read_match
+
+    files, dropped = scan_archive(archive, partial(tqdm, desc="scan", unit="file", delay=2, disable=quiet))
     mapping = ColumnMapping.parse(columns) if columns else None
     matches, unmatched = match(
         files, read_catalogue(Path(catalogue) if catalogue else find_catalogue(archive), mapping)
     )
     dropped = [*dropped, *unmatched]
     config, rows, found = PreprocessingConfig(), [], []
-    for one in tqdm(matches, desc="compare", unit="galaxy", delay=2):
+    for one in tqdm(matches, desc="compare", unit="galaxy", delay=2, disable=quiet):
         try:
             prism, gratings = read_match(one, config)
             read = {spectrum.meta.path for spectrum in gratings}
@@ -108,17 +103,9 @@ def compare(
     return rows, found, dropped
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def print_comparison(args: argparse.Namespace) -> int:
     """Prints the table; 1 if a file could not be read."""
-    args = parser().parse_args(argv)
-    try:
-        rows, found, dropped = compare(args.archive, args.catalogue, args.columns)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was compared", file=sys.stderr)
-        return 130
+    rows, found, dropped = compare(args.archive, args.catalogue, args.columns, args.quiet)
     print(HEADER, "-" * max(map(len, HEADER.splitlines())), *rows, FLUX_UNIT_NOTE, sep="\n")
     if found:
         for name, values in (
@@ -128,14 +115,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         ):
             low, middle, high = np.percentile(values, (16, 50, 84))
             print(f"{name:32s} n {len(values):4d}  median {middle:8.3f}  16-84 % {low:8.3f} to {high:.3f}")
-    unreadable = [item for item in dropped if item.step in _UNREADABLE]
-    others = [item for item in dropped if item.step not in _UNREADABLE]
-    for item in unreadable:
-        print(f"could not be read: {item.unique_id}: {item.reason}", file=sys.stderr)
-    for item in others:
-        print(f"left out: {item.unique_id}: {item.step}: {item.reason}", file=sys.stderr)
-    return 1 if unreadable else 0
+    unreadable = [f"{d.unique_id}: {d.reason}" for d in dropped if d.step in _UNREADABLE]
+    for item in dropped:
+        if item.step not in _UNREADABLE:
+            LOG.warning("left out: %s: %s: %s", item.unique_id, item.step, item.reason)
+    return list_failures(unreadable, "could not be read")
 
+
+main = Command(
+    "kspecsr data compare",
+    "Compare the brightest line of each galaxy in prism and gratings.",
+    EXAMPLES,
+    options,
+    print_comparison,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

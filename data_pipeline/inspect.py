@@ -1,105 +1,88 @@
-"""Command line: ``python -m data_pipeline.inspect``: pictures of spectra, pairs and records."""
+"""``kspecsr data inspect``: pictures of spectra, pairs and records."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from data_pipeline.catalogue import read_catalogue
-from data_pipeline.catalogue.table import ColumnMapping
-from data_pipeline.pairs.matching import Dropped, Match, MatchConfig, find_catalogue, match, scan_archive
-from data_pipeline.pairs.preprocessing import PreprocessingConfig, make_pair, read_match
-from data_pipeline.pictures.choice import (
-    ARCHIVE_RULE,
-    RECORDS_RULE,
-    choose_match,
-    choose_original,
-    find_family,
-    find_match,
-)
-from data_pipeline.pictures.spectra import (
-    draw_augmentation_family,
-    draw_galaxy_pair,
-    draw_single_spectrum,
-    facts,
-)
-from data_pipeline.pictures.stitching import draw_stitching
-from data_pipeline.pictures.style import save_picture
-from data_pipeline.readers import read_spectrum
-from data_pipeline.records import Manifest, RecordIntegrityError
-from data_pipeline.spectrum import SpectrumError
+from data_pipeline.command_line import COMPLETE_SO_FAR, Command, OptionError, add_shared, list_failures
+
+if TYPE_CHECKING:
+    from data_pipeline.pairs.matching import Dropped, Match
+    from data_pipeline.pairs.preprocessing import PreprocessingConfig
 
 _OTHER_PICTURES = (".pdf", ".svg", ".eps", ".ps", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".webp", ".bmp")
 
-EXAMPLES = f"""examples:
-  python -m data_pipeline.inspect spectrum.fits
-  python -m data_pipeline.inspect spectrum.fits --redshift 3.235 --output spectrum.png
-  python -m data_pipeline.inspect archive/*_x1d.fits --output pictures
-  python -m data_pipeline.inspect --archive JADES_DR4 --picture pair
-  python -m data_pipeline.inspect --archive pairs --catalogue z.csv --columns redshift=z \\
-      --object jades-gdn-v4_39353
-  python -m data_pipeline.inspect --records data/records --output pictures
+EXAMPLES = """examples:
+  kspecsr data inspect spectrum.fits
+  kspecsr data inspect spectrum.fits --redshift 3.235 --output spectrum.png
+  kspecsr data inspect archive/*_x1d.fits --output pictures
+  kspecsr data inspect --archive JADES_DR4 --picture pair
+  kspecsr data inspect --archive pairs --catalogue z.csv --columns redshift=z --object jades-gdn-v4_39353
+  kspecsr data inspect --records data/records --output pictures
 
 which galaxy, where --object is not given:
-  archive: {ARCHIVE_RULE};
-  records: {RECORDS_RULE}
+  archive: most gratings, then most lines above 5 sigma in the catalogue's grating fluxes, then highest S/N;
+    without such fluxes, the brightest line pixel in sigma, of the first 25 by gratings
+  records: the brightest line pixel, in sigma, among the first 200 originals
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m data_pipeline.inspect",
-        description="Draw spectra: single files; prism and gratings of a galaxy (paper Figure 1) and how the "
-        "gratings were stitched, from an archive; an augmentation family (paper Figure 2), from records.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def options(p: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
     p.add_argument("files", nargs="*", metavar="FILE", help="spectra of any known format, one picture each")
-    p.add_argument("--archive", default="", metavar="DIR", help="top of a tree of x1d or spec.fits files")
+    add_shared(p, "archive")
     p.add_argument("--records", default="", metavar="DIR", help="record directory")
     p.add_argument(
         "--output", default=".", metavar="DIR|FILE.png", help="default: this folder, names after the object"
     )
     p.add_argument("--object", default="", metavar="ID", help="galaxy; default: see below")
-    p.add_argument("--picture", choices=("pair", "stitching", "augmentation", "all"), default="all")
-    p.add_argument("--redshift", type=float, metavar="Z", help="files: label lines")
     p.add_argument(
-        "--catalogue", default="", metavar="FILE", help="default: the one that lies in the archive"
+        "--picture",
+        choices=("pair", "stitching", "augmentation", "all"),
+        default="all",
+        help="picture to draw from an archive or records",
     )
-    p.add_argument("--columns", default="", metavar="OURS=THEIRS,...", help="columns of your own catalogue")
-    p.add_argument("--extraction", choices=("3pix", "5pix"), default="3pix", help="default %(default)s")
-    return p
+    p.add_argument("--redshift", type=float, metavar="Z", help="files: label lines at this redshift")
+    add_shared(p, "catalogue", "columns", "extraction")
 
 
-def check(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def check(args: argparse.Namespace) -> None:
     """Refuses combinations that would leave an option without effect."""
     sources = [bool(args.files), bool(args.archive), bool(args.records)]
     if sum(sources) != 1:
-        p.error("expected one of: FILE..., --archive DIR, --records DIR")
+        raise OptionError("expected one of: FILE..., --archive DIR, --records DIR")
     if args.redshift is not None and (not args.files or not 0 <= args.redshift <= 30):
-        p.error(f"--redshift goes with FILE and lies from 0 to 30, got {args.redshift:g}")
+        raise OptionError(f"--redshift goes with FILE and lies from 0 to 30, got {args.redshift:g}")
     if args.files and (args.object or args.picture != "all"):
-        p.error("--object and --picture go with --archive or --records")
+        raise OptionError("--object and --picture go with --archive or --records")
     if not args.archive and (args.catalogue or args.columns):
-        p.error("--catalogue and --columns go with --archive")
+        raise OptionError("--catalogue and --columns go with --archive")
     if args.records and args.extraction != "3pix":
-        p.error("--extraction goes with FILE or --archive; records hold one extraction")
+        raise OptionError("--extraction goes with FILE or --archive; records hold one extraction")
     if args.records and args.picture not in ("augmentation", "all"):
-        p.error(f"--picture {args.picture} is drawn from --archive; records give --picture augmentation")
+        raise OptionError(
+            f"--picture {args.picture} is drawn from --archive; records give --picture augmentation"
+        )
     if args.archive and args.picture == "augmentation":
-        p.error("--picture augmentation is drawn from --records; an archive gives pair and stitching")
+        raise OptionError(
+            "--picture augmentation is drawn from --records; an archive gives pair and stitching"
+        )
     ending = Path(args.output).suffix.lower()
     if ending in _OTHER_PICTURES and not Path(args.output).is_dir():
-        p.error(f"--output {args.output}: pictures are PNG files; give a name ending in .png, or a folder")
+        raise OptionError(
+            f"--output {args.output}: pictures are PNG files; give a name ending in .png, or a folder"
+        )
     several = len(args.files) > 1 or (args.archive and args.picture == "all")
     if several and args.output.lower().endswith(".png"):
-        p.error(f"--output {args.output} names one file, but several pictures are drawn; give a folder")
+        raise OptionError(
+            f"--output {args.output} names one file, but several pictures are drawn; give a folder"
+        )
 
 
 def target(output: str, name: str) -> Path:
@@ -109,6 +92,12 @@ def target(output: str, name: str) -> Path:
 
 def inspect_files(args: argparse.Namespace) -> list[str]:
     """One picture and one line of facts per file; returns what could not be read."""
+    # a second of astropy and Matplotlib: not for --help
+    from data_pipeline.pictures.spectra import draw_single_spectrum, facts
+    from data_pipeline.pictures.style import save_picture
+    from data_pipeline.readers import read_spectrum
+    from data_pipeline.spectrum import SpectrumError
+
     broken: list[str] = []
     taken: dict[str, int] = {}
     for path in args.files:
@@ -127,7 +116,13 @@ def inspect_files(args: argparse.Namespace) -> list[str]:
 
 def find_pair(args: argparse.Namespace, config: PreprocessingConfig) -> tuple[Match, list[Dropped]]:
     """The galaxy to draw, and files of the archive that cannot be read."""
-    files, unreadable = scan_archive(args.archive, partial(tqdm, desc="scan", unit="file", delay=2))
+    from data_pipeline.catalogue import read_catalogue
+    from data_pipeline.catalogue.table import ColumnMapping
+    from data_pipeline.pairs.matching import MatchConfig, find_catalogue, match, scan_archive
+    from data_pipeline.pictures.choice import choose_match, find_match
+
+    bar = partial(tqdm, delay=2, disable=args.quiet)
+    files, unreadable = scan_archive(args.archive, partial(bar, desc="scan", unit="file"))
     mapping = ColumnMapping.parse(args.columns) if args.columns else None
     catalogue = read_catalogue(args.catalogue or find_catalogue(args.archive), mapping)
     if args.object:
@@ -135,11 +130,16 @@ def find_pair(args: argparse.Namespace, config: PreprocessingConfig) -> tuple[Ma
         matches, dropped = match(files, catalogue, MatchConfig(flags="ABCDE"))
         return find_match(matches, [*unreadable, *dropped], args.object), unreadable
     matches, _ = match(files, catalogue)
-    return choose_match(matches, catalogue, config, partial(tqdm, desc="choose", delay=2)), unreadable
+    return choose_match(matches, catalogue, config, partial(bar, desc="choose")), unreadable
 
 
 def inspect_archive(args: argparse.Namespace) -> list[str]:
     """Draws one galaxy of an archive; returns what could not be read."""
+    from data_pipeline.pairs.preprocessing import PreprocessingConfig, make_pair, read_match
+    from data_pipeline.pictures.spectra import draw_galaxy_pair, facts
+    from data_pipeline.pictures.stitching import draw_stitching
+    from data_pipeline.pictures.style import save_picture
+
     config = PreprocessingConfig(extraction=args.extraction)
     found, unreadable = find_pair(args, config)
     prism, gratings = read_match(found, config)
@@ -160,12 +160,17 @@ def inspect_archive(args: argparse.Namespace) -> list[str]:
 
 def inspect_records(args: argparse.Namespace) -> list[str]:
     """Draws the augmentation family of one galaxy of records."""
+    from data_pipeline.pictures.choice import choose_original, find_family
+    from data_pipeline.pictures.spectra import draw_augmentation_family
+    from data_pipeline.pictures.style import save_picture
+    from data_pipeline.records import Manifest
 
-    def bar(rows, total: int):
-        return tqdm(rows, desc="search", total=total, unit="row", delay=2, leave=False)
-
+    bar = partial(tqdm, desc="search", unit="row", delay=2, leave=False, disable=args.quiet)
     unique_id = args.object or str(choose_original(args.records)["unique_id"])
-    family, manifest = find_family(args.records, unique_id, bar), Manifest.read(args.records)
+    family, manifest = (
+        find_family(args.records, unique_id, lambda rows, total: bar(rows, total=total)),
+        Manifest.read(args.records),
+    )
     if family.stored:
         made = f"{len(family.copies)} realisations as stored ({family.split})"
     else:
@@ -181,26 +186,22 @@ def inspect_records(args: argparse.Namespace) -> list[str]:
     return []
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 1 if a file could not be read or nothing could be drawn, 130 on Ctrl-C."""
-    p = parser()
-    args = p.parse_args(argv)
-    check(p, args)
-    draw: Callable[[argparse.Namespace], list[str]] = (
-        inspect_files if args.files else inspect_archive if args.archive else inspect_records
-    )
-    try:
-        broken = draw(args)
-    except (ValueError, OSError, RecordIntegrityError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; pictures drawn so far are complete", file=sys.stderr)
-        return 130
-    if broken:
-        print(f"{len(broken)} could not be read:", *broken, sep="\n  ", file=sys.stderr)
-    return 1 if broken else 0
+def inspect(args: argparse.Namespace) -> int:
+    """Draws what the options name."""
+    check(args)
+    draw = inspect_files if args.files else inspect_archive if args.archive else inspect_records
+    return list_failures(draw(args), "could not be read")
 
+
+main = Command(
+    "kspecsr data inspect",
+    "Draw spectra: single files; prism and gratings of a galaxy (paper Figure 1) and how the gratings were "
+    "stitched, from an archive; an augmentation family (paper Figure 2), from records.",
+    EXAMPLES,
+    options,
+    inspect,
+    interrupted=COMPLETE_SO_FAR,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

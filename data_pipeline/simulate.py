@@ -1,4 +1,4 @@
-"""Command line of the simulator: ``python -m data_pipeline.simulate``."""
+"""``kspecsr data simulate``: a JADES-like survey with known truth."""
 
 from __future__ import annotations
 
@@ -7,135 +7,119 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from benchmarks.simulation_speed import measure_speed
-from data_pipeline.pictures.simulation_check import draw_simulation_check
-from data_pipeline.pictures.style import save_picture
-from data_pipeline.simulation import SimulationConfig
-from data_pipeline.simulation.archive import write_archive
-from data_pipeline.simulation.check import compare
-from data_pipeline.simulation.check_measurements import measure_simulation
-from data_pipeline.simulation.comparison import report
-from data_pipeline.simulation.draws import check_seed
-from data_pipeline.workers import WorkerError
-from data_pipeline.writers.atomic import replacing
+from data_pipeline.command_line import (
+    NOTHING_WRITTEN,
+    RESUMES,
+    Command,
+    OptionError,
+    add_shared,
+    at_least,
+    interpreting_options,
+)
 
-_EXAMPLES = """examples:
+if TYPE_CHECKING:
+    from data_pipeline.simulation import SimulationConfig
+
+EXAMPLES = """examples:
   # 300 galaxies as JADES would release them, with catalogue and truth
-  python -m data_pipeline.simulate --archive simulated --n 300 --seed 1
-  # a wider population for training; interrupted runs go on where they were
-  python -m data_pipeline.simulate --archive training --n 20000 --seed 2 --population wide
+  kspecsr data simulate --archive simulated --n 300 --seed 1
+  # a wider population for training; rerun the same command to resume
+  kspecsr data simulate --archive training --n 20000 --seed 2 --population wide
   # without noise (quoted errors stay), for tests of flux conservation
-  python -m data_pipeline.simulate --archive clean --n 50 --seed 3 --noise-scale 0
+  kspecsr data simulate --archive clean --n 50 --seed 3 --noise-scale 0
   # simulated beside real, as a table and a picture
-  python -m data_pipeline.simulate --check --check-output check
-  # galaxies per second and memory
-  python -m data_pipeline.simulate --benchmark
+  kspecsr data simulate --check --check-output check
 """
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_pipeline.simulate",
-        description="Simulates a JADES-like NIRSpec survey with known truth.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    what = parser.add_argument_group("what to do (one or more)")
+def options(p: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    what = p.add_argument_group("what to do (one or both)")
     what.add_argument("--archive", type=Path, metavar="DIR", help="write a JADES-layout archive to DIR")
     what.add_argument("--check", action="store_true", help="compare a simulation with JADES")
-    what.add_argument("--benchmark", action="store_true", help="measure speed and memory of the arrays")
-    parser.add_argument("--n", type=int, help="number of observations (archive: required; check: 1500)")
-    parser.add_argument("--seed", type=int, default=1, help="random seed (default %(default)s)")
-    parser.add_argument(
+    p.add_argument(
+        "--n", type=at_least(1), help="number of observations (archive: required; check: 1500 by default)"
+    )
+    add_shared(p, "seed", default=1, type=int)
+    p.add_argument(
         "--population",
         choices=("survey", "wide"),
         help="survey: JADES statistics (default); wide: for training, with more scatter and flat redshifts",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="JSON file with a SimulationConfig")
-    parser.add_argument("--noise-scale", type=float, metavar="X", help="factor on all noise (0 = none)")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default %(default)s)")
-    parser.add_argument(
+    p.add_argument("--config", type=Path, metavar="FILE", help="JSON file with a SimulationConfig")
+    p.add_argument("--noise-scale", type=float, metavar="X", help="factor on all noise (0 = none)")
+    add_shared(p, "workers", default=2, type=at_least(1))
+    p.add_argument(
         "--check-output", type=Path, metavar="DIR", help="where --check writes simulation_check.png and .txt"
     )
-    return parser
 
 
-def _config(arguments: argparse.Namespace) -> SimulationConfig:
-    config = SimulationConfig.from_file(arguments.config) if arguments.config else SimulationConfig()
-    if arguments.population:
-        config = SimulationConfig(arguments.population, config.nuisances)
-    if arguments.noise_scale is not None:
-        config = replace(config, nuisances=replace(config.nuisances, noise_scale=arguments.noise_scale))
+def simulate(args: argparse.Namespace) -> None:
+    """Writes the archive, makes the comparison, or both."""
+    if not (args.archive or args.check):
+        raise OptionError("nothing to do: give --archive DIR --n N or --check (--help has examples)")
+    if args.archive and args.n is None:
+        raise OptionError("--archive needs --n, the number of observations")
+    if args.check_output and not args.check:
+        raise OptionError("--check-output goes with --check")
+    # a second of SciPy and astropy: not for --help
+    from data_pipeline.simulation.archive import write_archive
+    from data_pipeline.simulation.draws import check_seed
+    from data_pipeline.workers import WorkerError
+
+    with interpreting_options():
+        check_seed(args.seed)
+        config = _config(args)
+    try:
+        if args.check_output:  # before the work, not after it
+            args.check_output.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=args.check_output):
+                pass
+        if args.archive:
+            catalogue = write_archive(
+                args.archive, args.n, args.seed, config, args.workers, progress=not args.quiet
+            )
+            print(f"{args.n} observations in {args.archive}, catalogue {catalogue.name}")
+        if args.check:
+            _check(config, args)
+    except ValueError as error:  # for instance an archive of other settings in that folder
+        raise OptionError(str(error)) from error
+    except WorkerError:
+        raise
+    except OSError as error:
+        place = error.filename or args.archive or args.check_output
+        raise OSError(
+            f"{place}: {error.strerror or error}. --archive and --check-output take folders that can be "
+            f"written and have room (about 0.5 MB per observation); then {RESUMES}."
+        ) from error
+
+
+def _config(args: argparse.Namespace) -> SimulationConfig:
+    from data_pipeline.simulation import SimulationConfig
+
+    config = SimulationConfig.from_file(args.config) if args.config else SimulationConfig()
+    if args.population:
+        config = SimulationConfig(args.population, config.nuisances)
+    if args.noise_scale is not None:
+        config = replace(config, nuisances=replace(config.nuisances, noise_scale=args.noise_scale))
     return config
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns the exit status."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if not (arguments.archive or arguments.check or arguments.benchmark):
-        parser.error("nothing to do: give --archive DIR --n N, --check or --benchmark (--help has examples)")
-    if arguments.archive and arguments.n is None:
-        parser.error("--archive needs --n, the number of observations")
-    if arguments.n is not None and arguments.n < 1:
-        parser.error(f"--n: expected 1 or more, got {arguments.n}")
-    if arguments.workers < 1:
-        parser.error(f"--workers: expected 1 or more, got {arguments.workers}")
-    if arguments.check_output and not arguments.check:
-        parser.error("--check-output goes with --check")
-    try:
-        check_seed(arguments.seed)
-        config = _config(arguments)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    try:
-        return _run(arguments, config)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except WorkerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {_unwritable(error, arguments)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        rest = "the same command goes on where it was" if arguments.archive else "nothing was kept"
-        print(f"\ninterrupted; {rest}", file=sys.stderr)
-        return 130
+def _check(config: SimulationConfig, args: argparse.Namespace) -> None:
+    from data_pipeline.pictures.simulation_check import draw_simulation_check
+    from data_pipeline.pictures.style import save_picture
+    from data_pipeline.simulation.check import compare
+    from data_pipeline.simulation.check_measurements import measure_simulation
+    from data_pipeline.simulation.comparison import report
+    from data_pipeline.writers.atomic import replacing
 
-
-def _unwritable(error: OSError, arguments: argparse.Namespace) -> str:
-    """What went wrong where, and the cure."""
-    place = error.filename or arguments.archive or arguments.check_output
-    return (
-        f"{place}: {error.strerror or error}. --archive and --check-output take folders that can be "
-        "written and have room (about 0.5 MB per observation); the same command then goes on where it was."
-    )
-
-
-def _run(arguments: argparse.Namespace, config: SimulationConfig) -> int:
-    if arguments.check_output:  # before the work, not after it
-        arguments.check_output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=arguments.check_output):
-            pass
-    if arguments.archive:
-        catalogue = write_archive(arguments.archive, arguments.n, arguments.seed, config, arguments.workers)
-        print(f"{arguments.n} observations in {arguments.archive}, catalogue {catalogue.name}")
-    if arguments.check:
-        _check(config, arguments.n or 1500, arguments.seed, arguments.check_output)
-    if arguments.benchmark:
-        _benchmark(config, arguments.n or 1024, arguments.seed, arguments.workers)
-    return 0
-
-
-def _check(config: SimulationConfig, n: int, seed: int, output: Path | None) -> None:
-    with tqdm(total=n, desc="check", unit="galaxies") as bar:
-        measured = measure_simulation(n, seed, config, bar.update)
+    n, output = args.n or 1500, args.check_output
+    with tqdm(total=n, desc="check", unit="galaxies", disable=args.quiet) as bar:
+        measured = measure_simulation(n, args.seed, config, bar.update)
     text = report(compare(measured), n)
     print(text, end="")
     if output:
@@ -145,16 +129,14 @@ def _check(config: SimulationConfig, n: int, seed: int, output: Path | None) -> 
         print(f"picture: {picture}")
 
 
-def _benchmark(config: SimulationConfig, n: int, seed: int, workers: int) -> None:
-    """Speed with gratings, and the largest memory of a fresh process for ``n`` and for ``4 n``."""
-    for count in (n, 4 * n):
-        result = measure_speed(count, seed, config, workers)
-        print(
-            f"{count} galaxies with gratings, {workers} processes: {result.rate:.0f} galaxies/s "
-            f"({result.seconds:.1f} s after {result.start_up:.1f} s of start-up), "
-            f"largest process {result.peak_memory:.0f} MB"
-        )
-
+main = Command(
+    "kspecsr data simulate",
+    "Simulate a JADES-like NIRSpec survey with known truth.",
+    EXAMPLES,
+    options,
+    simulate,
+    interrupted=lambda args: RESUMES if args.archive else NOTHING_WRITTEN,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.command_line import suppress_startup_stderr
 from data_pipeline.jades_names import jades_file_name
-from data_pipeline.quiet_start import held_back_stderr
 from data_pipeline.records import Manifest, RecordIntegrityError, iterate, load
 from examples.demonstration import DemoError, prepare, run
 
@@ -73,7 +73,7 @@ def read_batches(records: Path) -> tuple[str, float, str]:
     for name in ("prism_flux", "prism_mask", "grating_flux", "noise_free", "line_flux", "redshift"):
         print(f"    {name:14s} {batch[name].dtype!s:8s} {batch[name].shape}")
     print(f'>>> next(iter(load("{records}", "train", batch_size={_BATCH})))   # tf.data', flush=True)
-    with held_back_stderr():
+    with suppress_startup_stderr():
         tensors = next(iter(load(records, "train", batch_size=_BATCH)))
     same = all(
         np.array_equal(np.asarray(tensors[name]), batch[name], equal_nan=True)

@@ -1,57 +1,38 @@
-"""Command line: ``python -m kspecsr.calibrate``: makes the errors that a model states hold."""
+"""``kspecsr calibrate``: calibrate the errors that a model states."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
-from data_pipeline.quiet_start import held_back_stderr
+from data_pipeline.command_line import Command, add_shared, at_least, suppress_startup_stderr
 
 EXAMPLES = """examples:
-  python -m kspecsr.calibrate runs/default
-  python -m kspecsr.calibrate runs/default --n 500 --seed 3
+  kspecsr calibrate runs/default
+  kspecsr calibrate runs/default --n 500 --seed 3
 
 Writes calibration.json into the model folder, beside the weights: factors on the errors of pixels and line
 fluxes as functions of their S/N, and an exponent for P(z), such that intervals of 68 and 95 % hold as much of
-the truth. They are measured on simulated galaxies that neither training nor python -m kspecsr.evaluate sees,
-and are applied from then on wherever the model is loaded. Training a stage again removes them.
+the truth. They are measured on simulated galaxies that neither training nor kspecsr evaluate sees, and are
+applied from then on wherever the model is loaded. Training a stage again removes them.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m kspecsr.calibrate",
-        description="Measure the calibration of a model's uncertainties.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def options(p: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
     p.add_argument("model", metavar="DIR", help="model folder")
-    p.add_argument("--n", type=int, default=2000, help="galaxies (default %(default)s)")
-    p.add_argument("--seed", type=int, default=7, help="of the galaxies (default %(default)s)")
-    p.add_argument("--quiet", action="store_true", help="no progress bar")
-    return p
+    p.add_argument("--n", type=at_least(100), default=2000, help="number of galaxies")
+    add_shared(p, "seed", default=7, help="random seed of the galaxies")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 0 done, 1 failed, 2 wrong options, 130 interrupted."""
-    p = parser()
-    args = p.parse_args(argv)
-    if args.n < 100:
-        p.error(f"--n: expected 100 galaxies or more, got {args.n}")
+def calibrate(args: argparse.Namespace) -> None:
+    """Measures the calibration and writes it."""
     # seconds of SciPy, astropy and TensorFlow: not for --help
-    with held_back_stderr():
+    with suppress_startup_stderr():
         from kspecsr.evaluation.calibrate import calibrate_model
         from kspecsr.model_settings import find_model
-    try:
-        calibration, path = calibrate_model(find_model(args.model), args.n, args.seed, args.quiet)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
-        return 130
+
+    calibration, path = calibrate_model(find_model(args.model), args.n, args.seed, args.quiet)
     for name in ("sr1", "continuum", "line_pixels", "line_flux"):
         scale = getattr(calibration, name)
         last = scale.start + scale.step * (len(scale.factor) - 1)
@@ -61,8 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     print(f"{'P(z)':12s} to the power of {calibration.redshift_exponent:.2f}")
     print(f"written: {path}")
-    return 0
 
+
+main = Command(
+    "kspecsr calibrate",
+    "Measure the calibration of a model's uncertainties.",
+    EXAMPLES,
+    options,
+    calibrate,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

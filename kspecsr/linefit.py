@@ -1,8 +1,66 @@
-"""``python -m kspecsr.linefit``: the same as ``kspecsr linefit``."""
+"""``kspecsr linefit``: line fluxes of prism spectra at known redshifts."""
 
+from __future__ import annotations
+
+import argparse
 import sys
 
-from kspecsr.commands.linefit import main
+from data_pipeline.command_line import COMPLETE_SO_FAR, Command, add_shared, list_failures, say
+
+EXAMPLES = """examples:
+  kspecsr linefit spectrum.fits --redshift 3.235
+  kspecsr linefit 'archive/*prism*_x1d.fits' --redshift redshifts.csv:z_spec --output lines
+  kspecsr linefit archive/ --redshift catalogue.fits:z_Spec:Unique_ID --output lines
+
+FILE and --redshift are as for kspecsr enhance: a spectrum of any known format, a pattern in quotes, a folder,
+or @LIST. No training is involved in these fluxes: they follow from the line-spread function of the prism,
+non-negative lines, tied doublets and a flexible continuum. Lines that the prism cannot tell apart share their
+flux, with correspondingly large errors. An existing NAME_linefit.ecsv is replaced.
+"""
+
+
+def options(p: argparse.ArgumentParser) -> None:
+    """Adds the command's options; a test compares their defaults with `DirectFitConfig`."""
+    p.add_argument("files", nargs="+", metavar="FILE", help="spectra, patterns, folders, or @LIST")
+    p.add_argument("--redshift", required=True, metavar="Z|TABLE:COLUMN[:KEY]", help="known redshifts")
+    add_shared(p, "output", help="also write NAME_linefit.ecsv there")
+    add_shared(p, "extraction")
+    p.add_argument("--knots", type=int, default=30, help="knots of the continuum")
+    p.add_argument(
+        "--resolution-scale",
+        type=float,
+        metavar="FACTOR",
+        help="factor on the tabulated resolving power (default: 1.22, as reduced spectra show)",
+    )
+    p.add_argument(
+        "--zero-point-shift",
+        type=float,
+        default=0.0,
+        metavar="PIXELS",
+        help="shift of the lines to the red",
+    )
+
+
+def linefit(args: argparse.Namespace) -> int:
+    """Fits the files."""
+    # half a second of astropy: not for --help
+    from kspecsr.enhancement.line_fits import fit_files
+    from kspecsr.methods import DirectFitConfig
+
+    config = DirectFitConfig(
+        knots=args.knots, resolution_scale=args.resolution_scale, zero_point_shift=args.zero_point_shift
+    )
+    return list_failures(fit_files(args.files, args.redshift, args.output, config, args.extraction, say))
+
+
+main = Command(
+    "kspecsr linefit",
+    "Direct line fit to NIRSpec prism spectra at known redshifts: fluxes with errors.",
+    EXAMPLES,
+    options,
+    linefit,
+    interrupted=COMPLETE_SO_FAR,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

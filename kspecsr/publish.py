@@ -1,4 +1,4 @@
-"""Command line: ``python -m kspecsr.publish``: a trained, judged model as one that ships."""
+"""``kspecsr publish``: a trained, judged model as one that ships."""
 
 from __future__ import annotations
 
@@ -6,51 +6,40 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from data_pipeline.quiet_start import held_back_stderr
+from data_pipeline.command_line import Command, add_shared, suppress_startup_stderr
 
 EXAMPLES = """examples:
-  python -m kspecsr.publish runs/default --report report --robustness report/robustness \\
+  kspecsr publish runs/default --report report --robustness report/robustness \\
       --output saved_models/default --failures failures.md
 
 The new folder, named after its model, holds the stages, model.json, calibration.json, README.md (the model
 card: training set, figures with intervals, release limits that are broken, how to train it again) and
 manifest.json with the SHA-256 of each. The figures must be of this very model, with its calibration:
 
-  python -m kspecsr.calibrate runs/default
-  python -m kspecsr.evaluate --model runs/default --output report --gate release
-  python -m kspecsr.evaluation.robustness --model runs/default --output report/robustness
+  kspecsr calibrate runs/default
+  kspecsr evaluate --model runs/default --output report --gate release
+  kspecsr robustness --model runs/default --output report/robustness
 """
-REPRODUCE = "python -m kspecsr.train --data simulation --output runs/default --calibrate"
+REPRODUCE = "kspecsr train --data simulation --output runs/default --calibrate"
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m kspecsr.publish",
-        description="Write a model folder that can be given to others, with its model card and manifest.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def options(p: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
     p.add_argument("model", type=Path, metavar="DIR", help="model folder")
     p.add_argument("--report", type=Path, required=True, metavar="DIR", help="its evaluation")
     p.add_argument("--robustness", type=Path, metavar="DIR", help="its figures case by case")
     p.add_argument("--failures", type=Path, metavar="FILE.md", help="text on where it fails")
-    p.add_argument("--reproduce", default=REPRODUCE, metavar="COMMAND", help="that trains it (%(default)s)")
-    p.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="replaced if it is a model folder"
-    )
-    return p
+    p.add_argument("--reproduce", default=REPRODUCE, metavar="COMMAND", help="command that trains it")
+    add_shared(p, "output", required=True, help="new model folder; replaced if it is one already")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 0 done, 1 failed, 2 wrong options, 130 interrupted."""
-    args = parser().parse_args(argv)
+def publish(args: argparse.Namespace) -> None:
+    """Writes the published model folder."""
     # seconds of SciPy and TensorFlow: not for --help
-    with held_back_stderr():
+    with suppress_startup_stderr():
         from kspecsr.configuration import STAGES
         from kspecsr.evaluation.model_card import CardSources, model_card
         from kspecsr.model_folder import write_manifest
@@ -63,37 +52,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             stage_path,
             write_settings,
         )
-    try:
-        failures = args.failures.read_text(encoding="utf-8") if args.failures else "Not described.\n"
-        sources = CardSources(args.model, args.report, args.robustness, args.reproduce, failures)
-        if not (args.model / CALIBRATION_FILE).is_file():
-            raise ModelFolderError(
-                f"{args.model}: has no {CALIBRATION_FILE}; python -m kspecsr.calibrate {args.model} makes it"
-            )
-        if args.output.exists() and not (args.output / SETTINGS_FILE).is_file():
-            raise ModelFolderError(f"{args.output}: exists and is no model folder; give another --output")
-        card = model_card(sources, args.output.name)
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(suffix=".part", dir=args.output.parent) as temporary:
-            made = Path(temporary) / args.output.name
-            made.mkdir()
-            for stage in STAGES:
-                check_archive(stage_path(args.model, stage))
-                shutil.copyfile(stage_path(args.model, stage), stage_path(made, stage))
-            shutil.copyfile(args.model / CALIBRATION_FILE, made / CALIBRATION_FILE)
-            write_settings(made, replace(read_settings(args.model), name=args.output.name))
-            (made / "README.md").write_text(card, encoding="utf-8")
-            write_manifest(made)
-            _replace(args.output, made, Path(temporary) / "before")
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was changed", file=sys.stderr)
-        return 130
+    failures = args.failures.read_text(encoding="utf-8") if args.failures else "Not described.\n"
+    sources = CardSources(args.model, args.report, args.robustness, args.reproduce, failures)
+    if not (args.model / CALIBRATION_FILE).is_file():
+        raise ModelFolderError(
+            f"{args.model}: has no {CALIBRATION_FILE}; kspecsr calibrate {args.model} makes it"
+        )
+    if args.output.exists() and not (args.output / SETTINGS_FILE).is_file():
+        raise ModelFolderError(f"{args.output}: exists and is no model folder; give another --output")
+    card = model_card(sources, args.output.name)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(suffix=".part", dir=args.output.parent) as temporary:
+        made = Path(temporary) / args.output.name
+        made.mkdir()
+        for stage in STAGES:
+            check_archive(stage_path(args.model, stage))
+            shutil.copyfile(stage_path(args.model, stage), stage_path(made, stage))
+        shutil.copyfile(args.model / CALIBRATION_FILE, made / CALIBRATION_FILE)
+        write_settings(made, replace(read_settings(args.model), name=args.output.name))
+        (made / "README.md").write_text(card, encoding="utf-8")
+        write_manifest(made)
+        _replace(args.output, made, Path(temporary) / "before")
     size = sum(path.stat().st_size for path in args.output.iterdir())
     print(f"written: {args.output} ({size / 1e6:.1f} MB), with its model card and manifest")
-    return 0
 
 
 def _replace(output: Path, made: Path, before: Path) -> None:
@@ -107,6 +88,14 @@ def _replace(output: Path, made: Path, before: Path) -> None:
             before.rename(output)
         raise
 
+
+main = Command(
+    "kspecsr publish",
+    "Write a model folder that can be given to others, with its model card and manifest.",
+    EXAMPLES,
+    options,
+    publish,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,76 +1,76 @@
-"""Command line of training: ``python -m kspecsr.train``."""
+"""``kspecsr train``: train the stages of a model."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from data_pipeline.quiet_start import held_back_stderr
-from data_pipeline.workers import WorkerError
+from data_pipeline.command_line import (
+    RESUMES,
+    Command,
+    OptionError,
+    add_shared,
+    at_least,
+    interpreting_options,
+    say,
+    suppress_startup_stderr,
+)
 from kspecsr.configuration import PRESETS, STAGES, Preset, load_preset
 from kspecsr.configuration.training import PRECISIONS
 
-if TYPE_CHECKING:
-    from kspecsr.feeds import DataChoice
-
 _FINE_TUNING_RATE = 0.1  # of the preset's learning rate
-_EXAMPLES = """examples:
-  # the first stage with documented defaults; the same command goes on where it was stopped
-  python -m kspecsr.train --stage sr1
-  # all three stages, one after the other, on records that python -m data_pipeline.build wrote
-  python -m kspecsr.train --data data/jades --output runs/jades
+EXAMPLES = """examples:
+  # the first stage with documented defaults; rerun the same command to resume
+  kspecsr train --stage sr1
+  # all three stages, one after the other, on records that kspecsr data build wrote
+  kspecsr train --data data/jades --output runs/jades
   # a small model in minutes
-  python -m kspecsr.train --preset small --data simulation --output runs/small
-  # fine-tune a model on pairs of your own, with a tenth of the learning rate
-  python -m kspecsr.train --init-from saved_models/default --data data/mine --output runs/mine
-  # an own preset: write a shipped one to a file, edit it, train it
-  python -m kspecsr.train --preset default --show-preset > mine.json
-  python -m kspecsr.train --preset mine.json
+  kspecsr train --preset small --data simulation --output runs/small
+  # fine-tune the model that ships on pairs of your own, with a tenth of the learning rate
+  kspecsr train --init-from default --data data/mine --output runs/mine
+  # a preset of your own: write a shipped one to a file, edit it, train it
+  kspecsr train --preset default --show-preset > mine.json
+  kspecsr train --preset mine.json
 
-Best weights (by a goal metric, not by the loss) lie in OUTPUT as <stage>.keras with model.json; logs,
-pictures and the state to go on from in OUTPUT/<stage>/. Exit
-status: 0 done, 1 failed, 2 wrong options, 130 interrupted.
+The best weights (by a goal metric, not by the loss) are in OUTPUT as <stage>.keras with model.json; logs,
+pictures and the state to resume from are in OUTPUT/<stage>/.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kspecsr.train",
-        description="Trains the stages of a super-resolution model, each on the frozen ones before it.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="default: %(default)s")
-    parser.add_argument(
-        "--data",
-        metavar="DIR|simulation",
-        help="records, or fresh simulation (default: records in data/ if there are some, else simulation)",
-    )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="model folder (default: runs/<preset>)")
-    parser.add_argument(
+def options(p: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    p.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="stage to train")
+    add_shared(p, "data")
+    add_shared(p, "output", help="model folder (default: runs/<preset>)")
+    p.add_argument(
         "--preset", default="default", metavar="NAME|FILE", help=f"{', '.join(PRESETS)} or a JSON file"
     )
-    parser.add_argument("--show-preset", action="store_true", help="print the preset as JSON and leave")
-    start = parser.add_argument_group("where to start")
-    start.add_argument("--init-from", type=Path, metavar="MODEL", help="first weights: fine-tunes that model")
+    p.add_argument("--show-preset", action="store_true", help="print the preset as JSON, and exit")
+    start = p.add_argument_group("where to start")
     start.add_argument(
-        "--upstream", type=Path, metavar="MODEL", help="earlier stages, where OUTPUT has none; sr1 needs none"
+        "--init-from", metavar="NAME|DIR", help="fine-tune this model: its weights are the first ones"
+    )
+    start.add_argument(
+        "--upstream",
+        metavar="NAME|DIR",
+        help="model with the earlier stages, where OUTPUT has none; sr1 needs none",
     )
     start.add_argument("--restart", action="store_true", help="begin again where OUTPUT holds a training")
-    change = parser.add_argument_group("changes of the preset, for the stages trained")
-    change.add_argument("--epochs", type=int, metavar="N")
-    change.add_argument("--steps-per-epoch", type=int, metavar="N")
-    change.add_argument("--batch-size", type=int, metavar="N")
-    change.add_argument("--learning-rate", type=float, metavar="X", help="at its peak")
-    change.add_argument("--patience", type=int, metavar="N", help="epochs without a better goal; 0: no end")
+    change = p.add_argument_group("changes of the preset, for the stages trained")
+    change.add_argument("--epochs", type=int, metavar="N", help="largest number of epochs")
+    change.add_argument("--steps-per-epoch", type=int, metavar="N", help="batches of an epoch")
+    change.add_argument("--batch-size", type=int, metavar="N", help="galaxies in a batch")
+    change.add_argument("--learning-rate", type=float, metavar="X", help="learning rate at its peak")
+    change.add_argument(
+        "--patience", type=int, metavar="N", help="epochs without a better goal before the end; 0: no end"
+    )
     change.add_argument("--precision", choices=PRECISIONS, help="heads and losses stay float32")
-    run = parser.add_argument_group("how to run")
-    run.add_argument("--seed", type=int, default=0, help="of weights and examples (default %(default)s)")
+    run = p.add_argument_group("how to run")
+    add_shared(run, "seed", help="random seed of weights and examples")
     run.add_argument("--deterministic", action="store_true", help="repeatable to the last bit; slower")
     run.add_argument(
-        "--devices", type=int, default=1, metavar="N", help="GPUs that share a batch (default 1)"
+        "--devices", type=at_least(1), default=1, metavar="N", help="number of GPUs that share a batch"
     )
     run.add_argument(
         "--jit",
@@ -78,120 +78,91 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="compile with XLA (default: on one GPU, not on a CPU, where it slows training)",
     )
+    add_shared(run, "workers", help="processes that simulate; records need none")
     run.add_argument(
-        "--workers",
-        type=int,
-        default=1,
-        help="processes that simulate; records need none (default %(default)s)",
-    )
-    run.add_argument(
-        "--calibrate",
-        action="store_true",
-        help="calibrate the errors of the finished model (python -m kspecsr.calibrate)",
+        "--calibrate", action="store_true", help="calibrate the finished model, as kspecsr calibrate does"
     )
     run.add_argument("--no-pictures", action="store_true", help="draw no picture after each epoch")
-    return parser
 
 
-def _preset(arguments: argparse.Namespace, stages: tuple[str, ...]) -> Preset:
+def _preset(args: argparse.Namespace, stages: tuple[str, ...]) -> Preset:
     """The preset with the options' changes in the stages that are trained."""
-    preset = load_preset(arguments.preset)
+    preset = load_preset(args.preset)
     names = ("epochs", "steps_per_epoch", "batch_size", "learning_rate", "patience", "precision")
-    changes = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     for stage in stages:
-        if arguments.init_from and arguments.learning_rate is None:
+        if args.init_from and args.learning_rate is None:
             changes["learning_rate"] = _FINE_TUNING_RATE * preset.training[stage].learning_rate
         preset = preset.with_training(stage, **changes)
     return preset
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns the exit status."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    stages = STAGES if arguments.stage == "all" else (arguments.stage,)
-    for name, least in (("devices", 1), ("workers", 0), ("seed", 0)):
-        if getattr(arguments, name) < least:
-            parser.error(f"--{name}: expected {least} or more, got {getattr(arguments, name)}")
-    try:
-        preset = _preset(arguments, stages)
-        if arguments.show_preset:
-            print(preset.to_json())
-            return 0
-        for stage in stages:
-            if preset.training[stage].batch_size % arguments.devices:
-                raise ValueError(
-                    f"--devices {arguments.devices}: the batch of {preset.training[stage].batch_size} is no "
-                    "multiple of it; give --batch-size"
-                )
-        from kspecsr.feeds.choice import choose_data  # half a second
+def train(args: argparse.Namespace) -> None:
+    """Checks the options, then trains the stages."""
+    from kspecsr.feeds.choice import choose_data  # half a second
 
-        choice = choose_data(arguments.data)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    output = arguments.output or Path("runs") / preset.name
-    try:
-        _run(arguments, stages, preset, choice, output)
-    except KeyboardInterrupt:
-        print(
-            f"\ninterrupted; the same command{' without --restart' if arguments.restart else ''} goes on "
-            f"after the last finished epoch in {output}",
-            file=sys.stderr,
-        )
-        return 130
-    except WorkerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    stages = STAGES if args.stage == "all" else (args.stage,)
+    with interpreting_options():
+        preset = _preset(args, stages)
+        if args.show_preset:
+            print(preset.to_json())
+            return
+        for stage in stages:
+            if (size := preset.training[stage].batch_size) % args.devices:
+                raise OptionError(
+                    f"--devices {args.devices}: the batch of {size} is no multiple of it; give --batch-size"
+                )
+        choice = choose_data(args.data)
+    output = args.output or Path("runs") / preset.name
+    say(choice.reason)
+    say(f"output: {output}{'' if args.output else ' (--output says otherwise)'}")
+    say(f"preset: {preset.name}; stages: {', '.join(stages)}; seed {args.seed}")
+    _run(args, stages, preset, choice.directory, output)
 
 
 def _run(
-    arguments: argparse.Namespace,
-    stages: tuple[str, ...],
-    preset: Preset,
-    choice: DataChoice,
-    output: Path,
+    args: argparse.Namespace, stages: tuple[str, ...], preset: Preset, records: Path | None, output: Path
 ) -> None:
     """Trains the stages; everything that needs Keras is imported here, seconds that --help does not wait."""
-    print(choice.reason)
-    print(f"output: {output}{'' if arguments.output else ' (--output says otherwise)'}")
-    print(f"preset: {preset.name}; stages: {', '.join(stages)}; seed {arguments.seed}", flush=True)
-    with held_back_stderr():
+    with suppress_startup_stderr():
+        from kspecsr.model_settings import find_model
         from kspecsr.training.data import TrainingData
         from kspecsr.training.devices import find_devices
         from kspecsr.training.run_settings import TrainingOptions
         from kspecsr.training.stage import begin_again, train_stage
 
         find_devices()
-    data = TrainingData(choice.directory, preset.feed, preset.model.grid, arguments.seed, arguments.workers)
-    options = TrainingOptions(
-        seed=arguments.seed,
-        deterministic=arguments.deterministic,
-        devices=arguments.devices,
-        jit="auto" if arguments.jit is None else arguments.jit,
-        restart=arguments.restart,
-        init_from=arguments.init_from,
-        upstream=arguments.upstream,
-        pictures=not arguments.no_pictures,
+    data = TrainingData(records, preset.feed, preset.model.grid, args.seed, args.workers)
+    settings = TrainingOptions(
+        seed=args.seed,
+        deterministic=args.deterministic,
+        devices=args.devices,
+        jit="auto" if args.jit is None else args.jit,
+        restart=args.restart,
+        init_from=args.init_from and find_model(args.init_from),
+        upstream=args.upstream and find_model(args.upstream),
+        pictures=not args.no_pictures,
+        bar=False if args.quiet else None,
     )
-    if arguments.restart:
+    if args.restart:
         begin_again(output, stages)
     for stage in stages:
-        result = train_stage(stage, preset, data, output, options, _say)
-        print(f"{stage}: {result.path}", flush=True)
-    if arguments.calibrate:
+        result = train_stage(stage, preset, data, output, settings, say)
+        say(f"{stage}: {result.path}")
+    if args.calibrate:
         from kspecsr.evaluation.calibrate import GALAXIES, SEED, calibrate_model
 
-        print(f"calibration: {calibrate_model(output, GALAXIES, SEED)[1]}", flush=True)
+        say(f"calibration: {calibrate_model(output, GALAXIES, SEED, args.quiet)[1]}")
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
+main = Command(
+    "kspecsr train",
+    "Train the stages of a super-resolution model, each on the frozen ones before it.",
+    EXAMPLES,
+    options,
+    train,
+    interrupted=RESUMES,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

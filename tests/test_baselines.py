@@ -9,7 +9,6 @@ from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import upsample
 from data_pipeline.simulation.noise import detector_pixels, prism_noise
-from kspecsr.commands.tune_baselines import main
 from kspecsr.configuration import FeedConfig
 from kspecsr.feeds import validation_examples
 from kspecsr.measures.held_out import HeldOut
@@ -32,6 +31,7 @@ from kspecsr.methods.prism_view import prism_view
 from kspecsr.methods.regularised import signal_power
 from kspecsr.methods.richardson_lucy import iterate
 from kspecsr.methods.tuned import make_baseline
+from kspecsr.tune_baselines import main
 
 GRID = UnifiedGrid()
 SHORT = UnifiedGrid(2.0, 2.4)

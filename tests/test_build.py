@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.build import config_from, main, parser
+from data_pipeline.build import config_from, main
 from data_pipeline.building.pipeline import build, step_counts
 from data_pipeline.building.row import row_generator
 from data_pipeline.building.sources import BuildConfig
@@ -349,11 +349,11 @@ def test_building_needs_no_tensorflow(archive, tmp_path):
 
 
 def test_the_command_line_states_the_paper_s_defaults():
-    archive = config_from(parser().parse_args(["--archive", "x", "--output", "y"]))
+    archive = config_from(main.parser().parse_args(["--archive", "x", "--output", "y"]))
     assert (archive.augmentation.realisations, archive.augmentation.redshift_sigma) == (20, 0.3)
     assert archive.augmentation.noise_fraction == 0.1 and archive.split.test_fraction == 0.2
     assert archive.preprocessing.minimum_line_snr == 5 and archive.matching.flags == "ABC"
-    simulated = config_from(parser().parse_args(["--n", "7", "--output", "y"]))
+    simulated = config_from(main.parser().parse_args(["--n", "7", "--output", "y"]))
     assert (simulated.source, simulated.augmentation.realisations) == ("simulation", 0)
     assert simulated.preprocessing.minimum_line_snr == 0
 

@@ -163,7 +163,7 @@ def test_interruption_is_130(model, spectra, monkeypatch, capsys):
 
     monkeypatch.setattr(SuperResolver, "resolve", interrupt)
     assert run(model, spectra)[0] == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "rerun the same command to resume" in capsys.readouterr().err
 
 
 def test_noise_is_counted_as_flagged(model, spectra, capsys):

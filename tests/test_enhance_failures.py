@@ -104,7 +104,7 @@ def test_a_full_disk_ends_the_run_with_its_summary_and_failures(run, tmp_path, c
     assert "2 results in" in captured.out
     assert "1 failed:" in captured.err and "a_broken.fits: is empty" in captured.err
     assert "ended early: [Errno 28] No space left on device" in captured.err
-    assert "gal2_sr.fits" in captured.err and "the same command goes on from there" in captured.err
+    assert "gal2_sr.fits" in captured.err and "rerun the same command to resume" in captured.err
     monkeypatch.setattr(Result, "write", plain)
     assert run(folder) == 1  # the broken one is still broken
     assert "2 results in" in (out := capsys.readouterr().out) and "2 were there already" in out

@@ -20,9 +20,9 @@ from data_pipeline.lines.profile import render_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from data_pipeline.writers.spectrum_fits import write_spectrum
-from kspecsr.commands.linefit import main
 from kspecsr.configuration import FeedConfig
 from kspecsr.feeds import validation_examples
+from kspecsr.linefit import main
 from kspecsr.methods import DirectFitConfig, fit_prism_lines
 from kspecsr.methods.direct_fit import _continuum_columns, _continuum_normal
 from kspecsr.results.consistency import degraded_to_prism, prism_chi_square
@@ -391,14 +391,6 @@ def test_command_line_refuses_what_it_cannot_do(prism_file, capsys):
     assert "expected a redshift from 0 to 30" in capsys.readouterr().err
     assert main([str(prism_file), "--redshift", "3", "--knots", "1"]) == 1
     assert "direct fit, knots: expected 4 or more, got 1" in capsys.readouterr().err
-
-
-def test_benchmark_prints_spectra_per_second(monkeypatch, capsys):
-    monkeypatch.setattr("benchmarks.linefit_speed._SPECTRA", 8)
-    monkeypatch.setattr("benchmarks.linefit_speed.measured_speed.__defaults__", (0.0,))
-    assert main(["--benchmark"]) == 0
-    rates = [float(line.split()[0]) for line in capsys.readouterr().out.splitlines()]
-    assert len(rates) == 2 and min(rates) > 0
 
 
 def test_the_fit_needs_no_keras():

@@ -96,7 +96,7 @@ def test_figures_of_another_model_and_a_model_without_calibration_are_refused(ju
     assert "figures of another model" in capsys.readouterr().err
     (model / "calibration.json").unlink()
     assert publish(model, report, tmp_path / "new") == 1
-    assert "python -m kspecsr.calibrate" in capsys.readouterr().err
+    assert "kspecsr calibrate" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 

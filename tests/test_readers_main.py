@@ -68,7 +68,7 @@ def test_odd_paths_do_not_stop_the_batch(tmp_path, capsys):
     assert main([str(good), *map(str, odd), str(good)]) == 1
     out, err = capsys.readouterr()
     assert "2 of 6 files read" in out
-    assert err.count("not read: ") == 4
+    assert err.startswith("\n4 not read:\n") and err.count("\n  ") == 4
     for text in (
         "symbolic link",
         "pipe.fits: is a pipe, socket or device",
@@ -94,8 +94,8 @@ def test_an_interrupt_is_one_line(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("data_pipeline.readers.__main__.read_spectrum", interrupt)
     assert main([str(tmp_path / "a.fits")]) == 130
-    assert capsys.readouterr().err == "\ninterrupted; the rows above are complete\n"
-    for command, place in ((compare.main, "compare.scan_archive"), (check.main, "check.examine")):
+    assert capsys.readouterr().err == "\ninterrupted; what was written is complete\n"
+    for command, place in ((compare.main, "compare.compare"), (check.main, "check.examine")):
         monkeypatch.setattr(f"data_pipeline.{place}", interrupt)
         assert command(["--archive", str(tmp_path)]) == 130
         assert capsys.readouterr().err.startswith("\ninterrupted; nothing was")

@@ -37,17 +37,27 @@ def test_help_answers_fast_and_shows_examples():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing to do: give --archive DIR --n N, --check or --benchmark"),
-        (["--archive", "x"], "--archive needs --n"),
         (["--archive", "x", "--n", "0"], "--n: expected 1 or more, got 0"),
         (["--check", "--workers", "0"], "--workers: expected 1 or more, got 0"),
-        (["--archive", "x", "--n", "1", "--check-output", "y"], "--check-output goes with --check"),
         (["--check", "--population", "narrow"], "invalid choice: 'narrow'"),
     ],
 )
 def test_wrong_arguments_are_explained(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to do: give --archive DIR --n N or --check"),
+        (["--archive", "x"], "--archive needs --n"),
+        (["--archive", "x", "--n", "1", "--check-output", "y"], "--check-output goes with --check"),
+    ],
+)
+def test_options_that_do_not_go_together_are_explained(arguments, message, capsys):
+    assert main(arguments) == 2
     assert message in capsys.readouterr().err
 
 
@@ -88,38 +98,41 @@ def test_places_that_cannot_be_written_are_named(tmp_path, capsys):
 
 def test_the_output_of_the_check_is_tried_before_the_work(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr("data_pipeline.simulate.measure_simulation", lambda *_: pytest.fail("worked first"))
+    monkeypatch.setattr(
+        "data_pipeline.simulation.check_measurements.measure_simulation",
+        lambda *_: pytest.fail("worked first"),
+    )
     assert main(["--check", "--check-output", str(tmp_path / "file" / "sub")]) == 1
     assert f"{tmp_path / 'file' / 'sub'}: Not a directory" in capsys.readouterr().err
 
 
 def test_a_full_disk_and_a_dead_worker_are_one_line(tmp_path, capsys, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("data_pipeline.simulate.write_archive", full)
+    monkeypatch.setattr("data_pipeline.simulation.archive.write_archive", full)
     assert main(["--archive", str(tmp_path), "--n", "1"]) == 1
     assert f"error: {tmp_path}: No space left on device. --archive" in capsys.readouterr().err
 
-    def dead(*_):
+    def dead(*_, **__):
         raise WorkerError("a worker process died")
 
-    monkeypatch.setattr("data_pipeline.simulate.write_archive", dead)
+    monkeypatch.setattr("data_pipeline.simulation.archive.write_archive", dead)
     assert main(["--archive", str(tmp_path), "--n", "1"]) == 1
     assert capsys.readouterr().err == "error: a worker process died\n"
 
 
 def test_an_interrupt_promises_no_more_than_it_keeps(tmp_path, capsys, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("data_pipeline.simulate.write_archive", interrupt)
-    monkeypatch.setattr("data_pipeline.simulate.measure_simulation", interrupt)
+    monkeypatch.setattr("data_pipeline.simulation.archive.write_archive", interrupt)
+    monkeypatch.setattr("data_pipeline.simulation.check_measurements.measure_simulation", interrupt)
     assert main(["--archive", str(tmp_path), "--n", "1"]) == 130
-    assert "the same command goes on where it was" in capsys.readouterr().err
+    assert "rerun the same command to resume" in capsys.readouterr().err
     assert main(["--check", "--n", "1"]) == 130
     error = capsys.readouterr().err
-    assert "interrupted; nothing was kept" in error and "goes on" not in error
+    assert "interrupted; nothing was written" in error and "resume" not in error
 
 
 def test_archive_with_options(tmp_path, capsys):

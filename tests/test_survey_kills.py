@@ -87,7 +87,7 @@ def test_a_killed_scheduler_is_made_up_for(place, cluster, undisturbed):
     os.kill(cluster.scheduler.pid, signal.SIGKILL)
     _, err = process.communicate(timeout=LONG)
     assert process.returncode == 1 and there < PARTS
-    assert "ended early: the scheduler is gone" in err and "the same command goes on" in err
+    assert "ended early: the scheduler is gone" in err and "rerun the same command to resume" in err
     assert "Traceback" not in err
     cluster.start()
     finish(place, cluster, "scheduler", there)

@@ -94,7 +94,7 @@ def test_ctrl_c_leaves_one_line_and_a_state_to_go_on_from(preset, tmp_path):
     process = start(preset, tmp_path)
     _, error = wait_for_an_epoch(process, tmp_path, signal.SIGINT)
     assert process.returncode == 130, error
-    assert error.strip().startswith("interrupted; the same command goes on")
+    assert error.strip().startswith("interrupted; rerun the same command to resume")
     assert len(error.strip().splitlines()) == 1
     assert (tmp_path / "sr1.keras").is_file()
     assert len(history(tmp_path)) >= 1

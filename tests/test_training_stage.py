@@ -131,7 +131,7 @@ def test_interrupted_the_command_says_what_goes_on(monkeypatch, capsys, tmp_path
     monkeypatch.setattr(train_command, "_run", interrupt)
     options = ["--data", "simulation", "--output", str(tmp_path), *(["--restart"] if restart else [])]
     assert train_command.main(options) == 130
-    assert ("the same command without --restart goes on" in capsys.readouterr().err) is restart
+    assert ("rerun the same command without --restart to resume" in capsys.readouterr().err) is restart
 
 
 def test_fine_tuning_starts_from_the_given_weights_and_brings_its_earlier_stages(run, tmp_path):

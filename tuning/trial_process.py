@@ -19,7 +19,7 @@ from typing import Any
 
 import keras
 
-from data_pipeline.quiet_start import held_back_stderr
+from data_pipeline.command_line import suppress_startup_stderr
 from kspecsr.configuration import Preset
 from kspecsr.training.data import TrainingData
 from kspecsr.training.devices import find_devices
@@ -163,7 +163,7 @@ def _serve(connection: Connection, module: str, name: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both processes; the other one decides
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
-    with held_back_stderr():
+    with suppress_startup_stderr():
         train: Train = getattr(importlib.import_module(module), name)  # seconds where it needs TensorFlow
 
     def after_epoch(epoch: int, goal: float) -> bool:
@@ -208,7 +208,7 @@ def train_job(job: TrialJob, after_epoch: Callable[[int, float], bool]) -> dict[
     Returns:
         Best goal, its epoch and metrics, epochs, seconds and SHA-256 of the stages before it.
     """
-    with held_back_stderr():
+    with suppress_startup_stderr():
         find_devices()
     keras.backend.clear_session()
     gc.collect()

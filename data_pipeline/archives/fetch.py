@@ -209,7 +209,9 @@ class Report:
             self.interrupted = True
 
 
-def fetch_all(files: Sequence[RemoteFile], directory: Path, client: HttpClient, jobs: int = 2) -> Report:
+def fetch_all(
+    files: Sequence[RemoteFile], directory: Path, client: HttpClient, jobs: int = 2, quiet: bool = False
+) -> Report:
     """Fetch files, keep complete copies, continue past failures.
 
     Args:
@@ -217,6 +219,7 @@ def fetch_all(files: Sequence[RemoteFile], directory: Path, client: HttpClient, 
         directory: root of the local copy.
         client: paces and retries.
         jobs: connections at the same time, 1 to `MOST_JOBS`.
+        quiet: no progress bar.
 
     Returns:
         The report; `Report.interrupted` is set after Ctrl-C, when running transfers have been laid aside.
@@ -229,8 +232,9 @@ def fetch_all(files: Sequence[RemoteFile], directory: Path, client: HttpClient, 
         raise ValueError(f"jobs={jobs} must be 1 to {MOST_JOBS}: public archives are shared by everybody.")
     _check_space(files, directory)
     report = Report()
+    hidden = True if quiet else None  # None: where the output is no terminal
     with (
-        tqdm(total=len(files), unit="file", disable=None, desc="download", miniters=0) as bar,
+        tqdm(total=len(files), unit="file", disable=hidden, desc="download", miniters=0) as bar,
         ThreadPoolExecutor(jobs) as pool,
     ):
         counting = threading.Lock()

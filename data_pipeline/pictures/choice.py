@@ -22,11 +22,6 @@ from data_pipeline.records import Manifest, iterate
 CANDIDATES = 200  # originals among which the default galaxy of records is chosen
 READ_AT_MOST = 25  # galaxies whose files are read where a catalogue has no line fluxes
 _DETECTED = 5.0
-ARCHIVE_RULE = (
-    "most gratings, then most lines above 5 sigma in the catalogue's grating fluxes, then highest S/N;\n"
-    f"    without such fluxes, the brightest line pixel in sigma, of the first {READ_AT_MOST} by gratings"
-)
-RECORDS_RULE = f"the brightest line pixel, in sigma, among the first {CANDIDATES} originals"
 
 
 @dataclass(frozen=True)

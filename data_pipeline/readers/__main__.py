@@ -1,4 +1,4 @@
-"""Reads spectra and prints what they hold: ``python -m data_pipeline.readers PATH...``."""
+"""``kspecsr data readers``: read spectra and print a line on each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.readers.format import EXTRACTIONS
+from data_pipeline.command_line import COMPLETE_SO_FAR, Command, add_shared, list_failures, say
 from data_pipeline.readers.recognise import FORMATS, read_spectrum
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
@@ -20,27 +20,14 @@ _HEAD = (
 )
 
 
-def _parser() -> argparse.ArgumentParser:
-    formats = "\n".join(f"  {known.name:<10} {known.description}" for known in FORMATS)
-    parser = argparse.ArgumentParser(
-        prog="python -m data_pipeline.readers",
-        description="Reads spectra of any known format and prints one line each, with notes on what the\n"
-        "reader repaired or masked. A file that cannot be read is listed at the end with the reason; the\n"
-        "exit status is then 1.",
-        epilog=f"formats:\n{formats}\n\nexamples:\n"
-        "  python -m data_pipeline.readers spectrum.fits\n"
-        "  python -m data_pipeline.readers archive/ --extraction 5pix\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
+def options(p: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    p.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="file, or directory to search for spectra"
     )
-    parser.add_argument(
-        "--extraction", choices=EXTRACTIONS, default="3pix", help="where a file holds both (default: 3pix)"
-    )
-    parser.add_argument("--hdu", help="extension to read, by name or number")
-    parser.add_argument("--flux-column", help="flux column to read")
-    return parser
+    add_shared(p, "extraction")
+    p.add_argument("--hdu", help="extension to read, by name or number")
+    p.add_argument("--flux-column", help="flux column to read")
 
 
 def _files(paths: list[Path]) -> tuple[list[Path], list[str]]:
@@ -71,40 +58,40 @@ def _row(spectrum: ObservedSpectrum) -> str:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Prints the table; returns 1 if any file could not be read, 130 on Ctrl-C."""
-    options = _parser().parse_args(argv)
-    hdu = int(options.hdu) if options.hdu and options.hdu.isdigit() else options.hdu
-    try:
-        return _print_table(options, hdu)
-    except KeyboardInterrupt:
-        print("\ninterrupted; the rows above are complete", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # Whoever read the rows (head, less) has seen enough; nothing may be flushed to it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-
-
-def _print_table(options: argparse.Namespace, hdu: str | int | None) -> int:
-    files, failures = _files(options.paths)
+def print_table(args: argparse.Namespace) -> int:
+    """Prints one line per file, with the notes of the reader."""
+    files, failures = _files(args.paths)
+    hdu = int(args.hdu) if args.hdu and args.hdu.isdigit() else args.hdu
     unread = 0
     print(_HEAD)
     for path in files:  # the rows are the progress
         try:
-            spectrum = read_spectrum(
-                path, extraction=options.extraction, hdu=hdu, flux_column=options.flux_column
-            )
+            spectrum = read_spectrum(path, extraction=args.extraction, hdu=hdu, flux_column=args.flux_column)
         except SpectrumError as error:
             failures.append(str(error))
             unread += 1
             continue
-        print(_row(spectrum), *(f"    note: {note}" for note in spectrum.meta.notes), sep="\n", flush=True)
-    print(f"{len(files) - unread} of {len(files)} files read", flush=True)
-    for text in failures:
-        print(f"not read: {text}", file=sys.stderr)
-    return 1 if failures else 0
+        say("\n".join([_row(spectrum), *(f"    note: {note}" for note in spectrum.meta.notes)]))
+    say(f"{len(files) - unread} of {len(files)} files read")
+    return list_failures(failures, "not read")
 
+
+_FORMATS = "\n".join(f"  {known.name:<10} {known.description}" for known in FORMATS)
+main = Command(
+    "kspecsr data readers",
+    "Read spectra of any known format and print one line each, with notes on what the reader repaired or "
+    "masked.",
+    f"""formats:
+{_FORMATS}
+
+examples:
+  kspecsr data readers spectrum.fits
+  kspecsr data readers archive/ --extraction 5pix
+""",
+    options,
+    print_table,
+    interrupted=COMPLETE_SO_FAR,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import kspecsr
-from data_pipeline.quiet_start import held_back_stderr
+from data_pipeline.command_line import suppress_startup_stderr
 from data_pipeline.spectrum import ObservedSpectrum
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class ModelRunner:
     def _loaded(self) -> SuperResolver:
         with self._lock:
             if self._resolver is None:
-                with held_back_stderr():
+                with suppress_startup_stderr():
                     self._resolver = kspecsr.load(self._model)
             return self._resolver
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
+from data_pipeline.command_line import LOG, RESUMES, list_failures
 from data_pipeline.workers import worker_pool
 from kspecsr.enhancement.files import (
     DONE,
@@ -38,7 +38,7 @@ _FEW = 4  # files that are not worth starting processes for
 
 @dataclass
 class Summary:
-    """What came of a run.
+    """Summary of a run.
 
     Attributes:
         made: results written.
@@ -142,11 +142,11 @@ def _resolved(
 def enhance_as_asked(
     args: argparse.Namespace, model_sha256: str, make_resolver: Callable[[], Resolver]
 ) -> int:
-    """Does what the options say, and prints what came of it.
+    """Enhances the files that the options name, and prints a summary.
 
     Args:
         args: of `kspecsr.enhancement.options.add_options`.
-        model_sha256: of the weights that `make_resolver` loads or that a server has.
+        model_sha256: hash of the weights that `make_resolver` loads or that a server has.
         make_resolver: called once there is something to do.
 
     Returns:
@@ -171,11 +171,10 @@ def enhance_as_asked(
         report = (lambda line: None) if args.quiet else bar.write
         summary = enhance_files(files, settings, make_resolver, args.workers, report, bar.update)
     print(_counts(summary, time.monotonic() - started))
-    if summary.failures:
-        print(f"\n{len(summary.failures)} failed:", *summary.failures, sep="\n  ", file=sys.stderr)
+    status = list_failures(summary.failures)
     if summary.ended:
-        print(f"\nended early: {summary.ended}; the same command goes on from there", file=sys.stderr)
-    return 1 if summary.failures or summary.ended else 0
+        LOG.error("\nended early: %s; %s", summary.ended, RESUMES)
+    return 1 if summary.ended else status
 
 
 def _counts(summary: Summary, seconds: float) -> str:

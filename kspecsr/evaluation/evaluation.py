@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data_pipeline.command_line import suppress_startup_stderr
 from data_pipeline.configuration import json_hash, software_versions
-from data_pipeline.quiet_start import held_back_stderr
 from data_pipeline.writers.atomic import replacing
 from kspecsr.evaluation.config import EvaluationConfig
 from kspecsr.evaluation.figure_set import FigureSet
@@ -78,7 +78,7 @@ class Evaluation:
     @cached_property
     def networks(self) -> SuperResolver:
         """The model, loaded."""
-        with held_back_stderr():
+        with suppress_startup_stderr():
             return SuperResolver.from_folder(self.model)
 
     def run(

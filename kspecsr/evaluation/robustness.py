@@ -1,74 +1,68 @@
-"""Command line: ``python -m kspecsr.evaluation.robustness``: a model on all kinds of spectra."""
+"""``kspecsr robustness``: a model on all kinds of spectra."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from data_pipeline.quiet_start import held_back_stderr
+from data_pipeline.command_line import (
+    RESUMES,
+    Command,
+    OptionError,
+    add_shared,
+    at_least,
+    columns_of,
+    suppress_startup_stderr,
+)
 
 EXAMPLES = """examples:
-  python -m kspecsr.evaluation.robustness --model default --output report/robustness
-  python -m kspecsr.evaluation.robustness --model runs/mine --output mine --n 500 --cases gap,coarse,quiescent
+  kspecsr robustness --model default --output report/robustness
+  kspecsr robustness --model runs/mine --output mine --n 500 --cases gap,coarse,quiescent
 
-Each case is simulated held-out galaxies with one thing made hard: parts of the range missing, another
-release's sampling, another resolving power, wrong error arrays, outliers, all redshifts, all S/N, quiescent
-and broad-line galaxies, no source at all. Prints one line per case and writes robustness.json, with
-intervals. The same command goes on where it was interrupted.
+Each case is simulated held-out galaxies with one difficulty: parts of the range missing, another release's
+sampling, another resolving power, wrong error arrays, outliers, all redshifts, all S/N, quiescent and
+broad-line galaxies, no source at all. Prints one line per case and writes robustness.json, with intervals.
+Rerun the same command to resume.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m kspecsr.evaluation.robustness",
-        description="Judge a model case by case.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    p.add_argument("--model", default="default", metavar="NAME|DIR", help="under judgement (%(default)s)")
-    p.add_argument("--output", type=Path, required=True, metavar="DIR", help="made if it is not there")
-    p.add_argument("--n", type=int, default=200, help="galaxies of each case (default %(default)s)")
-    p.add_argument("--cases", default="", metavar="A,B", help="default: all")
-    p.add_argument("--quiet", action="store_true", help="no progress bar")
-    return p
+def options(p: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_shared(p, "model")
+    add_shared(p, "output", required=True)
+    p.add_argument("--n", type=at_least(2), default=200, help="galaxies of each case")
+    p.add_argument("--cases", type=columns_of, metavar="A,B", help="cases to measure (default: all)")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 0 done, 1 failed, 2 wrong options, 130 interrupted."""
-    p = parser()
-    args = p.parse_args(argv)
-    if args.n < 2:
-        p.error(f"--n: expected two galaxies or more, got {args.n}")
+def robustness(args: argparse.Namespace) -> None:
+    """Measures the cases."""
     # seconds of SciPy, astropy and TensorFlow: not for --help
-    with held_back_stderr():
+    with suppress_startup_stderr():
         from kspecsr.enhancement.inputs import check_writable
         from kspecsr.evaluation.cases import CASES
         from kspecsr.evaluation.robustness_run import EXPLANATION, measure_cases, table
         from kspecsr.model_settings import find_model, weights_hash
         from kspecsr.super_resolver import SuperResolver
-    names = args.cases.split(",") if args.cases else list(CASES)
+    names = list(args.cases or CASES)
     if unknown := sorted(set(names) - set(CASES)):
-        p.error(f"--cases: unknown {', '.join(unknown)}; expected some of {', '.join(CASES)}")
-    try:
-        folder = find_model(args.model)
-        check_writable(args.output)
-        with held_back_stderr():
-            networks = SuperResolver.from_folder(folder)
-        grid = networks.identity.grid
-        found = measure_cases(names, networks, weights_hash(folder), grid, args.n, args.output, args.quiet)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from what was measured", file=sys.stderr)
-        return 130
-    print(table(found))
+        raise OptionError(f"--cases: unknown {', '.join(unknown)}; expected some of {', '.join(CASES)}")
+    folder = find_model(args.model)
+    check_writable(args.output)
+    with suppress_startup_stderr():
+        networks = SuperResolver.from_folder(folder)
+    grid = networks.identity.grid
+    print(table(measure_cases(names, networks, weights_hash(folder), grid, args.n, args.output, args.quiet)))
     print(f"\n{EXPLANATION}")
-    return 0
 
+
+main = Command(
+    "kspecsr robustness",
+    "Judge a model case by case on difficult spectra.",
+    EXAMPLES,
+    options,
+    robustness,
+    interrupted=RESUMES,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 import kspecsr
-from data_pipeline.quiet_start import held_back_stderr
+from data_pipeline.command_line import suppress_startup_stderr
 from kspecsr.model_settings import weights_hash
 from kspecsr.results.prism_input import prism_wavelength
 from kspecsr.results.resolver import named_backend_errors
@@ -107,7 +107,7 @@ def _resolver(model: str, sha256: str, threads: int) -> SuperResolver:
     if threads:  # read when TensorFlow starts
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
         os.environ["TF_NUM_INTEROP_THREADS"] = "1"
-    with held_back_stderr():
+    with suppress_startup_stderr():
         return kspecsr.load(model)
 
 
