@@ -12,8 +12,8 @@ from data_pipeline.configuration import software_versions
 from kspecsr.model_folder import load_composed, read_settings, weights_hash
 from kspecsr.models import redshift_bins
 from kspecsr.results.flags import FlagThresholds
-from kspecsr.results.interpretation import Interpreter
-from kspecsr.results.prism_input import PrismInput, prism_wavelength
+from kspecsr.results.interpretation import Interpreter, results_of
+from kspecsr.results.prism_input import PrismInput, prism_wavelength, stacked
 from kspecsr.results.resolver import Resolver, redshifts_of
 from kspecsr.results.result import ModelIdentity, Result
 
@@ -47,7 +47,7 @@ class SuperResolver(Resolver):
         compiled: bool = False,
     ):
         self.identity = identity
-        self._interpreter = Interpreter(identity, bins, thresholds or FlagThresholds())
+        self._interpreter = Interpreter(identity, bins, thresholds)
         self._sizes: set[int] = set()
         self._predict: Callable = network
         if hasattr(network, "predict_on_batch"):  # Keras: compiles for its backend, and gives NumPy arrays
@@ -97,18 +97,12 @@ class SuperResolver(Resolver):
         redshifts = redshifts_of(redshift, len(inputs))
         results = []
         for start in range(0, len(inputs), LARGE_BATCH):
-            part = inputs[start : start + LARGE_BATCH]
-            given = redshifts[start : start + LARGE_BATCH]
-            outputs = self.predict_arrays(
-                np.stack([one.flux for one in part]),
-                np.stack([one.error for one in part]),
-                np.stack([one.mask for one in part]),
-                given,
-            )
-            results += [
-                self._interpreter.interpret({k: v[row] for k, v in outputs.items()}, one, given[row])
-                for row, one in enumerate(part)
-            ]
+            part, given = inputs[start : start + LARGE_BATCH], redshifts[start : start + LARGE_BATCH]
+            prism = stacked(part)
+            outputs = self.predict_arrays(*prism, given)
+            outputs = {name: np.asarray(values, np.float64) for name, values in outputs.items()}
+            reported = self._interpreter.everything(prism, outputs, given)
+            results += results_of(reported, part, given, self.identity, self.redshift_bins)
         return results
 
     def predict_arrays(

@@ -13,8 +13,7 @@ from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from kspecsr.configuration import PRESETS
-from kspecsr.results.consistency import degraded_to_prism, prism_chi_square
-from kspecsr.results.prism_input import prism_wavelength
+from kspecsr.results.prism_input import degraded_to_prism, prism_chi_square, prism_wavelength
 from kspecsr.results.result import ModelIdentity
 
 REDSHIFT = 3.235

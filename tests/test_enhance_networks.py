@@ -15,7 +15,7 @@ from kspecsr.configuration import Preset
 from kspecsr.enhance import main
 from kspecsr.model_folder import weights_hash, write_stage
 from kspecsr.models import build_sr1, build_sr2, build_zhead
-from kspecsr.results.consistency import degraded_to_prism, prism_chi_square
+from kspecsr.results.prism_input import degraded_to_prism, prism_chi_square
 from kspecsr.super_resolver import SuperResolver
 from model_sample import TINY, spectra
 

@@ -272,9 +272,8 @@ def test_mass_near_is_the_confidence_of_a_result():
     made = reconstructions(given, ("cubic", "direct_fit", "sr2"), resolver, baselines())["sr2"]
     from kspecsr.results.redshift import summarise_redshift
 
-    for row in range(3):
-        said = summarise_redshift(made.redshift_probability[row], BINS, float(made.redshift[row]))
-        assert made.confidence[row] == pytest.approx(said.confidence, abs=5e-3)
+    said = summarise_redshift(made.redshift_probability, BINS, made.redshift, np.zeros(3, bool))[1]
+    assert made.confidence[:3] == pytest.approx(said[:3], abs=5e-3)
     np.testing.assert_allclose(mass_near(np.eye(BINS.size)[:1], BINS, np.zeros(1)), 1.0)
 
 

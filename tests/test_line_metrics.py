@@ -30,7 +30,7 @@ from kspecsr.measures import (
 from kspecsr.measures.held_out import Reconstruction
 from kspecsr.measures.lines import prism_line_noise, tied_columns
 from kspecsr.methods.fitted_lines import fitted_lines
-from kspecsr.results.consistency import degraded_to_prism
+from kspecsr.results.prism_input import degraded_to_prism
 
 GRID = UnifiedGrid()
 N = 96

@@ -25,7 +25,7 @@ from kspecsr.feeds import validation_examples
 from kspecsr.linefit import main
 from kspecsr.methods import DirectFitConfig, fit_prism_lines
 from kspecsr.methods.direct_fit import _continuum_columns, _continuum_normal
-from kspecsr.results.consistency import degraded_to_prism, prism_chi_square
+from kspecsr.results.prism_input import degraded_to_prism, prism_chi_square
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = load_lines()

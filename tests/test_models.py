@@ -11,7 +11,7 @@ from data_pipeline.lines import load_lines
 from kspecsr.configuration import PRESETS, ModelConfig
 from kspecsr.layers import PrismDegradation, plain_grid
 from kspecsr.models import build_sr1, build_sr2, build_zhead, compose, redshift_bins
-from kspecsr.results.consistency import degraded_to_prism, prism_chi_square
+from kspecsr.results.prism_input import degraded_to_prism, prism_chi_square
 from model_sample import TINY, UNIT, numpy_dict, spectra
 
 

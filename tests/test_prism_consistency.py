@@ -10,7 +10,7 @@ from kspecsr.evaluation.figures.errors import draw_prism_consistency
 from kspecsr.measures import prism_consistency
 from kspecsr.measures.held_out import Reconstruction
 from kspecsr.measures.prism_consistency import chi_square
-from kspecsr.results.consistency import degraded_to_prism, prism_chi_square
+from kspecsr.results.prism_input import degraded_to_prism, prism_chi_square
 
 
 def figures(held_out, made):

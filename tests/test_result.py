@@ -1,6 +1,8 @@
 import astropy.units as u
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from matplotlib.text import Text
 
 from data_pipeline.instrument import PRISM, load_instrument
@@ -145,9 +147,41 @@ def test_pixels_without_input_are_masked_and_narrow_gaps_are_not(resolver):
 def test_a_gap_as_wide_as_the_resolution_is_bridged_and_a_wider_one_is_not():
     mask = np.zeros(prism_wavelength().size, bool)
     mask[400:402] = True
-    assert not output_mask(mask, GRID.wavelength).any()
+    assert not output_mask(mask[None], GRID).any()
     mask[400:405] = True
-    assert output_mask(mask, GRID.wavelength).any()
+    assert output_mask(mask[None], GRID).any()
+
+
+def on_numpy(function):
+    return function(np)
+
+
+def in_a_graph(function):
+    """As it is traced into an exported model."""
+    return tf.function(lambda: function(keras.ops), autograph=False)().numpy()
+
+
+@pytest.mark.parametrize("run", [on_numpy, in_a_graph])
+def test_the_output_is_masked_in_gaps_wider_than_the_resolution(run):
+    rng, prism = np.random.default_rng(2), load_instrument(PRISM)
+    masks = rng.random((40, prism.wavelength.size)) < np.linspace(0, 0.9, 40)[:, None]
+    masks[0], masks[1] = False, True
+    for length in range(2, 12):
+        start = rng.integers(0, prism.wavelength.size - 12)
+        masks[length] = False
+        masks[length, start : start + length] = True
+    found = run(lambda xp: output_mask(xp.array(masks), GRID, xp))
+    for mask, row in zip(masks, found, strict=True):
+        lost = np.zeros(mask.size, bool)
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
+        for start, stop in edges.reshape(-1, 2):
+            low, high = prism.bounds[0, start], prism.bounds[1, stop - 1]
+            inside = start > 0 and stop < mask.size
+            lost[start:stop] = not (inside and high - low <= prism.fwhm(0.5 * (low + high)))
+        for wavelength, masked in zip(GRID.wavelength[::7], row[::7], strict=True):
+            pixel = (prism.bounds[0] <= wavelength) & (wavelength < prism.bounds[1])
+            assert masked == (lost[pixel].all() if pixel.any() else True)
+    assert found[2:12].any() and not found[2:12].all()
 
 
 def test_a_line_in_a_gap_is_not_reported(resolver):

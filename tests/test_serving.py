@@ -12,7 +12,6 @@ from google.protobuf import text_format
 from tensorflow.python.tools import saved_model_cli
 from tensorflow_serving.config import model_server_config_pb2
 
-from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.resampling import to_pixels
 from kspecsr import export
 from kspecsr.model_settings import find_model, weights_hash
@@ -24,12 +23,10 @@ from kspecsr.results.flags import (
     STATUS_BITS,
     flags_of,
 )
-from kspecsr.results.prism_input import output_mask, prism_wavelength
-from kspecsr.results.redshift import summarise_redshift
-from kspecsr.serving.interpretation_graph import confidence_and_error, output_mask_graph
+from kspecsr.results.interpretation import results_of
+from kspecsr.results.prism_input import prism_wavelength
 from kspecsr.serving.resampling_graph import resample_to
 from kspecsr.serving.saved_model import foreign_operations, graph_operations, next_version
-from kspecsr.serving.served_result import served_result
 from kspecsr.serving.signatures import SIGNATURES
 from kspecsr.serving.warm_up import read_warm_up
 from serving_sample import FAINT, LITTLE, NOTHING, grids, serving_sample
@@ -134,11 +131,9 @@ def test_a_served_spectrum_is_that_of_python(sample, answers, signature, size):
     for row in range(size):
         given, expected = sample.given[signature][row], sample.results[signature][row]
         redshift = expected.redshift.value if expected.redshift.given else np.nan
-        one = {name: values[row] for name, values in outputs.items()}
-        result = served_result(one, given, redshift, expected.model, expected.redshift.bins)
+        one = {name: values[row : row + 1] for name, values in outputs.items()}
+        (result,) = results_of(one, [given], [redshift], expected.model, expected.redshift.bins)
         assert_same(result, expected, given.error)
-        assert one["redshift_error"] == pytest.approx(expected.redshift.error, rel=1e-3, nan_ok=True)
-        assert one["redshift_confidence"] == pytest.approx(expected.redshift.confidence, abs=1e-4)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -348,7 +343,7 @@ def test_the_export_that_ships_is_of_the_weights_that_ship():
     assert sum(path.stat().st_size for path in versions[-1].rglob("*") if path.is_file()) < 40e6
 
 
-# parts of the graph by themselves, beside the NumPy code that they repeat
+# resampling by itself, beside the NumPy code that it repeats
 
 
 def test_resampling_agrees_on_any_pixels():
@@ -367,41 +362,3 @@ def test_resampling_agrees_on_any_pixels():
         assert valid
         assert np.max(np.abs(values - expected[0])[good] / expected[1][good]) < 1e-8, name
         np.testing.assert_allclose(sigma[good], expected[1][good], rtol=1e-12)
-
-
-def test_the_output_mask_agrees_for_gaps_of_all_widths():
-    rng = np.random.default_rng(2)
-    pixels, wavelength = prism_wavelength().size, 0.7 * np.exp(np.arange(6000) / 3000)
-    masks = rng.random((40, pixels)) < np.linspace(0, 0.9, 40)[:, None]
-    masks[0], masks[1] = False, True
-    for row in range(2, 12):
-        start = rng.integers(0, pixels - 12)
-        masks[row] = False
-        masks[row, start : start + row] = True
-    found = output_mask_graph(tf.constant(masks), wavelength).numpy()
-    np.testing.assert_array_equal(found, [output_mask(mask, wavelength) for mask in masks])
-    assert found[2:12].any() and not found[2:12].all()
-    assert load_instrument(PRISM).wavelength.size == pixels
-
-
-def test_confidence_and_error_agree_for_peaks_of_all_kinds():
-    rng = np.random.default_rng(3)
-    bins = np.arange(2000) / 1530  # 0.01 is no whole number of bins, which rounding would decide on
-    centre = rng.uniform(bins[0], bins[-1], (60, 8, 1))
-    width = 10 ** rng.uniform(-3.5, -1, (60, 8, 1))
-    height = 10 ** rng.uniform(-4, 0, (60, 8, 1))
-    probability = (height * np.exp(-0.5 * ((bins - centre) / width) ** 2)).sum(1) + 1e-12
-    probability[:20] *= rng.random((20, bins.size))  # hundreds of peaks
-    probability[20] = 0.0
-    probability[21] = 1.0
-    total = probability.sum(1, keepdims=True)
-    probability = np.where(total > 0, probability / np.maximum(total, 1e-300), 0.0)
-    redshift = np.expm1(rng.uniform(0, bins[-1] * 1.02, 60))
-    redshift[::2] = np.expm1(bins[probability.argmax(1)])[::2]
-    redshift[22], redshift[23] = np.nan, 0.0
-    found = confidence_and_error(tf.constant(probability), bins, tf.constant(redshift))
-    expected = [summarise_redshift(p, bins, z) for p, z in zip(probability, redshift, strict=True)]
-    np.testing.assert_allclose(found[0], [one.confidence for one in expected], rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(found[1], [one.error for one in expected], rtol=1e-9)
-    assert np.isnan(found[1]).any()
-    assert np.max(found[0]) > 0.5

@@ -29,7 +29,7 @@ from kspecsr.measures.residual_noise import grating_noise_of_tiers, residual_cur
 from kspecsr.measures.scale_free_error import ratio_of_medians
 from kspecsr.measures.spectrum import compare, high_pass, median_of_rows
 from kspecsr.measures.spectrum_shape import measure, ratio_to, summarise
-from kspecsr.results.consistency import degraded_to_prism
+from kspecsr.results.prism_input import degraded_to_prism
 
 GRID = UnifiedGrid()
 LINES = load_lines()

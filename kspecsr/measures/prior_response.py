@@ -26,7 +26,7 @@ from kspecsr.measures.lines import (
     tied_columns,
 )
 from kspecsr.measures.splits import line_snr_splits
-from kspecsr.results.consistency import degraded_to_prism
+from kspecsr.results.prism_input import degraded_to_prism
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
 from kspecsr.measures.estimate import RESAMPLES, Estimate, estimates_of_sums, median_estimate
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.splits import WAVELENGTH, bin_of, galaxy_splits, labels
-from kspecsr.results.consistency import degraded_to_prism
+from kspecsr.results.prism_input import degraded_to_prism
 
 _WAVES = len(WAVELENGTH) - 1
 POOR = 2.0  # chi-square per pixel
@@ -45,7 +45,7 @@ def measure(held_out: HeldOut, made: Reconstruction) -> dict[str, np.ndarray]:
 
 
 def chi_square(measured: Mapping[str, np.ndarray], wave: int | None = None) -> np.ndarray:
-    """(B,) chi-square per pixel, as `kspecsr.results.consistency.prism_chi_square`; NaN without pixels.
+    """(B,) chi-square per pixel, as `kspecsr.results.prism_input.prism_chi_square`; NaN without pixels.
 
     Args:
         measured: of `measure`.

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.special import ndtr
 
 from kspecsr.measures.estimate import (
     RESAMPLES,
@@ -27,19 +26,7 @@ from kspecsr.measures.gaussian_calibration import (
 )
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.splits import galaxy_splits, line_snr_splits
-from kspecsr.results.redshift import BIN_WIDTH
-
-
-def redshift_pit(probability: np.ndarray, bins: np.ndarray, redshift: np.ndarray) -> np.ndarray:
-    """(B,) probability of a redshift below the true one, as by `RedshiftDistribution.cdf`.
-
-    Args:
-        probability: (B, Z), adds up to 1.
-        bins: (Z,) ln(1 + z), evenly spaced.
-        redshift: (B,) true.
-    """
-    width = BIN_WIDTH * (bins[1] - bins[0])
-    return (probability * ndtr((np.log1p(redshift)[:, None] - bins) / width)).sum(axis=1)
+from kspecsr.results.redshift import BIN_WIDTH, redshift_cdf
 
 
 def redshift_crps(probability: np.ndarray, bins: np.ndarray, redshift: np.ndarray) -> np.ndarray:
@@ -97,7 +84,7 @@ def measure(held_out: HeldOut, made: Reconstruction) -> dict[str, np.ndarray]:
         probability, total = _normalised(made.redshift_probability)
         judged = known & (total > 0)
         case = probability[judged], np.asarray(made.redshift_bins, float), held_out.redshift[judged]
-        found["redshift_pit"][judged] = redshift_pit(*case)
+        found["redshift_pit"][judged] = redshift_cdf(*case)
         found["redshift_crps"][judged] = redshift_crps(*case)
     return found
 

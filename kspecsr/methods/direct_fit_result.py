@@ -91,7 +91,7 @@ class DirectFit:
         continuum: (B, P), as the prism sees it; beyond the data and in gaps it is extrapolated.
         continuum_error: (B, P) one sigma.
         model: (B, P) continuum and lines.
-        chi_square: (B,) per good pixel, as `kspecsr.results.consistency.prism_chi_square` gives it.
+        chi_square: (B,) per good pixel, as `kspecsr.results.prism_input.prism_chi_square` gives it.
     """
 
     redshift: np.ndarray

@@ -1,6 +1,6 @@
 """The prism as every baseline sees it: its true line-spread operator, and where it has data.
 
-The operator is that of `kspecsr.results.consistency`, for a grid that is prolonged at both ends: on the grid
+The operator is that of `kspecsr.results.prism_input`, for a grid that is prolonged at both ends: on the grid
 itself 73 prism pixels at its ends could not be used. In the pixels that both have they agree to 2e-4.
 """
 

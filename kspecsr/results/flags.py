@@ -19,7 +19,6 @@ FLAG_MEANINGS = {
     NO_LINE_IN_RANGE: "no line of the list falls on data at this redshift",
     NOT_FINITE: "the network gave numbers that are not finite",
 }
-_FEATURE = 3  # pixels: the prism's line-spread function
 
 
 @dataclass(frozen=True)
@@ -39,63 +38,71 @@ class FlagThresholds:
     redshift_confidence: float = 0.5
 
 
-def find_flags(
-    flux: np.ndarray,
-    error: np.ndarray,
-    mask: np.ndarray,
-    confidence: float,
-    given_redshift: bool,
-    lines_in_range: int,
-    thresholds: FlagThresholds,
-) -> tuple[str, ...]:
-    """Flags of one spectrum; none means that its lines are reported.
+def find_flags(prism, confidence, given, thresholds: FlagThresholds, lines_in_range=None, finite=None, xp=np):
+    """Flags of a batch; a spectrum without any has its lines reported.
 
     At a redshift that the caller gave, line fluxes are forced measurements, whose errors and upper limits say
     what is not there: LOW_SN and NO_CLEAR_REDSHIFT are not raised.
 
     Args:
-        flux: (n,) prism flux on the pixels of the model's range.
-        error: (n,) one sigma.
-        mask: (n,) bool, True = bad.
-        confidence: mass of the main mode of P(z).
-        given_redshift: whether the caller gave the redshift.
-        lines_in_range: lines of the list that fall on data.
+        prism: flux, error (B, n) and mask (B, n) bool, True = bad, of the prism pixels on the model's range.
+        confidence: (B,) mass of the main mode of P(z).
+        given: (B,) bool, whether the caller gave the redshift.
         thresholds: limits.
+        lines_in_range: (B,) lines of the list that fall on data; None where no lines are measured.
+        finite: (B,) bool, whether the network's spectrum is; None where there is none.
+        xp: `numpy` or `keras.ops`.
+
+    Returns:
+        Flag to (B,) bool.
     """
-    good = ~mask
-    if good.mean() < thresholds.coverage:
-        return (NO_COVERAGE,)
-    flags = []
-    if not given_redshift:
-        continuum, feature = detection(flux, error, mask)
-        if continuum < thresholds.continuum_signal_to_noise and feature < thresholds.feature_signal_to_noise:
-            flags.append(LOW_SN)
-        if not confidence >= thresholds.redshift_confidence:
-            flags.append(NO_CLEAR_REDSHIFT)
-    if lines_in_range == 0:
-        flags.append(NO_LINE_IN_RANGE)
-    return tuple(flags)
+    good = ~prism[2]
+    covered = xp.mean(xp.where(good, 1.0, 0.0), axis=1) >= thresholds.coverage
+    continuum, feature = detection(*prism, xp)
+    faint = (continuum < thresholds.continuum_signal_to_noise) & (
+        feature < thresholds.feature_signal_to_noise
+    )
+    flags = {
+        NO_COVERAGE: ~covered,
+        LOW_SN: covered & ~given & faint,
+        NO_CLEAR_REDSHIFT: covered & ~given & ~(confidence >= thresholds.redshift_confidence),
+    }
+    if lines_in_range is not None:
+        flags[NO_LINE_IN_RANGE] = covered & (lines_in_range == 0)
+    if finite is not None:
+        flags[NOT_FINITE] = covered & ~finite
+    return flags
 
 
-def detection(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+def detection(flux, error, mask, xp=np):
     """S/N of the weighted mean flux, and of the best three neighbouring pixels together; 0 without any.
 
     Errors are taken as independent; those of neighbouring prism pixels are not, so that both come out up to
     1.5 times too high, which the thresholds allow for.
+
+    Args:
+        flux: (..., n).
+        error: (..., n) one sigma, positive where good.
+        mask: (..., n) bool, True = bad.
+        xp: `numpy` or `keras.ops`.
+
+    Returns:
+        Continuum and feature S/N, (...) each.
     """
     good = ~mask
-    if not good.any():
-        return 0.0, 0.0
-    flux, error = np.asarray(flux, np.float64), np.asarray(error, np.float64)  # squares overflow float32
-    weight = np.where(good, 1.0 / np.where(good, error, 1.0) ** 2, 0.0)
-    scale = weight.max()  # fluxes of 1e-20 squared twice leave float64 no room
-    weight = weight / scale
-    continuum = np.sum(np.where(good, flux, 0.0) * weight) / np.sqrt(weight.sum() / scale)
-    ratio = np.where(good, flux, np.nan) / np.where(good, error, 1.0)
+    flux, sigma = xp.where(good, flux, 0.0), xp.where(good, error, 1.0)
+    # weights relative to the best pixel's: 1e-20 squared is beyond float32, and squared twice beyond float64
+    least = xp.min(sigma, axis=-1, keepdims=True)
+    weight = xp.where(good, (least / sigma) ** 2, 0.0)
+    total = xp.sqrt(xp.sum(weight, axis=-1)) * least[..., 0]
+    continuum = xp.sum(flux * weight, axis=-1) / xp.where(total > 0, total, 1.0)
     # the middle one of three: a single wild pixel is no feature, and neither is one beside a masked one
-    middle = np.median(np.lib.stride_tricks.sliding_window_view(ratio, _FEATURE), axis=1)
-    feature = np.sqrt(_FEATURE) * np.max(middle, initial=0.0, where=np.isfinite(middle))
-    return float(continuum), float(feature)
+    ratio = flux / sigma
+    a, b, c = ratio[..., :-2], ratio[..., 1:-1], ratio[..., 2:]
+    middle = xp.maximum(xp.minimum(a, b), xp.minimum(xp.maximum(a, b), c))
+    all_good = good[..., :-2] & good[..., 1:-1] & good[..., 2:]
+    best = xp.max(xp.where(all_good, middle, 0.0), axis=-1)
+    return continuum, 3.0**0.5 * xp.maximum(best, 0.0)
 
 
 # what only a served model can meet: in Python these are errors before the networks run

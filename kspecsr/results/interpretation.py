@@ -1,102 +1,200 @@
-"""From the networks' outputs for one spectrum to its result: masks, flags, redshift, lines."""
+"""From the networks' outputs to what is reported: masks, flags, redshift, lines; for batches of spectra.
+
+Written in functions that NumPy and `keras.ops` share. Results in Python are made with NumPy, in float64 on
+every backend; the exported model has the same rules traced into its graph with ``xp=keras.ops``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
-from kspecsr.results.consistency import degraded_to_prism, prism_chi_square
-from kspecsr.results.flags import NO_COVERAGE, NOT_FINITE, FlagThresholds, find_flags
+from kspecsr.results.flags import NO_COVERAGE, STATUS_BITS, FlagThresholds, find_flags, flags_of
 from kspecsr.results.lines import LineMeasurements
-from kspecsr.results.prism_input import PrismInput, output_mask, prism_wavelength
-from kspecsr.results.redshift import summarise_redshift
+from kspecsr.results.prism_input import (
+    PrismInput,
+    degraded_to_prism,
+    output_mask,
+    prism_chi_square,
+    prism_wavelength,
+    seen_on_grid,
+    stacked,
+)
+from kspecsr.results.redshift import RedshiftSummary, summarise_redshift
 from kspecsr.results.result import ModelIdentity, Result
+
+_SPECTRA = ("flux", "flux_error", "continuum", "sr1_flux", "sr1_error")
+_BLANKED = ("flux", "flux_error", "wavelength", "fwhm", "equivalent_width", "prior_weight")
+Arrays = dict[str, Any]
 
 
 class Interpreter:
-    """Makes results of one model's outputs.
+    """What is reported of the networks' outputs.
+
+    Arrays are float64 of the library that ``xp`` belongs to, masks bool.
 
     Args:
         identity: which model.
         bins: (Z,) ln(1 + z) of P(z).
         thresholds: below what a spectrum is flagged.
+        xp: `numpy` or `keras.ops`.
+        degrade: flux density on the output grid (B, N) to the prism's pixels (B, P); None for NumPy's.
     """
 
-    def __init__(self, identity: ModelIdentity, bins: np.ndarray, thresholds: FlagThresholds):
+    def __init__(
+        self,
+        identity: ModelIdentity,
+        bins: np.ndarray,
+        thresholds: FlagThresholds | None = None,
+        xp: Any = np,
+        degrade: Callable | None = None,
+    ):
+        grid = identity.grid
         self.identity = identity
         self.bins = np.asarray(bins, dtype=np.float64)
-        self.thresholds = thresholds
-        self.wavelength = identity.grid.wavelength
-        prism = prism_wavelength()
-        self._on_range = (prism >= identity.grid.start) & (prism <= identity.grid.stop)
+        self.thresholds = thresholds or FlagThresholds()
+        self._xp = xp
+        self._degrade = degrade or (lambda flux: degraded_to_prism(flux, grid))
+        wavelength, prism = grid.wavelength, prism_wavelength()
+        self._between = 0.5 * (wavelength[1:] + wavelength[:-1])  # where the nearest output pixel changes
+        (on_range,) = np.nonzero((prism >= grid.start) & (prism <= grid.stop))
+        self._on_range = slice(on_range[0], on_range[-1] + 1)
+        self._interior = seen_on_grid(grid)
 
-    def interpret(self, outputs: Mapping[str, np.ndarray], given: PrismInput, redshift: float) -> Result:
-        """The result of one spectrum.
+    def redshift(self, prism: tuple, outputs: Mapping[str, Any], given: Any) -> Arrays:
+        """Redshift with error, confidence and P(z), and the flags as far as they go.
 
         Args:
-            outputs: of the composed model, without batch axis.
-            given: what the networks saw.
-            redshift: that the caller gave; NaN for none.
+            prism: flux, error (B, P) and mask (B, P), True = bad.
+            outputs: ``redshift`` (B,) and ``redshift_probability`` (B, Z) of the networks.
+            given: (B,) redshifts that the caller gave; NaN for none.
+
+        Returns:
+            ``redshift``, ``redshift_error``, ``redshift_confidence``, ``status`` (B,) and
+            ``redshift_probability`` (B, Z).
         """
-        mask = output_mask(given.mask, self.wavelength)
-        arrays = {
-            name: np.asarray(outputs[name], dtype=np.float64)
-            for name in ("flux", "flux_error", "continuum", "sr1_flux", "sr1_error", "prism_model")
-        }
-        lines = LineMeasurements.from_outputs(outputs, self.wavelength, mask)
-        known = bool(np.isfinite(redshift))
-        value = float(redshift if known else outputs["redshift"])
-        summary = summarise_redshift(np.asarray(outputs["redshift_probability"]), self.bins, value, known)
-        flags = self._flags(given, arrays, mask, summary, lines)
-        chi_square = float(outputs["chi_square"])
-        if flags:
-            lines = lines.blanked()
-            arrays, chi_square = self._first_stage_alone(arrays, given)
-        if NO_COVERAGE in flags and not summary.given:
-            summary = summarise_redshift(np.zeros(self.bins.size), self.bins, float("nan"))
-        shown = {
-            name: np.where(mask, np.nan, values) for name, values in arrays.items() if name != "prism_model"
-        }
-        return Result(
-            observed=given.observed,
-            model=self.identity,
-            wavelength=self.wavelength,
-            **shown,
-            mask=mask,
-            redshift=summary,
-            measurements=lines,
-            chi_square=chi_square,
-            flags=flags,
-            prism_wavelength=prism_wavelength(),
-            prism_flux=given.flux,
-            prism_error=given.error,
-            prism_mask=given.mask,
-            prism_model=arrays["prism_model"],
-        )
+        return self._redshift_and_flags(prism, outputs, given)[0]
 
-    def _flags(self, given: PrismInput, arrays, mask, summary, lines) -> tuple[str, ...]:
-        rows = self._on_range
-        flags = find_flags(
-            given.flux[rows],
-            given.error[rows],
-            given.mask[rows],
-            summary.confidence,
-            summary.given,
-            int(lines.in_range.sum()),
-            self.thresholds,
-        )
-        finite = all(np.isfinite(arrays[name][~mask]).all() for name in ("flux", "flux_error"))
-        return flags if finite or NO_COVERAGE in flags else (*flags, NOT_FINITE)
+    def everything(self, prism: tuple, outputs: Mapping[str, Any], given: Any) -> Arrays:
+        """All that is reported.
 
-    def _first_stage_alone(self, arrays, given: PrismInput) -> tuple[dict[str, np.ndarray], float]:
-        """The spectrum without what the last stage makes of a redshift."""
-        model = degraded_to_prism(arrays["sr1_flux"], self.identity.grid)
-        alone = {
-            **arrays,
-            "flux": arrays["sr1_flux"],
-            "flux_error": arrays["sr1_error"],
-            "continuum": np.full(self.wavelength.size, np.nan),
-            "prism_model": model,
+        Args:
+            prism: as above.
+            outputs: of the composed model.
+            given: as above.
+
+        Returns:
+            As above, and spectra (B, N), ``line_*`` (B, K), ``chi_square`` (B,), ``prism_model`` (B, P).
+        """
+        xp = self._xp
+        lost = output_mask(prism[2], self.identity.grid, xp)
+        lines = self._lines(outputs, lost)
+        finite = xp.isfinite(outputs["flux"]) & xp.isfinite(outputs["flux_error"])
+        in_range = xp.sum(xp.where(lines["line_in_range"], 1, 0), axis=1)
+        redshift, flagged = self._redshift_and_flags(
+            prism, outputs, given, in_range, xp.all(finite | lost, axis=1)
+        )
+        rows = flagged[:, None]
+        # without a redshift to trust, the first stage alone: it knows none
+        alone = xp.where(self._interior, self._degrade(outputs["sr1_flux"]), np.nan)
+        shown = {**outputs, "flux": outputs["sr1_flux"], "flux_error": outputs["sr1_error"]}
+        spectra = {name: xp.where(rows, shown[name], outputs[name]) for name in _SPECTRA}
+        spectra["continuum"] = xp.where(rows, np.nan, outputs["continuum"])
+        return {
+            **{name: xp.where(lost, np.nan, values) for name, values in spectra.items()},
+            **_blanked(lines, rows, xp),
+            **redshift,
+            "prism_model": xp.where(rows, alone, outputs["prism_model"]),
+            "chi_square": xp.where(flagged, prism_chi_square(*prism, alone, xp), outputs["chi_square"]),
         }
-        return alone, prism_chi_square(given.flux, given.error, given.mask, model)
+
+    def _redshift_and_flags(self, prism, outputs, given, lines_in_range=None, finite=None):
+        """Redshift and status as reported, and whether spectra are flagged (B,)."""
+        xp, known = self._xp, self._xp.isfinite(given)
+        redshift = xp.where(known, given, outputs["redshift"])
+        error, confidence, probability = summarise_redshift(
+            outputs["redshift_probability"], self.bins, redshift, known, xp
+        )
+        on_range = tuple(values[:, self._on_range] for values in prism)
+        flags = find_flags(on_range, confidence, known, self.thresholds, lines_in_range, finite, xp)
+        nothing = flags[NO_COVERAGE] & ~known
+        status = sum(xp.where(rows, STATUS_BITS[name], 0) for name, rows in flags.items())
+        reported = {
+            "redshift": xp.where(nothing, np.nan, redshift),
+            "redshift_error": xp.where(nothing, np.nan, error),
+            "redshift_confidence": xp.where(nothing, 0.0, confidence),
+            "redshift_probability": xp.where(nothing[:, None], 0.0, probability),
+            "status": status,
+        }
+        return reported, status > 0
+
+    def _lines(self, outputs: Mapping[str, Any], lost: Any) -> Arrays:
+        """Lines, blank where their centre does not lie on data."""
+        xp = self._xp
+        lines = {name: outputs[name] for name in outputs if name.startswith("line_")}
+        centre, flux, error = lines["line_wavelength"], lines["line_flux"], lines["line_flux_error"]
+        column = xp.searchsorted(self._between, xp.reshape(centre, (-1,)), side="right")
+        seen = ~xp.take_along_axis(lost, xp.reshape(column, xp.shape(centre)), axis=1)
+        measured = xp.isfinite(flux) & xp.isfinite(error) & (error > 0)
+        in_range = (lines["line_in_range"] > 0) & seen & measured
+        return {**_blanked(lines, ~in_range, xp), "line_in_range": in_range}
+
+
+def _blanked(lines: Arrays, rows: Any, xp: Any) -> Arrays:
+    """Lines without values in some rows: NaN, presence 0."""
+    blank = {f"line_{name}": xp.where(rows, np.nan, lines[f"line_{name}"]) for name in _BLANKED}
+    return {**lines, **blank, "line_presence": xp.where(rows, 0.0, lines["line_presence"])}
+
+
+def results_of(
+    reported: Mapping[str, np.ndarray],
+    inputs: Sequence[PrismInput],
+    redshifts: np.ndarray,
+    identity: ModelIdentity,
+    bins: np.ndarray,
+) -> list[Result]:
+    """Results of B spectra, from what `Interpreter.everything` or a server reports of them.
+
+    Args:
+        reported: name to array (B, ...).
+        inputs: what the networks saw.
+        redshifts: (B,) that the caller gave; NaN for none.
+        identity: of the model that answered.
+        bins: (Z,) ln(1 + z) of P(z).
+    """
+    arrays = {name: np.asarray(values, np.float64) for name, values in reported.items() if name != "model"}
+    masks = output_mask(stacked(inputs)[2], identity.grid)
+    return [
+        _result({name: values[row] for name, values in arrays.items()}, mask, prism, redshift, identity, bins)
+        for row, (mask, prism, redshift) in enumerate(zip(masks, inputs, redshifts, strict=True))
+    ]
+
+
+def _result(arrays: Arrays, mask, prism: PrismInput, redshift: float, identity, bins) -> Result:
+    known = bool(np.isfinite(redshift))
+    lines = {field.name: arrays[f"line_{field.name}"] for field in fields(LineMeasurements)}
+    return Result(
+        observed=prism.observed,
+        model=identity,
+        wavelength=identity.grid.wavelength,
+        **{name: arrays[name] for name in (*_SPECTRA, "prism_model")},
+        mask=mask,
+        redshift=RedshiftSummary(
+            value=float(redshift if known else arrays["redshift"]),
+            error=float(arrays["redshift_error"]),
+            confidence=float(arrays["redshift_confidence"]),
+            given=known,
+            bins=bins,
+            probability=arrays["redshift_probability"],
+        ),
+        measurements=LineMeasurements(**{**lines, "in_range": lines["in_range"] > 0}),
+        chi_square=float(arrays["chi_square"]),
+        flags=flags_of(int(arrays["status"])),
+        prism_wavelength=prism_wavelength(),
+        prism_flux=prism.flux,
+        prism_error=prism.error,
+        prism_mask=prism.mask,
+    )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,53 +56,6 @@ class LineMeasurements:
     presence: np.ndarray
     in_range: np.ndarray
     prior_weight: np.ndarray
-
-    @classmethod
-    def from_outputs(
-        cls, outputs: Mapping[str, np.ndarray], grid: np.ndarray, mask: np.ndarray
-    ) -> LineMeasurements:
-        """Lines of one spectrum, blank where their centre does not lie on data.
-
-        Args:
-            outputs: (K,) arrays ``line_*`` of the composed model.
-            grid: (N,) wavelengths of the output [um].
-            mask: (N,) bool, True = no data there.
-        """
-        centre = np.asarray(outputs["line_wavelength"], dtype=np.float64)
-        column = np.clip(np.searchsorted(grid, centre), 1, grid.size - 1)
-        column -= (centre - grid[column - 1]) < (grid[column] - centre)
-        flux = np.asarray(outputs["line_flux"], dtype=np.float64)
-        sigma = np.asarray(outputs["line_flux_error"], dtype=np.float64)
-        in_range = np.asarray(outputs["line_in_range"], dtype=bool) & ~mask[column]
-        in_range &= np.isfinite(flux) & np.isfinite(sigma) & (sigma > 0)
-        return cls(
-            flux=flux,
-            flux_error=sigma,
-            wavelength=centre,
-            fwhm=np.asarray(outputs["line_fwhm"], dtype=np.float64),
-            equivalent_width=np.asarray(outputs["line_equivalent_width"], dtype=np.float64),
-            presence=np.asarray(outputs["line_presence"], dtype=np.float64),
-            in_range=in_range,
-            prior_weight=np.asarray(outputs["line_prior_weight"], dtype=np.float64),
-        ).blanked(~in_range)
-
-    def blanked(self, rows: np.ndarray | None = None) -> LineMeasurements:
-        """A copy without values in some rows (all by default): NaN, presence 0."""
-        rows = np.ones(self.flux.size, bool) if rows is None else rows
-
-        def blank(values: np.ndarray) -> np.ndarray:
-            return np.where(rows, np.nan, values)
-
-        return replace(
-            self,
-            flux=blank(self.flux),
-            flux_error=blank(self.flux_error),
-            wavelength=blank(self.wavelength),
-            fwhm=blank(self.fwhm),
-            equivalent_width=blank(self.equivalent_width),
-            presence=np.where(rows, 0.0, self.presence),
-            prior_weight=blank(self.prior_weight),
-        )
 
     @property
     def signal_to_noise(self) -> np.ndarray:

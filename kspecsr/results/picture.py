@@ -23,8 +23,7 @@ from data_pipeline.pictures.style import (
     overview_limits,
     styled,
 )
-from kspecsr.results.consistency import seen_on_grid
-from kspecsr.results.prism_input import display_name
+from kspecsr.results.prism_input import display_name, seen_on_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,17 +1,20 @@
-"""From whatever a caller has to a spectrum on the prism's pixels, as the networks take it."""
+"""Spectra on the prism's pixels: what the networks take, and what the prism would see of their output."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import astropy.units as u
 import numpy as np
 
-from data_pipeline.instrument import PRISM, load_instrument
+from data_pipeline.instrument import PRISM, degrading_operator, load_instrument
+from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
+from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.readers import read_spectrum
 from data_pipeline.resampling import to_pixels
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
@@ -34,6 +37,11 @@ class PrismInput:
     flux: np.ndarray
     error: np.ndarray
     mask: np.ndarray
+
+
+def stacked(inputs: Sequence[PrismInput]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flux, error and mask of several spectra, (B, P) each."""
+    return tuple(np.stack([getattr(one, name) for one in inputs]) for name in ("flux", "error", "mask"))
 
 
 def prism_wavelength() -> np.ndarray:
@@ -139,31 +147,73 @@ def display_name(spectrum: ObservedSpectrum) -> str:
     return Path(meta.path).name or meta.target or meta.source_id or "spectrum"
 
 
-def prism_pixel_of(wavelength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per output pixel (N,) [um], the prism pixel that holds it and whether one does."""
-    return load_instrument(PRISM).pixel_of(wavelength)
+def degraded_to_prism(flux: np.ndarray, grid: UnifiedGrid) -> np.ndarray:
+    """Flux density (..., N) on the unified grid to the prism's pixels (..., P); NaN beyond it."""
+    operator = degrading_operator(grid)
+    return np.where(operator.interior, operator.apply(flux), np.nan)
 
 
-def output_mask(prism_mask: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
-    """Where the output has no input to rest on.
+def seen_on_grid(grid: UnifiedGrid) -> np.ndarray:
+    """(P,) bool: prism pixels that see light from the grid alone."""
+    return degrading_operator(grid).interior
+
+
+def prism_chi_square(flux, error, mask, model, xp=np):
+    """Chi-square per good prism pixel, as `kspecsr.layers.PrismConsistency` gives it; NaN without one.
+
+    Args:
+        flux: (..., P) observed.
+        error: (..., P) one sigma.
+        mask: (..., P) bool, True = bad.
+        model: (..., P) degraded output, NaN where unknown.
+        xp: `numpy` or `keras.ops`.
+
+    Returns:
+        (...).
+    """
+    good = ~mask & xp.isfinite(model)
+    square = xp.where(good, (flux - model) / xp.where(good, error, 1.0), 0.0) ** 2
+    count = xp.sum(xp.where(good, xp.ones_like(square), 0.0), axis=-1)
+    return xp.sum(square, axis=-1) / xp.where(count > 0, count, np.nan) / PIXEL_NOISE_VARIANCE
+
+
+@lru_cache(maxsize=1)
+def _narrow_gaps() -> list[np.ndarray]:
+    """For gaps of 1, 2, ... pixels: whether one that starts at a prism pixel is within the resolution."""
+    prism, narrow = load_instrument(PRISM), []
+    low, high = prism.bounds
+    while True:
+        first, last = low[: low.size - len(narrow)], high[len(narrow) :]
+        bridged = last - first <= prism.fwhm(0.5 * (first + last))
+        if not bridged.any():
+            return narrow
+        narrow.append(bridged)
+
+
+def output_mask(prism_mask, grid: UnifiedGrid, xp=np):
+    """Where the output has no input data.
 
     That is beyond the first and last good prism pixel, and in gaps wider than the instrument's resolution;
     a narrower gap is bridged by the line-spread function of its neighbours.
 
     Args:
-        prism_mask: (P,) bool, True = bad.
-        wavelength: (N,) pixels of the output [um].
+        prism_mask: (B, P) bool, True = bad.
+        grid: pixels of the output.
+        xp: `numpy` or `keras.ops`.
 
     Returns:
-        (N,) bool, True = no data.
+        (B, N) bool, True = no data.
     """
-    instrument = load_instrument(PRISM)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], prism_mask, [False]]).astype(int)))
-    lost = prism_mask.copy()
-    for start, stop in edges.reshape(-1, 2):
-        inside = start > 0 and stop < prism_mask.size
-        low, high = instrument.bounds[0, start], instrument.bounds[1, stop - 1]
-        if inside and high - low <= instrument.fwhm(0.5 * (low + high)):
-            lost[start:stop] = False
-    column, covered = prism_pixel_of(wavelength)
-    return lost[column] | ~covered
+    lost, good = prism_mask, ~prism_mask
+    for length, narrow in enumerate(_narrow_gaps(), start=1):
+        # one good pixel, as many bad ones, one good pixel: at the pixel before the gap
+        count = prism_mask.shape[1] - length - 1
+        gap = good[:, :count] & good[:, length + 1 :] & narrow[1:-1]
+        for k in range(1, length + 1):
+            gap = gap & prism_mask[:, k : k + count]
+        nothing = xp.zeros_like(prism_mask)
+        for k in range(1, length + 1):
+            bridged = xp.concatenate([nothing[:, :k], gap, nothing[:, k + count :]], axis=1)
+            lost = lost & ~bridged
+    column, covered = load_instrument(PRISM).pixel_of(grid.wavelength)
+    return xp.take(lost, column, axis=1) | ~covered

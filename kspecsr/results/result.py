@@ -64,7 +64,7 @@ class Result:
         redshift: P(z), its modes and quantiles, and the redshift at which lines are placed.
         measurements: lines as arrays; `lines` is the table.
         chi_square: prism consistency per good pixel that sees nothing beyond the output, with 2/3 of the
-            quoted variance (`kspecsr.results.consistency.prism_chi_square`).
+            quoted variance (`kspecsr.results.prism_input.prism_chi_square`).
         flags: names out of `kspecsr.results.flags.FLAG_MEANINGS`; with any of them no line is reported.
         prism_wavelength: (P,) pixels on which the networks saw the spectrum [um].
         prism_flux: (P,) what they saw.

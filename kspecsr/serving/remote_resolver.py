@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from kspecsr.results.prism_input import MASKED_ERROR, PrismInput, prism_wavelength
+from kspecsr.results.interpretation import results_of
+from kspecsr.results.prism_input import MASKED_ERROR, PrismInput, prism_wavelength, stacked
 from kspecsr.results.resolver import Resolver, redshifts_of
 from kspecsr.results.result import ModelIdentity, Result
 from kspecsr.serving.endpoint import EndpointError, Retries, Transport
-from kspecsr.serving.served_result import served_result
 from kspecsr.serving.signatures import (
     CLASSIFY_REDSHIFT,
     SERVING_DEFAULT,
@@ -80,9 +80,7 @@ class RemoteResolver(Resolver):
             return [result for batch in found for result in batch]
 
     def _resolve_batch(self, inputs: Sequence[PrismInput], redshifts: np.ndarray) -> list[Result]:
-        arrays: dict[str, np.ndarray] = {
-            name: np.stack([getattr(one, name) for one in inputs]) for name in ("flux", "error", "mask")
-        }
+        arrays = dict(zip(("flux", "error", "mask"), stacked(inputs), strict=True))
         signature = SERVING_DEFAULT
         if np.isfinite(redshifts).any():
             signature, arrays["redshift"] = WITH_REDSHIFT, redshifts
@@ -94,10 +92,7 @@ class RemoteResolver(Resolver):
                 f"start ({self.identity.sha256[:12]}); run the same command again, or give the version in "
                 "the endpoint"
             )
-        return [
-            served_result({k: v[row] for k, v in outputs.items()}, one, redshifts[row], identity, bins)
-            for row, one in enumerate(inputs)
-        ]
+        return results_of(outputs, inputs, redshifts, identity, bins)
 
     def _ask(self, signature: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         outputs = self._retries.call(lambda: self._transport.predict(signature, arrays))

@@ -11,12 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline.configuration import software_versions
+from kspecsr.layers import PrismDegradation, plain_grid
 from kspecsr.model_folder import load_composed, read_settings, weights_hash
 from kspecsr.models import redshift_bins
 from kspecsr.results.flags import INVALID_REDSHIFT, INVALID_WAVELENGTH, STATUS_BITS, FlagThresholds
+from kspecsr.results.interpretation import Interpreter
 from kspecsr.results.prism_input import MASKED_ERROR, prism_wavelength
 from kspecsr.results.result import ModelIdentity
-from kspecsr.serving.interpretation_graph import InterpretationGraph
 from kspecsr.serving.resampling_graph import resample_to
 from kspecsr.serving.signatures import (
     CLASSIFY_REDSHIFT,
@@ -129,7 +130,14 @@ class ServedModel(tf.Module):
         self.identity, self.bins = identity, bins
         self._text = identity_text(identity, bins)
         self._target = prism_wavelength()
-        interpretation = InterpretationGraph(identity, bins, thresholds or FlagThresholds())
+        degradation = PrismDegradation(plain_grid(identity.grid), dtype="float32")
+        interpretation = Interpreter(
+            identity,
+            bins,
+            thresholds,
+            xp=keras.ops,
+            degrade=lambda flux: tf.cast(degradation(tf.cast(flux, tf.float32)), tf.float64),
+        )
         second = keras.Model(network.inputs, {name: network.output[name] for name in _SECOND_STAGE})
         shared = SharedConstants()
         everything = self._traced(_answer_of(network, interpretation.everything))
@@ -220,7 +228,13 @@ def _answer_of(network: keras.Model, interpret: Callable) -> Callable:
             "prism_mask": mask,
             "redshift": tf.cast(redshift, tf.float32),
         }
-        return interpret((flux, error, mask), network(batch, training=False), redshift)
+        outputs = network(batch, training=False)
+        outputs = {name: tf.cast(values, tf.float64) for name, values in outputs.items()}
+        reported = interpret((flux, error, mask), outputs, redshift)
+        return {
+            name: tf.cast(values, tf.float32) if values.dtype == tf.float64 else values
+            for name, values in reported.items()
+        }
 
     return call
 
