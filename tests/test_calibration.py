@@ -14,10 +14,10 @@ from kspecsr.evaluation.calibrate import calibrate_model, collect, measure_expon
 from kspecsr.evaluation.sources import SHIPPED_SEED, SimulatedHeldOut
 from kspecsr.layers.calibration import ErrorCalibration, PixelErrorCalibration, RedshiftCalibration
 from kspecsr.measures.gaussian_calibration import gaussian_pit
-from kspecsr.measures.redshift import redshift_pit
 from kspecsr.model_folder import ModelFolderError, load_composed, write_stage
 from kspecsr.model_settings import CALIBRATION_FILE, read_calibration, weights_hash, write_calibration
 from kspecsr.models import build_sr1, build_sr2, build_zhead
+from kspecsr.results.redshift import redshift_cdf
 from kspecsr.super_resolver import SuperResolver
 from model_sample import TINY, numpy_dict, spectra
 
@@ -80,7 +80,7 @@ def test_p_of_z_gets_the_exponent_that_undoes_its_width():
     probability /= probability.sum(axis=1, keepdims=True)
     exponent = measure_exponent([(probability, np.expm1(true))], bins)
     assert exponent == pytest.approx(4.0, rel=0.15)  # twice too wide
-    pit = redshift_pit(sharpened(probability, exponent), bins, np.expm1(true))
+    pit = redshift_cdf(sharpened(probability, exponent), bins, np.expm1(true))
     assert np.mean(np.abs(pit - 0.5) < 0.475) == pytest.approx(0.95, abs=0.015)
 
 

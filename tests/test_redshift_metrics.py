@@ -13,7 +13,7 @@ from kspecsr.measures.gaussian_calibration import gaussian_crps
 from kspecsr.measures.goal import redshift_metrics as goal_metrics
 from kspecsr.measures.held_out import Reconstruction
 from kspecsr.measures.redshift import redshift_crps
-from kspecsr.results.redshift import BIN_WIDTH
+from kspecsr.results.redshift import BIN_WIDTH, redshift_cdf
 
 STEP = 0.001
 BINS = np.arange(2773) * STEP

@@ -17,10 +17,10 @@ from kspecsr.evaluation.methods import Networks, predicted
 from kspecsr.evaluation.sources import SHIPPED_SEED, HeldOutSource, SimulatedHeldOut
 from kspecsr.measures.held_out import HeldOut
 from kspecsr.measures.line_noise import line_signal_to_noise
-from kspecsr.measures.redshift import redshift_pit
 from kspecsr.measures.regions import REGIONS, pixel_regions
 from kspecsr.model_folder import read_settings, weights_hash
 from kspecsr.model_settings import write_calibration
+from kspecsr.results.redshift import redshift_cdf
 from kspecsr.super_resolver import SuperResolver
 
 # Probability of central intervals, and what share more or less of it counts as a miss: where errors are not
@@ -224,7 +224,7 @@ def measure_exponent(parts: list[tuple[np.ndarray, np.ndarray]], bins: np.ndarra
     """
 
     def outside(exponent: float) -> float:
-        pit = [redshift_pit(sharpened(p, exponent), bins, z) for p, z in parts]
+        pit = [redshift_cdf(sharpened(p, exponent), bins, z) for p, z in parts]
         return float(np.mean(np.abs(np.concatenate(pit) - 0.5) > 0.34))
 
     if not sum(z.size for _, z in parts):
