@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from data_pipeline.command_line import RESUMES, Command, add_shared, at_least, list_failures
+from data_pipeline.command_line import RESUMES, add_shared, at_least, command, list_failures
 
 if TYPE_CHECKING:
     from data_pipeline.building.pipeline import BuildResult
@@ -21,8 +21,7 @@ EXAMPLES = """examples:
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options; a test compares their defaults with the configuration classes."""
+def _options(p: argparse.ArgumentParser) -> None:
     add_shared(p, "output", required=True, help="record directory; an interrupted build is resumed")
     p.add_argument("--source", choices=("archive", "simulation"), help="default: archive")
     add_shared(p, "archive", "catalogue", "columns")
@@ -124,8 +123,9 @@ def unreadable(result: BuildResult) -> list[str]:
     ]
 
 
-def build_records(args: argparse.Namespace) -> int:
-    """Builds the records and prints a table of steps and splits."""
+@command("kspecsr data build", EXAMPLES, _options, interrupted=RESUMES)
+def main(args: argparse.Namespace) -> int:
+    """Build training records from an archive and a redshift catalogue, or from simulation."""
     from data_pipeline.building.pipeline import build
 
     started = time.monotonic()
@@ -133,15 +133,6 @@ def build_records(args: argparse.Namespace) -> int:
     print(report(result, time.monotonic() - started))
     return list_failures(unreadable(result), "objects could not be read")
 
-
-main = Command(
-    "kspecsr data build",
-    "Build training records from an archive of spectra and a redshift catalogue, or from simulation.",
-    EXAMPLES,
-    options,
-    build_records,
-    interrupted=RESUMES,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,7 +1,8 @@
 """The runner of all commands: shared options, messages, errors and exit status.
 
-A command module holds its options, a function that does the work, and ``main``, a `Command`. Heavy modules
-are imported inside the work function: ``--help`` has to answer within a second.
+A command module holds ``_options``, which adds its options to a parser, and ``main``, the function that does
+the work, made a `Command` by the decorator `command`. Heavy modules are imported inside ``main``: ``--help``
+has to answer within a second.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import inspect
 import logging
 import os
 import select
@@ -120,7 +122,7 @@ class Command:
 
     Attributes:
         name: as typed, for instance ``kspecsr enhance``.
-        summary: what it does, one or two sentences.
+        summary: what it does, for the head of ``--help``.
         epilog: examples and notes for the end of ``--help``.
         options: adds the command's own options to a parser.
         work: runs the command; returns the exit status, None for 0.
@@ -140,7 +142,7 @@ class Command:
         """The parser, with the options that all commands have."""
         parser = argparse.ArgumentParser(
             prog=prog or self.name,
-            description=self.summary,
+            description=inspect.cleandoc(self.summary),
             epilog=self.epilog,
             formatter_class=_HelpFormatter,
         )
@@ -179,6 +181,11 @@ class Command:
         """Shows an error in one line, with ``--verbose`` with its traceback."""
         LOG.error("error: %s", _in_words(error, self.extra), exc_info=error if args.verbose else None)
         return 2 if isinstance(error, OptionError) else 1
+
+
+def command(name: str, epilog: str, options, interrupted=NOTHING_WRITTEN, extra: str = "") -> Callable:
+    """Makes a `Command` of a function that does the work; the function's docstring is the summary."""
+    return lambda work: Command(name, work.__doc__, epilog, options, work, interrupted, extra)
 
 
 def _in_words(error: Exception, extra: str) -> str:

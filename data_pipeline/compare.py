@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from data_pipeline.command_line import LOG, Command, add_shared, list_failures
+from data_pipeline.command_line import LOG, add_shared, command, list_failures
 
 if TYPE_CHECKING:
     from data_pipeline.pairs.arm_comparison import ArmComparison
@@ -30,8 +30,7 @@ Exit status 1 if a file could not be read; galaxies left out for another reason 
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     add_shared(p, "archive", default=None, required=True)
     add_shared(p, "catalogue", "columns")
 
@@ -103,8 +102,9 @@ def compare(
     return rows, found, dropped
 
 
-def print_comparison(args: argparse.Namespace) -> int:
-    """Prints the table; 1 if a file could not be read."""
+@command("kspecsr data compare", EXAMPLES, _options)
+def main(args: argparse.Namespace) -> int:
+    """Compare the brightest line of each galaxy in prism and gratings."""
     rows, found, dropped = compare(args.archive, args.catalogue, args.columns, args.quiet)
     print(HEADER, "-" * max(map(len, HEADER.splitlines())), *rows, FLUX_UNIT_NOTE, sep="\n")
     if found:
@@ -121,14 +121,6 @@ def print_comparison(args: argparse.Namespace) -> int:
             LOG.warning("left out: %s: %s: %s", item.unique_id, item.step, item.reason)
     return list_failures(unreadable, "could not be read")
 
-
-main = Command(
-    "kspecsr data compare",
-    "Compare the brightest line of each galaxy in prism and gratings.",
-    EXAMPLES,
-    options,
-    print_comparison,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

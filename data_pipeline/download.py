@@ -10,7 +10,7 @@ from data_pipeline.archives.fetch import MOST_JOBS, fetch_all
 from data_pipeline.archives.http_client import HttpClient, InterruptedTransferError, Politeness
 from data_pipeline.archives.listing import list_mast, list_tree
 from data_pipeline.archives.release import DISPERSER_FOLDERS, FIELDS, RELEASES, RemoteFile, Selection
-from data_pipeline.command_line import LOG, RESUMES, Command, add_shared, list_failures
+from data_pipeline.command_line import LOG, RESUMES, add_shared, command, list_failures
 
 EXAMPLES = """\
 examples:
@@ -29,8 +29,7 @@ before it gets its final name. Please cite the JADES papers and DOI 10.17909/8td
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--release", choices=sorted(RELEASES), required=True, help="data release")
     add_shared(p, "output", required=True, help="root of the local copy")
     p.add_argument("--field", nargs="+", choices=FIELDS, default=FIELDS, help="default: both")
@@ -105,8 +104,12 @@ def _print_listing(files: Sequence[RemoteFile]) -> None:
     print(f"{len(files)} files" + (f", {sum(known) / 1e6:.1f} MB" if len(known) == len(files) else ""))
 
 
-def download(args: argparse.Namespace) -> int:
-    """Fetches the files and prints what became of them."""
+@command("kspecsr data download", EXAMPLES, _options, interrupted=RESUMES)
+def main(args: argparse.Namespace) -> int:
+    """Fetch JADES NIRSpec x1d spectra and their redshift catalogue.
+
+    DR3 comes from MAST, DR4 from the collaboration's server. Complete files are kept; rerun to resume.
+    """
     selection = Selection(
         fields=tuple(args.field), dispersers=tuple(args.disperser), tiers=tuple(args.tier), limit=args.limit
     )
@@ -130,16 +133,6 @@ def download(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt
     return status
 
-
-main = Command(
-    "kspecsr data download",
-    "Fetch JADES NIRSpec x1d spectra and their redshift catalogue: DR3 from MAST, DR4 from the "
-    "collaboration's server. Resumable; complete files are kept.",
-    EXAMPLES,
-    options,
-    download,
-    interrupted=RESUMES,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from data_pipeline.command_line import COMPLETE_SO_FAR, Command, OptionError, add_shared, list_failures
+from data_pipeline.command_line import COMPLETE_SO_FAR, OptionError, add_shared, command, list_failures
 
 if TYPE_CHECKING:
     from data_pipeline.pairs.matching import Dropped, Match
@@ -33,8 +33,7 @@ which galaxy, where --object is not given:
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("files", nargs="*", metavar="FILE", help="spectra of any known format, one picture each")
     add_shared(p, "archive")
     p.add_argument("--records", default="", metavar="DIR", help="record directory")
@@ -186,22 +185,17 @@ def inspect_records(args: argparse.Namespace) -> list[str]:
     return []
 
 
-def inspect(args: argparse.Namespace) -> int:
-    """Draws what the options name."""
+@command("kspecsr data inspect", EXAMPLES, _options, interrupted=COMPLETE_SO_FAR)
+def main(args: argparse.Namespace) -> int:
+    """Draw spectra from files, an archive or records.
+
+    Single files; prism and gratings of a galaxy (paper Figure 1) and how the gratings were stitched, from an
+    archive; an augmentation family (paper Figure 2), from records.
+    """
     check(args)
     draw = inspect_files if args.files else inspect_archive if args.archive else inspect_records
     return list_failures(draw(args), "could not be read")
 
-
-main = Command(
-    "kspecsr data inspect",
-    "Draw spectra: single files; prism and gratings of a galaxy (paper Figure 1) and how the gratings were "
-    "stitched, from an archive; an augmentation family (paper Figure 2), from records.",
-    EXAMPLES,
-    options,
-    inspect,
-    interrupted=COMPLETE_SO_FAR,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

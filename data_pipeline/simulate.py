@@ -14,10 +14,10 @@ from tqdm import tqdm
 from data_pipeline.command_line import (
     NOTHING_WRITTEN,
     RESUMES,
-    Command,
     OptionError,
     add_shared,
     at_least,
+    command,
     interpreting_options,
 )
 
@@ -36,8 +36,7 @@ EXAMPLES = """examples:
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     what = p.add_argument_group("what to do (one or both)")
     what.add_argument("--archive", type=Path, metavar="DIR", help="write a JADES-layout archive to DIR")
     what.add_argument("--check", action="store_true", help="compare a simulation with JADES")
@@ -58,8 +57,14 @@ def options(p: argparse.ArgumentParser) -> None:
     )
 
 
-def simulate(args: argparse.Namespace) -> None:
-    """Writes the archive, makes the comparison, or both."""
+@command(
+    "kspecsr data simulate",
+    EXAMPLES,
+    _options,
+    interrupted=lambda args: RESUMES if args.archive else NOTHING_WRITTEN,
+)
+def main(args: argparse.Namespace) -> None:
+    """Simulate a JADES-like NIRSpec survey with known truth."""
     if not (args.archive or args.check):
         raise OptionError("nothing to do: give --archive DIR --n N or --check (--help has examples)")
     if args.archive and args.n is None:
@@ -128,15 +133,6 @@ def _check(config: SimulationConfig, args: argparse.Namespace) -> None:
         picture = save_picture(draw_simulation_check(measured), output / "simulation_check.png")
         print(f"picture: {picture}")
 
-
-main = Command(
-    "kspecsr data simulate",
-    "Simulate a JADES-like NIRSpec survey with known truth.",
-    EXAMPLES,
-    options,
-    simulate,
-    interrupted=lambda args: RESUMES if args.archive else NOTHING_WRITTEN,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data_pipeline.command_line import Command, CommandTable
+from data_pipeline.command_line import CommandTable, command
 from kspecsr import __version__
 
 _BASH = """_kspecsr() {{
@@ -76,13 +76,11 @@ def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("shell", choices=("bash", "zsh", "fish"))
 
 
-_COMPLETION = Command(
-    "kspecsr completion",
-    "Print a script with which a shell completes the commands of kspecsr, their options and files.",
-    _EXAMPLES,
-    _options,
-    lambda args: print(completion_script(args.shell), end=""),
-)
+@command("kspecsr completion", _EXAMPLES, _options)
+def _completion(args: argparse.Namespace) -> None:
+    """Print a script with which a shell completes the commands of kspecsr, their options and files."""
+    print(completion_script(args.shell), end="")
+
 
 # Modules are named as text and imported one at a time: this is the only place where kspecsr names tuning, and
 # why the help of any command answers at once (CONTRIBUTING.md, import rules).
@@ -130,7 +128,7 @@ main = CommandTable(
         },
         "about the installation": {
             "info": ("kspecsr.info", "model, versions, backend, threads and how to cite"),
-            "completion": (_COMPLETION, "completion of commands and options for your shell"),
+            "completion": (_completion, "completion of commands and options for your shell"),
         },
     },
     version=__version__,

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from data_pipeline.command_line import LOG, Command, OptionError, add_shared, say
+from data_pipeline.command_line import LOG, OptionError, add_shared, command, say
 
 EXAMPLES = """examples:
   kspecsr browse results
@@ -23,16 +23,16 @@ written. A survey without --spectra is run again from its inputs, one click at a
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("path", type=Path, metavar="PATH", help="results of survey or enhance; see below")
     add_shared(p, "model", help="model that is run again")
     p.add_argument("--port", type=int, default=5006, help="port of the page; 0 takes a free one")
     p.add_argument("--no-open", action="store_true", help="do not open a browser")
 
 
-def browse(args: argparse.Namespace) -> NoReturn:
-    """Serves the page until it is interrupted."""
+@command("kspecsr browse", EXAMPLES, _options, extra="browse")
+def main(args: argparse.Namespace) -> NoReturn:
+    """Look through results in a web browser: table, spectra, lines, P(z), another redshift."""
     if not 0 <= args.port < 65536:
         raise OptionError(f"--port: expected 0 to 65535, got {args.port}")
     # seconds of Panel: not for --help
@@ -55,15 +55,6 @@ def browse(args: argparse.Namespace) -> NoReturn:
     serve(source, runner, args.port, not args.no_open, say)
     raise KeyboardInterrupt  # which the server has caught: there is no other way out of it
 
-
-main = Command(
-    "kspecsr browse",
-    "Look through results in a web browser: table, spectra, lines, P(z), another redshift.",
-    EXAMPLES,
-    options,
-    browse,
-    extra="browse",
-)
 
 if __name__ == "__main__":
     sys.exit(main())

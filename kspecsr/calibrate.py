@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data_pipeline.command_line import Command, add_shared, at_least, suppress_startup_stderr
+from data_pipeline.command_line import add_shared, at_least, command, suppress_startup_stderr
 
 EXAMPLES = """examples:
   kspecsr calibrate runs/default
@@ -18,15 +18,15 @@ applied from then on wherever the model is loaded. Training a stage again remove
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", metavar="DIR", help="model folder")
     p.add_argument("--n", type=at_least(100), default=2000, help="number of galaxies")
     add_shared(p, "seed", default=7, help="random seed of the galaxies")
 
 
-def calibrate(args: argparse.Namespace) -> None:
-    """Measures the calibration and writes it."""
+@command("kspecsr calibrate", EXAMPLES, _options)
+def main(args: argparse.Namespace) -> None:
+    """Measure the calibration of a model's uncertainties."""
     # seconds of SciPy, astropy and TensorFlow: not for --help
     with suppress_startup_stderr():
         from kspecsr.evaluation.calibrate import calibrate_model
@@ -43,14 +43,6 @@ def calibrate(args: argparse.Namespace) -> None:
     print(f"{'P(z)':12s} to the power of {calibration.redshift_exponent:.2f}")
     print(f"written: {path}")
 
-
-main = Command(
-    "kspecsr calibrate",
-    "Measure the calibration of a model's uncertainties.",
-    EXAMPLES,
-    options,
-    calibrate,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

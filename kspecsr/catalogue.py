@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_pipeline.command_line import Command, OptionError, list_failures, say
+from data_pipeline.command_line import OptionError, command, list_failures, say
 
 EXAMPLES = """examples:
   kspecsr catalogue results
@@ -19,8 +19,7 @@ LINE is the brightest line with S/N > 3. Results that were made at a given redsh
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("results", nargs="+", metavar="FILE|DIR", help="result files, or folders of them")
     p.add_argument(
         "--known", default="", metavar="TABLE:COLUMN[:KEY]", help="redshifts to compare with, as for enhance"
@@ -28,8 +27,12 @@ def options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--output", type=Path, metavar="FILE.ecsv", help="also write the table")
 
 
-def catalogue(args: argparse.Namespace) -> int:
-    """Prints and writes the table."""
+@command("kspecsr catalogue", EXAMPLES, _options)
+def main(args: argparse.Namespace) -> int:
+    """Make one table of many results, a row each.
+
+    Redshift, confidence, prism consistency, and flux and error of the brightest detected line.
+    """
     if args.output and args.output.suffix != ".ecsv":
         raise OptionError(f"--output {args.output}: expected a name that ends in .ecsv")
     # half a second of astropy: not for --help
@@ -51,15 +54,6 @@ def catalogue(args: argparse.Namespace) -> int:
             as_table(rows).write(temporary, format="ascii.ecsv")
     return list_failures(failures, "not read")
 
-
-main = Command(
-    "kspecsr catalogue",
-    "One row per result of kspecsr enhance: redshift, confidence, prism consistency, and flux and error of "
-    "the brightest detected line.",
-    EXAMPLES,
-    options,
-    catalogue,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from data_pipeline.command_line import RESUMES, Command, above_zero, at_least, suppress_startup_stderr
+from data_pipeline.command_line import RESUMES, above_zero, at_least, command, suppress_startup_stderr
 from kspecsr.enhancement.options import FILES_AND_RESULTS, add_options
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ def connect(
     return RemoteResolver(Chosen(address, timeout), Retries(attempts), batch_size, parallel)
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     add_options(p)
     p.add_argument("--endpoint", required=True, help="where the model answers; see below")
     p.add_argument(
@@ -79,23 +78,14 @@ def options(p: argparse.ArgumentParser) -> None:
         p.add_argument(f"--{name}", type=at_least(1), default=default, metavar="N", help=text)
 
 
-def enhance_remotely(args: argparse.Namespace) -> int:
-    """Super-resolves the files on the server."""
+@command("kspecsr serve-client", EXAMPLES, _options, interrupted=RESUMES, extra="serving")
+def main(args: argparse.Namespace) -> int:
+    """Super-resolve NIRSpec prism spectra on a server; outputs as of kspecsr enhance."""
     from kspecsr.enhancement.run import enhance_as_asked
 
     resolver = connect(args.endpoint, args.timeout, args.attempts, args.batch_size, args.parallel)
     return enhance_as_asked(args, resolver.identity.sha256, lambda: resolver)
 
-
-main = Command(
-    "kspecsr serve-client",
-    "Super-resolve NIRSpec prism spectra on a server; outputs as of kspecsr enhance.",
-    EXAMPLES,
-    options,
-    enhance_remotely,
-    interrupted=RESUMES,
-    extra="serving",
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data_pipeline.command_line import RESUMES, Command, add_shared, suppress_startup_stderr
+from data_pipeline.command_line import RESUMES, add_shared, command, suppress_startup_stderr
 from kspecsr.enhancement.options import FILES_AND_RESULTS, add_options
 
 EXAMPLES = f"""examples:
@@ -19,14 +19,14 @@ EXAMPLES = f"""examples:
 {FILES_AND_RESULTS}"""
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     add_options(p)
     add_shared(p, "model")
 
 
-def enhance(args: argparse.Namespace) -> int:
-    """Super-resolves the files."""
+@command("kspecsr enhance", EXAMPLES, _options, interrupted=RESUMES)
+def main(args: argparse.Namespace) -> int:
+    """Super-resolve NIRSpec prism spectra: sharp spectrum, redshift and lines, with errors."""
     # Half a second of astropy and, with the first spectrum, seconds of TensorFlow: not for --help
     from kspecsr.enhancement.run import enhance_as_asked
     from kspecsr.model_settings import find_model, weights_hash
@@ -41,15 +41,6 @@ def enhance(args: argparse.Namespace) -> int:
 
     return enhance_as_asked(args, weights_hash(folder), make_resolver)
 
-
-main = Command(
-    "kspecsr enhance",
-    "Super-resolve NIRSpec prism spectra: sharp spectrum, redshift and lines, with errors.",
-    EXAMPLES,
-    options,
-    enhance,
-    interrupted=RESUMES,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

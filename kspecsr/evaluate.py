@@ -8,9 +8,9 @@ from pathlib import Path
 
 from data_pipeline.command_line import (
     RESUMES,
-    Command,
     add_shared,
     columns_of,
+    command,
     interpreting_options,
     list_failures,
     suppress_startup_stderr,
@@ -40,8 +40,7 @@ broken (listed) or the evaluation failed.
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     add_shared(p, "model")
     add_shared(p, "data", default=SIMULATION, help="records, or fresh simulation")
     add_shared(p, "output", required=True, help="folder of the report")
@@ -66,8 +65,12 @@ def options(p: argparse.ArgumentParser) -> None:
     )
 
 
-def evaluate(args: argparse.Namespace) -> int:
-    """Judges the model and writes the report."""
+@command("kspecsr evaluate", EXAMPLES, _options, interrupted=RESUMES)
+def main(args: argparse.Namespace) -> int:
+    """Judge a model on held-out galaxies and write figures, metrics.json and one HTML page.
+
+    It is judged beside a direct line fit and classical deconvolutions.
+    """
     # half a second of NumPy and SciPy: not for --help
     from kspecsr.evaluation.config import METHODS, EvaluationConfig
     from kspecsr.evaluation.sources import SHIPPED_SEED
@@ -122,16 +125,6 @@ def _command(args: argparse.Namespace) -> str:
         words.append(option if value is True else f"{option} {text}")
     return " ".join(words)
 
-
-main = Command(
-    "kspecsr evaluate",
-    "Judge a model on held-out galaxies, beside a direct line fit and classical deconvolutions, with honest "
-    "metrics; write figures, metrics.json and one HTML page.",
-    EXAMPLES,
-    options,
-    evaluate,
-    interrupted=RESUMES,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

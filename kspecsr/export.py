@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from data_pipeline.command_line import LOG, Command, add_shared, at_least, suppress_startup_stderr
+from data_pipeline.command_line import LOG, add_shared, at_least, command, suppress_startup_stderr
 
 EXAMPLES = """examples:
   kspecsr export --model default --output saved_models/kspecsr
@@ -18,8 +18,7 @@ which says how to start a server and call it. The last part of DIR is what the s
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     add_shared(p, "model")
     add_shared(p, "output", required=True, help="folder of the versions")
     p.add_argument(
@@ -27,8 +26,9 @@ def options(p: argparse.ArgumentParser) -> None:
     )
 
 
-def export(args: argparse.Namespace) -> None:
-    """Writes the SavedModel."""
+@command("kspecsr export", EXAMPLES, _options, extra="serving")
+def main(args: argparse.Namespace) -> None:
+    """Export a trained model as a SavedModel for TensorFlow Serving."""
     started = time.monotonic()
     # seconds of TensorFlow: not for --help
     with suppress_startup_stderr():
@@ -46,15 +46,6 @@ def export(args: argparse.Namespace) -> None:
         f"{time.monotonic() - started:.0f} s"
     )
 
-
-main = Command(
-    "kspecsr export",
-    "Export a trained model as a SavedModel for TensorFlow Serving.",
-    EXAMPLES,
-    options,
-    export,
-    extra="serving",
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from data_pipeline.command_line import Command, add_shared, suppress_startup_stderr
+from data_pipeline.command_line import add_shared, command, suppress_startup_stderr
 from kspecsr import __version__
 
 EXAMPLES = """examples:
@@ -46,14 +46,14 @@ BIBTEX = f"""@software{{kspecsr,
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     add_shared(p, "model")
     p.add_argument("--bibtex", action="store_true", help="print only the BibTeX entries")
 
 
-def info(args: argparse.Namespace) -> None:
-    """Prints model, versions, backend, threads and citation."""
+@command("kspecsr info", EXAMPLES, _options)
+def main(args: argparse.Namespace) -> None:
+    """Show the model and its hash, versions, backend, threads and how to cite."""
     if args.bibtex:
         print(BIBTEX, end="")
         return
@@ -85,14 +85,6 @@ def _version(library: str) -> str:
     except PackageNotFoundError:
         return ""
 
-
-main = Command(
-    "kspecsr info",
-    "Show the model and its hash, versions, backend, threads and how to cite.",
-    EXAMPLES,
-    options,
-    info,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

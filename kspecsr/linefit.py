@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data_pipeline.command_line import COMPLETE_SO_FAR, Command, add_shared, list_failures, say
+from data_pipeline.command_line import COMPLETE_SO_FAR, add_shared, command, list_failures, say
 
 EXAMPLES = """examples:
   kspecsr linefit spectrum.fits --redshift 3.235
@@ -19,8 +19,7 @@ flux, with correspondingly large errors. An existing NAME_linefit.ecsv is replac
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options; a test compares their defaults with `DirectFitConfig`."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("files", nargs="+", metavar="FILE", help="spectra, patterns, folders, or @LIST")
     p.add_argument("--redshift", required=True, metavar="Z|TABLE:COLUMN[:KEY]", help="known redshifts")
     add_shared(p, "output", help="also write NAME_linefit.ecsv there")
@@ -41,8 +40,9 @@ def options(p: argparse.ArgumentParser) -> None:
     )
 
 
-def linefit(args: argparse.Namespace) -> int:
-    """Fits the files."""
+@command("kspecsr linefit", EXAMPLES, _options, interrupted=COMPLETE_SO_FAR)
+def main(args: argparse.Namespace) -> int:
+    """Direct line fit to NIRSpec prism spectra at known redshifts: fluxes with errors."""
     # half a second of astropy: not for --help
     from kspecsr.enhancement.line_fits import fit_files
     from kspecsr.methods import DirectFitConfig
@@ -52,15 +52,6 @@ def linefit(args: argparse.Namespace) -> int:
     )
     return list_failures(fit_files(args.files, args.redshift, args.output, config, args.extraction, say))
 
-
-main = Command(
-    "kspecsr linefit",
-    "Direct line fit to NIRSpec prism spectra at known redshifts: fluxes with errors.",
-    EXAMPLES,
-    options,
-    linefit,
-    interrupted=COMPLETE_SO_FAR,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

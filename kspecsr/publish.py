@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from data_pipeline.command_line import Command, add_shared, suppress_startup_stderr
+from data_pipeline.command_line import add_shared, command, suppress_startup_stderr
 
 EXAMPLES = """examples:
   kspecsr publish runs/default --report report --robustness report/robustness \\
@@ -26,8 +26,7 @@ manifest.json with the SHA-256 of each. The figures must be of this very model, 
 REPRODUCE = "kspecsr train --data simulation --output runs/default --calibrate"
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", type=Path, metavar="DIR", help="model folder")
     p.add_argument("--report", type=Path, required=True, metavar="DIR", help="its evaluation")
     p.add_argument("--robustness", type=Path, metavar="DIR", help="its figures case by case")
@@ -36,8 +35,9 @@ def options(p: argparse.ArgumentParser) -> None:
     add_shared(p, "output", required=True, help="new model folder; replaced if it is one already")
 
 
-def publish(args: argparse.Namespace) -> None:
-    """Writes the published model folder."""
+@command("kspecsr publish", EXAMPLES, _options)
+def main(args: argparse.Namespace) -> None:
+    """Write a model folder that can be given to others, with its model card and manifest."""
     # seconds of SciPy and TensorFlow: not for --help
     with suppress_startup_stderr():
         from kspecsr.configuration import STAGES
@@ -88,14 +88,6 @@ def _replace(output: Path, made: Path, before: Path) -> None:
             before.rename(output)
         raise
 
-
-main = Command(
-    "kspecsr publish",
-    "Write a model folder that can be given to others, with its model card and manifest.",
-    EXAMPLES,
-    options,
-    publish,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

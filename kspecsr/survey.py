@@ -11,10 +11,10 @@ from tqdm import tqdm
 from data_pipeline.command_line import (
     LOG,
     RESUMES,
-    Command,
     above_zero,
     add_shared,
     at_least,
+    command,
     list_failures,
     say,
 )
@@ -40,8 +40,7 @@ are in the tables, 1 if some partition failed or nothing could be done.
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="spectra, catalogue or table of paths; see below"
     )
@@ -96,8 +95,12 @@ def options(p: argparse.ArgumentParser) -> None:
         )
 
 
-def survey(args: argparse.Namespace) -> int:
-    """Runs the survey and returns the exit status."""
+@command("kspecsr survey", EXAMPLES, _options, interrupted=RESUMES, extra="survey")
+def main(args: argparse.Namespace) -> int:
+    """Super-resolve a survey of prism spectra into Parquet tables of objects and lines.
+
+    The work is done by Dask workers on this machine or on a cluster.
+    """
     # a second of pyarrow and Dask: not for --help
     from kspecsr.surveys.engine import ClusterOptions, connected, run_partitions, tensorflow_threads
     from kspecsr.surveys.hats_catalogue import write_hats
@@ -145,17 +148,6 @@ def _counts(summary, seconds: float) -> str:
         text += f"; largest memory of a worker {peak / 2**30:.2f} GiB"
     return text
 
-
-main = Command(
-    "kspecsr survey",
-    "Super-resolve a survey of prism spectra into Parquet tables of objects and lines, on Dask workers here "
-    "or on a cluster.",
-    EXAMPLES,
-    options,
-    survey,
-    interrupted=RESUMES,
-    extra="survey",
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from data_pipeline.command_line import (
     RESUMES,
-    Command,
     OptionError,
     add_shared,
     at_least,
+    command,
     interpreting_options,
     say,
     suppress_startup_stderr,
@@ -38,8 +38,7 @@ pictures and the state to resume from are in OUTPUT/<stage>/.
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="stage to train")
     add_shared(p, "data")
     add_shared(p, "output", help="model folder (default: runs/<preset>)")
@@ -97,8 +96,9 @@ def _preset(args: argparse.Namespace, stages: tuple[str, ...]) -> Preset:
     return preset
 
 
-def train(args: argparse.Namespace) -> None:
-    """Checks the options, then trains the stages."""
+@command("kspecsr train", EXAMPLES, _options, interrupted=RESUMES)
+def main(args: argparse.Namespace) -> None:
+    """Train the stages of a super-resolution model, each on the frozen ones before it."""
     from kspecsr.feeds.choice import choose_data  # half a second
 
     stages = STAGES if args.stage == "all" else (args.stage,)
@@ -154,15 +154,6 @@ def _run(
 
         say(f"calibration: {calibrate_model(output, GALAXIES, SEED, args.quiet)[1]}")
 
-
-main = Command(
-    "kspecsr train",
-    "Train the stages of a super-resolution model, each on the frozen ones before it.",
-    EXAMPLES,
-    options,
-    train,
-    interrupted=RESUMES,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from data_pipeline.command_line import Command, add_shared, at_least, say
+from data_pipeline.command_line import add_shared, at_least, command, say
 
 if TYPE_CHECKING:
     from kspecsr.methods.tuned import TunedBaselines
@@ -28,16 +28,16 @@ them away.
 _ROW = "{:<16} {:<26} {:>7} {:>9} {:>7} {:>7}  {}"
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--n", type=at_least(1), default=300, help="number of galaxies")
     add_shared(p, "seed", default=11, help="random seed of the galaxies")
     p.add_argument("--output", type=Path, metavar="FILE", help="JSON file to write")
     p.add_argument("--show", action="store_true", help="print the record that ships, and exit")
 
 
-def tune_baselines(args: argparse.Namespace) -> None:
-    """Tunes, prints and writes."""
+@command("kspecsr tune-baselines", EXAMPLES, _options)
+def main(args: argparse.Namespace) -> None:
+    """Tune Wiener, Tikhonov and Richardson-Lucy on simulated validation galaxies."""
     # SciPy and the simulator: a second that --help does not wait
     import numpy as np
 
@@ -78,14 +78,6 @@ def _print(tuned: TunedBaselines) -> None:
         verdict = ["chosen"] * trial.chosen + [f"fails {', '.join(trial.failed)}"] * bool(trial.failed)
         print(_ROW.format(trial.method, parameters, *numbers, " ".join(verdict)).rstrip())
 
-
-main = Command(
-    "kspecsr tune-baselines",
-    "Tune Wiener, Tikhonov and Richardson-Lucy on simulated validation galaxies.",
-    EXAMPLES,
-    options,
-    tune_baselines,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -216,7 +216,7 @@ def test_info_cites_what_the_citation_file_says():
 # the runner
 
 
-def command(work, options=lambda p: p.add_argument("--n", type=at_least(1)), **more):
+def runs(work, options=lambda p: p.add_argument("--n", type=at_least(1)), **more):
     return Command("kspecsr try", "Try.", "examples:\n  kspecsr try", options, work, **more)
 
 
@@ -228,8 +228,8 @@ def raising(error):
 
 
 def test_done_is_0_and_the_status_of_the_work_is_kept():
-    assert command(lambda args: None)([]) == 0
-    assert command(lambda args: 1)([]) == 1
+    assert runs(lambda args: None)([]) == 0
+    assert runs(lambda args: 1)([]) == 1
 
 
 @pytest.mark.parametrize(
@@ -243,18 +243,18 @@ def test_done_is_0_and_the_status_of_the_work_is_kept():
     ],
 )
 def test_an_error_is_one_line_and_a_status(error, status, text, capsys):
-    assert command(raising(error))([]) == status
+    assert runs(raising(error))([]) == status
     assert capsys.readouterr().err == text
 
 
 def test_verbose_shows_where_an_error_arose(capsys):
-    assert command(raising(ValueError("cut")))(["--verbose"]) == 1
+    assert runs(raising(ValueError("cut")))(["--verbose"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("error: cut\nTraceback") and "in raising" not in err and "in work" in err
 
 
 def test_a_missing_extra_says_how_to_install_it_also_in_a_clone(capsys):
-    assert command(raising(ModuleNotFoundError(name="grpc._x")), extra="serving")([]) == 1
+    assert runs(raising(ModuleNotFoundError(name="grpc._x")), extra="serving")([]) == 1
     err = capsys.readouterr().err
     assert "grpc is not installed: pip install 'kspecsr[serving]'" in err
     assert "in a clone pip install -c constraints.txt '.[serving]'" in err
@@ -271,11 +271,9 @@ def test_an_interruption_is_130_and_says_what_is_left(arguments, left, capsys):
     def options(p):
         p.add_argument("--restart", action="store_true")
 
-    assert command(raising(KeyboardInterrupt()), options, interrupted=RESUMES)(arguments) == 130
+    assert runs(raising(KeyboardInterrupt()), options, interrupted=RESUMES)(arguments) == 130
     assert capsys.readouterr().err.startswith(f"\ninterrupted; {left}")
-    assert (
-        command(raising(KeyboardInterrupt()), interrupted=lambda args: f"{args.n} left")(["--n", "3"]) == 130
-    )
+    assert runs(raising(KeyboardInterrupt()), interrupted=lambda args: f"{args.n} left")(["--n", "3"]) == 130
     assert capsys.readouterr().err == "\ninterrupted; 3 left\n"
 
 
@@ -288,7 +286,7 @@ def test_quiet_and_verbose_choose_the_messages(capsys):
 
     shown = {}
     for option in ([], ["--quiet"], ["--verbose"]):
-        assert command(work)(option) == 1
+        assert runs(work)(option) == 1
         shown["".join(option)] = capsys.readouterr().err.splitlines()
     tail = ["odd file", "", "2 failed:", "  a: cut", "  b: empty"]
     assert shown == {"": ["progress", *tail], "--quiet": tail, "--verbose": ["details", "progress", *tail]}
@@ -326,7 +324,7 @@ def test_defaults_are_stated_once(capsys):
         p.add_argument("--m", type=int, default=4, help="others (default: four)")
         p.add_argument("--name", default="", help="of it")
 
-    text = command(lambda args: None, options).parser().format_help()
+    text = runs(lambda args: None, options).parser().format_help()
     assert "galaxies (default: 3)" in text and text.count("default") == 2
 
 
@@ -339,7 +337,7 @@ def test_defaults_that_help_states_are_those_of_the_configurations():
 
 
 def test_a_table_imports_only_what_is_asked_for():
-    table = CommandTable("t", "", {"g": {"a": ("no.such.module", ""), "b": (command(lambda args: None), "")}})
+    table = CommandTable("t", "", {"g": {"a": ("no.such.module", ""), "b": (runs(lambda args: None), "")}})
     assert find_spec("no") is None and table(["b"]) == 0
     with pytest.raises(ModuleNotFoundError):
         table(["a"])

@@ -180,4 +180,5 @@ def test_every_command_line_is_found_and_has_a_main():
     assert {"data_pipeline.download", "data_pipeline.readers.__main__"} <= commands
     assert {name for name in modules if name.endswith(".__main__")} <= commands
     for name in commands:
-        assert "\nmain = Command" in modules[name].read_text(), name
+        text = modules[name].read_text()
+        assert "\n@command(" in text and ("\ndef main(" in text or "\nmain = CommandTable(" in text), name

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_pipeline.command_line import Command, OptionError, add_shared, at_least, say
+from data_pipeline.command_line import OptionError, add_shared, at_least, command, say
 from kspecsr.configuration import STAGES
 
 EXAMPLES = """examples:
@@ -21,16 +21,16 @@ tensorboard --logdir tuning_runs/night/sr1/tensorboard (page HPARAMS).
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("directory", type=Path, metavar="DIR", help="folder that kspecsr tune wrote")
     p.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="stage to show")
     add_shared(p, "output", help="default: DIR/report")
     p.add_argument("--top", type=at_least(1), default=10, metavar="N", help="number of trials printed")
 
 
-def report(args: argparse.Namespace) -> None:
-    """Writes pictures and tables, and prints the best trials."""
+@command("kspecsr tune-report", EXAMPLES, _options, extra="tuning")
+def main(args: argparse.Namespace) -> None:
+    """Pictures and tables of a sweep, finished or not."""
     from tuning.reporting.stage_report import any_ended, write_report
     from tuning.study_folder import studies
 
@@ -48,15 +48,6 @@ def report(args: argparse.Namespace) -> None:
         for line in write_report(folder, stage, (args.output or folder / "report") / stage, args.top):
             say(line)
 
-
-main = Command(
-    "kspecsr tune-report",
-    "Pictures and tables of a sweep, finished or not.",
-    EXAMPLES,
-    options,
-    report,
-    extra="tuning",
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from data_pipeline.command_line import (
     RESUMES,
-    Command,
     above_zero,
     add_shared,
     at_least,
     columns_of,
+    command,
     interpreting_options,
     say,
     suppress_startup_stderr,
@@ -43,8 +43,7 @@ docs/tuning.md. Then look at kspecsr tune-report.
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--stage", default="all", help=f"{', '.join(STAGES)} or all")
     add_shared(p, "data")
     add_shared(p, "output", help="folder of the sweeps (default: tuning_runs/<preset>)")
@@ -114,8 +113,9 @@ def options(p: argparse.ArgumentParser) -> None:
     )
 
 
-def tune(args: argparse.Namespace) -> None:
-    """Checks the options, then runs the sweeps."""
+@command("kspecsr tune", EXAMPLES, _options, interrupted=RESUMES, extra="tuning")
+def main(args: argparse.Namespace) -> None:
+    """Search for better settings of the networks and their training."""
     with interpreting_options():
         stages = _stages(args.stage)
         narrowed = _narrowed(args.range)
@@ -220,16 +220,6 @@ def _has_best(output: Path, stage: str) -> bool:
 
     return best_of(study_records(output, read_study(output, stage))) is not None
 
-
-main = Command(
-    "kspecsr tune",
-    "Search for better settings of the stages' networks and training.",
-    EXAMPLES,
-    options,
-    tune,
-    interrupted=RESUMES,
-    extra="tuning",
-)
 
 if __name__ == "__main__":
     sys.exit(main())

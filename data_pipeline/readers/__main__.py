@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.command_line import COMPLETE_SO_FAR, Command, add_shared, list_failures, say
+from data_pipeline.command_line import COMPLETE_SO_FAR, add_shared, command, list_failures, say
 from data_pipeline.readers.recognise import FORMATS, read_spectrum
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
@@ -19,9 +19,17 @@ _HEAD = (
     f"{'median S/N':>10}  file"
 )
 
+_FORMATS = "\n".join(f"  {known.name:<10} {known.description}" for known in FORMATS)
+EXAMPLES = f"""formats:
+{_FORMATS}
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+examples:
+  kspecsr data readers spectrum.fits
+  kspecsr data readers archive/ --extraction 5pix
+"""
+
+
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="file, or directory to search for spectra"
     )
@@ -58,8 +66,12 @@ def _row(spectrum: ObservedSpectrum) -> str:
     )
 
 
-def print_table(args: argparse.Namespace) -> int:
-    """Prints one line per file, with the notes of the reader."""
+@command("kspecsr data readers", EXAMPLES, _options, interrupted=COMPLETE_SO_FAR)
+def main(args: argparse.Namespace) -> int:
+    """Read spectra of any known format and print a line on each.
+
+    The notes of the reader say what it repaired or masked.
+    """
     files, failures = _files(args.paths)
     hdu = int(args.hdu) if args.hdu and args.hdu.isdigit() else args.hdu
     unread = 0
@@ -75,23 +87,6 @@ def print_table(args: argparse.Namespace) -> int:
     say(f"{len(files) - unread} of {len(files)} files read")
     return list_failures(failures, "not read")
 
-
-_FORMATS = "\n".join(f"  {known.name:<10} {known.description}" for known in FORMATS)
-main = Command(
-    "kspecsr data readers",
-    "Read spectra of any known format and print one line each, with notes on what the reader repaired or "
-    "masked.",
-    f"""formats:
-{_FORMATS}
-
-examples:
-  kspecsr data readers spectrum.fits
-  kspecsr data readers archive/ --extraction 5pix
-""",
-    options,
-    print_table,
-    interrupted=COMPLETE_SO_FAR,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from data_pipeline.command_line import Command
+from data_pipeline.command_line import command
 from data_pipeline.records.integrity import verify_records
 from data_pipeline.records.manifest import Manifest
 
@@ -16,8 +16,7 @@ EXAMPLES = """examples:
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("directory", type=Path, metavar="DIR", help="directory with manifest.json and its shards")
 
 
@@ -50,8 +49,12 @@ def steps(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def show_records(args: argparse.Namespace) -> None:
-    """Verifies the shards and prints the tables."""
+@command("kspecsr data records", EXAMPLES, _options)
+def main(args: argparse.Namespace) -> None:
+    """Verify every byte of a record directory and show its content.
+
+    Exit status 1 if a file is damaged, missing or surplus.
+    """
     begin = time.perf_counter()
     manifest = verify_records(args.directory, progress=not args.quiet)
     seconds = time.perf_counter() - begin
@@ -61,15 +64,6 @@ def show_records(args: argparse.Namespace) -> None:
     n_shards = sum(map(len, manifest.splits.values()))
     print(f"\n{n_shards} shards whole ({seconds:.1f} s); manifest {manifest.hash[:12]}")
 
-
-main = Command(
-    "kspecsr data records",
-    "Verify every byte of a record directory against its manifest and show its content. Exit status 1 if a "
-    "file is damaged, missing or surplus.",
-    EXAMPLES,
-    options,
-    show_records,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

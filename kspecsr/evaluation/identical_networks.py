@@ -7,9 +7,9 @@ import sys
 
 from data_pipeline.command_line import (
     RESUMES,
-    Command,
     add_shared,
     at_least,
+    command,
     say,
     suppress_startup_stderr,
 )
@@ -31,8 +31,7 @@ right places, not that there is more in it than the prism saw. Writes identical_
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     add_shared(p, "model")
     add_shared(p, "data", default="simulation", help="records, or fresh simulation")
     add_shared(p, "output", required=True)
@@ -48,8 +47,12 @@ def options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--restart", action="store_true", help="begin again where OUTPUT holds a training")
 
 
-def compare_networks(args: argparse.Namespace) -> None:
-    """Trains and judges the networks."""
+@command("kspecsr identical-networks", EXAMPLES, _options, interrupted=RESUMES)
+def main(args: argparse.Namespace) -> None:
+    """Compare redshifts from prism, super-resolved and grating spectra (paper Fig. 9).
+
+    Three identical redshift networks are trained, one on each, and judged on held-out galaxies.
+    """
     # seconds of Keras: not for --help
     from kspecsr.configuration import TrainingConfig
     from kspecsr.evaluation.sources import SHIPPED_SEED
@@ -87,16 +90,6 @@ def compare_networks(args: argparse.Namespace) -> None:
     )
     say(table(compare_inputs(run, networks, args.output, say)))
 
-
-main = Command(
-    "kspecsr identical-networks",
-    "Train identical redshift networks on prism, super-resolved and grating spectra and compare their "
-    "redshifts on held-out galaxies.",
-    EXAMPLES,
-    options,
-    compare_networks,
-    interrupted=RESUMES,
-)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,11 +7,11 @@ import sys
 
 from data_pipeline.command_line import (
     RESUMES,
-    Command,
     OptionError,
     add_shared,
     at_least,
     columns_of,
+    command,
     suppress_startup_stderr,
 )
 
@@ -26,16 +26,16 @@ Rerun the same command to resume.
 """
 
 
-def options(p: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
+def _options(p: argparse.ArgumentParser) -> None:
     add_shared(p, "model")
     add_shared(p, "output", required=True)
     p.add_argument("--n", type=at_least(2), default=200, help="galaxies of each case")
     p.add_argument("--cases", type=columns_of, metavar="A,B", help="cases to measure (default: all)")
 
 
-def robustness(args: argparse.Namespace) -> None:
-    """Measures the cases."""
+@command("kspecsr robustness", EXAMPLES, _options, interrupted=RESUMES)
+def main(args: argparse.Namespace) -> None:
+    """Judge a model case by case on difficult spectra."""
     # seconds of SciPy, astropy and TensorFlow: not for --help
     with suppress_startup_stderr():
         from kspecsr.enhancement.inputs import check_writable
@@ -54,15 +54,6 @@ def robustness(args: argparse.Namespace) -> None:
     print(table(measure_cases(names, networks, weights_hash(folder), grid, args.n, args.output, args.quiet)))
     print(f"\n{EXPLANATION}")
 
-
-main = Command(
-    "kspecsr robustness",
-    "Judge a model case by case on difficult spectra.",
-    EXAMPLES,
-    options,
-    robustness,
-    interrupted=RESUMES,
-)
 
 if __name__ == "__main__":
     sys.exit(main())
