@@ -25,10 +25,10 @@ test-long: $(READY) ## run the tests that the others leave out: sweeps and surve
 	@$(PYTHON) -m pytest -m long $(ARGS)
 
 demo: $(READY) ## super-resolve simulated galaxies, or FILE=my_prism.fits, with the shipped model, into demo/
-	@$(PYTHON) -m examples.demo --output demo $(if $(FILE),--file $(FILE))
+	@$(PYTHON) -m examples enhance --output demo $(if $(FILE),--file $(FILE))
 
 demo-train: $(READY) ## simulate, build, train a reduced model, super-resolve, into demo-train/ (15 min)
-	@$(PYTHON) -m examples.demo_train --output demo-train
+	@$(PYTHON) -m examples train --output demo-train
 
 lint: $(READY) ## style, format and import order
 	@$(PYTHON) -m ruff check .

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.simulation_speed import peak_memory
 from benchmarks.training_speed import largest_product, operations
 from kspecsr.feeds import validation_examples
 from kspecsr.model_folder import load_composed, read_settings
@@ -196,8 +196,8 @@ class ColdStart:
         warm_up: seconds to answer the warm-up requests; 0 without.
         first: seconds to answer the first request after that, of one spectrum.
         second: seconds to answer the next one.
-        memory: bytes that loading and answering one spectrum added at most.
-        memory_batch: bytes that it was in all after a batch of 64.
+        memory: largest memory that loading and answering one spectrum added [MB].
+        memory_batch: the same after a batch of 64 [MB].
     """
 
     load: float
@@ -211,7 +211,7 @@ class ColdStart:
         warm_up = f"warm-up {self.warm_up:.1f} s, " if self.warm_up else ""
         return (
             f"load {self.load:.1f} s, {warm_up}first answer {self.first:.2f} s, second {self.second:.2f} s; "
-            f"memory {self.memory / 1e6:.0f} MB for one spectrum, {self.memory_batch / 1e6:.0f} MB after 64"
+            f"memory {self.memory:.0f} MB for one spectrum, {self.memory_batch:.0f} MB after 64"
         )
 
 
@@ -236,7 +236,7 @@ def cold_start(kind: str, exported: str | os.PathLike, folder: str | os.PathLike
 
 def measured(kind: str, exported: str, folder: str) -> str:
     """Starts and measures in this process; JSON."""
-    before, begin = _memory(), time.perf_counter()
+    before, begin = peak_memory(), time.perf_counter()
     call = _python(folder) if kind == PYTHON else _signatures(exported)
     load, begin = time.perf_counter() - begin, time.perf_counter()
     if kind == WARMED:
@@ -245,10 +245,10 @@ def measured(kind: str, exported: str, folder: str) -> str:
     warm_up = time.perf_counter() - begin if kind == WARMED else 0.0
     one = _flat(1)
     times = [_seconds(lambda: call(SERVING_DEFAULT, one)) for _ in range(2)]
-    memory = _memory() - before
+    memory = peak_memory() - before
     many = _flat(64)
     call(SERVING_DEFAULT, many)
-    return json.dumps(asdict(ColdStart(load, warm_up, *times, memory, _memory() - before)))
+    return json.dumps(asdict(ColdStart(load, warm_up, *times, memory, peak_memory() - before)))
 
 
 def _flat(size: int) -> dict[str, np.ndarray]:
@@ -274,9 +274,3 @@ def _seconds(call: Callable[[], object]) -> float:
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
-
-
-def _memory() -> float:
-    """Bytes of memory that this process had at most."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(most) * (1 if sys.platform == "darwin" else 1024)

@@ -73,10 +73,10 @@ def _simulate_share(
     ready.wait()
     for start in range(rank * _BATCH, n, workers * _BATCH):
         simulate_batch(np.arange(start, min(start + _BATCH, n)), seed, config)
-    memory.append(_peak_memory())
+    memory.append(peak_memory())
 
 
-def _peak_memory() -> float:
+def peak_memory() -> float:
     """Largest resident size of this process [MB].
 
     On Linux a started program inherits the peak that `resource` knows; the kernel has its own figure.

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import numpy as np
 import psutil
 from distributed import Client
 
-from benchmarks.survey_cost import MeasuredCosts
 from kspecsr.surveys.engine import ClusterOptions, SurveySummary, connected, run_partitions
 from kspecsr.surveys.hats_catalogue import write_hats
 from kspecsr.surveys.output import is_done, table_names
@@ -269,6 +268,31 @@ def measure_survey(
     k = min(cluster.workers, len(times)) - 1
     quarters = watch.quarters(times[k], times[-1])
     return EndToEnd(end - start, times[k], sum(first[: k + 1]), times[-1], summary, quarters, end - before)
+
+
+@dataclass(frozen=True)
+class MeasuredCosts:
+    """What one machine was seen to need.
+
+    Attributes:
+        core_seconds: of a worker core per spectrum, all included.
+        start_up: of a worker, until its first partition is under way [core s].
+        partition_size: spectra per partition.
+        table_bytes: table to bytes per spectrum.
+        plan: per input, listing and hashing [s]; one process.
+        scheduling: per partition, with nothing to do in it [s]; one scheduler.
+        checking: per partition, whether it is done [s]; the client.
+        hats: per object, for the HATS catalogue [s]; one process.
+    """
+
+    core_seconds: float
+    start_up: float
+    partition_size: int
+    table_bytes: Mapping[str, float]
+    plan: float
+    scheduling: float
+    checking: float
+    hats: float
 
 
 def measure_costs(

@@ -118,7 +118,10 @@ def test_a_full_disk_ends_the_run_with_its_summary_and_failures(run, tmp_path, c
             "ResourceExhaustedError: OOM when allocating [64,6074]; memory is full: end other programs",
         ),
         (MemoryError(), "MemoryError: no reason given; memory is full"),
-        (tf.errors.InternalError(None, None, "no kernel"), "InternalError: no kernel; the same command"),
+        (
+            tf.errors.InternalError(None, None, "no kernel"),
+            "InternalError: no kernel; rerun",
+        ),
     ],
 )
 def test_errors_of_the_networks_are_one_line(run, twins, capsys, monkeypatch, error, text):
@@ -133,10 +136,12 @@ def test_errors_of_the_networks_are_one_line(run, twins, capsys, monkeypatch, er
     assert len(captured.err.strip().splitlines()) == 1
 
 
-def test_mistakes_of_this_program_keep_their_traceback(run, twins, monkeypatch):
+def test_mistakes_of_this_program_show_their_traceback_on_request(run, twins, monkeypatch, capsys):
     def fail(*_):
         raise AttributeError("a mistake")
 
     monkeypatch.setattr(SuperResolver, "resolve", fail)
-    with pytest.raises(AttributeError, match="a mistake"):
-        run(*twins)
+    assert run(*twins) == 1
+    assert capsys.readouterr().err.startswith("error: unexpected AttributeError: a mistake; --verbose shows")
+    assert run(*twins, "--verbose") == 1
+    assert "in fail\n" in capsys.readouterr().err

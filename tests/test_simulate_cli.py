@@ -7,12 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from benchmarks.simulation_speed import measure_speed
 from data_pipeline.simulate import main
-from data_pipeline.simulation.config import SimulationConfig
 from data_pipeline.workers import WorkerError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,11 +148,3 @@ def test_check_prints_and_draws(tmp_path, capsys):
     assert "outside their tolerance" in out
     assert (tmp_path / "check" / "simulation_check.txt").read_text() in out
     assert (tmp_path / "check" / "simulation_check.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_speed_and_memory_are_measured_in_processes_of_their_own():
-    ballast = np.ones(80_000_000)  # 640 MB that the caller holds are none of the simulator's
-    speed = measure_speed(64, 1, SimulationConfig(), workers=1)
-    assert speed.rate > 20  # the command prints above 200 on two idle cores
-    assert 50 < speed.peak_memory < 500
-    assert ballast.nbytes > 600e6

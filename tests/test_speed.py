@@ -1,18 +1,27 @@
+import subprocess
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import benchmark, inference_speed, serving_speed, training_speed
-from benchmarks import serving_speed as cold_start
+from benchmarks import inference_speed, rates, serving_speed, training_speed
+from benchmarks.__main__ import main as benchmarks
 from benchmarks.inference_speed import Inference
+from benchmarks.simulation_speed import measure_speed, peak_memory
 from benchmarks.training_speed import StepSpeed, largest_product, operations
+from data_pipeline.simulation import SimulationConfig
 from kspecsr.configuration import PRESETS
 from kspecsr.feeds import SimulationFeed
 from kspecsr.model_settings import find_model
+from records_sample import write_records
 from training_sample import tiny_preset
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def counts(function, *shapes):
@@ -104,7 +113,7 @@ def test_the_best_mode_of_inference_is_named(monkeypatch, capsys):
     monkeypatch.setattr(inference_speed.Inference, "rate", lambda self, size, _: float(size))
     monkeypatch.setattr(inference_speed.Inference, "resolver_rate", lambda self, _: 500.0)
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
-    assert benchmark.main(["inference", "--preset", "small"]) == 0
+    assert benchmarks(["inference", "--preset", "small"]) == 0
     assert "best: SuperResolver.predict_arrays, without XLA, 500.0 spectra/s" in capsys.readouterr().out
 
 
@@ -127,14 +136,14 @@ def test_serving_prints_starts_and_ratios(monkeypatch, tmp_path, capsys):
     def report(self, sizes, seconds):
         yield f"one spectrum: {sizes} {seconds}"
 
-    monkeypatch.setattr(cold_start, "cold_start", lambda kind, exported, folder: f"of {exported}")
+    monkeypatch.setattr(serving_speed, "cold_start", lambda kind, exported, folder: f"of {exported}")
     monkeypatch.setattr(serving_speed.ServingSpeed, "__init__", lambda self, *_: None)
     monkeypatch.setattr(serving_speed.ServingSpeed, "report", report)
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
     options = ["serving", "--exported", str(tmp_path), "--batch-sizes", "1", "8", "--seconds", "2"]
-    assert benchmark.main(options) == 0
+    assert benchmarks(options) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:4] == [f"start, {kind}: of {tmp_path}" for kind in cold_start.KINDS]
+    assert lines[1:4] == [f"start, {kind}: of {tmp_path}" for kind in serving_speed.KINDS]
     assert lines[4] == "one spectrum: [1, 8] 2.0"
 
 
@@ -142,7 +151,7 @@ def test_a_start_that_fails_says_why(tmp_path):
     with pytest.raises(
         OSError, match=r"(?s)starts the exported model failed: .*SavedModel file does not exist"
     ):
-        cold_start.cold_start(cold_start.SERVED, tmp_path, tmp_path)
+        serving_speed.cold_start(serving_speed.SERVED, tmp_path, tmp_path)
 
 
 def test_inference_takes_the_name_of_a_model(monkeypatch, capsys):
@@ -151,9 +160,9 @@ def test_inference_takes_the_name_of_a_model(monkeypatch, capsys):
     monkeypatch.setattr(inference_speed.Inference, "rate", lambda self, size, _: float(size))
     monkeypatch.setattr(inference_speed.Inference, "resolver_rate", lambda self, _: 500.0)
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
-    assert benchmark.main(["inference", "--model", "default", "--batch-sizes", "1"]) == 0
+    assert benchmarks(["inference", "--model", "default", "--batch-sizes", "1"]) == 0
     assert made[0][1] == find_model("default")
-    assert benchmark.main(["inference", "--model", "nonsense"]) == 1
+    assert benchmarks(["inference", "--model", "nonsense"]) == 1
     assert "nonsense: neither a model folder nor the name" in capsys.readouterr().err
 
 
@@ -163,8 +172,48 @@ def test_the_command_prints_share_waiting_and_cost(monkeypatch, tmp_path, capfd)
     monkeypatch.setitem(PRESETS, "paper", tiny_preset())
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
     options = ["training", "--preset", str(preset), "--stage", "sr1", "--steps", "2", "--workers", "0"]
-    assert benchmark.main(options) == 0
+    assert benchmarks(options) == 0
     text = capfd.readouterr().out
     for words in ("GFLOP/s; share", "waiting for fresh examples", "ms per spectrum", "preset paper"):
         assert words in text
-    assert benchmark.main(["training", "--preset", "nonsense"]) == 2
+    assert benchmarks(["training", "--preset", "nonsense"]) == 2
+
+
+def test_linefit_prints_spectra_per_second(monkeypatch, capsys):
+    monkeypatch.setattr(rates, "_SPECTRA", 8)
+    monkeypatch.setattr("benchmarks.rates.linefit_rates.__defaults__", (0.0,))
+    assert benchmarks(["linefit"]) == 0
+    found = [float(line.split()[0]) for line in capsys.readouterr().out.splitlines()]
+    assert len(found) == 2 and min(found) > 0
+
+
+def test_records_are_read_by_both_readers(tmp_path, capsys):
+    write_records(tmp_path / "records", {"train": 10, "test": 4})
+    assert benchmarks(["records", str(tmp_path / "records"), "--split", "train", "--batch-size", "4"]) == 0
+    speeds = [line for line in capsys.readouterr().out.splitlines() if line.endswith("per second")]
+    assert [line.split()[0] for line in speeds] == ["NumPy,", "tf.data,"] * 2
+    assert all(" 10 examples" in line for line in speeds)
+    assert benchmarks(["records", str(tmp_path / "records"), "--split", "validation"]) == 1
+    assert "no split 'validation'; these records hold: train, test" in capsys.readouterr().err
+
+
+def test_proposals_are_timed_and_differ(capsys):
+    assert benchmarks(["proposals", "--stage", "sr1", "--trials", "3", "--algorithm", "random"]) == 0
+    assert "proposal after 3 trials" in capsys.readouterr().out
+
+
+def test_the_peak_of_memory_is_this_process_s_own():
+    """A started program inherits the peak that `resource` knows: that of the test before."""
+    ballast = np.ones(40_000_000)  # 320 MB
+    code = "from benchmarks.simulation_speed import peak_memory; print(peak_memory())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert float(child.stdout) < 250 < peak_memory()
+    assert ballast.nbytes > 300e6
+
+
+def test_speed_and_memory_are_measured_in_processes_of_their_own():
+    ballast = np.ones(80_000_000)  # 640 MB that the caller holds are none of the simulator's
+    speed = measure_speed(64, 1, SimulationConfig(), workers=1)
+    assert speed.rate > 20  # the command prints above 200 on two idle cores
+    assert 50 < speed.peak_memory < 500
+    assert ballast.nbytes > 600e6

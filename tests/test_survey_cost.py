@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.survey_benchmark import write_simulated_catalogue
-from benchmarks.survey_cost import MeasuredCosts, arithmetic, serial_parts
-from benchmarks.survey_measurement import MemorySample, MemoryWatch
+from benchmarks.survey import arithmetic, serial_parts, write_simulated_catalogue
+from benchmarks.survey_measurement import MeasuredCosts, MemorySample, MemoryWatch
 from data_pipeline.instrument import PRISM, load_instrument
 from kspecsr.surveys.engine import ClusterOptions, tensorflow_threads
 

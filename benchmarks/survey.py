@@ -1,11 +1,10 @@
-"""Command line: ``python -m benchmarks.survey_benchmark``: what a survey costs, measured here."""
+"""A survey of simulated spectra end to end: how fast, how much memory, and what larger ones cost."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,58 +12,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from benchmarks.survey_measurement import (
+    MeasuredCosts,
+    measure_costs,
+    measure_survey,
+    network_speed,
+    side_by_side,
+)
 from data_pipeline.simulation import SimulationConfig, simulate_batch
 from data_pipeline.writers.atomic import replacing
+from kspecsr.survey import main as survey_command
+from kspecsr.surveys.engine import ClusterOptions
+from kspecsr.surveys.inputs import prepare
 
-EXAMPLES = """examples:
-  python -m benchmarks.survey_benchmark --output bench
-  python -m benchmarks.survey_benchmark --output bench --n 20000 --workers 2
-  python -m benchmarks.survey_benchmark --output bench --spectra --survey-size 10000000 --cores 1000
-
-Simulates spectra, runs the networks alone (one process with all threads; all workers at once), then
-python -m kspecsr.survey over all spectra, then the networks again. Other programs on the same cores spoil
-the absolute figures; the share of the networks' speed is of one run, with the better of both ways before and
-after. Last, networks and whole partitions take turns in the same processes: that comparison other programs
-disturb least. What was simulated is kept in --output and used again; the survey is made anew.
-"""
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m benchmarks.survey_benchmark",
-        description="Measures a survey of simulated spectra end to end: its share of the networks' speed, "
-        "its memory over time, its storage; and what larger ones cost.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    p.add_argument("--output", type=Path, required=True, metavar="DIR", help="working folder")
-    p.add_argument("--n", type=int, default=2000, help="spectra (default %(default)s)")
-    p.add_argument("--model", default="default", metavar="NAME|DIR", help="default %(default)s")
-    p.add_argument("--workers", type=int, default=2, help="processes (default %(default)s)")
-    p.add_argument("--threads", type=int, default=0, help="of TensorFlow in each (default: cores / workers)")
-    p.add_argument("--partition-size", type=int, default=256, help="default %(default)s")
-    p.add_argument(
-        "--memory", type=float, default=4.0, metavar="GIB", help="of each worker (default %(default)s)"
-    )
-    p.add_argument("--seconds", type=float, default=15.0, help="for each speed of the networks (%(default)s)")
-    p.add_argument("--rounds", type=int, default=4, help="of networks and partitions in turn (%(default)s)")
-    p.add_argument("--spectra", action="store_true", help="keep spectra and P(z) too")
-    p.add_argument("--survey-size", type=int, default=10_000_000, help="of the arithmetic (%(default)s)")
-    p.add_argument("--cores", type=int, default=1000, help="of the arithmetic (%(default)s)")
-    return p
+_UNIT = "1e-20 erg/(s cm2 Angstrom)"
+_SEED = 2**41  # no training, validation or demonstration has it
+_ROWS = 256
+SCHEMA = pa.schema(
+    [
+        pa.field("object_id", pa.string()),
+        pa.field("ra", pa.float64(), metadata={"unit": "deg"}),
+        pa.field("dec", pa.float64(), metadata={"unit": "deg"}),
+        pa.field("z_true", pa.float64()),
+        pa.field("wavelength", pa.list_(pa.float64()), metadata={"unit": "um"}),
+        pa.field("flux", pa.list_(pa.float32()), metadata={"unit": _UNIT}),
+        pa.field("error", pa.list_(pa.float32()), metadata={"unit": _UNIT}),
+        pa.field("mask", pa.list_(pa.bool_())),
+    ]
+)
 
 
 def benchmark(args: argparse.Namespace) -> None:
     """Measures and prints."""
-    # seconds of Dask: not for --help
-    from benchmarks.survey_benchmark import write_simulated_catalogue
-    from benchmarks.survey_cost import arithmetic
-    from benchmarks.survey_measurement import measure_costs, measure_survey, network_speed, side_by_side
-    from kspecsr.surveys.engine import ClusterOptions
-    from kspecsr.surveys.inputs import prepare
-    from kspecsr.surveys.settings import InputColumns
-
     args.output.mkdir(parents=True, exist_ok=True)
     catalogue = args.output / f"simulated-{args.n}.parquet"
     if not catalogue.exists():
@@ -72,16 +51,9 @@ def benchmark(args: argparse.Namespace) -> None:
             write_simulated_catalogue(catalogue, args.n, bar.update)
     folder = args.output / "survey"
     shutil.rmtree(folder, ignore_errors=True)
-    survey = argparse.Namespace(
-        inputs=[str(catalogue)],
-        output=folder,
-        model=args.model,
-        partition_size=args.partition_size,
-        extraction="3pix",
-        spectra=args.spectra,
-        **dict.fromkeys(InputColumns.__dataclass_fields__, ""),
-    )
-    settings, model = prepare(survey)
+    words = [str(catalogue), "--output", str(folder), "--model", args.model]
+    words += ["--partition-size", str(args.partition_size), *(["--spectra"] if args.spectra else [])]
+    settings, model = prepare(survey_command.parser().parse_args(words))
     folder, model = folder.resolve(), model.resolve()
     cluster = ClusterOptions(args.workers, args.threads, int(args.memory * 2**30), 0)
     print(
@@ -148,45 +120,6 @@ def _print_run(run, settings, pure: float) -> None:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 1 where something failed, 130 on Ctrl-C."""
-    p = parser()
-    args = p.parse_args(argv)
-    numbers = (args.n, args.rounds, args.workers, args.partition_size, args.survey_size, args.cores)
-    if min(numbers) < 1 or args.threads < 0 or not (args.memory > 0 and args.seconds > 0):
-        p.error("expected positive numbers")
-    try:
-        benchmark(args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
-
-
-_UNIT = "1e-20 erg/(s cm2 Angstrom)"
-_SEED = 2**41  # no training, validation or demonstration has it
-_ROWS = 256
-SCHEMA = pa.schema(
-    [
-        pa.field("object_id", pa.string()),
-        pa.field("ra", pa.float64(), metadata={"unit": "deg"}),
-        pa.field("dec", pa.float64(), metadata={"unit": "deg"}),
-        pa.field("z_true", pa.float64()),
-        pa.field("wavelength", pa.list_(pa.float64()), metadata={"unit": "um"}),
-        pa.field("flux", pa.list_(pa.float32()), metadata={"unit": _UNIT}),
-        pa.field("error", pa.list_(pa.float32()), metadata={"unit": _UNIT}),
-        pa.field("mask", pa.list_(pa.bool_())),
-    ]
-)
-
-
 def write_simulated_catalogue(
     path: Path, n: int, advance: Callable[[int], object], seed: int = _SEED
 ) -> None:
@@ -217,3 +150,67 @@ def write_simulated_catalogue(
             arrays = [pa.array(columns[field.name], field.type) for field in SCHEMA]
             writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA))
             advance(index.size)
+
+
+def arithmetic(costs: MeasuredCosts, n: int, cores: int) -> str:
+    """What ``n`` spectra cost, line by line with the figures that go in.
+
+    Args:
+        costs: measured.
+        n: spectra.
+        cores: of the cluster, one worker each.
+    """
+    partitions = -(-n // costs.partition_size)
+    work = n * costs.core_seconds
+    wall = work / cores
+    tables = [name for name in costs.table_bytes if name != "spectra"]
+    lines = [
+        f"{n:,} spectra, from the figures above:",
+        f"  networks and all: {n:,} x {1e3 * costs.core_seconds:.2f} ms = {work / 3600:,.0f} core-hours; on "
+        f"{cores:,} cores {_duration(wall)}",
+        f"  start-up of workers: {cores:,} x {costs.start_up:.0f} s = "
+        f"{cores * costs.start_up / 3600:,.1f} core-hours, {_duration(costs.start_up)} of the run",
+        f"  partitions of {costs.partition_size}: {partitions:,}; files: {partitions * 3:,}, with spectra "
+        f"{partitions * 4:,}",
+    ]
+    for name, size in costs.table_bytes.items():
+        lines.append(f"  {name}: {n:,} x {size:,.0f} bytes = {_size(n * size)}")
+    small = n * sum(costs.table_bytes[name] for name in tables)
+    lines.append(f"  all tables without spectra: {_size(small)}")
+    if "spectra" in costs.table_bytes:
+        rate = n * costs.table_bytes["spectra"] / wall
+        lines.append(f"  spectra on {cores:,} cores: the file system has to take {_size(rate)} per second")
+    serial = serial_parts(costs, n)
+    lines.append(
+        f"parts that one process does, and the cores beyond which they outlast the {work:,.0f} core s:"
+    )
+    for name, seconds in serial.items():
+        lines.append(f"  {name}: {_duration(seconds)}; {work / seconds:,.0f} cores")
+    name = max(serial, key=serial.__getitem__)
+    lines.append(f"first to give way: {name}, from {work / serial[name]:,.0f} cores on")
+    return "\n".join(lines)
+
+
+def serial_parts(costs: MeasuredCosts, n: int) -> dict[str, float]:
+    """Seconds of what does not get shorter with more workers."""
+    partitions = -(-n // costs.partition_size)
+    return {
+        "listing and hashing the inputs": n * costs.plan,
+        "the scheduler": partitions * costs.scheduling,
+        "looking what is done": partitions * costs.checking,
+        "the HATS catalogue": n * costs.hats,
+    }
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
