@@ -70,13 +70,13 @@ def compare(
     """Rows of the table, the comparisons, and the objects that gave none."""
     # a second of SciPy and astropy: not for --help
     from data_pipeline.catalogue import read_catalogue
-    from data_pipeline.catalogue.table import ColumnMapping
+    from data_pipeline.catalogue.table import parse_columns
     from data_pipeline.pairs.arm_comparison import compare_arms
     from data_pipeline.pairs.matching import Dropped, find_catalogue, match, scan_archive
     from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, make_pair, read_match
 
     files, dropped = scan_archive(archive, partial(tqdm, desc="scan", unit="file", delay=2, disable=quiet))
-    mapping = ColumnMapping.parse(columns) if columns else None
+    mapping = parse_columns(columns)
     matches, unmatched = match(
         files, read_catalogue(Path(catalogue) if catalogue else find_catalogue(archive), mapping)
     )

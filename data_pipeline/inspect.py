@@ -116,13 +116,13 @@ def inspect_files(args: argparse.Namespace) -> list[str]:
 def find_pair(args: argparse.Namespace, config: PreprocessingConfig) -> tuple[Match, list[Dropped]]:
     """The galaxy to draw, and files of the archive that cannot be read."""
     from data_pipeline.catalogue import read_catalogue
-    from data_pipeline.catalogue.table import ColumnMapping
+    from data_pipeline.catalogue.table import parse_columns
     from data_pipeline.pairs.matching import MatchConfig, find_catalogue, match, scan_archive
     from data_pipeline.pictures.choice import choose_match, find_match
 
     bar = partial(tqdm, delay=2, disable=args.quiet)
     files, unreadable = scan_archive(args.archive, partial(bar, desc="scan", unit="file"))
-    mapping = ColumnMapping.parse(args.columns) if args.columns else None
+    mapping = parse_columns(args.columns)
     catalogue = read_catalogue(args.catalogue or find_catalogue(args.archive), mapping)
     if args.object:
         # Whoever asks for a galaxy by name sees it, however sure its redshift is.

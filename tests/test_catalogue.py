@@ -1,5 +1,3 @@
-import dataclasses
-import json
 import warnings
 
 import numpy as np
@@ -8,8 +6,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from data_pipeline.catalogue import read_catalogue
-from data_pipeline.catalogue.table import CatalogueError, ColumnMapping
-from data_pipeline.configuration import ConfigurationError, from_dict, to_dict
+from data_pipeline.catalogue.table import CatalogueError, parse_columns
 from data_pipeline.writers.jades import write_jades_catalogue
 from layouts import table, write
 
@@ -72,15 +69,14 @@ def test_line_fluxes_are_in_physical_units(dr4):
     np.testing.assert_allclose(line.error, 1e-21, rtol=1e-12)
 
 
-def test_secure_rows(dr4):
-    secure = read_catalogue(dr4).select_secure()
-    assert secure.redshift_flag.tolist() == ["A", "B", "C", "A"]
-    np.testing.assert_allclose(secure.grating_lines["HBaA_6563"].flux, np.array([11, 12, 13, 16]) * 1e-20)
-    assert len(read_catalogue(dr4).select_secure("ab")) == 3
-    # flag E has no redshift: never secure
-    assert (
-        len(read_catalogue(dr4).select_secure("ABCDE")) == len(read_catalogue(dr4).select_secure(None)) == 5
-    )
+def test_flags_and_line_fluxes_keep_the_order_of_the_rows(dr4):
+    catalogue = read_catalogue(dr4)
+    secure = np.isin(catalogue.redshift_flag, list("ABC"))
+    assert catalogue.redshift_flag[secure].tolist() == ["A", "B", "C", "A"]
+    flux = catalogue.grating_lines["HBaA_6563"].flux[secure]
+    np.testing.assert_allclose(flux, np.array([11, 12, 13, 16]) * 1e-20)
+    # flag E has no redshift
+    assert not np.isfinite(catalogue.redshift[catalogue.redshift_flag == "E"]).any()
 
 
 def dr4_hdus(
@@ -172,7 +168,7 @@ OTHER = {
     "alpha": [1.0, 2.0, 3.0],
     "quality": ["a", "b", "d"],
 }
-MAPPING = ColumnMapping.parse("redshift=zbest, source_id=name, ra=alpha, redshift_flag=quality")
+MAPPING = parse_columns("redshift=zbest, source_id=name, ra=alpha, redshift_flag=quality")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits"])
@@ -204,17 +200,13 @@ def test_usual_names_need_no_mapping(tmp_path):
     path.write_text("Unique_ID,field,ra,dec,z_spec,z_flag\ngoods-n-deep_3,GN,1,2,3.5,A\n")
     catalogue = read_catalogue(path)
     assert (catalogue.source_id[0], catalogue.field[0], catalogue.redshift[0]) == ("3", "goods-n", 3.5)
-    assert len(catalogue.select_secure()) == 1
+    assert catalogue.redshift_flag.tolist() == ["A"]
 
 
-def test_table_without_flags_says_how_to_go_on(tmp_path):
+def test_a_table_without_flags_has_blank_ones(tmp_path):
     path = tmp_path / "plain.csv"
     path.write_text("id,z\n1,0.5\n2,-1\n")
-    with pytest.raises(
-        CatalogueError, match=r"plain\.csv: has no redshift flags; state .* or take every redshift"
-    ):
-        read_catalogue(path).select_secure()
-    assert len(read_catalogue(path).select_secure(None)) == 1
+    assert read_catalogue(path).redshift_flag.tolist() == ["", ""]
 
 
 def test_stated_hdu(tmp_path):
@@ -222,30 +214,20 @@ def test_stated_hdu(tmp_path):
     second = table([("id", "K", None, np.array([2])), ("z", "D", None, np.array([2.0]))], "SECOND")
     write(tmp_path / "two.fits", {}, first, second)
     for text in ("hdu=2", "hdu=SECOND"):
-        assert read_catalogue(tmp_path / "two.fits", ColumnMapping.parse(text)).redshift[0] == 2.0
+        assert read_catalogue(tmp_path / "two.fits", parse_columns(text)).redshift[0] == 2.0
     assert read_catalogue(tmp_path / "two.fits").redshift[0] == 1.0
     with pytest.raises(CatalogueError, match=r"HDU 'THIRD' is missing; the file has tables FIRST, SECOND"):
-        read_catalogue(tmp_path / "two.fits", ColumnMapping(hdu="THIRD"))
+        read_catalogue(tmp_path / "two.fits", {"hdu": "THIRD"})
 
 
-def test_mapping_text_round_trip():
-    assert ColumnMapping.parse(str(MAPPING)) == MAPPING
-    assert ColumnMapping.parse("") == ColumnMapping()
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        MAPPING.ra = "x"
-
-
-def test_mapping_survives_json():
-    mapping = ColumnMapping.parse("redshift=z,hdu=2")
-    assert from_dict(ColumnMapping, json.loads(json.dumps(to_dict(mapping)))) == mapping
-    with pytest.raises(ConfigurationError, match=r"unknown key colour"):
-        from_dict(ColumnMapping, {"colour": "B-V"})
+def test_no_text_states_no_column():
+    assert parse_columns("") == {}
 
 
 def test_a_stated_redshift_is_not_overruled_by_the_gratings(dr4):
-    stated = read_catalogue(dr4, ColumnMapping(redshift="z_Spec"))
+    stated = read_catalogue(dr4, {"redshift": "z_Spec"})
     np.testing.assert_array_equal(stated.redshift, [1.0, 2.0, 3.0, 4.0, np.nan, 6.0])
-    both = read_catalogue(dr4, ColumnMapping(redshift="z_Spec", redshift_grating="z_R1000"))
+    both = read_catalogue(dr4, {"redshift": "z_Spec", "redshift_grating": "z_R1000"})
     np.testing.assert_array_equal(both.redshift, read_catalogue(dr4).redshift)
 
 
@@ -254,7 +236,7 @@ def test_mapping_text_that_is_not_understood(text):
     with pytest.raises(
         CatalogueError, match=r"is not understood; expected role=column.*redshift, redshift_grating"
     ):
-        ColumnMapping.parse(text)
+        parse_columns(text)
 
 
 # errors ------------------------------------------------------------------------------------------------
@@ -275,7 +257,7 @@ def test_missing_columns_list_the_candidates(tmp_path):
     with pytest.raises(
         CatalogueError, match=r"column 'zz', stated for redshift, is missing; the table has name, z"
     ):
-        read_catalogue(path, ColumnMapping(redshift="zz", source_id="name"))
+        read_catalogue(path, {"redshift": "zz", "source_id": "name"})
 
 
 def test_column_of_the_wrong_kind(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipeline.building.row import Truth, original_row, truth_on_grid
 from data_pipeline.catalogue import read_catalogue
-from data_pipeline.catalogue.table import ColumnMapping
+from data_pipeline.catalogue.table import parse_columns
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.pairs.augmentation import AugmentationConfig
@@ -194,7 +194,7 @@ class ArchiveSource(Source):
         """
         files, unreadable = scan_archive(config.archive, progress)
         path = Path(config.catalogue) if config.catalogue else find_catalogue(config.archive)
-        columns = ColumnMapping.parse(",".join(config.columns)) if config.columns else None
+        columns = parse_columns(",".join(config.columns))
         matches, dropped = match(files, read_catalogue(path, columns), config.matching)
         if not matches:
             first = "no prism file among them"

@@ -1,6 +1,6 @@
-"""Redshift catalogues: JADES DR3 and DR4, and any table with a stated column mapping."""
+"""Redshift catalogues: JADES DR3 and DR4, and any table with stated columns."""
 
 from data_pipeline.catalogue.catalogue import Catalogue, LineFluxes, read_catalogue
-from data_pipeline.catalogue.table import CatalogueError, ColumnMapping
+from data_pipeline.catalogue.table import CatalogueError, parse_columns
 
-__all__ = ["Catalogue", "CatalogueError", "ColumnMapping", "LineFluxes", "read_catalogue"]
+__all__ = ["Catalogue", "CatalogueError", "LineFluxes", "parse_columns", "read_catalogue"]

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 import astropy.units as u
 import numpy as np
 
-from data_pipeline.catalogue.table import ALIASES, CatalogueError, CatalogueTable, ColumnMapping, open_tables
+from data_pipeline.catalogue.table import ALIASES, CatalogueError, CatalogueTable, open_tables
 from data_pipeline.jades_names import normalise_tier, sky_field
-from data_pipeline.readers.source import listed
+from data_pipeline.readers.format import strip_zeros
+from data_pipeline.readers.source import first_of, listed
 from data_pipeline.spectrum import parse_unit
 
 LINE_FLUX_UNIT = u.Unit("erg / (s cm2)")
 _JADES_LINE_UNIT = 1e-20  # erg/s/cm2, where the catalogue states no unit of its own
 _OBSERVATION_HDUS = ("Obs_info",)
 _LINE_HDUS = {"grating": ("R1000_{}",), "prism": ("R100_{}", "PRISM_{}")}
-_ROW_FIELDS = ("unique_id", "source_id", "tier", "field", "ra", "dec", "redshift", "redshift_flag")
 _LINE = re.compile(r"^(?P<line>.+)_flux$")
 # The DR4 notes and DR3 say HA_6563, the released DR4 tables HBaA_6563; the latter is used here.
 _BALMER = re.compile(r"\bH(?=[ABGDE]_)|(?<=_)H(?=[ABGDE](_|$))")
@@ -69,43 +69,15 @@ class Catalogue:
     def __len__(self) -> int:
         return self.unique_id.size
 
-    def select(self, rows: np.ndarray) -> Catalogue:
-        """The rows of a boolean mask or an index array."""
-        arrays = {name: getattr(self, name)[rows] for name in _ROW_FIELDS}
-        lines = {
-            kind: {
-                name: LineFluxes(line.flux[rows], line.error[rows])
-                for name, line in getattr(self, kind).items()
-            }
-            for kind in ("grating_lines", "prism_lines")
-        }
-        return replace(self, **arrays, **lines)
-
-    def select_secure(self, flags: str | None = "ABC") -> Catalogue:
-        """The rows with a redshift whose flag is one of `flags`; None takes every redshift.
-
-        Raises:
-            CatalogueError: where the table has no flags at all.
-        """
-        rows = np.isfinite(self.redshift)
-        if flags is not None:
-            if len(self) and not np.any(self.redshift_flag != ""):
-                raise CatalogueError(
-                    f"{self.path}: has no redshift flags; state their column (redshift_flag=...), or take "
-                    "every redshift (flags=None)."
-                )
-            rows &= np.isin(self.redshift_flag, list(flags.upper()))
-        return self.select(rows)
-
 
 def read_catalogue(
-    path: str | os.PathLike, mapping: ColumnMapping | None = None, *, extraction: str = "3pix"
+    path: str | os.PathLike, columns: Mapping[str, str] | None = None, *, extraction: str = "3pix"
 ) -> Catalogue:
-    """Reads a JADES catalogue (DR3, DR4), or any FITS, ECSV or CSV table.
+    """Read a JADES catalogue (DR3, DR4), or any FITS, ECSV or CSV table.
 
     Args:
         path: the catalogue.
-        mapping: columns, where the usual names do not find them.
+        columns: role to column (see `parse_columns`), where the usual names do not find them.
         extraction: ``3pix`` or ``5pix``: which line fluxes of JADES DR4.
 
     Returns:
@@ -114,40 +86,33 @@ def read_catalogue(
     Raises:
         CatalogueError: names file, HDU, column and the candidates found.
     """
-    mapping = mapping or ColumnMapping()
+    stated = columns or {}
     with open_tables(path) as tables:
-        table = _observation_table(tables, mapping, str(path))
-        columns = {role: mapping.find(role, table.names, table.where) for role in ALIASES}
+        table = _observation_table(tables, stated.get("hdu"), str(path))
+        found = {role: table.column_of(role, stated) for role in ALIASES}
         for roles in (("redshift", "redshift_grating"), ("source_id", "unique_id")):
-            if all(columns[role] is None for role in roles):
+            if all(found[role] is None for role in roles):
                 names = [alias for role in roles for alias in ALIASES[role]]
                 raise CatalogueError(
                     f"{table.where}: no column for {roles[0]}; looked for {', '.join(names)}, the table has "
                     f"{listed(table.names)}. State it, as in --columns {roles[0]}=<column>."
                 )
-        catalogue = _observations(table, columns, str(path))
-        return replace(catalogue, **_lines(tables, table, catalogue, columns["unique_id"], extraction))
+        catalogue = _observations(table, found, str(path))
+        return replace(catalogue, **_lines(tables, table, catalogue, found["unique_id"], extraction))
 
 
-def _observation_table(
-    tables: dict[str, CatalogueTable], mapping: ColumnMapping, path: str
-) -> CatalogueTable:
+def _observation_table(tables: dict[str, CatalogueTable], hdu: str | None, path: str) -> CatalogueTable:
     if not tables:
         raise CatalogueError(f"{path}: holds no table; expected a FITS, ECSV or CSV catalogue.")
-    if mapping.hdu is not None:
-        names = list(tables)
-        name = mapping.hdu
-        # FITS numbers its extensions from 1, and catalogues hold nothing but tables
-        if name not in tables and name.isdigit() and 1 <= int(name) <= len(names):
-            name = names[int(name) - 1]
-        if name not in tables:
-            raise CatalogueError(
-                f"{path}: HDU {mapping.hdu!r} is missing; the file has tables {', '.join(names)}."
-            )
-        return tables[name]
-    lower = {name.lower(): table for name, table in tables.items()}
-    named = next((lower[name.lower()] for name in _OBSERVATION_HDUS if name.lower() in lower), None)
-    return named or next(iter(tables.values()))
+    names = list(tables)
+    if hdu is None:
+        return tables[first_of(_OBSERVATION_HDUS, names) or names[0]]
+    # FITS numbers its extensions from 1, and catalogues hold nothing but tables
+    if hdu not in tables and hdu.isdigit() and 1 <= int(hdu) <= len(names):
+        return tables[names[int(hdu) - 1]]
+    if hdu not in tables:
+        raise CatalogueError(f"{path}: HDU {hdu!r} is missing; the file has tables {', '.join(names)}.")
+    return tables[hdu]
 
 
 def _observations(table: CatalogueTable, columns: dict[str, str | None], path: str) -> Catalogue:
@@ -159,39 +124,34 @@ def _observations(table: CatalogueTable, columns: dict[str, str | None], path: s
 
     unique, source = texts("unique_id"), texts("source_id")
     if source is None:
-        source = np.array([identifier.rpartition("_")[2] for identifier in unique], dtype=str)
-    source = np.array([identifier.lstrip("0") or identifier[-1:] for identifier in source], dtype=str)
-    n = source.size
-    blank, unknown = np.full(n, ""), np.full(n, np.nan)
-    tier = texts("tier")
-    tier = blank if tier is None else np.array([normalise_tier(name) for name in tier], dtype=str)
-    sky = texts("field")
-    sky = blank if sky is None else np.array([sky_field(name) or name.lower() for name in sky], dtype=str)
+        source = [identifier.rpartition("_")[2] for identifier in unique]
+    source = np.array([strip_zeros(identifier) for identifier in source], dtype=str)
+    blank, unknown = np.full(source.size, ""), np.full(source.size, np.nan)
+
+    def filled(values: np.ndarray | None, default: np.ndarray) -> np.ndarray:
+        return default if values is None else values
+
+    tier = np.array([normalise_tier(name) for name in filled(texts("tier"), blank)], dtype=str)
+    sky = [sky_field(name) or name.lower() for name in filled(texts("field"), blank)]
     if unique is None:
         unique = np.array([f"{t}_{s}" if t else s for t, s in zip(tier, source, strict=True)], dtype=str)
-    flag = texts("redshift_flag")
-    ra, dec = numbers("ra"), numbers("dec")
     return Catalogue(
         unique_id=unique,
         source_id=source,
         tier=tier,
-        field=sky,
-        ra=unknown if ra is None else ra,
-        dec=unknown if dec is None else dec,
-        redshift=_best_redshift(numbers("redshift_grating"), numbers("redshift"), n),
-        redshift_flag=blank if flag is None else np.char.upper(flag),
+        field=np.array(sky, dtype=str),
+        ra=filled(numbers("ra"), unknown),
+        dec=filled(numbers("dec"), unknown),
+        redshift=_best_redshift(numbers("redshift_grating"), filled(numbers("redshift"), unknown)),
+        redshift_flag=np.char.upper(filled(texts("redshift_flag"), blank)),
         path=path,
     )
 
 
-def _best_redshift(grating: np.ndarray | None, best: np.ndarray | None, n: int) -> np.ndarray:
+def _best_redshift(grating: np.ndarray | None, best: np.ndarray) -> np.ndarray:
     """The grating's where it is positive; -1 and whatever else no galaxy can have is NaN."""
-    redshift = np.full(n, np.nan) if best is None else best.copy()
-    redshift[~(redshift > -1)] = np.nan
-    if grating is not None:
-        measured = grating > 0
-        redshift[measured] = grating[measured]
-    return redshift
+    redshift = np.where(best > -1, best, np.nan)
+    return redshift if grating is None else np.where(grating > 0, grating, redshift)
 
 
 def _lines(
@@ -201,13 +161,12 @@ def _lines(
     id_column: str | None,
     extraction: str,
 ) -> dict[str, dict[str, LineFluxes]]:
-    lower = {name.lower(): table for name, table in tables.items()}
     found = {}
     for kind, patterns in _LINE_HDUS.items():
-        names = [pattern.format(extraction).lower() for pattern in patterns]
-        table = next((lower[name] for name in names if name in lower), None)
-        if table is not None:
-            found[f"{kind}_lines"] = _line_columns(table, _row_order(table, catalogue, id_column))
+        name = first_of([pattern.format(extraction) for pattern in patterns], list(tables))
+        if name is not None:
+            rows = _row_order(tables[name], catalogue, id_column)
+            found[f"{kind}_lines"] = _line_columns(tables[name], rows)
     if not found:  # DR3 has one table per disperser
         kind = "prism_lines" if "PRISM_flux_flag" in observations.names else "grating_lines"
         found[kind] = _line_columns(observations, np.arange(len(catalogue)))

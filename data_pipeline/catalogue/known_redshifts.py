@@ -8,26 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_pipeline.catalogue.table import CatalogueError, CatalogueTable, open_tables
-from data_pipeline.readers.source import stem_of
+from data_pipeline.readers.source import first_of, stem_of
 from data_pipeline.spectrum import SpectrumMeta
 
 LARGEST = 30.0
 # columns that name a file or an object, the first that is there; case is ignored
 KEY_COLUMNS = (
-    "file",
-    "filename",
-    "file_name",
-    "path",
-    "prism_file",
-    "prism",
-    "name",
-    "unique_id",
-    "target",
-    "srcname",
-    "source_id",
-    "nirspec_id",
-    "objid",
-    "id",
+    *("file", "filename", "file_name", "path", "prism_file", "prism", "name"),
+    *("unique_id", "target", "srcname", "source_id", "nirspec_id", "objid", "id"),
 )
 
 
@@ -40,7 +28,7 @@ class KnownRedshifts:
         by_key: file name, file name without ending, target or id, to redshift.
         ambiguous: keys that several rows with different redshifts share.
         where: table they are from, for error texts.
-        option: of the command line, for error texts.
+        option: option of the command line, for error texts.
     """
 
     constant: float = math.nan
@@ -56,11 +44,11 @@ class KnownRedshifts:
         The key column holds file names or object ids; without KEY it is the first of `KEY_COLUMNS` that the
         table has.
 
-        In a table, what is no redshift from 0 to 30 is unknown: catalogues write -1 (JADES), -99 or 99.
+        In a table, values outside 0 to 30 mean unknown: catalogues write -1 (JADES), -99 or 99.
 
         Args:
-            text: what was given; empty for nothing.
-            option: with which it was given, for error texts.
+            text: value of the option; empty for none.
+            option: name of the option, for error texts.
 
         Raises:
             ValueError: for anything else, a single redshift outside 0-30, a table that cannot be read, or a
@@ -101,8 +89,8 @@ class KnownRedshifts:
         """Redshift of a spectrum; NaN where none is known.
 
         Args:
-            path: of its file.
-            meta: with target and id, which are tried after the file's name.
+            path: its file.
+            meta: its metadata; target and id are tried after the file's name.
 
         Raises:
             ValueError: if rows with different redshifts have its name.
@@ -130,11 +118,10 @@ def _names(path: Path, meta: SpectrumMeta) -> Iterator[str]:
 def _split(text: str, option: str) -> tuple[str, str, str]:
     """Table, column and key; a table's path may hold colons itself."""
     parts = text.split(":")
-    for count in (2, 3):
-        table = ":".join(parts[: len(parts) - count + 1])
-        rest = parts[len(parts) - count + 1 :]
-        if len(parts) >= count and Path(table).is_file() and all(rest):
-            return table, rest[0], rest[1] if count == 3 else ""
+    for count in (1, 2):
+        table, rest = ":".join(parts[:-count]), parts[-count:]
+        if Path(table).is_file() and all(rest):
+            return table, rest[0], rest[1] if count == 2 else ""
     if len(parts) < 2:
         raise ValueError(f"{option} {text}: expected a number, or TABLE:COLUMN such as redshifts.csv:z_spec")
     raise ValueError(f"{option} {text}: {parts[0]} is no file; expected TABLE:COLUMN or TABLE:COLUMN:KEY")
@@ -149,15 +136,12 @@ def _holding(tables: Mapping[str, CatalogueTable], column: str, path: str) -> Ca
 
 
 def _key_column(table: CatalogueTable, key: str, option: str) -> str:
-    if key:
-        if key not in table.names:
-            raise CatalogueError(f"{table.where}: no column {key}; it has {', '.join(table.names)}.")
-        return key
-    lower = {name.lower(): name for name in table.names}
-    for alias in KEY_COLUMNS:
-        if alias in lower:
-            return lower[alias]
-    raise CatalogueError(
-        f"{table.where}: none of its columns {', '.join(table.names)} is known to name files or objects "
-        f"({', '.join(KEY_COLUMNS)}); state it: {option} TABLE:COLUMN:KEY"
-    )
+    if key and key not in table.names:
+        raise CatalogueError(f"{table.where}: no column {key}; it has {', '.join(table.names)}.")
+    found = key or first_of(KEY_COLUMNS, table.names)
+    if found is None:
+        raise CatalogueError(
+            f"{table.where}: none of its columns {', '.join(table.names)} is known to name files or objects "
+            f"({', '.join(KEY_COLUMNS)}); state it: {option} TABLE:COLUMN:KEY"
+        )
+    return found

@@ -4,115 +4,66 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.io import fits
 
-from data_pipeline.readers.source import DAMAGE, Source, column_names, column_unit, listed, open_source
+from data_pipeline.readers.source import (
+    DAMAGE,
+    Source,
+    cannot_open,
+    column_names,
+    column_unit,
+    first_of,
+    listed,
+    open_source,
+)
 from data_pipeline.spectrum import SpectrumError
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 
-# role -> column names in use; JADES DR4 first, then DR3, then plain tables. Case is ignored.
+# Role -> column names in use; JADES DR4 first, then DR3, then plain tables. Case is ignored.
 ALIASES = {
-    "unique_id": ("Unique_ID",),
-    "source_id": ("NIRSpec_ID", "source_id", "srcid", "ID", "objid"),
+    "redshift": ("z_Spec", "zspec", "redshift", "z", "z_best"),
+    "redshift_grating": ("z_R1000",),  # preferred where it is positive
+    "redshift_flag": ("z_Spec_flag", "z_flag", "zflag", "redshift_flag", "zqual"),
+    "unique_id": ("Unique_ID",),  # no other row has it
+    "source_id": ("NIRSpec_ID", "source_id", "srcid", "ID", "objid"),  # as in the spectrum's file
     "tier": ("TIER",),
     "field": ("Field",),
     "ra": ("RA_TARG", "RA_NIRCam", "RA", "RAdeg", "RA_ICRS"),
     "dec": ("Dec_TARG", "Dec_NIRCam", "DEC", "DEdeg", "DEdec", "Dec_ICRS"),
-    "redshift_grating": ("z_R1000",),
-    "redshift": ("z_Spec", "zspec", "redshift", "z", "z_best"),
-    "redshift_flag": ("z_Spec_flag", "z_flag", "zflag", "redshift_flag", "zqual"),
 }
+ROLES = (*ALIASES, "hdu")  # the last chooses a table, by name or number
 
 
 class CatalogueError(ValueError):
     """A catalogue that cannot be read; the text names file, HDU, column and the candidates found."""
 
 
-@dataclass(frozen=True)
-class ColumnMapping:
-    """Columns of a catalogue, by role. A role left at None is looked for under its usual names.
+def parse_columns(text: str) -> dict[str, str]:
+    """Role to column, from the command line's ``redshift=z_spec,ra=RA``.
 
-    Attributes:
-        redshift: best redshift.
-        redshift_grating: redshift from the gratings, preferred where it is positive; not looked for if
-            `redshift` is stated.
-        redshift_flag: quality letter.
-        unique_id: identifier that no other row has.
-        source_id: identifier as in the spectrum's file.
-        tier: survey tier.
-        field: sky field.
-        ra: right ascension [deg].
-        dec: declination [deg].
-        hdu: table extension, by name or number.
+    Raises:
+        CatalogueError: for anything but known `ROLES`, each with a column.
     """
-
-    redshift: str | None = None
-    redshift_grating: str | None = None
-    redshift_flag: str | None = None
-    unique_id: str | None = None
-    source_id: str | None = None
-    tier: str | None = None
-    field: str | None = None
-    ra: str | None = None
-    dec: str | None = None
-    hdu: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> ColumnMapping:
-        """From the command line's ``redshift=z_spec,ra=RA``.
-
-        Raises:
-            CatalogueError: for anything but known roles, each with a column.
-        """
-        known = [role.name for role in fields(cls)]
-        stated: dict[str, str] = {}
-        for part in filter(None, (piece.strip() for piece in text.split(","))):
-            role, separator, column = (piece.strip() for piece in part.partition("="))
-            if not separator or not column or role not in known or role in stated:
-                raise CatalogueError(
-                    f"column mapping {text!r}: {part!r} is not understood; expected role=column, separated "
-                    f"by commas, each role once, with the roles {', '.join(known)}."
-                )
-            stated[role] = column
-        return cls(**stated)
-
-    def __str__(self) -> str:
-        """The text that `parse` takes."""
-        stated = ((role.name, getattr(self, role.name)) for role in fields(self))
-        return ",".join(f"{role}={column}" for role, column in stated if column is not None)
-
-    def find(self, role: str, names: Sequence[str], where: str) -> str | None:
-        """The column for a role; None if nothing was stated and no usual name is there.
-
-        Args:
-            role: one of `ALIASES`.
-            names: columns of the table.
-            where: file and HDU, for the error.
-
-        Raises:
-            CatalogueError: where the stated column is missing.
-        """
-        if role == "redshift_grating" and self.redshift is not None and self.redshift_grating is None:
-            return None  # who names a redshift wants that one
-        stated = getattr(self, role)
-        lower = {name.lower(): name for name in names}
-        if stated is None:
-            return next((lower[alias.lower()] for alias in ALIASES[role] if alias.lower() in lower), None)
-        if stated not in names and stated.lower() not in lower:
+    stated: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        role, _, column = (piece.strip() for piece in part.partition("="))
+        if not column or role not in ROLES or role in stated:
             raise CatalogueError(
-                f"{where}: column {stated!r}, stated for {role}, is missing; the table has {listed(names)}."
+                f"column mapping {text!r}: {part!r} is not understood; expected role=column, separated "
+                f"by commas, each role once, with the roles {', '.join(ROLES)}."
             )
-        return stated if stated in names else lower[stated.lower()]
+        stated[role] = column
+    return stated
 
 
 @dataclass(frozen=True)
@@ -170,6 +121,30 @@ class CatalogueTable:
             values = values.astype(np.float64).filled(np.nan) if numeric else values.filled("")
         return np.asarray(values)
 
+    def column_of(self, role: str, stated: Mapping[str, str]) -> str | None:
+        """The column for a role; None if nothing was stated and no usual name is there.
+
+        Args:
+            role: one of `ALIASES`.
+            stated: role to column, as `parse_columns` gives it.
+
+        Raises:
+            CatalogueError: where the stated column is missing.
+        """
+        if role not in stated:
+            # who names a redshift wants that one
+            if role == "redshift_grating" and "redshift" in stated:
+                return None
+            return first_of(ALIASES[role], self.names)
+        column = stated[role]
+        found = column if column in self.names else first_of([column], self.names)
+        if found is None:
+            raise CatalogueError(
+                f"{self.where}: column {column!r}, stated for {role}, is missing; the table has "
+                f"{listed(self.names)}."
+            )
+        return found
+
 
 @contextmanager
 def open_tables(path: str | os.PathLike) -> Iterator[dict[str, CatalogueTable]]:
@@ -191,12 +166,10 @@ def open_tables(path: str | os.PathLike) -> Iterator[dict[str, CatalogueTable]]:
                 raise CatalogueError(
                     f"{path}: truncated, {source.size} bytes is no multiple of 2880. Download it again."
                 )
+            tables = [hdu for hdu in source.all_hdus() if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
             yield {
-                source.label(hdu): CatalogueTable(
-                    f"{path}[{source.label(hdu)}]", tuple(column_names(hdu)), hdu, source
-                )
-                for hdu in source.all_hdus()
-                if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)
+                source.label(hdu): CatalogueTable(source.where(hdu), tuple(column_names(hdu)), hdu, source)
+                for hdu in tables
             }
     except SpectrumError as error:
         raise CatalogueError(str(error)) from error
@@ -211,19 +184,13 @@ def _number_text(value: float) -> str:
 def _text_table(path: Path) -> CatalogueTable:
     from astropy.table import Table  # slow to import: only for text tables
 
-    kind = "ascii.csv" if path.name.lower().endswith(".csv") else "ascii.ecsv"
+    kind = "csv" if path.name.lower().endswith(".csv") else "ecsv"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on style; what is used is checked later
-            table = Table.read(path, format=kind)
-    except FileNotFoundError as error:
-        raise CatalogueError(f"{path}: no such file. Check the path.") from error
-    except PermissionError as error:
-        raise CatalogueError(
-            f"{path}: no permission to read. Run chmod u+r on it, or ask its owner."
-        ) from error
+            table = Table.read(path, format=f"ascii.{kind}")
+    except (FileNotFoundError, PermissionError) as error:
+        raise CatalogueError(cannot_open(path, error)) from error
     except DAMAGE as error:
-        raise CatalogueError(
-            f"{path}: no readable {kind.removeprefix('ascii.').upper()} table ({error})."
-        ) from error
+        raise CatalogueError(f"{path}: no readable {kind.upper()} table ({error}).") from error
     return CatalogueTable(str(path), tuple(table.colnames), table)

@@ -277,7 +277,7 @@ def open_source(path: str | os.PathLike) -> Iterator[Source]:
             start = stream.read(16)
             stream.seek(0)
         except OSError as error:
-            raise SpectrumError(_unopened(path, error)) from error
+            raise SpectrumError(cannot_open(path, error)) from error
         if start.startswith(_ECSV_START):
             yield Source(path, None)
         elif start.startswith(_FITS_START):
@@ -314,10 +314,11 @@ def _stream(path: Path) -> BinaryIO:
             "python -m data_pipeline.readers."
         ) from error
     except OSError as error:  # also a loop of links, a path below a file, a name too long, a disk error ...
-        raise SpectrumError(_unopened(path, error)) from error
+        raise SpectrumError(cannot_open(path, error)) from error
 
 
-def _unopened(path: Path, error: OSError) -> str:
+def cannot_open(path: Path, error: OSError) -> str:
+    """Why a file cannot be opened, and the cure."""
     if isinstance(error, FileNotFoundError):
         return f"{path}: no such file. Check the path."
     if isinstance(error, PermissionError):
