@@ -24,7 +24,7 @@ def load(name_or_folder: str | os.PathLike = "default") -> SuperResolver:
 
     Args:
         name_or_folder: name of a model that ships with the package, or a folder that
-            ``python -m kspecsr.train`` wrote.
+            ``kspecsr train`` wrote.
 
     Returns:
         A callable from a specutils Spectrum, a path, Quantity arrays, or a list of these to results.

@@ -82,14 +82,14 @@ def read_settings(folder: str | os.PathLike) -> ModelSettings:
     path = folder / SETTINGS_FILE
     if not folder.is_dir():
         raise ModelFolderError(
-            f"{folder}: no such folder; expected a model folder, such as python -m kspecsr.train writes"
+            f"{folder}: no such folder; expected a model folder, such as kspecsr train writes"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelFolderError(
             f"{folder}: holds no {SETTINGS_FILE}, so it is no model folder; name the folder that "
-            "python -m kspecsr.train wrote (its --output)"
+            "kspecsr train wrote (its --output)"
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelFolderError(f"{path}: cannot be read ({error}); get an unaltered copy") from None
@@ -178,7 +178,7 @@ def stage_hash(folder: str | os.PathLike, stage: str) -> str:
         present = [s for s in STAGES if stage_path(folder, s).is_file()]
         raise ModelFolderError(
             f"{path}: no such file; the folder holds {', '.join(present) or 'no stage'}. Train it with "
-            f"python -m kspecsr.train --stage {stage} --output {folder}"
+            f"kspecsr train --stage {stage} --output {folder}"
         ) from None
     except OSError as error:
         raise ModelFolderError(f"{path}: cannot be read ({error.strerror or error})") from None
@@ -237,12 +237,12 @@ def find_model(name_or_folder: str | os.PathLike = DEFAULT_MODEL) -> Path:
     if str(name_or_folder) == DEFAULT_MODEL:
         raise ModelFolderError(
             "no trained weights are installed with the package, a clone of the repository holds them in "
-            "saved_models/default: work there, or train a model with python -m kspecsr.train and give its "
+            "saved_models/default: work there, or train a model with kspecsr train and give its "
             "folder"
         )
     raise ModelFolderError(
         f"{name_or_folder}: neither a model folder nor the name of a shipped model "
-        f"({', '.join(known) or 'none ship with this version'}); python -m kspecsr.train writes one"
+        f"({', '.join(known) or 'none ship with this version'}); kspecsr train writes one"
     )
 
 
@@ -259,7 +259,7 @@ def read_calibration(folder: str | os.PathLike) -> Calibration | None:
         return None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, ValueError) as error:
         raise ModelFolderError(
-            f"{path}: cannot be used ({error}); measure it again with python -m kspecsr.calibrate {folder}"
+            f"{path}: cannot be used ({error}); measure it again with kspecsr calibrate {folder}"
         ) from None
 
 

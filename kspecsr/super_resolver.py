@@ -70,7 +70,7 @@ class SuperResolver(Resolver):
         """Loads a model folder.
 
         Args:
-            folder: that ``python -m kspecsr.train`` wrote.
+            folder: that ``kspecsr train`` wrote.
             thresholds: below what a spectrum is flagged.
             compiled: compile with XLA.
             calibrated: apply the folder's calibration, if it has one.

@@ -194,4 +194,4 @@ def test_a_damaged_calibration_is_named(tmp_path, text, words):
     (tmp_path / CALIBRATION_FILE).write_text(text)
     with pytest.raises(ModelFolderError, match=words) as caught:
         read_calibration(tmp_path)
-    assert "python -m kspecsr.calibrate" in str(caught.value)
+    assert "kspecsr calibrate" in str(caught.value)

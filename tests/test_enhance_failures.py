@@ -1,4 +1,4 @@
-"""What stops ``python -m kspecsr.enhance`` early, and results that must not be lost."""
+"""What stops ``kspecsr enhance`` early, and results that must not be lost."""
 
 import errno
 import shutil

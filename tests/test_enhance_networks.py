@@ -1,4 +1,4 @@
-"""``python -m kspecsr.enhance`` with real networks, small and untrained, on simulated and on real files."""
+"""``kspecsr enhance`` with real networks, small and untrained, on simulated and on real files."""
 
 import os
 from pathlib import Path

@@ -213,7 +213,7 @@ def judged(tmp_path_factory):
     gate = Gate.from_json(
         '{"evaluation": {"sr2/recovery": {"low": 0.999, "high": 1.001}, "sr1/nothing": {"low": 1}}}'
     )
-    failures = made.run(gate, "test", command="python -m kspecsr.evaluate --n 40")
+    failures = made.run(gate, "test", command="kspecsr evaluate --n 40")
     return made, failures
 
 

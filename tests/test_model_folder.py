@@ -162,7 +162,7 @@ def test_a_model_is_found_by_folder_or_shipped_name(tmp_path, monkeypatch):
     package = tmp_path / "installed" / "kspecsr"
     package.mkdir(parents=True)
     monkeypatch.setattr("kspecsr.model_settings.__file__", str(package / "model_settings.py"))
-    with pytest.raises(ModelFolderError, match=r"no trained weights are .*python -m kspecsr\.train"):
+    with pytest.raises(ModelFolderError, match=r"no trained weights are .*kspecsr train"):
         kspecsr.load()
     shipped = write_stand_in_folder(tmp_path / "installed" / "saved_models" / "default")
     assert find_model() == shipped

@@ -31,7 +31,7 @@ def judged(tmp_path, monkeypatch):
     report.mkdir()
     figures = {"redshift_nmad": estimate(0.00031), "recovery": estimate(0.99), "fwhm_ratio": estimate(1.2)}
     metrics = {
-        "command": "python -m kspecsr.evaluate --n 2000",
+        "command": "kspecsr evaluate --n 2000",
         "model": {"sha256": weights_hash(model)},
         "galaxies": 2000,
         "metrics": {name: figures for name in ("sr2", "sr2_known_z", "direct_fit", "truth_found_z")},

@@ -235,7 +235,7 @@ def test_verification_runs_once_per_process(records, monkeypatch):
 
 
 def test_no_manifest_is_explained(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no manifest.json .*python -m data_pipeline.build"):
+    with pytest.raises(FileNotFoundError, match=r"no manifest.json .*kspecsr data build"):
         load(tmp_path, "train")
 
 

@@ -123,5 +123,5 @@ def test_what_is_no_result_is_listed_and_the_rest_goes_on(results, tmp_path, cap
     assert "no such file or folder" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty")]) == 1
-    assert "no result (*_sr.fits) found; make some with python -m kspecsr.enhance" in capsys.readouterr().err
+    assert "no result (*_sr.fits) found; make some with kspecsr enhance" in capsys.readouterr().err
     assert main([str(results), "--output", "table.txt"]) == 2

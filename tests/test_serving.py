@@ -336,7 +336,7 @@ def test_a_disk_that_is_full_is_an_error_and_leaves_nothing(tmp_path, capsys, mo
 
 def test_the_export_that_ships_is_of_the_weights_that_ship():
     versions = sorted((ROOT / "saved_models" / "kspecsr").glob("[0-9]*"), key=lambda path: int(path.name))
-    assert versions, "expected python -m kspecsr.export --output saved_models/kspecsr in the repository"
+    assert versions, "expected kspecsr export --output saved_models/kspecsr in the repository"
     content = json.loads((versions[-1] / "assets.extra" / "description.json").read_text())
     assert content["sha256"] == weights_hash(find_model()), "export the weights that ship again"
     assert foreign_operations(versions[-1]) == []

@@ -117,7 +117,7 @@ def read_study(output: Path, stage: str) -> SweepSettings:
         there = [name for name in STAGES if (stage_folder(output, name) / STUDY_FILE).is_file()]
         raise StudyError(
             f"{output}: holds no sweep of {stage} ({', '.join(there) or 'nor of any other stage'} there); "
-            f"expected a folder that python -m tuning.run wrote"
+            f"expected a folder that kspecsr tune wrote"
         )
     content = read_json(path)
     try:

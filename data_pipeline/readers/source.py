@@ -311,7 +311,7 @@ def _stream(path: Path) -> BinaryIO:
     except IsADirectoryError as error:
         raise SpectrumError(
             f"{path}: is a directory; expected one file. Name a file in it, or give the directory to "
-            "python -m data_pipeline.readers."
+            "kspecsr data readers."
         ) from error
     except OSError as error:  # also a loop of links, a path below a file, a name too long, a disk error ...
         raise SpectrumError(cannot_open(path, error)) from error

@@ -187,7 +187,7 @@ class Manifest:
         if not path.is_file():
             raise FileNotFoundError(
                 f"no {MANIFEST_NAME} in {directory}: no record directory, or its build did not finish; "
-                f"make one with `python -m data_pipeline.build` or finish it by the same command"
+                f"make one with `kspecsr data build` or finish it by the same command"
             )
         try:
             outer = json.loads(path.read_text(encoding="utf-8"))

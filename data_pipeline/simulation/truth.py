@@ -95,7 +95,7 @@ def read_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, n
 
 def _damaged(path: Path, why: object) -> TruthError:
     return TruthError(
-        f"{path} is missing or damaged ({why}); the `python -m data_pipeline.simulate` command that wrote "
+        f"{path} is missing or damaged ({why}); the `kspecsr data simulate` command that wrote "
         "the archive, given again, writes what is missing (its settings are in simulation.json)"
     )
 
@@ -129,7 +129,7 @@ class TruthReader:
         if not index.is_file():
             raise FileNotFoundError(
                 f"{index} not found: {archive} is no finished simulated archive. "
-                "Write one with `python -m data_pipeline.simulate --archive DIR --n N --seed S`."
+                "Write one with `kspecsr data simulate --archive DIR --n N --seed S`."
             )
         try:
             chunks = json.loads(index.read_text(encoding="utf-8"))["chunks"]

@@ -1,4 +1,4 @@
-"""Results of ``python -m kspecsr.survey``."""
+"""Results of ``kspecsr survey``."""
 
 from __future__ import annotations
 

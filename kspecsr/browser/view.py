@@ -161,6 +161,6 @@ def place_of(path: Path) -> tuple[str, Path]:
     if path.name.endswith("_sr.fits") or (path.is_dir() and next(path.rglob("*_sr.fits"), None)):
         return "results", path
     raise BrowseError(
-        f"{path}: holds neither a survey (survey.json and objects/, of python -m kspecsr.survey) nor results "
-        "(*_sr.fits, of python -m kspecsr.enhance)"
+        f"{path}: holds neither a survey (survey.json and objects/, of kspecsr survey) nor results "
+        "(*_sr.fits, of kspecsr enhance)"
     )

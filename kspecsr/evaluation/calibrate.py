@@ -238,7 +238,7 @@ def sharpened(probability: np.ndarray, exponent: float) -> np.ndarray:
     return powered / powered.sum(axis=-1, keepdims=True)
 
 
-GALAXIES, SEED = 2000, 7  # as python -m kspecsr.calibrate has them when nothing else is asked for
+GALAXIES, SEED = 2000, 7  # as kspecsr calibrate has them when nothing else is asked for
 
 
 def calibrate_model(folder: Path, n: int, seed: int, quiet: bool = False) -> tuple[Calibration, Path]:

@@ -97,7 +97,7 @@ class Evaluation:
             gate_name: how the page calls it.
             files: real prism spectra.
             pairs: real prism spectra with gratings.
-            identical: output of ``python -m kspecsr.evaluation.identical_networks``; None for the folder
+            identical: output of ``kspecsr identical-networks``; None for the folder
                 ``identical`` in the output, if it is there.
             command: that makes this page.
         """

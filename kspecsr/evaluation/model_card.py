@@ -29,8 +29,8 @@ class CardSources:
 
     Attributes:
         model: model folder.
-        report: output of ``python -m kspecsr.evaluate`` for it.
-        robustness: output of ``python -m kspecsr.evaluation.robustness``; None for no such part.
+        report: output of ``kspecsr evaluate`` for it.
+        robustness: output of ``kspecsr robustness``; None for no such part.
         reproduce: command that trains the model.
         failures: text on where it fails.
     """
@@ -49,7 +49,7 @@ def model_card(sources: CardSources, name: str) -> str:
         ModelFolderError: for figures of another model.
     """
     settings, sha256 = read_settings(sources.model), weights_hash(sources.model)
-    judged = _read(sources.report / "metrics.json", "python -m kspecsr.evaluate")
+    judged = _read(sources.report / "metrics.json", "kspecsr evaluate")
     _check(judged["model"]["sha256"], sha256, sources.report)
     metrics = judged["metrics"]
     values = {
@@ -59,7 +59,7 @@ def model_card(sources: CardSources, name: str) -> str:
     }
     cases: Mapping[str, Any] = {}
     if sources.robustness is not None:
-        cases = _read(sources.robustness / FILE, "python -m kspecsr.evaluation.robustness")
+        cases = _read(sources.robustness / FILE, "kspecsr robustness")
         _check(cases["model"], sha256, sources.robustness)
     calibration = json.loads((sources.model / CALIBRATION_FILE).read_text(encoding="utf-8"))
     training = settings.preset.training

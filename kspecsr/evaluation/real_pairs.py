@@ -209,7 +209,7 @@ def real_section(
 
     Args:
         networks: the model.
-        files: prism spectra, patterns or folders, as for ``python -m kspecsr.enhance``.
+        files: prism spectra, patterns or folders, as for ``kspecsr enhance``.
         pairs: prism spectra with gratings.
         folder: of the pictures.
     """

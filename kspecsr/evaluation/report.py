@@ -250,7 +250,7 @@ def read_identical(folder: Path, model_hash: str) -> list[list[str]]:
     """Cells of a comparison of identical networks; none where it was not made for this model.
 
     Args:
-        folder: output of ``python -m kspecsr.evaluation.identical_networks``.
+        folder: output of ``kspecsr identical-networks``.
         model_hash: of the model under judgement.
 
     Raises:

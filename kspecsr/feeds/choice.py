@@ -47,7 +47,7 @@ def choose_data(option: str | None) -> DataChoice:
             hint = f"; did you mean {' or '.join(map(str, inside))}?" if inside else ""
             raise FileNotFoundError(
                 f"--data {option}: no {_MANIFEST} there, so it is no record directory; expected one that "
-                f"python -m data_pipeline.build wrote, or the word {SIMULATION}{hint}"
+                f"kspecsr data build wrote, or the word {SIMULATION}{hint}"
             )
         return DataChoice(directory, f"data: records in {directory}, as asked for")
     if (USUAL_PLACE / _MANIFEST).is_file():

@@ -107,7 +107,7 @@ class TunedBaselines:
 
 
 def read_tuned(path: str | os.PathLike = SHIPPED) -> TunedBaselines:
-    """Reads a record that ``python -m kspecsr.methods`` wrote; without a path the one that ships.
+    """Reads a record that ``kspecsr tune-baselines`` wrote; without a path the one that ships.
 
     Raises:
         ValueError: for a file that is none, naming it.
@@ -115,7 +115,7 @@ def read_tuned(path: str | os.PathLike = SHIPPED) -> TunedBaselines:
     try:
         return TunedBaselines.from_json(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; python -m kspecsr.methods --output {path} writes one") from None
+        raise ValueError(f"{path}: {error}; kspecsr tune-baselines --output {path} writes one") from None
 
 
 def make_baseline(method: str, parameters: Mapping[str, float]) -> Baseline:

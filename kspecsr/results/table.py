@@ -73,7 +73,7 @@ def result_files(paths: Iterable[str | Path]) -> list[Path]:
         else:
             raise FileNotFoundError(f"{path}: no such file or folder")
     if not found:
-        raise FileNotFoundError(f"no result (*{SUFFIX}) found; make some with python -m kspecsr.enhance")
+        raise FileNotFoundError(f"no result (*{SUFFIX}) found; make some with kspecsr enhance")
     return found
 
 
@@ -81,7 +81,7 @@ def read_row(path: Path, known: KnownRedshifts) -> ResultRow:
     """The row of one result file.
 
     Args:
-        path: written by ``python -m kspecsr.enhance``.
+        path: written by ``kspecsr enhance``.
         known: redshifts that the user knows.
 
     Raises:
@@ -98,7 +98,7 @@ def read_row(path: Path, known: KnownRedshifts) -> ResultRow:
             }
     except (OSError, KeyError, TypeError, IndexError) as error:
         raise ValueError(
-            f"{path}: no readable result ({error}); make it again with python -m kspecsr.enhance"
+            f"{path}: no readable result ({error}); make it again with kspecsr enhance"
         ) from None
     name = path.name.removesuffix(SUFFIX)
     meta = SpectrumMeta(target=texts["TARGET"], source_id=texts["SOURCEID"], tier=texts["TIER"])

@@ -102,7 +102,7 @@ class RemoteResolver(Resolver):
         if odd:
             raise EndpointError(
                 f"{self._transport.address}: the answer lacks {', '.join(odd)} for {n} spectra; expected a "
-                "model that python -m kspecsr.export wrote, of this version"
+                "model that kspecsr export wrote, of this version"
             )
         return outputs
 

@@ -148,6 +148,6 @@ def parse_identity(text: str | bytes) -> tuple[ModelIdentity, np.ndarray]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"the endpoint's output 'model' is no description of a kspecsr model ({error!r}): "
-            f"{str(text)[:80]}; expected a model that python -m kspecsr.export wrote"
+            f"{str(text)[:80]}; expected a model that kspecsr export wrote"
         ) from None
     return identity, bins

@@ -347,7 +347,7 @@ def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
     """Writes plan and manifest, or finds them as they must be.
 
     Args:
-        args: of ``python -m kspecsr.survey``.
+        args: of ``kspecsr survey``.
 
     Returns:
         Settings of the run, and the model's folder.
