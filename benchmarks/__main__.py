@@ -11,16 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from data_pipeline.command_line import (
-    CommandTable,
-    above_zero,
-    add_shared,
-    at_least,
-    command,
-    interpreting_options,
-    say,
-    suppress_startup_stderr,
-)
+from data_pipeline import command_line as cli
 from kspecsr.configuration import PRESETS, STAGES, load_preset
 
 _PAPER_BATCH = 4  # the paper's networks take seconds per spectrum and gigabytes per batch
@@ -30,12 +21,12 @@ def _add_counts(p: argparse.ArgumentParser, **counts: tuple[int, str]) -> None:
     """Adds options of whole numbers from 1 on: name -> default, help."""
     for name, (default, text) in counts.items():
         option = f"--{name.replace('_', '-')}"
-        p.add_argument(option, type=at_least(1), default=default, metavar="N", help=text)
+        p.add_argument(option, type=cli.at_least(1), default=default, metavar="N", help=text)
 
 
 def _start_tensorflow(threads: int) -> None:
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
-    with suppress_startup_stderr():
+    with cli.suppress_startup_stderr():
         from kspecsr.training.devices import find_devices  # TensorFlow: seconds
 
         find_devices()
@@ -48,9 +39,9 @@ def _preset_option(p: argparse.ArgumentParser) -> None:
 def _training_options(p: argparse.ArgumentParser) -> None:
     _preset_option(p)
     p.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="stage to measure")
-    p.add_argument("--batch-size", type=at_least(1), metavar="N", help="default: the preset's")
+    p.add_argument("--batch-size", type=cli.at_least(1), metavar="N", help="default: the preset's")
     _add_counts(p, threads=(2, "threads of TensorFlow"), steps=(10, "steps measured"))
-    add_shared(p, "workers", help="processes that simulate")
+    cli.add_shared(p, "workers", help="processes that simulate")
     p.add_argument("--no-paper", action="store_true", help="leave the paper's networks out")
 
 
@@ -60,17 +51,17 @@ _TRAINING = """examples:
 """
 
 
-@command("python -m benchmarks training", _TRAINING, _training_options)
+@cli.command("python -m benchmarks training", _TRAINING, _training_options)
 def training(args: argparse.Namespace) -> None:
     """Training steps: arithmetic beside a dense product, waiting for data, cost per spectrum."""
-    with interpreting_options():
+    with cli.interpreting_options():
         preset = load_preset(args.preset)
     _start_tensorflow(args.threads)
     from benchmarks.training_speed import input_wait, step_speed
 
     stages = STAGES if args.stage == "all" else (args.stage,)
     paper = None if args.no_paper or preset.name == "paper" else PRESETS["paper"]
-    say(f"training steps, preset {preset.name}, {args.threads} threads")
+    cli.say(f"training steps, preset {preset.name}, {args.threads} threads")
     arithmetic = possible = 0.0
     for stage in stages:
         size = args.batch_size or preset.training[stage].batch_size
@@ -78,37 +69,37 @@ def training(args: argparse.Namespace) -> None:
         rows, inner, columns = speed.product
         arithmetic += speed.arithmetic
         possible += speed.seconds * speed.product_rate
-        say(
+        cli.say(
             f"{stage}: step of {size} spectra {speed.seconds:.3f} s, {speed.arithmetic / 1e9:.1f} GFLOP, "
             f"{speed.arithmetic / speed.seconds / 1e9:.0f} GFLOP/s; dense float32 product "
             f"{rows} x {inner} x {columns}: {speed.product_rate / 1e9:.0f} GFLOP/s; share {speed.share:.0%}"
         )
         wait = input_wait(preset, stage, size, args.steps, args.workers)
-        say(f"{stage}: waiting for fresh examples {wait:.1%} of the time, {args.workers} worker(s)")
+        cli.say(f"{stage}: waiting for fresh examples {wait:.1%} of the time, {args.workers} worker(s)")
         line = f"{stage}: {1e3 * speed.cost:.1f} ms per spectrum ({1 / speed.cost:.1f} spectra/s)"
         if paper is not None:
             other = step_speed(paper, stage, _PAPER_BATCH, max(2, args.steps // 4))
             line += f"; preset paper {1e3 * other.cost:.1f} ms, {other.cost / speed.cost:.1f} times as much"
-        say(line)
+        cli.say(line)
     if len(stages) > 1:
-        say(f"one step of each stage together: share {arithmetic / possible:.0%}")
+        cli.say(f"one step of each stage together: share {arithmetic / possible:.0%}")
 
 
 def _batch_options(p: argparse.ArgumentParser) -> None:
     _add_counts(p, threads=(2, "threads of TensorFlow"))
     p.add_argument(
         "--batch-sizes",
-        type=at_least(1),
+        type=cli.at_least(1),
         nargs="+",
         default=[1, 16, 64, 128],
         metavar="N",
         help="spectra in a call",
     )
-    p.add_argument("--seconds", type=above_zero, default=5.0, help="duration of each measurement")
+    p.add_argument("--seconds", type=cli.above_zero, default=5.0, help="duration of each measurement")
 
 
 def _inference_options(p: argparse.ArgumentParser) -> None:
-    add_shared(p, "model", default=None, help="model (default: fresh weights, which are as quick)")
+    cli.add_shared(p, "model", default=None, help="model (default: fresh weights, which are as quick)")
     _preset_option(p)
     _batch_options(p)
 
@@ -119,10 +110,10 @@ _INFERENCE = """examples:
 """
 
 
-@command("python -m benchmarks inference", _INFERENCE, _inference_options)
+@cli.command("python -m benchmarks inference", _INFERENCE, _inference_options)
 def inference(args: argparse.Namespace) -> None:
     """Spectra per second from arrays, with and without XLA."""
-    with interpreting_options():
+    with cli.interpreting_options():
         preset = load_preset(args.preset)
     _start_tensorflow(args.threads)
     from benchmarks.inference_speed import Inference
@@ -131,7 +122,7 @@ def inference(args: argparse.Namespace) -> None:
     folder = None if args.model is None else find_model(args.model)
     if folder is not None:
         preset = read_settings(folder).preset
-    say(f"inference from arrays, preset {preset.name}, {args.threads} threads, start-up excluded")
+    cli.say(f"inference from arrays, preset {preset.name}, {args.threads} threads, start-up excluded")
     rates: dict[str, float] = {}
     for compiled in (False, True):
         word = "with XLA" if compiled else "without XLA"
@@ -139,16 +130,16 @@ def inference(args: argparse.Namespace) -> None:
         for size in args.batch_sizes:
             mode = f"batches of {size}, {word}"
             rates[mode] = measured.rate(size, args.seconds)
-            say(f"{mode}: {rates[mode]:.1f} spectra/s")
+            cli.say(f"{mode}: {rates[mode]:.1f} spectra/s")
         mode = f"SuperResolver.predict_arrays, {word}"
         rates[mode] = measured.resolver_rate(args.seconds)
-        say(f"{mode}: {rates[mode]:.1f} spectra/s")
+        cli.say(f"{mode}: {rates[mode]:.1f} spectra/s")
     best = max(rates, key=rates.__getitem__)
-    say(f"best: {best}, {rates[best]:.1f} spectra/s")
+    cli.say(f"best: {best}, {rates[best]:.1f} spectra/s")
 
 
 def _serving_options(p: argparse.ArgumentParser) -> None:
-    add_shared(p, "model")
+    cli.add_shared(p, "model")
     p.add_argument("--exported", type=Path, metavar="DIR", help="version of it (default: exported for this)")
     _batch_options(p)
 
@@ -159,7 +150,7 @@ _SERVING = """examples:
 """
 
 
-@command("python -m benchmarks serving", _SERVING, _serving_options, extra="serving")
+@cli.command("python -m benchmarks serving", _SERVING, _serving_options, extra="serving")
 def serving(args: argparse.Namespace) -> None:
     """The exported model: latency, throughput, start, memory, beside the Python path and a dense product."""
     _start_tensorflow(args.threads)
@@ -168,25 +159,25 @@ def serving(args: argparse.Namespace) -> None:
     from kspecsr.serving.saved_model import export_model
 
     folder = find_model(args.model)
-    say(f"exported model, {args.threads} threads, NumPy arrays in and out")
+    cli.say(f"exported model, {args.threads} threads, NumPy arrays in and out")
     with tempfile.TemporaryDirectory() as temporary:
         exported = args.exported or export_model(folder, Path(temporary) / "kspecsr").folder
         for kind in KINDS:
-            say(f"start, {kind}: {cold_start(kind, exported, folder)}")
+            cli.say(f"start, {kind}: {cold_start(kind, exported, folder)}")
         measured = ServingSpeed(exported, folder, max(args.batch_sizes))
         for line in measured.report(args.batch_sizes, args.seconds):
-            say(line)
+            cli.say(line)
 
 
 def _survey_options(p: argparse.ArgumentParser) -> None:
-    add_shared(p, "output", required=True, help="working folder")
-    add_shared(p, "model")
-    add_shared(p, "workers", default=2, type=at_least(1))
+    cli.add_shared(p, "output", required=True, help="working folder")
+    cli.add_shared(p, "model")
+    cli.add_shared(p, "workers", default=2, type=cli.at_least(1))
     p.add_argument(
-        "--threads", type=at_least(0), default=0, help="threads in each (default: cores / workers)"
+        "--threads", type=cli.at_least(0), default=0, help="threads in each (default: cores / workers)"
     )
-    p.add_argument("--memory", type=above_zero, default=4.0, metavar="GIB", help="limit of each worker")
-    p.add_argument("--seconds", type=above_zero, default=15.0, help="for each speed of the networks")
+    p.add_argument("--memory", type=cli.above_zero, default=4.0, metavar="GIB", help="limit of each worker")
+    p.add_argument("--seconds", type=cli.above_zero, default=15.0, help="for each speed of the networks")
     p.add_argument("--spectra", action="store_true", help="keep spectra and P(z) too")
     _add_counts(
         p,
@@ -211,7 +202,7 @@ again; the survey is made anew.
 """
 
 
-@command("python -m benchmarks survey", _SURVEY, _survey_options, extra="survey")
+@cli.command("python -m benchmarks survey", _SURVEY, _survey_options, extra="survey")
 def survey(args: argparse.Namespace) -> None:
     """A survey of simulated spectra: its share of the networks' speed, memory, storage; larger ones' cost."""
     from benchmarks.survey import benchmark  # seconds of Dask
@@ -219,22 +210,22 @@ def survey(args: argparse.Namespace) -> None:
     benchmark(args)
 
 
-@command("python -m benchmarks linefit", "examples:\n  python -m benchmarks linefit\n", lambda p: None)
+@cli.command("python -m benchmarks linefit", "examples:\n  python -m benchmarks linefit\n", lambda p: None)
 def linefit(args: argparse.Namespace) -> None:
     """Spectra per second of the direct line fit."""
     from benchmarks.rates import linefit_rates
 
     for what, rate in linefit_rates().items():
-        say(f"{rate:8.0f} spectra/s  {what}")
+        cli.say(f"{rate:8.0f} spectra/s  {what}")
 
 
 def _simulation_options(p: argparse.ArgumentParser) -> None:
     _add_counts(p, n=(1024, "number of galaxies"), workers=(2, "number of processes"))
-    add_shared(p, "seed", default=1)
+    cli.add_shared(p, "seed", default=1)
     p.add_argument("--population", choices=("survey", "wide"), default="survey", help="of galaxies")
 
 
-@command(
+@cli.command(
     "python -m benchmarks simulation", "examples:\n  python -m benchmarks simulation\n", _simulation_options
 )
 def simulation(args: argparse.Namespace) -> None:
@@ -244,7 +235,7 @@ def simulation(args: argparse.Namespace) -> None:
 
     for count in (args.n, 4 * args.n):
         result = measure_speed(count, args.seed, SimulationConfig(args.population), args.workers)
-        say(
+        cli.say(
             f"{count} galaxies with gratings, {args.workers} processes: {result.rate:.0f} galaxies/s "
             f"({result.seconds:.1f} s after {result.start_up:.1f} s of start-up), "
             f"largest process {result.peak_memory:.0f} MB"
@@ -257,7 +248,7 @@ def _records_options(p: argparse.ArgumentParser) -> None:
     _add_counts(p, batch_size=(64, "examples in a batch"))
 
 
-@command(
+@cli.command(
     "python -m benchmarks records",
     "examples:\n  python -m benchmarks records data/records\n",
     _records_options,
@@ -269,11 +260,11 @@ def records(args: argparse.Namespace) -> None:
 
     manifest = Manifest.read(args.directory)
     split = args.split or next(iter(manifest.splits))
-    with suppress_startup_stderr():
+    with cli.suppress_startup_stderr():
         rates = reading_rates(args.directory, split, args.batch_size)
-    say(f"reading {split!r} in batches of {args.batch_size}, all fields:")
+    cli.say(f"reading {split!r} in batches of {args.batch_size}, all fields:")
     for name, rate in rates.items():
-        say(f"{name:<22} {manifest.count(split):>8,} examples, {rate:>8,.0f} per second")
+        cli.say(f"{name:<22} {manifest.count(split):>8,} examples, {rate:>8,.0f} per second")
 
 
 def _proposal_options(p: argparse.ArgumentParser) -> None:
@@ -282,7 +273,7 @@ def _proposal_options(p: argparse.ArgumentParser) -> None:
         "--algorithm", choices=("hyperband", "bayesian", "random"), default="hyperband", help="of proposals"
     )
     _add_counts(p, trials=(100, "trials before the proposal"))
-    add_shared(p, "seed")
+    cli.add_shared(p, "seed")
 
 
 _PROPOSALS = """examples:
@@ -293,20 +284,20 @@ Goals are made up: nothing is trained. Exit status 1 if a proposal was repeated.
 """
 
 
-@command("python -m benchmarks proposals", _PROPOSALS, _proposal_options, extra="tuning")
+@cli.command("python -m benchmarks proposals", _PROPOSALS, _proposal_options, extra="tuning")
 def proposals(args: argparse.Namespace) -> int:
     """Seconds that a proposal of a sweep takes after many trials, and repeated ones."""
     from benchmarks.rates import proposal_times
 
     seconds, different, count = proposal_times(args.stage, args.algorithm, args.trials, args.seed)
-    say(
+    cli.say(
         f"{args.stage}, {args.algorithm}: proposal after {len(seconds) - 1} trials {seconds[-1]:.3f} s, "
         f"slowest {max(seconds):.3f} s; {different} of {count} configurations differ"
     )
     return int(different != count)
 
 
-main = CommandTable(
+main = cli.CommandTable(
     "python -m benchmarks",
     "Speeds of kspecsr on this machine.",
     {

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from data_pipeline.command_line import RESUMES, add_shared, at_least, command, list_failures
+from data_pipeline import command_line as cli
 
 if TYPE_CHECKING:
     from data_pipeline.building.pipeline import BuildResult
@@ -22,16 +22,16 @@ EXAMPLES = """examples:
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    add_shared(p, "output", required=True, help="record directory; an interrupted build is resumed")
+    cli.add_shared(p, "output", required=True, help="record directory; an interrupted build is resumed")
     p.add_argument("--source", choices=("archive", "simulation"), help="default: archive")
-    add_shared(p, "archive", "catalogue", "columns")
+    cli.add_shared(p, "archive", "catalogue", "columns")
     p.add_argument("--n", type=int, default=0, help="number of simulated galaxies")
-    add_shared(p, "seed", help="random seed of the simulation, the order of rows and the augmentation")
+    cli.add_shared(p, "seed", help="random seed of the simulation, the order of rows and the augmentation")
     p.add_argument(
         "--population", choices=("survey", "wide"), help=f"of a simulation (default: {POPULATION})"
     )
-    add_shared(p, "workers", default=2)
-    add_shared(p, "extraction", help="same for prism and gratings")
+    cli.add_shared(p, "workers", default=2)
+    cli.add_shared(p, "extraction", help="same for prism and gratings")
     p.add_argument(
         "--grid",
         type=float,
@@ -57,7 +57,9 @@ def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--validation-fraction", type=float, default=0.1, metavar="X", help="of what is not held out"
     )
-    p.add_argument("--split-seed", type=at_least(0), default=0, metavar="N", help="random seed of the split")
+    p.add_argument(
+        "--split-seed", type=cli.at_least(0), default=0, metavar="N", help="random seed of the split"
+    )
 
 
 def config_from(args: argparse.Namespace) -> BuildConfig:
@@ -123,7 +125,7 @@ def unreadable(result: BuildResult) -> list[str]:
     ]
 
 
-@command("kspecsr data build", EXAMPLES, _options, interrupted=RESUMES)
+@cli.command("kspecsr data build", EXAMPLES, _options, interrupted=cli.RESUMES)
 def main(args: argparse.Namespace) -> int:
     """Build training records from an archive and a redshift catalogue, or from simulation."""
     from data_pipeline.building.pipeline import build
@@ -131,7 +133,7 @@ def main(args: argparse.Namespace) -> int:
     started = time.monotonic()
     result = build(config_from(args), args.output, args.workers, args.quiet)
     print(report(result, time.monotonic() - started))
-    return list_failures(unreadable(result), "objects could not be read")
+    return cli.list_failures(unreadable(result), "objects could not be read")
 
 
 if __name__ == "__main__":

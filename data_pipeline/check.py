@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from data_pipeline.command_line import add_shared, command, list_failures
+from data_pipeline import command_line as cli
 
 if TYPE_CHECKING:
     from data_pipeline.pairs.truth_comparison import ScaleRecovery
@@ -47,7 +47,7 @@ class Findings:
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    add_shared(p, "archive", default=None, required=True, help="written by kspecsr data simulate")
+    cli.add_shared(p, "archive", default=None, required=True, help="written by kspecsr data simulate")
     p.add_argument(
         "--noise-free", action="store_true", help="also compare line fluxes; needs an archive without noise"
     )
@@ -113,13 +113,13 @@ def report(findings: Findings, noise_free: bool) -> tuple[str, bool]:
     return "\n".join(text for text, _ in rows), all(passed for _, passed in rows)
 
 
-@command("kspecsr data check", EXAMPLES, _options)
+@cli.command("kspecsr data check", EXAMPLES, _options)
 def main(args: argparse.Namespace) -> int:
     """Compare stitching and alignment with the truth of a simulated archive."""
     findings = examine(args.archive, args.noise_free, args.quiet)
     text, passed = report(findings, args.noise_free)
     print(text)
-    return list_failures(findings.skipped, "left out") or int(not passed)
+    return cli.list_failures(findings.skipped, "left out") or int(not passed)
 
 
 if __name__ == "__main__":

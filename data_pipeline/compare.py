@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from data_pipeline.command_line import LOG, add_shared, command, list_failures
+from data_pipeline import command_line as cli
 
 if TYPE_CHECKING:
     from data_pipeline.pairs.arm_comparison import ArmComparison
@@ -31,8 +31,8 @@ Exit status 1 if a file could not be read; galaxies left out for another reason 
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    add_shared(p, "archive", default=None, required=True)
-    add_shared(p, "catalogue", "columns")
+    cli.add_shared(p, "archive", default=None, required=True)
+    cli.add_shared(p, "catalogue", "columns")
 
 
 _PROFILE_NAMES = f"{'centre':>7s} {'FWHM':>5s} {'flux':>8s}"
@@ -102,7 +102,7 @@ def compare(
     return rows, found, dropped
 
 
-@command("kspecsr data compare", EXAMPLES, _options)
+@cli.command("kspecsr data compare", EXAMPLES, _options)
 def main(args: argparse.Namespace) -> int:
     """Compare the brightest line of each galaxy in prism and gratings."""
     rows, found, dropped = compare(args.archive, args.catalogue, args.columns, args.quiet)
@@ -118,8 +118,8 @@ def main(args: argparse.Namespace) -> int:
     unreadable = [f"{d.unique_id}: {d.reason}" for d in dropped if d.step in _UNREADABLE]
     for item in dropped:
         if item.step not in _UNREADABLE:
-            LOG.warning("left out: %s: %s: %s", item.unique_id, item.step, item.reason)
-    return list_failures(unreadable, "could not be read")
+            cli.LOG.warning("left out: %s: %s: %s", item.unique_id, item.step, item.reason)
+    return cli.list_failures(unreadable, "could not be read")
 
 
 if __name__ == "__main__":

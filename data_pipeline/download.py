@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from data_pipeline import command_line as cli
 from data_pipeline.archives.fetch import MOST_JOBS, fetch_all
 from data_pipeline.archives.http_client import HttpClient, InterruptedTransferError, Politeness
 from data_pipeline.archives.listing import list_mast, list_tree
 from data_pipeline.archives.release import DISPERSER_FOLDERS, FIELDS, RELEASES, RemoteFile, Selection
-from data_pipeline.command_line import LOG, RESUMES, add_shared, command, list_failures
 
 EXAMPLES = """\
 examples:
@@ -31,7 +31,7 @@ before it gets its final name. Please cite the JADES papers and DOI 10.17909/8td
 
 def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--release", choices=sorted(RELEASES), required=True, help="data release")
-    add_shared(p, "output", required=True, help="root of the local copy")
+    cli.add_shared(p, "output", required=True, help="root of the local copy")
     p.add_argument("--field", nargs="+", choices=FIELDS, default=FIELDS, help="default: both")
     p.add_argument(
         "--disperser",
@@ -104,7 +104,7 @@ def _print_listing(files: Sequence[RemoteFile]) -> None:
     print(f"{len(files)} files" + (f", {sum(known) / 1e6:.1f} MB" if len(known) == len(files) else ""))
 
 
-@command("kspecsr data download", EXAMPLES, _options, interrupted=RESUMES)
+@cli.command("kspecsr data download", EXAMPLES, _options, interrupted=cli.RESUMES)
 def main(args: argparse.Namespace) -> int:
     """Fetch JADES NIRSpec x1d spectra and their redshift catalogue.
 
@@ -114,7 +114,7 @@ def main(args: argparse.Namespace) -> int:
         fields=tuple(args.field), dispersers=tuple(args.disperser), tiers=tuple(args.tier), limit=args.limit
     )
     client = HttpClient(Politeness(delay=args.delay, retries=args.retries))
-    LOG.info("Listing JADES %s ...", args.release.upper())
+    cli.LOG.info("Listing JADES %s ...", args.release.upper())
     try:
         files = list_files(args.release, selection, client, args.base_url)
     except InterruptedTransferError:
@@ -126,9 +126,11 @@ def main(args: argparse.Namespace) -> int:
     print(report.table())
     print(f"{report.received / 1e6:.1f} MB received, into {args.output}")
     failed = sorted((file.path, reason) for file, reason in report.failed)
-    status = list_failures([f"{path}: {reason}" for path, reason in failed], f"of {len(files)} files failed")
+    status = cli.list_failures(
+        [f"{path}: {reason}" for path, reason in failed], f"of {len(files)} files failed"
+    )
     if status:
-        LOG.error("%s; complete files are kept", RESUMES)
+        cli.LOG.error("%s; complete files are kept", cli.RESUMES)
     if report.interrupted:
         raise KeyboardInterrupt
     return status

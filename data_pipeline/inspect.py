@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from data_pipeline.command_line import COMPLETE_SO_FAR, OptionError, add_shared, command, list_failures
+from data_pipeline import command_line as cli
 
 if TYPE_CHECKING:
     from data_pipeline.pairs.matching import Dropped, Match
@@ -35,7 +35,7 @@ which galaxy, where --object is not given:
 
 def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("files", nargs="*", metavar="FILE", help="spectra of any known format, one picture each")
-    add_shared(p, "archive")
+    cli.add_shared(p, "archive")
     p.add_argument("--records", default="", metavar="DIR", help="record directory")
     p.add_argument(
         "--output", default=".", metavar="DIR|FILE.png", help="default: this folder, names after the object"
@@ -48,38 +48,38 @@ def _options(p: argparse.ArgumentParser) -> None:
         help="picture to draw from an archive or records",
     )
     p.add_argument("--redshift", type=float, metavar="Z", help="files: label lines at this redshift")
-    add_shared(p, "catalogue", "columns", "extraction")
+    cli.add_shared(p, "catalogue", "columns", "extraction")
 
 
 def check(args: argparse.Namespace) -> None:
     """Refuses combinations that would leave an option without effect."""
     sources = [bool(args.files), bool(args.archive), bool(args.records)]
     if sum(sources) != 1:
-        raise OptionError("expected one of: FILE..., --archive DIR, --records DIR")
+        raise cli.OptionError("expected one of: FILE..., --archive DIR, --records DIR")
     if args.redshift is not None and (not args.files or not 0 <= args.redshift <= 30):
-        raise OptionError(f"--redshift goes with FILE and lies from 0 to 30, got {args.redshift:g}")
+        raise cli.OptionError(f"--redshift goes with FILE and lies from 0 to 30, got {args.redshift:g}")
     if args.files and (args.object or args.picture != "all"):
-        raise OptionError("--object and --picture go with --archive or --records")
+        raise cli.OptionError("--object and --picture go with --archive or --records")
     if not args.archive and (args.catalogue or args.columns):
-        raise OptionError("--catalogue and --columns go with --archive")
+        raise cli.OptionError("--catalogue and --columns go with --archive")
     if args.records and args.extraction != "3pix":
-        raise OptionError("--extraction goes with FILE or --archive; records hold one extraction")
+        raise cli.OptionError("--extraction goes with FILE or --archive; records hold one extraction")
     if args.records and args.picture not in ("augmentation", "all"):
-        raise OptionError(
+        raise cli.OptionError(
             f"--picture {args.picture} is drawn from --archive; records give --picture augmentation"
         )
     if args.archive and args.picture == "augmentation":
-        raise OptionError(
+        raise cli.OptionError(
             "--picture augmentation is drawn from --records; an archive gives pair and stitching"
         )
     ending = Path(args.output).suffix.lower()
     if ending in _OTHER_PICTURES and not Path(args.output).is_dir():
-        raise OptionError(
+        raise cli.OptionError(
             f"--output {args.output}: pictures are PNG files; give a name ending in .png, or a folder"
         )
     several = len(args.files) > 1 or (args.archive and args.picture == "all")
     if several and args.output.lower().endswith(".png"):
-        raise OptionError(
+        raise cli.OptionError(
             f"--output {args.output} names one file, but several pictures are drawn; give a folder"
         )
 
@@ -185,7 +185,7 @@ def inspect_records(args: argparse.Namespace) -> list[str]:
     return []
 
 
-@command("kspecsr data inspect", EXAMPLES, _options, interrupted=COMPLETE_SO_FAR)
+@cli.command("kspecsr data inspect", EXAMPLES, _options, interrupted=cli.COMPLETE_SO_FAR)
 def main(args: argparse.Namespace) -> int:
     """Draw spectra from files, an archive or records.
 
@@ -194,7 +194,7 @@ def main(args: argparse.Namespace) -> int:
     """
     check(args)
     draw = inspect_files if args.files else inspect_archive if args.archive else inspect_records
-    return list_failures(draw(args), "could not be read")
+    return cli.list_failures(draw(args), "could not be read")
 
 
 if __name__ == "__main__":

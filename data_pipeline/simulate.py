@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from data_pipeline.command_line import (
-    NOTHING_WRITTEN,
-    RESUMES,
-    OptionError,
-    add_shared,
-    at_least,
-    command,
-    interpreting_options,
-)
+from data_pipeline import command_line as cli
 
 if TYPE_CHECKING:
     from data_pipeline.simulation import SimulationConfig
@@ -41,9 +33,9 @@ def _options(p: argparse.ArgumentParser) -> None:
     what.add_argument("--archive", type=Path, metavar="DIR", help="write a JADES-layout archive to DIR")
     what.add_argument("--check", action="store_true", help="compare a simulation with JADES")
     p.add_argument(
-        "--n", type=at_least(1), help="number of observations (archive: required; check: 1500 by default)"
+        "--n", type=cli.at_least(1), help="number of observations (archive: required; check: 1500 by default)"
     )
-    add_shared(p, "seed", default=1, type=int)
+    cli.add_shared(p, "seed", default=1, type=int)
     p.add_argument(
         "--population",
         choices=("survey", "wide"),
@@ -51,32 +43,32 @@ def _options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--config", type=Path, metavar="FILE", help="JSON file with a SimulationConfig")
     p.add_argument("--noise-scale", type=float, metavar="X", help="factor on all noise (0 = none)")
-    add_shared(p, "workers", default=2, type=at_least(1))
+    cli.add_shared(p, "workers", default=2, type=cli.at_least(1))
     p.add_argument(
         "--check-output", type=Path, metavar="DIR", help="where --check writes simulation_check.png and .txt"
     )
 
 
-@command(
+@cli.command(
     "kspecsr data simulate",
     EXAMPLES,
     _options,
-    interrupted=lambda args: RESUMES if args.archive else NOTHING_WRITTEN,
+    interrupted=lambda args: cli.RESUMES if args.archive else cli.NOTHING_WRITTEN,
 )
 def main(args: argparse.Namespace) -> None:
     """Simulate a JADES-like NIRSpec survey with known truth."""
     if not (args.archive or args.check):
-        raise OptionError("nothing to do: give --archive DIR --n N or --check (--help has examples)")
+        raise cli.OptionError("nothing to do: give --archive DIR --n N or --check (--help has examples)")
     if args.archive and args.n is None:
-        raise OptionError("--archive needs --n, the number of observations")
+        raise cli.OptionError("--archive needs --n, the number of observations")
     if args.check_output and not args.check:
-        raise OptionError("--check-output goes with --check")
+        raise cli.OptionError("--check-output goes with --check")
     # a second of SciPy and astropy: not for --help
     from data_pipeline.simulation.archive import write_archive
     from data_pipeline.simulation.draws import check_seed
     from data_pipeline.workers import WorkerError
 
-    with interpreting_options():
+    with cli.interpreting_options():
         check_seed(args.seed)
         config = _config(args)
     try:
@@ -92,14 +84,14 @@ def main(args: argparse.Namespace) -> None:
         if args.check:
             _check(config, args)
     except ValueError as error:  # for instance an archive of other settings in that folder
-        raise OptionError(str(error)) from error
+        raise cli.OptionError(str(error)) from error
     except WorkerError:
         raise
     except OSError as error:
         place = error.filename or args.archive or args.check_output
         raise OSError(
             f"{place}: {error.strerror or error}. --archive and --check-output take folders that can be "
-            f"written and have room (about 0.5 MB per observation); then {RESUMES}."
+            f"written and have room (about 0.5 MB per observation); then {cli.RESUMES}."
         ) from error
 
 

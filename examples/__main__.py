@@ -14,13 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.command_line import (
-    CommandTable,
-    add_shared,
-    at_least,
-    command,
-    suppress_startup_stderr,
-)
+from data_pipeline import command_line as cli
 from data_pipeline.jades_names import jades_file_name
 from data_pipeline.records import Manifest, iterate, load
 from examples.demonstration import DemoError, draw_best, prepare, redshift_table, run, simulate_unseen
@@ -34,14 +28,14 @@ _AGAIN = "the same command starts afresh"
 
 
 def _shared_options(p: argparse.ArgumentParser) -> None:
-    add_shared(p, "output", required=True, help="new or empty folder, or an earlier demo's")
-    add_shared(p, "workers", type=at_least(1), default=2)
+    cli.add_shared(p, "output", required=True, help="new or empty folder, or an earlier demo's")
+    cli.add_shared(p, "workers", type=cli.at_least(1), default=2)
 
 
 def _enhance_options(p: argparse.ArgumentParser) -> None:
     _shared_options(p)
     p.add_argument("--file", action="append", default=[], metavar="FILE", help="prism spectrum; repeatable")
-    p.add_argument("--unseen", type=at_least(1), default=12, metavar="N", help="galaxies to simulate")
+    p.add_argument("--unseen", type=cli.at_least(1), default=12, metavar="N", help="galaxies to simulate")
 
 
 _ENHANCE = """examples:
@@ -50,7 +44,7 @@ _ENHANCE = """examples:
 """
 
 
-@command("python -m examples enhance", _ENHANCE, _enhance_options, interrupted=_AGAIN)
+@cli.command("python -m examples enhance", _ENHANCE, _enhance_options, interrupted=_AGAIN)
 def enhance(args: argparse.Namespace) -> None:
     """Super-resolve simulated galaxies, or spectra of yours, with the model that ships: a minute."""
     folder, started = args.output, time.monotonic()
@@ -86,12 +80,16 @@ def enhance_summary(folder: Path, seconds: float, simulated: bool) -> str:
 
 def _train_options(p: argparse.ArgumentParser) -> None:
     _shared_options(p)
-    p.add_argument("--galaxies", type=at_least(50), default=2000, metavar="N", help="galaxies in the records")
     p.add_argument(
-        "--epochs", type=at_least(0), default=0, metavar="N", help="of each stage (default: the preset's)"
+        "--galaxies", type=cli.at_least(50), default=2000, metavar="N", help="galaxies in the records"
     )
-    p.add_argument("--unseen", type=at_least(1), default=12, metavar="N", help="galaxies to super-resolve")
-    add_shared(p, "seed", default=1)
+    p.add_argument(
+        "--epochs", type=cli.at_least(0), default=0, metavar="N", help="of each stage (default: the preset's)"
+    )
+    p.add_argument(
+        "--unseen", type=cli.at_least(1), default=12, metavar="N", help="galaxies to super-resolve"
+    )
+    cli.add_shared(p, "seed", default=1)
 
 
 _TRAIN = """examples:
@@ -100,7 +98,7 @@ _TRAIN = """examples:
 """
 
 
-@command("python -m examples train", _TRAIN, _train_options, interrupted=_AGAIN)
+@cli.command("python -m examples train", _TRAIN, _train_options, interrupted=_AGAIN)
 def train(args: argparse.Namespace) -> None:
     """Train a reduced model on simulated galaxies and super-resolve others: a quarter of an hour.
 
@@ -141,11 +139,11 @@ def train_summary(folder: Path, seconds: float) -> str:
 
 def _data_options(p: argparse.ArgumentParser) -> None:
     _shared_options(p)
-    p.add_argument("--n", type=at_least(1), default=24, help="number of galaxies")
-    add_shared(p, "seed", default=1)
+    p.add_argument("--n", type=cli.at_least(1), default=24, help="number of galaxies")
+    cli.add_shared(p, "seed", default=1)
     p.add_argument(
         "--realisations",
-        type=at_least(0),
+        type=cli.at_least(0),
         default=20,
         metavar="N",
         help="augmented copies of each training galaxy; 20 is the paper's number, 3 is quicker",
@@ -165,7 +163,7 @@ _DATA = """examples:
 """
 
 
-@command("python -m examples data", _DATA, _data_options, interrupted=_AGAIN)
+@cli.command("python -m examples data", _DATA, _data_options, interrupted=_AGAIN)
 def data(args: argparse.Namespace) -> None:
     """Simulate a small archive, build records from its FITS files, read them and draw pictures: a minute."""
     started = time.monotonic()
@@ -204,7 +202,7 @@ def read_batches(records: Path) -> tuple[str, float, str]:
     for name in ("prism_flux", "prism_mask", "grating_flux", "noise_free", "line_flux", "redshift"):
         print(f"    {name:14s} {batch[name].dtype!s:8s} {batch[name].shape}")
     print(f'>>> next(iter(load("{records}", "train", batch_size={_BATCH})))   # tf.data', flush=True)
-    with suppress_startup_stderr():
+    with cli.suppress_startup_stderr():
         tensors = next(iter(load(records, "train", batch_size=_BATCH)))
     same = all(
         np.array_equal(np.asarray(tensors[name]), batch[name], equal_nan=True)
@@ -250,7 +248,7 @@ def data_summary(folder: Path, seconds: float) -> str:
     return "\n".join(lines)
 
 
-main = CommandTable(
+main = cli.CommandTable(
     "python -m examples",
     "Demos of kspecsr: every step is a command, shown before it runs.",
     {

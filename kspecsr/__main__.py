@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data_pipeline.command_line import CommandTable, command
+from data_pipeline import command_line as cli
 from kspecsr import __version__
 
 _BASH = """_kspecsr() {{
@@ -76,7 +76,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("shell", choices=("bash", "zsh", "fish"))
 
 
-@command("kspecsr completion", _EXAMPLES, _options)
+@cli.command("kspecsr completion", _EXAMPLES, _options)
 def _completion(args: argparse.Namespace) -> None:
     """Print a script with which a shell completes the commands of kspecsr, their options and files."""
     print(completion_script(args.shell), end="")
@@ -84,7 +84,7 @@ def _completion(args: argparse.Namespace) -> None:
 
 # Modules are named as text and imported one at a time: this is the only place where kspecsr names tuning, and
 # why the help of any command answers at once (CONTRIBUTING.md, import rules).
-main = CommandTable(
+main = cli.CommandTable(
     "kspecsr",
     "Super-resolution of JWST/NIRSpec prism spectra of galaxies.",
     {

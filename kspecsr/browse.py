@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from data_pipeline.command_line import LOG, OptionError, add_shared, command, say
+from data_pipeline import command_line as cli
 
 EXAMPLES = """examples:
   kspecsr browse results
@@ -25,16 +25,16 @@ written. A survey without --spectra is run again from its inputs, one click at a
 
 def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("path", type=Path, metavar="PATH", help="results of survey or enhance; see below")
-    add_shared(p, "model", help="model that is run again")
+    cli.add_shared(p, "model", help="model that is run again")
     p.add_argument("--port", type=int, default=5006, help="port of the page; 0 takes a free one")
     p.add_argument("--no-open", action="store_true", help="do not open a browser")
 
 
-@command("kspecsr browse", EXAMPLES, _options, extra="browse")
+@cli.command("kspecsr browse", EXAMPLES, _options, extra="browse")
 def main(args: argparse.Namespace) -> NoReturn:
     """Look through results in a web browser: table, spectra, lines, P(z), another redshift."""
     if not 0 <= args.port < 65536:
-        raise OptionError(f"--port: expected 0 to 65535, got {args.port}")
+        raise cli.OptionError(f"--port: expected 0 to 65535, got {args.port}")
     # seconds of Panel: not for --help
     from kspecsr.browser.model_runner import ModelRunner
     from kspecsr.browser.page import serve
@@ -50,9 +50,9 @@ def main(args: argparse.Namespace) -> NoReturn:
 
     source = SurveySource(folder, progress) if kind == "survey" else EnhanceSource(folder, progress)
     for text in getattr(source, "unread", ()):
-        LOG.warning("not read: %s", text)
+        cli.LOG.warning("not read: %s", text)
     runner.start()
-    serve(source, runner, args.port, not args.no_open, say)
+    serve(source, runner, args.port, not args.no_open, cli.say)
     raise KeyboardInterrupt  # which the server has caught: there is no other way out of it
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data_pipeline.command_line import add_shared, at_least, command, suppress_startup_stderr
+from data_pipeline import command_line as cli
 
 EXAMPLES = """examples:
   kspecsr calibrate runs/default
@@ -20,15 +20,15 @@ applied from then on wherever the model is loaded. Training a stage again remove
 
 def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("model", metavar="DIR", help="model folder")
-    p.add_argument("--n", type=at_least(100), default=2000, help="number of galaxies")
-    add_shared(p, "seed", default=7, help="random seed of the galaxies")
+    p.add_argument("--n", type=cli.at_least(100), default=2000, help="number of galaxies")
+    cli.add_shared(p, "seed", default=7, help="random seed of the galaxies")
 
 
-@command("kspecsr calibrate", EXAMPLES, _options)
+@cli.command("kspecsr calibrate", EXAMPLES, _options)
 def main(args: argparse.Namespace) -> None:
     """Measure the calibration of a model's uncertainties."""
     # seconds of SciPy, astropy and TensorFlow: not for --help
-    with suppress_startup_stderr():
+    with cli.suppress_startup_stderr():
         from kspecsr.evaluation.calibrate import calibrate_model
         from kspecsr.model_settings import find_model
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_pipeline.command_line import OptionError, command, list_failures, say
+from data_pipeline import command_line as cli
 
 EXAMPLES = """examples:
   kspecsr catalogue results
@@ -27,14 +27,14 @@ def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--output", type=Path, metavar="FILE.ecsv", help="also write the table")
 
 
-@command("kspecsr catalogue", EXAMPLES, _options)
+@cli.command("kspecsr catalogue", EXAMPLES, _options)
 def main(args: argparse.Namespace) -> int:
     """Make one table of many results, a row each.
 
     Redshift, confidence, prism consistency, and flux and error of the brightest detected line.
     """
     if args.output and args.output.suffix != ".ecsv":
-        raise OptionError(f"--output {args.output}: expected a name that ends in .ecsv")
+        raise cli.OptionError(f"--output {args.output}: expected a name that ends in .ecsv")
     # half a second of astropy: not for --help
     from data_pipeline.catalogue.known_redshifts import KnownRedshifts
     from data_pipeline.writers.atomic import replacing
@@ -48,11 +48,11 @@ def main(args: argparse.Namespace) -> int:
         except ValueError as error:
             failures.append(str(error))
     if rows:
-        say(as_text(rows, compare=bool(args.known)))
+        cli.say(as_text(rows, compare=bool(args.known)))
     if rows and args.output:
         with replacing(args.output) as temporary:
             as_table(rows).write(temporary, format="ascii.ecsv")
-    return list_failures(failures, "not read")
+    return cli.list_failures(failures, "not read")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from data_pipeline.command_line import RESUMES, above_zero, at_least, command, suppress_startup_stderr
+from data_pipeline import command_line as cli
 from kspecsr.enhancement.options import FILES_AND_RESULTS, add_options
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def connect(
     if address.scheme in ("http", "https"):
         from kspecsr.serving.transports import RestTransport as Chosen
     else:
-        with suppress_startup_stderr():
+        with cli.suppress_startup_stderr():
             from kspecsr.serving.transports import GrpcTransport as Chosen
     return RemoteResolver(Chosen(address, timeout), Retries(attempts), batch_size, parallel)
 
@@ -68,17 +68,17 @@ def _options(p: argparse.ArgumentParser) -> None:
     add_options(p)
     p.add_argument("--endpoint", required=True, help="where the model answers; see below")
     p.add_argument(
-        "--timeout", type=above_zero, default=TIMEOUT, metavar="S", help="longest wait for an answer [s]"
+        "--timeout", type=cli.above_zero, default=TIMEOUT, metavar="S", help="longest wait for an answer [s]"
     )
     for name, default, text in (
         ("attempts", ATTEMPTS, "attempts at each request"),
         ("batch-size", 64, "spectra in a request"),
         ("parallel", 2, "requests at the same time"),
     ):
-        p.add_argument(f"--{name}", type=at_least(1), default=default, metavar="N", help=text)
+        p.add_argument(f"--{name}", type=cli.at_least(1), default=default, metavar="N", help=text)
 
 
-@command("kspecsr serve-client", EXAMPLES, _options, interrupted=RESUMES, extra="serving")
+@cli.command("kspecsr serve-client", EXAMPLES, _options, interrupted=cli.RESUMES, extra="serving")
 def main(args: argparse.Namespace) -> int:
     """Super-resolve NIRSpec prism spectra on a server; outputs as of kspecsr enhance."""
     from kspecsr.enhancement.run import enhance_as_asked

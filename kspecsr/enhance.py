@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data_pipeline.command_line import RESUMES, add_shared, command, suppress_startup_stderr
+from data_pipeline import command_line as cli
 from kspecsr.enhancement.options import FILES_AND_RESULTS, add_options
 
 EXAMPLES = f"""examples:
@@ -21,10 +21,10 @@ EXAMPLES = f"""examples:
 
 def _options(p: argparse.ArgumentParser) -> None:
     add_options(p)
-    add_shared(p, "model")
+    cli.add_shared(p, "model")
 
 
-@command("kspecsr enhance", EXAMPLES, _options, interrupted=RESUMES)
+@cli.command("kspecsr enhance", EXAMPLES, _options, interrupted=cli.RESUMES)
 def main(args: argparse.Namespace) -> int:
     """Super-resolve NIRSpec prism spectra: sharp spectrum, redshift and lines, with errors."""
     # Half a second of astropy and, with the first spectrum, seconds of TensorFlow: not for --help
@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     folder = find_model(args.model)
 
     def make_resolver():
-        with suppress_startup_stderr():
+        with cli.suppress_startup_stderr():
             from kspecsr.super_resolver import SuperResolver
 
             return SuperResolver.from_folder(folder)

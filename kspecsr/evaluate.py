@@ -6,15 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_pipeline.command_line import (
-    RESUMES,
-    add_shared,
-    columns_of,
-    command,
-    interpreting_options,
-    list_failures,
-    suppress_startup_stderr,
-)
+from data_pipeline import command_line as cli
 
 SIMULATION = "simulation"
 EXAMPLES = """examples:
@@ -41,18 +33,24 @@ broken (listed) or the evaluation failed.
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    add_shared(p, "model")
-    add_shared(p, "data", default=SIMULATION, help="records, or fresh simulation")
-    add_shared(p, "output", required=True, help="folder of the report")
+    cli.add_shared(p, "model")
+    cli.add_shared(p, "data", default=SIMULATION, help="records, or fresh simulation")
+    cli.add_shared(p, "output", required=True, help="folder of the report")
     p.add_argument("--n", type=int, default=2000, help="number of galaxies")
-    add_shared(p, "seed", default=None, help="random seed of simulated galaxies (default: the shipped one)")
+    cli.add_shared(
+        p, "seed", default=None, help="random seed of simulated galaxies (default: the shipped one)"
+    )
     p.add_argument("--split", default="test", help="split of the records")
-    p.add_argument("--methods", type=columns_of, metavar="A,B", help="methods to judge (default: all)")
+    p.add_argument("--methods", type=cli.columns_of, metavar="A,B", help="methods to judge (default: all)")
     p.add_argument("--prior-galaxies", type=int, default=200, help="galaxies of the prior-response test")
     p.add_argument("--files", nargs="+", default=[], metavar="FILE", help="real prism spectra for the page")
     p.add_argument("--pairs", default="", metavar="TABLE", help="real prism/grating pairs for the page")
     p.add_argument(
-        "--pairs-redshift", type=columns_of, default=(), metavar="A,B", help="columns of TABLE with redshifts"
+        "--pairs-redshift",
+        type=cli.columns_of,
+        default=(),
+        metavar="A,B",
+        help="columns of TABLE with redshifts",
     )
     p.add_argument(
         "--identical",
@@ -65,7 +63,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     )
 
 
-@command("kspecsr evaluate", EXAMPLES, _options, interrupted=RESUMES)
+@cli.command("kspecsr evaluate", EXAMPLES, _options, interrupted=cli.RESUMES)
 def main(args: argparse.Namespace) -> int:
     """Judge a model on held-out galaxies and write figures, metrics.json and one HTML page.
 
@@ -75,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
     from kspecsr.evaluation.config import METHODS, EvaluationConfig
     from kspecsr.evaluation.sources import SHIPPED_SEED
 
-    with interpreting_options():
+    with cli.interpreting_options():
         config = EvaluationConfig(
             n=args.n,
             seed=SHIPPED_SEED if args.seed is None else args.seed,
@@ -84,7 +82,7 @@ def main(args: argparse.Namespace) -> int:
             prior_galaxies=args.prior_galaxies,
         )
     # seconds of SciPy, astropy and TensorFlow
-    with suppress_startup_stderr():
+    with cli.suppress_startup_stderr():
         from kspecsr.enhancement.inputs import check_writable
         from kspecsr.evaluation.evaluation import Evaluation
         from kspecsr.evaluation.real_pairs import read_pairs
@@ -108,8 +106,8 @@ def main(args: argparse.Namespace) -> int:
     )
     print(summary_table(evaluation.metrics))
     print(f"report: {evaluation.page}")
-    unread = list_failures(evaluation.unread, "not read")
-    return list_failures(broken_limits, "limits of the gate broken") or unread
+    unread = cli.list_failures(evaluation.unread, "not read")
+    return cli.list_failures(broken_limits, "limits of the gate broken") or unread
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from data_pipeline.command_line import LOG, add_shared, at_least, command, suppress_startup_stderr
+from data_pipeline import command_line as cli
 
 EXAMPLES = """examples:
   kspecsr export --model default --output saved_models/kspecsr
@@ -19,26 +19,29 @@ which says how to start a server and call it. The last part of DIR is what the s
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    add_shared(p, "model")
-    add_shared(p, "output", required=True, help="folder of the versions")
+    cli.add_shared(p, "model")
+    cli.add_shared(p, "output", required=True, help="folder of the versions")
     p.add_argument(
-        "--version", type=at_least(1), metavar="N", help="number of the version (default: the next free one)"
+        "--version",
+        type=cli.at_least(1),
+        metavar="N",
+        help="number of the version (default: the next free one)",
     )
 
 
-@command("kspecsr export", EXAMPLES, _options, extra="serving")
+@cli.command("kspecsr export", EXAMPLES, _options, extra="serving")
 def main(args: argparse.Namespace) -> None:
     """Export a trained model as a SavedModel for TensorFlow Serving."""
     started = time.monotonic()
     # seconds of TensorFlow: not for --help
-    with suppress_startup_stderr():
+    with cli.suppress_startup_stderr():
         from kspecsr.model_settings import find_model
         from kspecsr.serving.saved_model import export_model
         from kspecsr.training.devices import find_devices
 
         find_devices()
     folder = find_model(args.model)
-    LOG.info("tracing the graphs of %s (a minute) ...", folder)
+    cli.LOG.info("tracing the graphs of %s (a minute) ...", folder)
     exported = export_model(folder, args.output, args.version)
     print(
         f"{exported.folder}: {exported.size / 1e6:.1f} MB, {exported.operations} kinds of stock TensorFlow "

@@ -8,7 +8,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from data_pipeline.command_line import add_shared, command, suppress_startup_stderr
+from data_pipeline import command_line as cli
 from kspecsr import __version__
 
 EXAMPLES = """examples:
@@ -47,18 +47,18 @@ BIBTEX = f"""@software{{kspecsr,
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    add_shared(p, "model")
+    cli.add_shared(p, "model")
     p.add_argument("--bibtex", action="store_true", help="print only the BibTeX entries")
 
 
-@command("kspecsr info", EXAMPLES, _options)
+@cli.command("kspecsr info", EXAMPLES, _options)
 def main(args: argparse.Namespace) -> None:
     """Show the model and its hash, versions, backend, threads and how to cite."""
     if args.bibtex:
         print(BIBTEX, end="")
         return
     # seconds of TensorFlow: not for --help
-    with suppress_startup_stderr():
+    with cli.suppress_startup_stderr():
         import keras
         import tensorflow as tf
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data_pipeline.command_line import COMPLETE_SO_FAR, add_shared, command, list_failures, say
+from data_pipeline import command_line as cli
 
 EXAMPLES = """examples:
   kspecsr linefit spectrum.fits --redshift 3.235
@@ -22,8 +22,8 @@ flux, with correspondingly large errors. An existing NAME_linefit.ecsv is replac
 def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("files", nargs="+", metavar="FILE", help="spectra, patterns, folders, or @LIST")
     p.add_argument("--redshift", required=True, metavar="Z|TABLE:COLUMN[:KEY]", help="known redshifts")
-    add_shared(p, "output", help="also write NAME_linefit.ecsv there")
-    add_shared(p, "extraction")
+    cli.add_shared(p, "output", help="also write NAME_linefit.ecsv there")
+    cli.add_shared(p, "extraction")
     p.add_argument("--knots", type=int, default=30, help="knots of the continuum")
     p.add_argument(
         "--resolution-scale",
@@ -40,7 +40,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     )
 
 
-@command("kspecsr linefit", EXAMPLES, _options, interrupted=COMPLETE_SO_FAR)
+@cli.command("kspecsr linefit", EXAMPLES, _options, interrupted=cli.COMPLETE_SO_FAR)
 def main(args: argparse.Namespace) -> int:
     """Direct line fit to NIRSpec prism spectra at known redshifts: fluxes with errors."""
     # half a second of astropy: not for --help
@@ -50,7 +50,9 @@ def main(args: argparse.Namespace) -> int:
     config = DirectFitConfig(
         knots=args.knots, resolution_scale=args.resolution_scale, zero_point_shift=args.zero_point_shift
     )
-    return list_failures(fit_files(args.files, args.redshift, args.output, config, args.extraction, say))
+    return cli.list_failures(
+        fit_files(args.files, args.redshift, args.output, config, args.extraction, cli.say)
+    )
 
 
 if __name__ == "__main__":

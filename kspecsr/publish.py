@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from data_pipeline.command_line import add_shared, command, suppress_startup_stderr
+from data_pipeline import command_line as cli
 
 EXAMPLES = """examples:
   kspecsr publish runs/default --report report --robustness report/robustness \\
@@ -32,14 +32,14 @@ def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--robustness", type=Path, metavar="DIR", help="its figures case by case")
     p.add_argument("--failures", type=Path, metavar="FILE.md", help="text on where it fails")
     p.add_argument("--reproduce", default=REPRODUCE, metavar="COMMAND", help="command that trains it")
-    add_shared(p, "output", required=True, help="new model folder; replaced if it is one already")
+    cli.add_shared(p, "output", required=True, help="new model folder; replaced if it is one already")
 
 
-@command("kspecsr publish", EXAMPLES, _options)
+@cli.command("kspecsr publish", EXAMPLES, _options)
 def main(args: argparse.Namespace) -> None:
     """Write a model folder that can be given to others, with its model card and manifest."""
     # seconds of SciPy and TensorFlow: not for --help
-    with suppress_startup_stderr():
+    with cli.suppress_startup_stderr():
         from kspecsr.configuration import STAGES
         from kspecsr.evaluation.model_card import CardSources, model_card
         from kspecsr.model_folder import write_manifest

@@ -8,16 +8,7 @@ import time
 
 from tqdm import tqdm
 
-from data_pipeline.command_line import (
-    LOG,
-    RESUMES,
-    above_zero,
-    add_shared,
-    at_least,
-    command,
-    list_failures,
-    say,
-)
+from data_pipeline import command_line as cli
 
 EXAMPLES = """examples:
   kspecsr survey archive/ --output survey
@@ -44,33 +35,33 @@ def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="spectra, catalogue or table of paths; see below"
     )
-    add_shared(p, "output", required=True, help="folder of the tables")
-    add_shared(p, "model")
+    cli.add_shared(p, "output", required=True, help="folder of the tables")
+    cli.add_shared(p, "model")
     p.add_argument("--spectra", action="store_true", help="keep spectra and P(z) too: some 50 kB each")
-    add_shared(p, "extraction")
+    cli.add_shared(p, "extraction")
     p.add_argument("--no-hats", action="store_true", help="do not write hats/")
     where = p.add_argument_group("where the work is done")
-    add_shared(where, "workers", default=2, type=at_least(1))
+    cli.add_shared(where, "workers", default=2, type=cli.at_least(1))
     where.add_argument(
         "--threads",
-        type=at_least(0),
+        type=cli.at_least(0),
         default=0,
         metavar="N",
         help="threads of TensorFlow in each (default: cores / workers, or as many as a Dask worker has)",
     )
     where.add_argument(
-        "--memory", type=above_zero, default=4.0, metavar="GIB", help="memory limit of each process"
+        "--memory", type=cli.above_zero, default=4.0, metavar="GIB", help="memory limit of each process"
     )
     where.add_argument(
         "--scheduler", default="", metavar="ADDRESS", help="use a running Dask scheduler instead"
     )
     where.add_argument("--dashboard", type=int, default=8787, metavar="PORT", help="port of the dashboard")
     where.add_argument(
-        "--partition-size", type=at_least(1), default=1024, metavar="N", help="inputs per task"
+        "--partition-size", type=cli.at_least(1), default=1024, metavar="N", help="inputs per task"
     )
     where.add_argument(
         "--in-flight",
-        type=at_least(0),
+        type=cli.at_least(0),
         default=0,
         metavar="N",
         help="tasks handed out at a time (default: two per worker)",
@@ -95,7 +86,7 @@ def _options(p: argparse.ArgumentParser) -> None:
         )
 
 
-@command("kspecsr survey", EXAMPLES, _options, interrupted=RESUMES, extra="survey")
+@cli.command("kspecsr survey", EXAMPLES, _options, interrupted=cli.RESUMES, extra="survey")
 def main(args: argparse.Namespace) -> int:
     """Super-resolve a survey of prism spectra into Parquet tables of objects and lines.
 
@@ -113,9 +104,9 @@ def main(args: argparse.Namespace) -> int:
     started = time.monotonic()
     with locked(args.output):
         settings, model = prepare(args)
-        say(f"{settings.total} inputs in {settings.partitions} partitions")
+        cli.say(f"{settings.total} inputs in {settings.partitions} partitions")
         with connected(cluster) as client:
-            say(f"dashboard: {client.dashboard_link}")
+            cli.say(f"dashboard: {client.dashboard_link}")
             with tqdm(total=settings.total, desc="survey", unit="spectrum", disable=args.quiet) as bar:
                 summary = run_partitions(
                     client,
@@ -126,12 +117,12 @@ def main(args: argparse.Namespace) -> int:
                     bar.update,
                     args.in_flight,
                 )
-        say(_counts(summary, time.monotonic() - started))
+        cli.say(_counts(summary, time.monotonic() - started))
         if summary.complete and not args.no_hats:
-            say(str(write_hats(args.output, settings)))
-    list_failures(summary.failed, "partitions failed")
+            cli.say(str(write_hats(args.output, settings)))
+    cli.list_failures(summary.failed, "partitions failed")
     if summary.ended:
-        LOG.error("\nended early: %s; %s", summary.ended, RESUMES)
+        cli.LOG.error("\nended early: %s; %s", summary.ended, cli.RESUMES)
     return 0 if summary.complete else 1
 
 

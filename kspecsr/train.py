@@ -6,16 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_pipeline.command_line import (
-    RESUMES,
-    OptionError,
-    add_shared,
-    at_least,
-    command,
-    interpreting_options,
-    say,
-    suppress_startup_stderr,
-)
+from data_pipeline import command_line as cli
 from kspecsr.configuration import PRESETS, STAGES, Preset, load_preset
 from kspecsr.configuration.training import PRECISIONS
 
@@ -40,8 +31,8 @@ pictures and the state to resume from are in OUTPUT/<stage>/.
 
 def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="stage to train")
-    add_shared(p, "data")
-    add_shared(p, "output", help="model folder (default: runs/<preset>)")
+    cli.add_shared(p, "data")
+    cli.add_shared(p, "output", help="model folder (default: runs/<preset>)")
     p.add_argument(
         "--preset", default="default", metavar="NAME|FILE", help=f"{', '.join(PRESETS)} or a JSON file"
     )
@@ -66,10 +57,10 @@ def _options(p: argparse.ArgumentParser) -> None:
     )
     change.add_argument("--precision", choices=PRECISIONS, help="heads and losses stay float32")
     run = p.add_argument_group("how to run")
-    add_shared(run, "seed", help="random seed of weights and examples")
+    cli.add_shared(run, "seed", help="random seed of weights and examples")
     run.add_argument("--deterministic", action="store_true", help="repeatable to the last bit; slower")
     run.add_argument(
-        "--devices", type=at_least(1), default=1, metavar="N", help="number of GPUs that share a batch"
+        "--devices", type=cli.at_least(1), default=1, metavar="N", help="number of GPUs that share a batch"
     )
     run.add_argument(
         "--jit",
@@ -77,7 +68,7 @@ def _options(p: argparse.ArgumentParser) -> None:
         default=None,
         help="compile with XLA (default: on one GPU, not on a CPU, where it slows training)",
     )
-    add_shared(run, "workers", help="processes that simulate; records need none")
+    cli.add_shared(run, "workers", help="processes that simulate; records need none")
     run.add_argument(
         "--calibrate", action="store_true", help="calibrate the finished model, as kspecsr calibrate does"
     )
@@ -96,27 +87,27 @@ def _preset(args: argparse.Namespace, stages: tuple[str, ...]) -> Preset:
     return preset
 
 
-@command("kspecsr train", EXAMPLES, _options, interrupted=RESUMES)
+@cli.command("kspecsr train", EXAMPLES, _options, interrupted=cli.RESUMES)
 def main(args: argparse.Namespace) -> None:
     """Train the stages of a super-resolution model, each on the frozen ones before it."""
     from kspecsr.feeds.choice import choose_data  # half a second
 
     stages = STAGES if args.stage == "all" else (args.stage,)
-    with interpreting_options():
+    with cli.interpreting_options():
         preset = _preset(args, stages)
         if args.show_preset:
             print(preset.to_json())
             return
         for stage in stages:
             if (size := preset.training[stage].batch_size) % args.devices:
-                raise OptionError(
+                raise cli.OptionError(
                     f"--devices {args.devices}: the batch of {size} is no multiple of it; give --batch-size"
                 )
         choice = choose_data(args.data)
     output = args.output or Path("runs") / preset.name
-    say(choice.reason)
-    say(f"output: {output}{'' if args.output else ' (--output says otherwise)'}")
-    say(f"preset: {preset.name}; stages: {', '.join(stages)}; seed {args.seed}")
+    cli.say(choice.reason)
+    cli.say(f"output: {output}{'' if args.output else ' (--output says otherwise)'}")
+    cli.say(f"preset: {preset.name}; stages: {', '.join(stages)}; seed {args.seed}")
     _run(args, stages, preset, choice.directory, output)
 
 
@@ -124,7 +115,7 @@ def _run(
     args: argparse.Namespace, stages: tuple[str, ...], preset: Preset, records: Path | None, output: Path
 ) -> None:
     """Trains the stages; everything that needs Keras is imported here, seconds that --help does not wait."""
-    with suppress_startup_stderr():
+    with cli.suppress_startup_stderr():
         from kspecsr.model_settings import find_model
         from kspecsr.training.data import TrainingData
         from kspecsr.training.devices import find_devices
@@ -147,12 +138,12 @@ def _run(
     if args.restart:
         begin_again(output, stages)
     for stage in stages:
-        result = train_stage(stage, preset, data, output, settings, say)
-        say(f"{stage}: {result.path}")
+        result = train_stage(stage, preset, data, output, settings, cli.say)
+        cli.say(f"{stage}: {result.path}")
     if args.calibrate:
         from kspecsr.evaluation.calibrate import GALAXIES, SEED, calibrate_model
 
-        say(f"calibration: {calibrate_model(output, GALAXIES, SEED, args.quiet)[1]}")
+        cli.say(f"calibration: {calibrate_model(output, GALAXIES, SEED, args.quiet)[1]}")
 
 
 if __name__ == "__main__":

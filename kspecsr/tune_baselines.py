@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from data_pipeline.command_line import add_shared, at_least, command, say
+from data_pipeline import command_line as cli
 
 if TYPE_CHECKING:
     from kspecsr.methods.tuned import TunedBaselines
@@ -29,13 +29,13 @@ _ROW = "{:<16} {:<26} {:>7} {:>9} {:>7} {:>7}  {}"
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--n", type=at_least(1), default=300, help="number of galaxies")
-    add_shared(p, "seed", default=11, help="random seed of the galaxies")
+    p.add_argument("--n", type=cli.at_least(1), default=300, help="number of galaxies")
+    cli.add_shared(p, "seed", default=11, help="random seed of the galaxies")
     p.add_argument("--output", type=Path, metavar="FILE", help="JSON file to write")
     p.add_argument("--show", action="store_true", help="print the record that ships, and exit")
 
 
-@command("kspecsr tune-baselines", EXAMPLES, _options)
+@cli.command("kspecsr tune-baselines", EXAMPLES, _options)
 def main(args: argparse.Namespace) -> None:
     """Tune Wiener, Tikhonov and Richardson-Lucy on simulated validation galaxies."""
     # SciPy and the simulator: a second that --help does not wait
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
         _print(read_tuned())
         return
     sample = SimulatedSample(args.n, args.seed)
-    say(f"simulating {sample.n} galaxies, seed {sample.seed}")
+    cli.say(f"simulating {sample.n} galaxies, seed {sample.seed}")
     examples = validation_examples(sample.n, sample.seed, sample.feed, sample.grid)
     held_out = held_out_of(examples, np.arange(sample.n), sample.grid)
     hidden = True if args.quiet else None  # None: where the output is no terminal

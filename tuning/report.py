@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_pipeline.command_line import OptionError, add_shared, at_least, command, say
+from data_pipeline import command_line as cli
 from kspecsr.configuration import STAGES
 
 EXAMPLES = """examples:
@@ -24,11 +24,11 @@ tensorboard --logdir tuning_runs/night/sr1/tensorboard (page HPARAMS).
 def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("directory", type=Path, metavar="DIR", help="folder that kspecsr tune wrote")
     p.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="stage to show")
-    add_shared(p, "output", help="default: DIR/report")
-    p.add_argument("--top", type=at_least(1), default=10, metavar="N", help="number of trials printed")
+    cli.add_shared(p, "output", help="default: DIR/report")
+    p.add_argument("--top", type=cli.at_least(1), default=10, metavar="N", help="number of trials printed")
 
 
-@command("kspecsr tune-report", EXAMPLES, _options, extra="tuning")
+@cli.command("kspecsr tune-report", EXAMPLES, _options, extra="tuning")
 def main(args: argparse.Namespace) -> None:
     """Pictures and tables of a sweep, finished or not."""
     from tuning.reporting.stage_report import any_ended, write_report
@@ -36,17 +36,17 @@ def main(args: argparse.Namespace) -> None:
 
     folder = args.directory
     if not folder.is_dir():
-        raise OptionError(f"{folder}: no such folder; expected one that kspecsr tune wrote")
+        raise cli.OptionError(f"{folder}: no such folder; expected one that kspecsr tune wrote")
     found = studies(folder)
     if not found or args.stage not in ("all", *found):
         what = f" of {args.stage}, only of {', '.join(found)}" if found else ""
-        raise OptionError(f"{folder}: holds no sweep{what}; expected a folder that kspecsr tune wrote")
+        raise cli.OptionError(f"{folder}: holds no sweep{what}; expected a folder that kspecsr tune wrote")
     stages = [args.stage]
     if args.stage == "all":
         stages = [stage for stage in found if any_ended(folder, stage)] or found
     for stage in stages:
         for line in write_report(folder, stage, (args.output or folder / "report") / stage, args.top):
-            say(line)
+            cli.say(line)
 
 
 if __name__ == "__main__":

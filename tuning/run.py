@@ -8,17 +8,7 @@ import math
 import sys
 from pathlib import Path
 
-from data_pipeline.command_line import (
-    RESUMES,
-    above_zero,
-    add_shared,
-    at_least,
-    columns_of,
-    command,
-    interpreting_options,
-    say,
-    suppress_startup_stderr,
-)
+from data_pipeline import command_line as cli
 from kspecsr.configuration import PRESETS, STAGES, load_preset
 from tuning.space import SPACES, search_space
 from tuning.sweep_settings import ALGORITHMS
@@ -45,9 +35,9 @@ docs/tuning.md. Then look at kspecsr tune-report.
 
 def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--stage", default="all", help=f"{', '.join(STAGES)} or all")
-    add_shared(p, "data")
-    add_shared(p, "output", help="folder of the sweeps (default: tuning_runs/<preset>)")
-    p.add_argument("--trials", type=at_least(1), default=30, metavar="N", help="trials of each stage")
+    cli.add_shared(p, "data")
+    cli.add_shared(p, "output", help="folder of the sweeps (default: tuning_runs/<preset>)")
+    p.add_argument("--trials", type=cli.at_least(1), default=30, metavar="N", help="trials of each stage")
     p.add_argument("--algorithm", choices=ALGORITHMS, default="hyperband", help="how trials are chosen")
     p.add_argument(
         "--preset",
@@ -63,7 +53,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     space = p.add_argument_group("search space")
     space.add_argument(
         "--axes",
-        type=columns_of,
+        type=cli.columns_of,
         default=(),
         metavar="A,B,...",
         help="only these; the rest stays as in the preset",
@@ -83,10 +73,10 @@ def _options(p: argparse.ArgumentParser) -> None:
         ("galaxies", 1, None, "galaxies in an epoch (default: the preset's)"),
         ("validation", 1, None, "galaxies that measure the goal (default: the preset's)"),
     ):
-        kind = int if least is None else at_least(least)
+        kind = int if least is None else cli.at_least(least)
         budget.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=text)
     run = p.add_argument_group("how to run")
-    add_shared(run, "seed", help="random seed of proposals, weights and examples")
+    cli.add_shared(run, "seed", help="random seed of proposals, weights and examples")
     run.add_argument(
         "--retrain",
         action=argparse.BooleanOptionalAction,
@@ -94,29 +84,29 @@ def _options(p: argparse.ArgumentParser) -> None:
         help="train the best one at full budget (default: for all stages, not for a single one)",
     )
     run.add_argument(
-        "--retries", type=at_least(0), default=2, metavar="N", help="repetitions of a killed trial"
+        "--retries", type=cli.at_least(0), default=2, metavar="N", help="repetitions of a killed trial"
     )
     run.add_argument(
         "--hours",
-        type=above_zero,
+        type=cli.above_zero,
         default=math.inf,
         metavar="X",
         help="begin no trial of a stage after so many hours (default: no limit)",
     )
-    add_shared(run, "workers", help="processes that simulate")
+    cli.add_shared(run, "workers", help="processes that simulate")
     run.add_argument(
         "--lease",
-        type=above_zero,
+        type=cli.above_zero,
         default=60.0,
         metavar="S",
         help="a worker without a heartbeat for so long is lost",
     )
 
 
-@command("kspecsr tune", EXAMPLES, _options, interrupted=RESUMES, extra="tuning")
+@cli.command("kspecsr tune", EXAMPLES, _options, interrupted=cli.RESUMES, extra="tuning")
 def main(args: argparse.Namespace) -> None:
     """Search for better settings of the networks and their training."""
-    with interpreting_options():
+    with cli.interpreting_options():
         stages = _stages(args.stage)
         narrowed = _narrowed(args.range)
         spaces = {stage: search_space(stage, args.axes, narrowed) for stage in stages}
@@ -136,14 +126,14 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _sweep(args: argparse.Namespace, stages: tuple[str, ...], narrowed, preset, output: Path) -> None:
-    with suppress_startup_stderr():  # TensorFlow is loaded here
+    with cli.suppress_startup_stderr():  # TensorFlow is loaded here
         from kspecsr.feeds.choice import choose_data
         from kspecsr.model_settings import find_model
         from tuning.chief import role_from
         from tuning.sweep import run_plan
         from tuning.sweep_plan import SweepPlan, check_plan
 
-    with interpreting_options():
+    with cli.interpreting_options():
         role = role_from()
         choice = choose_data(args.data)
         plan = SweepPlan(
@@ -171,12 +161,12 @@ def _sweep(args: argparse.Namespace, stages: tuple[str, ...], narrowed, preset, 
             hours=args.hours,
         )
         check_plan(plan)
-    say(choice.reason)
-    say(f"output: {output}{'' if args.output else ' (--output says otherwise)'}")
-    run_plan(plan, role, say)
+    cli.say(choice.reason)
+    cli.say(f"output: {output}{'' if args.output else ' (--output says otherwise)'}")
+    run_plan(plan, role, cli.say)
     if not role.is_worker:
-        say(f"look at it with: kspecsr tune-report {output}")
-        say(f"take the best: kspecsr tune --output {output} --export best.json")
+        cli.say(f"look at it with: kspecsr tune-report {output}")
+        cli.say(f"take the best: kspecsr tune --output {output} --export best.json")
 
 
 def _stages(stage: str) -> tuple[str, ...]:

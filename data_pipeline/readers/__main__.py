@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.command_line import COMPLETE_SO_FAR, add_shared, command, list_failures, say
+from data_pipeline import command_line as cli
 from data_pipeline.readers.recognise import FORMATS, read_spectrum
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
@@ -33,7 +33,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="file, or directory to search for spectra"
     )
-    add_shared(p, "extraction")
+    cli.add_shared(p, "extraction")
     p.add_argument("--hdu", help="extension to read, by name or number")
     p.add_argument("--flux-column", help="flux column to read")
 
@@ -66,7 +66,7 @@ def _row(spectrum: ObservedSpectrum) -> str:
     )
 
 
-@command("kspecsr data readers", EXAMPLES, _options, interrupted=COMPLETE_SO_FAR)
+@cli.command("kspecsr data readers", EXAMPLES, _options, interrupted=cli.COMPLETE_SO_FAR)
 def main(args: argparse.Namespace) -> int:
     """Read spectra of any known format and print a line on each.
 
@@ -83,9 +83,9 @@ def main(args: argparse.Namespace) -> int:
             failures.append(str(error))
             unread += 1
             continue
-        say("\n".join([_row(spectrum), *(f"    note: {note}" for note in spectrum.meta.notes)]))
-    say(f"{len(files) - unread} of {len(files)} files read")
-    return list_failures(failures, "not read")
+        cli.say("\n".join([_row(spectrum), *(f"    note: {note}" for note in spectrum.meta.notes)]))
+    cli.say(f"{len(files) - unread} of {len(files)} files read")
+    return cli.list_failures(failures, "not read")
 
 
 if __name__ == "__main__":

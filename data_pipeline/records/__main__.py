@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from data_pipeline.command_line import command
+from data_pipeline import command_line as cli
 from data_pipeline.records.integrity import verify_records
 from data_pipeline.records.manifest import Manifest
 
@@ -49,7 +49,7 @@ def steps(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-@command("kspecsr data records", EXAMPLES, _options)
+@cli.command("kspecsr data records", EXAMPLES, _options)
 def main(args: argparse.Namespace) -> None:
     """Verify every byte of a record directory and show its content.
 

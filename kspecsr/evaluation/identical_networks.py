@@ -5,14 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data_pipeline.command_line import (
-    RESUMES,
-    add_shared,
-    at_least,
-    command,
-    say,
-    suppress_startup_stderr,
-)
+from data_pipeline import command_line as cli
 
 EXAMPLES = """examples:
   # the model that ships, on fresh simulation; rerun the same command to resume
@@ -32,22 +25,22 @@ right places, not that there is more in it than the prism saw. Writes identical_
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    add_shared(p, "model")
-    add_shared(p, "data", default="simulation", help="records, or fresh simulation")
-    add_shared(p, "output", required=True)
-    p.add_argument("--n", type=at_least(2), default=1000, help="number of held-out galaxies")
+    cli.add_shared(p, "model")
+    cli.add_shared(p, "data", default="simulation", help="records, or fresh simulation")
+    cli.add_shared(p, "output", required=True)
+    p.add_argument("--n", type=cli.at_least(2), default=1000, help="number of held-out galaxies")
     # The paper's number of augmented spectra; about 18 minutes on two cores.
-    p.add_argument("--epochs", type=at_least(1), default=16, metavar="N", help="epochs of training")
+    p.add_argument("--epochs", type=cli.at_least(1), default=16, metavar="N", help="epochs of training")
     p.add_argument("--steps-per-epoch", type=int, default=50, metavar="N", help="steps of an epoch")
     p.add_argument("--batch-size", type=int, default=32, metavar="N", help="galaxies in a batch")
     p.add_argument("--learning-rate", type=float, default=2e-3, metavar="X", help="learning rate at its peak")
-    add_shared(p, "seed", help="random seed of weights and training galaxies")
+    cli.add_shared(p, "seed", help="random seed of weights and training galaxies")
     p.add_argument("--split", default="test", help="split of the records that is held out")
-    add_shared(p, "workers", help="processes that simulate")
+    cli.add_shared(p, "workers", help="processes that simulate")
     p.add_argument("--restart", action="store_true", help="begin again where OUTPUT holds a training")
 
 
-@command("kspecsr identical-networks", EXAMPLES, _options, interrupted=RESUMES)
+@cli.command("kspecsr identical-networks", EXAMPLES, _options, interrupted=cli.RESUMES)
 def main(args: argparse.Namespace) -> None:
     """Compare redshifts from prism, super-resolved and grating spectra (paper Fig. 9).
 
@@ -67,8 +60,8 @@ def main(args: argparse.Namespace) -> None:
     )
     choice, folder = choose_data(args.data), find_model(args.model)
     settings = read_settings(folder)
-    say(f"{choice.reason}\nmodel: {folder}\noutput: {args.output}")
-    with suppress_startup_stderr():
+    cli.say(f"{choice.reason}\nmodel: {folder}\noutput: {args.output}")
+    with cli.suppress_startup_stderr():
         from kspecsr.evaluation.identical_training import IdenticalRun, compare_inputs, table
         from kspecsr.super_resolver import SuperResolver
         from kspecsr.training.devices import find_devices
@@ -88,7 +81,7 @@ def main(args: argparse.Namespace) -> None:
         workers=args.workers,
         model=weights_hash(folder),
     )
-    say(table(compare_inputs(run, networks, args.output, say)))
+    cli.say(table(compare_inputs(run, networks, args.output, cli.say)))
 
 
 if __name__ == "__main__":

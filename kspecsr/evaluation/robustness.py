@@ -5,15 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from data_pipeline.command_line import (
-    RESUMES,
-    OptionError,
-    add_shared,
-    at_least,
-    columns_of,
-    command,
-    suppress_startup_stderr,
-)
+from data_pipeline import command_line as cli
 
 EXAMPLES = """examples:
   kspecsr robustness --model default --output report/robustness
@@ -27,17 +19,17 @@ Rerun the same command to resume.
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    add_shared(p, "model")
-    add_shared(p, "output", required=True)
-    p.add_argument("--n", type=at_least(2), default=200, help="galaxies of each case")
-    p.add_argument("--cases", type=columns_of, metavar="A,B", help="cases to measure (default: all)")
+    cli.add_shared(p, "model")
+    cli.add_shared(p, "output", required=True)
+    p.add_argument("--n", type=cli.at_least(2), default=200, help="galaxies of each case")
+    p.add_argument("--cases", type=cli.columns_of, metavar="A,B", help="cases to measure (default: all)")
 
 
-@command("kspecsr robustness", EXAMPLES, _options, interrupted=RESUMES)
+@cli.command("kspecsr robustness", EXAMPLES, _options, interrupted=cli.RESUMES)
 def main(args: argparse.Namespace) -> None:
     """Judge a model case by case on difficult spectra."""
     # seconds of SciPy, astropy and TensorFlow: not for --help
-    with suppress_startup_stderr():
+    with cli.suppress_startup_stderr():
         from kspecsr.enhancement.inputs import check_writable
         from kspecsr.evaluation.cases import CASES
         from kspecsr.evaluation.robustness_run import EXPLANATION, measure_cases, table
@@ -45,10 +37,10 @@ def main(args: argparse.Namespace) -> None:
         from kspecsr.super_resolver import SuperResolver
     names = list(args.cases or CASES)
     if unknown := sorted(set(names) - set(CASES)):
-        raise OptionError(f"--cases: unknown {', '.join(unknown)}; expected some of {', '.join(CASES)}")
+        raise cli.OptionError(f"--cases: unknown {', '.join(unknown)}; expected some of {', '.join(CASES)}")
     folder = find_model(args.model)
     check_writable(args.output)
-    with suppress_startup_stderr():
+    with cli.suppress_startup_stderr():
         networks = SuperResolver.from_folder(folder)
     grid = networks.identity.grid
     print(table(measure_cases(names, networks, weights_hash(folder), grid, args.n, args.output, args.quiet)))
