@@ -33,7 +33,10 @@ def load(name_or_folder: str | os.PathLike = "default") -> SuperResolver:
         ModelFolderError: for a folder without a complete, undamaged model.
     """
     # TensorFlow takes seconds to import: only once a model is wanted
+    from data_pipeline.command_line import suppress_startup_stderr
     from kspecsr.model_settings import find_model
-    from kspecsr.super_resolver import SuperResolver
 
-    return SuperResolver.from_folder(find_model(name_or_folder))
+    with suppress_startup_stderr():
+        from kspecsr.super_resolver import SuperResolver
+
+        return SuperResolver.from_folder(find_model(name_or_folder))
