@@ -17,7 +17,7 @@ EXAMPLES = """examples:
 
 DIR gets report.html, one page with everything on it; metrics.json, every figure with its interval and number
 of measurements; the pictures; and measured/, the measurements of each galaxy, from which the same command
-resumes.
+resumes, or splits all figures with --all-splits.
 
 --data is 'simulation', galaxies like those of JADES from a seed of their own that no training uses, or a
 directory of records, of which the split 'test' is taken; splits are by sky groups.
@@ -43,6 +43,11 @@ def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--split", default="test", help="split of the records")
     p.add_argument("--methods", type=cli.columns_of, metavar="A,B", help="methods to judge (default: all)")
     p.add_argument("--prior-galaxies", type=int, default=200, help="galaxies of the prior-response test")
+    p.add_argument(
+        "--all-splits",
+        action="store_true",
+        help="every figure also by S/N, redshift, wavelength and line: 1,000 more for each method",
+    )
     p.add_argument("--files", nargs="+", default=[], metavar="FILE", help="real prism spectra for the page")
     p.add_argument("--pairs", default="", metavar="TABLE", help="real prism/grating pairs for the page")
     p.add_argument(
@@ -69,8 +74,8 @@ def main(args: argparse.Namespace) -> int:
 
     It is judged beside a direct line fit and classical deconvolutions.
     """
-    # half a second of NumPy and SciPy: not for --help
-    from kspecsr.evaluation.config import METHODS, EvaluationConfig
+    # seconds of NumPy, SciPy and astropy: not for --help
+    from kspecsr.evaluation.methods import METHODS, EvaluationConfig
     from kspecsr.evaluation.sources import SHIPPED_SEED
 
     with cli.interpreting_options():
@@ -80,6 +85,7 @@ def main(args: argparse.Namespace) -> int:
             split=args.split,
             methods=args.methods or METHODS,
             prior_galaxies=args.prior_galaxies,
+            all_splits=args.all_splits,
         )
     # seconds of SciPy, astropy and TensorFlow
     with cli.suppress_startup_stderr():

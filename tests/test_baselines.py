@@ -12,7 +12,7 @@ from data_pipeline.simulation.noise import detector_pixels, prism_noise
 from kspecsr.configuration import FeedConfig
 from kspecsr.feeds import validation_examples
 from kspecsr.measures.held_out import HeldOut
-from kspecsr.measures.line_noise import line_signal_to_noise
+from kspecsr.measures.lines import line_signal_to_noise
 from kspecsr.methods import (
     CubicInterpolation,
     RichardsonLucy,
@@ -22,10 +22,8 @@ from kspecsr.methods import (
     default_baselines,
     read_tuned,
 )
-from kspecsr.methods import (
-    tuned as tuning,
-)
-from kspecsr.methods.guards import GuardedSample, Limits, scale_free_error
+from kspecsr.methods import tuned as tuning
+from kspecsr.methods.guards import GuardedSample, Limits
 from kspecsr.methods.nodes import STEP, nodes_for
 from kspecsr.methods.prism_view import prism_view
 from kspecsr.methods.regularised import signal_power
@@ -383,9 +381,11 @@ def test_the_error_norm_is_free_of_scale_and_of_gaps(survey):
     truth = survey.target_flux[:3].astype(float)
     made = 4.0 * truth
     made[:, 100:200] = np.nan
-    valid = np.ones(truth.shape, bool)
-    assert scale_free_error(made, truth, valid) == pytest.approx(0.0, abs=1e-6)
-    assert np.isnan(scale_free_error(np.full(truth.shape, np.nan), truth, valid)).all()
+    sample = GuardedSample(survey.rows(slice(0, 3)))
+    assert sample.scale_free_error(made) == pytest.approx(0.0, abs=1e-6)
+    assert np.isnan(sample.scale_free_error(np.full(truth.shape, np.nan))).all()
+    # 1 is the error of a constant, as in the evaluation's continuum
+    assert sample.scale_free_error(np.ones(truth.shape)) == pytest.approx(1.0)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from kspecsr.configuration.calibration import Calibration, ErrorScale
 from kspecsr.evaluation.calibrate import calibrate_model, collect, measure_exponent, measure_scale, sharpened
 from kspecsr.evaluation.sources import SHIPPED_SEED, SimulatedHeldOut
 from kspecsr.layers.calibration import ErrorCalibration, PixelErrorCalibration, RedshiftCalibration
-from kspecsr.measures.gaussian_calibration import gaussian_pit
+from kspecsr.measures.calibration import gaussian_pit
 from kspecsr.model_folder import ModelFolderError, load_composed, write_stage
 from kspecsr.model_settings import CALIBRATION_FILE, read_calibration, weights_hash, write_calibration
 from kspecsr.models import build_sr1, build_sr2, build_zhead

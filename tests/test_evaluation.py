@@ -23,16 +23,17 @@ from enhancement_sample import (
 from kspecsr import evaluate
 from kspecsr.evaluation import evaluation as whole
 from kspecsr.evaluation import real_pairs
-from kspecsr.evaluation.config import METHODS, EvaluationConfig
 from kspecsr.evaluation.evaluation import Evaluation
-from kspecsr.evaluation.methods import mass_near, reconstructions
+from kspecsr.evaluation.methods import METHODS, EvaluationConfig, reconstructions
 from kspecsr.evaluation.real_pairs import PairFiles, compare_pair, read_pairs, real_section
 from kspecsr.evaluation.report import ROWS, identical_section
 from kspecsr.evaluation.sources import SURVEY, SimulatedHeldOut, fingerprint
 from kspecsr.evaluation.store import ChunkStore, galaxies_at, measure_galaxies
 from kspecsr.feeds import validation_examples
-from kspecsr.measures.estimate import bootstrap, median_estimate
-from kspecsr.measures.gate import Gate
+from kspecsr.measures.estimate import WHOLE, bootstrap, median, share, summarise
+from kspecsr.measures.gate import Gate, shipped_gate
+from kspecsr.measures.lines import line_signal_to_noise
+from kspecsr.measures.redshift import mass_near
 from kspecsr.super_resolver import SuperResolver
 from pair_sample import observe
 
@@ -70,8 +71,6 @@ def test_line_snr_is_flux_over_the_scatter_that_noise_gives_a_matched_filter():
     held_out = source().chunk(0)
     row, line = np.unravel_index(np.argmax(held_out.line_snr), held_out.line_snr.shape)
     doubled = replace(held_out, prism_error=2 * held_out.prism_error)
-    from kspecsr.measures.line_noise import line_signal_to_noise
-
     again = line_signal_to_noise(
         doubled.prism_error, doubled.prism_mask, doubled.line_flux, doubled.line_known, doubled.redshift
     )
@@ -143,10 +142,28 @@ def test_the_interval_of_a_mean_is_that_of_theory_and_grows_when_galaxies_share_
 
 
 def test_nothing_measured_is_said_to_be_nothing():
-    found = median_estimate(np.arange(3), np.full(3, np.nan))
+    found = bootstrap(np.median, np.array([]), np.array([]))
     assert np.isnan(found.value)
     assert found.n == 0
     assert found.as_json()["value"] is None
+    assert summarise([([median("m", np.full(3, np.nan))], [WHOLE])], np.arange(3)) == {}
+
+
+def test_parts_are_made_where_they_are_wanted_and_add_up():
+    galaxy = np.repeat(np.arange(20), 2)
+    values = np.random.default_rng(2).normal(size=(40, 3))
+    cell = np.arange(3)[None]
+    parts = [WHOLE, *((f"[{i}]", cell == i) for i in range(3)), ("/old", (galaxy < 5)[:, None])]
+    blocks = [([median("m", values), share("s", values > 0, values < 1)], parts)]
+    every = summarise(blocks, galaxy, resamples=5)
+    assert list(every) == [f"{name}{label}" for label, _ in parts for name in ("m", "s")]
+    for name, total in (("m", 120), ("s", np.count_nonzero(values < 1))):
+        assert every[name].n == sum(every[f"{name}[{i}]"].n for i in range(3)) == total
+    assert every["m/old"].value == np.median(values[:10]) and every["m/old"].galaxies == 5
+    assert every["s[1]"].value == pytest.approx(np.mean(values[values[:, 1] < 1, 1] > 0))
+    assert (every["m"].p16, every["m"].p84) == pytest.approx(tuple(np.percentile(values, (16, 84))))
+    few = summarise(blocks, galaxy, names={"s[2]", "unheard of"}, resamples=5)
+    assert few == {name: every[name] for name in ("m", "s", "s[2]")}
 
 
 # -- methods ---------------------------------------------------------------------------------------------
@@ -207,11 +224,12 @@ def judged(tmp_path_factory):
             key=lambda h: np.abs(h.prism_flux - values).sum(),
         )
 
-    original = made._made
-    made._made = lambda held_out, methods=(): original(remember(held_out), methods)
+    original = made._reconstruct
+    made._reconstruct = lambda held_out, methods=(): original(remember(held_out), methods)
     made.__dict__["networks"] = Oracle(look_up)
     gate = Gate.from_json(
-        '{"evaluation": {"sr2/recovery": {"low": 0.999, "high": 1.001}, "sr1/nothing": {"low": 1}}}'
+        '{"evaluation": {"sr2/recovery": {"low": 0.999, "high": 1.001}, "sr1/nothing": {"low": 1},'
+        ' "sr2/recovery[snr 5-10]": {"low": 0.9}}}'
     )
     failures = made.run(gate, "test", command="kspecsr evaluate --n 40")
     return made, failures
@@ -244,6 +262,15 @@ def test_every_method_is_measured_and_every_row_of_the_summary_exists(judged):
 
 def test_a_broken_limit_and_a_missing_figure_fail_the_gate(judged):
     assert judged[1] == ["sr1/nothing: not among the metrics; expected at least 1"]
+
+
+def test_figures_of_parts_are_made_for_the_limits_of_gates_alone(judged):
+    metrics = judged[0].metrics["sr2"]
+    parts = {"recovery[snr 5-10]", "recovery_scatter/[OIII]_5008", "recovery_scatter/Halpha"}
+    assert parts <= metrics.keys()
+    assert {name for name in metrics if "[snr" in name or "[z" in name} == {"recovery[snr 5-10]"}
+    for gate in map(shipped_gate, ("default", "release")):
+        assert not any("not among" in text for text in gate.failures(judged[0].values()))
 
 
 def test_metrics_are_strict_json_with_intervals_and_counts(judged):

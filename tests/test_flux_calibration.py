@@ -10,18 +10,21 @@ from calibration_sample import columns, empty, galaxies, noisy, values
 from data_pipeline.instrument import reference_instrument
 from data_pipeline.lines import load_lines
 from kspecsr.evaluation.figures.errors import draw_calibration
-from kspecsr.measures import line_calibration, pixel_calibration, prism_consistency
+from kspecsr.evaluation.topics import TOPICS
+from kspecsr.measures import prism_consistency
+from kspecsr.measures.calibration import measure_lines, measure_pixels
 from kspecsr.measures.held_out import Reconstruction
-from kspecsr.measures.regions import NO_REGION, REGIONS, pixel_regions
+from kspecsr.measures.spectrum import NO_REGION, REGIONS, pixel_regions
 
 PARTS = (*REGIONS, "lines")
+PIXELS, LINES = TOPICS["pixel_errors"], TOPICS["line_errors"]
 
 
 def figures(held_out, made):
-    """All figures of both groups."""
+    """All figures of both topics."""
     found = {}
-    for group in (pixel_calibration, line_calibration):
-        found |= values(group.summarise(columns(held_out), group.measure(held_out, made)))
+    for topic in (PIXELS, LINES):
+        found |= values(topic.summarise(columns(held_out), topic.measure(held_out, made)))
     return found
 
 
@@ -108,14 +111,12 @@ def test_errors_of_the_target_count(held_out, right):
 
 
 def test_splits_are_there_and_add_up(held_out):
-    estimates = pixel_calibration.summarise(
-        columns(held_out), pixel_calibration.measure(held_out, noisy(held_out))
-    )
+    estimates = PIXELS.summarise(columns(held_out), measure_pixels(held_out, noisy(held_out)))
     for kind in ("wave", "z", "continuum snr"):
         parts = [e.n for name, e in estimates.items() if name.startswith(f"coverage_68/core[{kind}")]
         assert len(parts) > 1
         assert sum(parts) == estimates["coverage_68/core"].n
-    lines = line_calibration.summarise(columns(held_out), line_calibration.measure(held_out, noisy(held_out)))
+    lines = LINES.summarise(columns(held_out), measure_lines(held_out, noisy(held_out)))
     names = [f"pit_ks/lines[snr {part}]" for part in ("<1", "1-3", "3-5", "5-10", "10-30", ">30")]
     assert sum(lines[name].n for name in names) == lines["pit_ks/lines"].n
 
@@ -142,10 +143,10 @@ def test_nothing_to_measure_is_no_error(held_out):
     none = Reconstruction(flux=np.full((1, held_out.grid.size), np.nan))
     cases = ((one, none), (empty(one), noisy(one)), (one, replace(noisy(one), error=None)))
     for galaxy, made in cases:
-        for group in (pixel_calibration, line_calibration):
-            measured = group.measure(galaxy, made)
+        for topic in (PIXELS, LINES):
+            measured = topic.measure(galaxy, made)
             assert all(len(array) == 1 and array.dtype == np.float32 for array in measured.values())
-            group.summarise(columns(galaxy), measured)
+            topic.summarise(columns(galaxy), measured)
     assert figures(one, none) == {}
     assert figures(empty(one), noisy(one)) == {}
 
@@ -156,8 +157,8 @@ def test_figure_of_calibration(held_out):
         "sr2": noisy(held_out),
         "cubic": Reconstruction(held_out.target_flux),
     }
-    pixels = {name: pixel_calibration.measure(held_out, m) for name, m in made.items()}
-    lines = {name: line_calibration.measure(held_out, m) for name, m in made.items()}
+    pixels = {name: measure_pixels(held_out, m) for name, m in made.items()}
+    lines = {name: measure_lines(held_out, m) for name, m in made.items()}
     figure = draw_calibration(pixels, lines)
     above = figure.axes[0]
     # the diagonal and two methods: the one without errors is left out

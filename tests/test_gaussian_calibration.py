@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, norm
 
-from kspecsr.measures.estimate import bootstrap, estimates_of_sums
-from kspecsr.measures.gaussian_calibration import (
+from kspecsr.measures.calibration import (
     LEVELS,
     PIT_BINS,
     central_coverage,
@@ -17,6 +16,7 @@ from kspecsr.measures.gaussian_calibration import (
     normal_distance,
     pit_bin,
 )
+from kspecsr.measures.estimate import bootstrap, estimates_of_sums
 from kspecsr.measures.splits import LINE_SNR, bin_of, labels
 
 

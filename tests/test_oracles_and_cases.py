@@ -9,9 +9,8 @@ from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from enhancement_sample import IDENTITY, StandIn
 from kspecsr.evaluation import robustness
-from kspecsr.evaluation.cases import CASES, case_source
+from kspecsr.evaluation.cases import CASES, COLUMNS, case_source, measure_cases, table
 from kspecsr.evaluation.methods import bounded_redshift, drawn_redshift, redshift_bound, truth_at
-from kspecsr.evaluation.robustness_run import COLUMNS, measure_cases, table
 from kspecsr.evaluation.sources import SimulatedHeldOut
 from kspecsr.measures.redshift import nmad
 from kspecsr.super_resolver import SuperResolver

@@ -7,14 +7,17 @@ import pytest
 
 from calibration_sample import columns, empty, galaxies, noisy, values
 from kspecsr.evaluation.figures.errors import draw_prism_consistency
+from kspecsr.evaluation.topics import TOPICS
 from kspecsr.measures import prism_consistency
 from kspecsr.measures.held_out import Reconstruction
 from kspecsr.measures.prism_consistency import chi_square
 from kspecsr.results.prism_input import degraded_to_prism, prism_chi_square
 
+summarise = TOPICS["consistency"].summarise
+
 
 def figures(held_out, made):
-    return values(prism_consistency.summarise(columns(held_out), prism_consistency.measure(held_out, made)))
+    return values(summarise(columns(held_out), prism_consistency.measure(held_out, made)))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def test_nothing_to_measure_is_no_error(held_out):
     for galaxy, flux in ((empty(one), one.target_flux), (one, np.full_like(one.target_flux, np.nan))):
         measured = prism_consistency.measure(galaxy, Reconstruction(flux=flux))
         assert np.isnan(chi_square(measured)).all()
-        assert prism_consistency.summarise(columns(galaxy), measured) == {}
+        assert summarise(columns(galaxy), measured) == {}
     assert figures(one, Reconstruction(one.target_flux))["prism_chi_square"] > 0
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from enhancement_sample import write_stand_in_folder
 from kspecsr.configuration.calibration import Calibration
-from kspecsr.evaluation.robustness_run import COLUMNS
+from kspecsr.evaluation.cases import COLUMNS
 from kspecsr.measures.gate import Gate, shipped_gate
 from kspecsr.model_folder import check_manifest, write_manifest
 from kspecsr.model_settings import ModelFolderError, read_settings, weights_hash, write_calibration

@@ -20,15 +20,25 @@ from kspecsr.evaluation.figures.examples import (
     zoom_windows,
 )
 from kspecsr.evaluation.figures.spectra import draw_error_bars, draw_power_spectrum, draw_residual_noise
-from kspecsr.measures.estimate import Estimate
+from kspecsr.evaluation.topics import TOPICS
+from kspecsr.measures.estimate import Estimate, median_of_rows
 from kspecsr.measures.held_out import HeldOut, Reconstruction
-from kspecsr.measures.line_pairs import KEPT, PAIRS
-from kspecsr.measures.power_spectrum import band_power, frequencies
-from kspecsr.measures.regions import line_places
-from kspecsr.measures.residual_noise import grating_noise_of_tiers, residual_curve
-from kspecsr.measures.scale_free_error import ratio_of_medians
-from kspecsr.measures.spectrum import compare, high_pass, median_of_rows
-from kspecsr.measures.spectrum_shape import measure, ratio_to, summarise
+from kspecsr.measures.residuals import (
+    band_power,
+    frequencies,
+    grating_noise_of_tiers,
+    residual_curve,
+)
+from kspecsr.measures.spectrum import (
+    ERROR_CORE,
+    REGIONS,
+    SHAPE_CORE,
+    compare,
+    high_pass,
+    line_places,
+    pixel_regions,
+)
+from kspecsr.measures.spectrum_shape import KEPT, PAIRS, measure, ratio_to, relative_error, structure_slope
 from kspecsr.results.prism_input import degraded_to_prism
 
 GRID = UnifiedGrid()
@@ -106,6 +116,11 @@ def medians(held_out, flux):
     columns = {name: getattr(held_out, name) for name in COLUMNS}
     found = summarise(columns, measured, resamples=5)
     return {name: estimate.value for name, estimate in found.items() if "[" not in name}
+
+
+def summarise(columns, measured, **options):
+    """All figures of spectra, of all parts."""
+    return TOPICS["spectrum"].summarise(columns, measured, **options)
 
 
 def blurred(spectra, pixels):
@@ -198,7 +213,7 @@ def test_a_spectrum_without_lines_is_as_bad_as_it_can_be_in_cores(held_out):
     assert found["amplitude_ratio"] == pytest.approx(0.0, abs=1e-3)
     assert found["lines_lost"] == 1.0 and found["line_area_ratio"] == 0.0
     assert found["pairs_kept"] == 0.0
-    assert np.isnan(found["fwhm_ratio"])
+    assert "fwhm_ratio" not in found
     # blind:
     assert found["scale_free/continuum"] < 0.01
     assert found["residual_over_noise"] == pytest.approx(0.0, abs=1e-3)
@@ -327,8 +342,7 @@ def test_gaps_and_galaxies_without_anything_are_coped_with(held_out):
     assert np.isnan(found["power_truth"][[2, 3, 5]]).all() and np.isfinite(found["power_truth"][[0, 1]]).all()
     nothing = holed.rows([2])
     columns = {name: getattr(nothing, name) for name in COLUMNS}
-    empty = summarise(columns, measure(nothing, Reconstruction(flux=flux[[2]])))
-    assert all(estimate.n == 0 and np.isnan(estimate.value) for estimate in empty.values())
+    assert summarise(columns, measure(nothing, Reconstruction(flux=flux[[2]]))) == {}
 
 
 def test_figures_are_split_and_carry_their_number(held_out):
@@ -346,18 +360,19 @@ def test_figures_are_split_and_carry_their_number(held_out):
 
 def test_ratio_to_a_baseline_is_that_of_the_medians_of_common_galaxies():
     nan = np.nan
-    found = ratio_of_medians(np.arange(5), np.array([1, 2, 3, nan, 9.0]), np.array([2, 4, 8, 1.0, nan]))
-    assert found.value == pytest.approx(0.5)
-    assert found.n == 3 and found.low <= 0.5 <= found.high
-    arrays = {"scale_free_core": np.array([0.2, 0.4]), "scale_free_continuum": np.array([0.1, 0.3])}
-    halved = {name: 0.5 * values for name, values in arrays.items()}
-    ratios = ratio_to({"galaxy": np.arange(2)}, halved, arrays)
-    assert {name: one.value for name, one in ratios.items()} == {
-        "scale_free/core": pytest.approx(0.5),
-        "scale_free/continuum": pytest.approx(0.5),
-    }
-    nothing = ratio_of_medians(np.arange(2), np.full(2, nan), np.ones(2))
-    assert nothing.n == 0 and np.isnan(nothing.value)
+    method, baseline = np.array([1, 2, 3, nan, 9.0]), np.array([2, 4, 8, 1.0, nan])
+    columns = {"galaxy": np.arange(5)}
+    found = ratio_to(
+        columns,
+        {"scale_free_core": method, "scale_free_continuum": 0.5 * baseline},
+        {"scale_free_core": baseline, "scale_free_continuum": baseline},
+    )
+    assert found["scale_free/core"].value == pytest.approx(0.5)
+    assert found["scale_free/core"].n == 3
+    assert found["scale_free/core"].low <= 0.5 <= found["scale_free/core"].high
+    assert found["scale_free/continuum"].value == pytest.approx(0.5)
+    nothing = {"scale_free_core": np.full(5, nan), "scale_free_continuum": np.full(5, nan)}
+    assert ratio_to(columns, nothing, nothing) == {}
 
 
 def test_fits_recover_gaussians_on_a_slope():
@@ -393,6 +408,69 @@ def test_lines_lie_where_they_are_expected():
     core = places.within(known, 1.5)
     assert abs(core[0].sum() - 3 * places.fwhm[0, line]) <= 1 and not core[1].any()
     assert abs(np.flatnonzero(core[0]).mean() - places.pixel[0, line]) <= 0.5
+
+
+def test_cores_of_shapes_are_wider_and_of_fewer_lines_than_those_of_errors(held_out):
+    """On purpose: a blur shows in the flanks, errors are judged where the line outshines the continuum."""
+    faint = replace(held_out, line_snr=held_out.line_snr / 16.0)  # Hbeta of S/N 2.5, Halpha of 7
+    shapes, errors = (pixel_regions(faint, core) for core in (SHAPE_CORE, ERROR_CORE))
+    core, continuum = REGIONS.index("core"), REGIONS.index("continuum")
+    comparison = compare(faint, Reconstruction(flux=faint.target_flux))
+    np.testing.assert_array_equal(comparison.core, shapes == core)
+    np.testing.assert_array_equal(comparison.continuum, errors == continuum)
+    np.testing.assert_array_equal(shapes == continuum, errors == continuum)
+    places = line_places(GRID, faint.redshift, faint.line_known)
+    for name, snr, reach, region in (
+        ("Halpha", 7.2, 1.5, shapes),
+        ("Halpha", 7.2, 1.0, errors),
+        ("[OIII]_4960", 4.0, 0.0, shapes),
+        ("[OIII]_4960", 4.0, 1.0, errors),
+    ):
+        line = LINES.index(name)
+        assert faint.line_snr[0, line] == pytest.approx(snr, rel=0.01)
+        near = np.abs(np.arange(GRID.size) - places.pixel[0, line]) <= 1.6 * places.fwhm[0, line]
+        width = np.count_nonzero(near & (region[0] == core))
+        assert width == pytest.approx(2 * reach * places.fwhm[0, line], abs=1.01)
+
+
+def test_a_galaxy_without_a_redshift_has_no_continuum(held_out):
+    unknown = replace(held_out, redshift=np.full(len(held_out), np.nan))
+    assert not compare(unknown, Reconstruction(flux=unknown.target_flux)).continuum.any()
+
+
+def test_the_relative_error_is_free_of_scale_and_of_gaps_or_is_not():
+    rng = np.random.default_rng(0)
+    truth = 3.0 + rng.normal(size=(4, 500))
+    chosen = rng.random(truth.shape) < 0.8
+    flat = np.ones_like(truth)
+    holed = np.where(chosen, 4.0 * truth, np.nan)
+    error, scale = relative_error(holed, truth, chosen, flat)
+    assert error == pytest.approx(0.0, abs=1e-6) and scale == pytest.approx(0.25)
+    # a constant is the error of who draws no structure, whatever its height; a dip for a peak is no better
+    assert relative_error(7.0 * flat, truth, chosen, flat)[0] == pytest.approx(1.0)
+    assert (relative_error(-truth, truth, chosen, flat)[0] > 1.0).all()
+    tied, one = relative_error(1.5 * truth, truth, chosen, flat, free_scale=False)
+    expected = [
+        np.sqrt(np.mean((0.5 * t[c]) ** 2) / np.mean((1.0 - t[c]) ** 2))
+        for t, c in zip(truth, chosen, strict=True)
+    ]
+    assert tied == pytest.approx(expected) and (one == 1.0).all()
+    assert np.isnan(relative_error(truth, truth, np.zeros_like(chosen), flat)[0]).all()
+
+
+def test_the_slope_is_that_of_least_absolute_deviations():
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=(3, 101))
+    output = 0.7 * truth + 0.1 * rng.normal(size=truth.shape)
+    output[0, :10] = 50.0  # invented
+    chosen = np.ones(truth.shape, bool)
+    chosen[2, 4:] = False
+    slope = structure_slope(output, truth, chosen, fewest=5)
+    grid = np.linspace(0.3, 1.1, 8001)
+    for row in (0, 1):
+        best = grid[np.abs(output[row] - grid[:, None] * truth[row]).sum(axis=1).argmin()]
+        assert slope[row] == pytest.approx(best, abs=2e-4)
+    assert np.isnan(slope[2])
 
 
 def test_the_high_pass_part_knows_no_constant_and_keeps_what_is_sharp():

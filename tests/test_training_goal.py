@@ -121,7 +121,11 @@ def test_terms_that_no_galaxy_measures_are_left_out_of_the_goal(galaxies):
     goal = goal_metrics("sr2", outputs, y, faint, BINS)["goal"]
     assert goal < 0.5
     assert goal_metrics("sr2", outputs | {"flux": 0.5 * outputs["flux"]}, y, faint, BINS)["goal"] > goal
-    assert goal_metrics("sr2", outputs | {"flux": np.nan * outputs["flux"]}, y, faint, BINS)["goal"] == np.inf
+    for name in ("flux", "line_flux", "line_flux_error"):
+        broken = outputs | {name: np.nan * outputs[name]}
+        assert goal_metrics("sr2", broken, y, faint, BINS)["goal"] == np.inf
+    lost = perfect(y) | {"redshift": np.full(len(y["true_redshift"]), np.nan)}
+    assert goal_metrics("zhead", lost, y, reference, BINS)["goal"] == np.inf
     unknown = y | {"true_redshift": np.full_like(y["true_redshift"], np.nan)}
     assert len(unmeasurable_terms("zhead", unknown, reference)) == 4
 
@@ -131,6 +135,28 @@ def test_lines_that_a_wrong_redshift_puts_out_of_range_are_lost_and_not_left_out
     nowhere = outputs | {"line_in_range": np.zeros_like(outputs["line_in_range"])}
     good, lost = (measure("sr2", each, galaxies)["goal"] for each in (outputs, nowhere))
     assert good + 5 < lost < np.inf
+
+
+def test_lines_are_judged_as_in_the_evaluation(galaxies):
+    """Lost where they are out of range, and no judge of anything where the prism did not see them."""
+    _, y, reference = galaxies
+    outputs = perfect(y)
+    before = measure("sr2", outputs, galaxies)
+    half = outputs | {"line_in_range": y["line_known"] & (np.arange(len(y["line_known"])) % 2 == 0)[:, None]}
+    after = measure("sr2", half, galaxies)
+    assert before["completeness"] > 0.95 > 0.7 > after["completeness"] > 0.2
+    assert after["recovery"] == pytest.approx(before["recovery"], rel=0.02)
+    # the brightest line on a bad pixel has S/N 0 there: it is not an absent line that was invented
+    row, line = np.unravel_index(np.argmax(reference.line_snr), reference.line_snr.shape)
+    snr, detectable = reference.line_snr.copy(), y["line_detectable"].copy()
+    snr[row, line], detectable[row, line] = 0.0, False
+    twice = outputs["line_flux"].copy()
+    twice[row, line] *= 3.0
+    blind = GoalReference(reference.cubic, snr)
+    unseen = goal_metrics(
+        "sr2", outputs | {"line_flux": twice}, y | {"line_detectable": detectable}, blind, BINS
+    )
+    assert unseen["false_detections"] == before["false_detections"]
 
 
 def test_an_epoch_that_breaks_a_limit_of_the_gate_is_worse_by_far(galaxies):

@@ -16,8 +16,8 @@ from kspecsr.enhancement.inputs import check_writable
 from kspecsr.evaluation.methods import Networks, predicted
 from kspecsr.evaluation.sources import SHIPPED_SEED, HeldOutSource, SimulatedHeldOut
 from kspecsr.measures.held_out import HeldOut
-from kspecsr.measures.line_noise import line_signal_to_noise
-from kspecsr.measures.regions import REGIONS, pixel_regions
+from kspecsr.measures.lines import line_signal_to_noise
+from kspecsr.measures.spectrum import REGIONS, pixel_regions
 from kspecsr.model_folder import read_settings, weights_hash
 from kspecsr.model_settings import write_calibration
 from kspecsr.results.redshift import redshift_cdf

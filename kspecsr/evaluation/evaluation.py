@@ -13,39 +13,44 @@ from tqdm import tqdm
 from data_pipeline.command_line import suppress_startup_stderr
 from data_pipeline.configuration import json_hash, software_versions
 from data_pipeline.writers.atomic import replacing
-from kspecsr.evaluation.config import EvaluationConfig
 from kspecsr.evaluation.figure_set import FigureSet
 from kspecsr.evaluation.figures.examples import Example, choose_examples, held_out_example
-from kspecsr.evaluation.groups import PRIOR, Metrics, measure_methods, summarise_methods, summarise_prior
-from kspecsr.evaluation.methods import reconstructions
+from kspecsr.evaluation.methods import EvaluationConfig, reconstructions
 from kspecsr.evaluation.real_pairs import PairFiles, real_section
 from kspecsr.evaluation.report import Report, identical_section
 from kspecsr.evaluation.sources import RecordedHeldOut, SimulatedHeldOut
 from kspecsr.evaluation.store import Chunk, ChunkStore, galaxies_at, measure_galaxies
-from kspecsr.measures import prior_response
-from kspecsr.measures.gate import Gate
+from kspecsr.evaluation.topics import (
+    PRIOR,
+    PRIOR_TOPIC,
+    Metrics,
+    measure_methods,
+    summarise_methods,
+    summarise_prior,
+)
+from kspecsr.measures.gate import SHIPPED, Gate, shipped_gate
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.methods import default_baselines, read_tuned
 from kspecsr.model_settings import read_settings, weights_hash
 from kspecsr.super_resolver import SuperResolver
 
-# Of changes to what is measured: what was stored under another number is measured again.
+# Version of what is measured: chunks stored under another number are measured again.
 MEASUREMENT_VERSION = 2
 _PRIOR_METHODS = ("direct_fit", "sr2", "sr2_known_z")
 
 
 class Evaluation:
-    """Judges one model.
+    """Evaluation of one model.
 
     Args:
         model: model folder.
         output: folder of the report.
-        config: what is judged.
+        config: settings.
         records: directory of records; None for simulated galaxies.
         quiet: no progress bars.
 
     Attributes:
-        unread: texts for real spectra that could not be read.
+        unread: error texts of real spectra that could not be read.
     """
 
     def __init__(
@@ -90,20 +95,20 @@ class Evaluation:
         identical: Path | None = None,
         command: str = "",
     ) -> list[str]:
-        """Does everything; returns the limits that were broken.
+        """Runs the evaluation and writes its report; returns the limits that were broken.
 
         Args:
-            gate: limits.
-            gate_name: how the page calls it.
+            gate: limits to keep.
+            gate_name: name of the gate on the page.
             files: real prism spectra.
             pairs: real prism spectra with gratings.
             identical: output of ``kspecsr identical-networks``; None for the folder
                 ``identical`` in the output, if it is there.
-            command: that makes this page.
+            command: command line that makes this page.
         """
         galaxies = self._galaxies()
         prior = self._prior()
-        self._summarise(galaxies, prior)
+        self._summarise(galaxies, prior, gate)
         failures = gate.failures(self.values())
         self._write_metrics(galaxies, gate_name, failures, command)
         shown = "sr2" if "sr2" in self.config.methods else self.config.methods[-1]
@@ -138,7 +143,7 @@ class Evaluation:
             return measure_galaxies(
                 self.source,
                 self.config.n,
-                lambda held_out: measure_methods(held_out, self._made(held_out)),
+                lambda held_out: measure_methods(held_out, self._reconstruct(held_out)),
                 store,
                 bar.update,
             )
@@ -151,11 +156,13 @@ class Evaluation:
         store = ChunkStore(self.output / "measured" / PRIOR, self._fingerprint(PRIOR))
 
         def measure(held_out: HeldOut) -> dict:
-            made = self._made(held_out, methods)
+            made = self._reconstruct(held_out, methods)
             return {
                 name: {
-                    PRIOR: prior_response.measure(
-                        held_out, made[name], lambda changed, name=name: self._made(changed, [name])[name]
+                    PRIOR: PRIOR_TOPIC.measure(
+                        held_out,
+                        made[name],
+                        lambda changed, name=name: self._reconstruct(changed, [name])[name],
                     )
                 }
                 for name in methods
@@ -164,18 +171,17 @@ class Evaluation:
         with self._bar("prior response", self.config.prior_galaxies, "galaxy") as bar:
             return measure_galaxies(self.source, self.config.prior_galaxies, measure, store, bar.update)
 
-    def _made(self, held_out: HeldOut, methods: Sequence[str] = ()) -> dict[str, Reconstruction]:
-        return reconstructions(
-            held_out,
-            methods or self.config.methods,
-            self.networks,
-            self._baselines,
-        )
+    def _reconstruct(self, held_out: HeldOut, methods: Sequence[str] = ()) -> dict[str, Reconstruction]:
+        methods = methods or self.config.methods
+        return reconstructions(held_out, methods, self.networks, self._baselines)
 
-    def _summarise(self, galaxies: Chunk, prior: Chunk | None) -> None:
+    def _summarise(self, galaxies: Chunk, prior: Chunk | None, gate: Gate) -> None:
+        gates = (gate, *map(shipped_gate, SHIPPED))  # a model card lists what is broken of those that ship
+        names = None if self.config.all_splits else set().union(*(one.metrics for one in gates))
+        resamples = self.config.resamples
         with self._bar("summarise", len(self.config.methods), "method") as bar:
-            self.metrics = summarise_methods(galaxies, self.config.resamples, lambda method: bar.update())
-        for method, found in (summarise_prior(prior, self.config.resamples) if prior else {}).items():
+            self.metrics = summarise_methods(galaxies, names, resamples, lambda method: bar.update())
+        for method, found in (summarise_prior(prior, names, resamples) if prior else {}).items():
             self.metrics[method] |= found
 
     def _examples(self, galaxies: Chunk, shown: str) -> list[Example]:
@@ -188,7 +194,7 @@ class Evaluation:
             held_out_example(
                 name,
                 by_position[place],
-                self._made(by_position[place], [shown])[shown],
+                self._reconstruct(by_position[place], [shown])[shown],
                 float(measured["scale_free_core"][place]),
             )
             for name, place in chosen.items()
@@ -206,15 +212,20 @@ class Evaluation:
         }
         return json_hash(parts)
 
+    def _provenance(self) -> dict:
+        return {
+            "data": self.source.description,
+            "baselines": {name: one.parameters for name, one in self._baselines.items()},
+            "software": software_versions("keras", "tensorflow"),
+        }
+
     def _write_metrics(self, galaxies: Chunk, gate_name: str, failures: list[str], command: str) -> None:
         content = {
             "command": command,
             "model": {"name": self.settings.name, "sha256": self.model_hash},
             "galaxies": len(galaxies),
-            "data": self.source.description,
             "config": asdict(self.config),
-            "baselines": {name: one.parameters for name, one in self._baselines.items()},
-            "software": software_versions("keras", "tensorflow"),
+            **self._provenance(),
             "gate": {"name": gate_name, "broken": failures},
             "metrics": {
                 method: {name: estimate.as_json() for name, estimate in found.items()}
@@ -231,13 +242,7 @@ class Evaluation:
             if data["data"] == "simulation"
             else f"galaxies of the split {data['split']!r} of records"
         )
-        provenance = {
-            "model": self.settings.name,
-            "weights SHA-256": self.model_hash,
-            "data": data,
-            "baselines": {name: one.parameters for name, one in self._baselines.items()},
-            "software": software_versions("keras", "tensorflow"),
-        }
+        provenance = {"model": self.settings.name, "weights SHA-256": self.model_hash, **self._provenance()}
         # the model first, and what it has to beat; on a phone the others are a swipe away
         first = [name for name in ("sr2", "sr2_known_z", "direct_fit") if name in self.metrics]
         columns = [*first, "published", *(name for name in self.metrics if name not in first)]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from data_pipeline.pictures.style import save_picture
 from data_pipeline.pixel_grid import UnifiedGrid
-from kspecsr.evaluation.config import TITLES
 from kspecsr.evaluation.figures.errors import draw_calibration, draw_prior_response, draw_prism_consistency
 from kspecsr.evaluation.figures.examples import RULE, Example, draw_examples
 from kspecsr.evaluation.figures.lines import (
@@ -20,9 +19,10 @@ from kspecsr.evaluation.figures.lines import (
 )
 from kspecsr.evaluation.figures.redshift import draw_redshift
 from kspecsr.evaluation.figures.spectra import draw_error_bars, draw_power_spectrum, draw_residual_noise
-from kspecsr.evaluation.groups import PRIOR, Metrics
+from kspecsr.evaluation.methods import TITLES
 from kspecsr.evaluation.report import Section, ShownFigure, metric_table
 from kspecsr.evaluation.store import Chunk
+from kspecsr.evaluation.topics import PRIOR, Metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,9 +1,9 @@
-"""The methods that are judged, from the same arrays: networks, direct fit, classical baselines."""
+"""Methods that are judged, from the same arrays: networks, direct fit, classical baselines, oracles."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,13 +14,73 @@ from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL
 from data_pipeline.lines import load_lines
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.simulation import Nuisances
+from kspecsr.evaluation.sources import SHIPPED_SEED
 from kspecsr.measures.held_out import HeldOut, Reconstruction
+from kspecsr.measures.redshift import mass_near
 from kspecsr.methods import Baseline, fit_prism_lines
 from kspecsr.methods.fitted_lines import fitted_lines
-from kspecsr.results.redshift import NEAR
+
+# In the order of tables and legends.
+TITLES = {
+    "cubic": "cubic interpolation",
+    "wiener": "Wiener",
+    "tikhonov": "Tikhonov",
+    "richardson_lucy": "Richardson-Lucy",
+    "direct_fit": "direct fit, z known",
+    "sr1": "SR1",
+    "sr2": "SR2",
+    "sr2_known_z": "SR2, z known",
+    "direct_fit_found_z": "direct fit, z of SR2",
+    "truth_found_z": "oracle, z of SR2",
+    "truth_bound_z": "oracle, z of bound",
+}
+METHODS = tuple(TITLES)
 
 _FARTHEST = 0.01  # of 1 + z: beyond, no line is drawn where one belongs, and nothing is moved
 _SMALL = 1e-30
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Settings of an evaluation.
+
+    Attributes:
+        n: number of galaxies.
+        seed: seed of simulated held-out galaxies.
+        split: split of records.
+        methods: methods that are judged; ``cubic`` and ``direct_fit`` are always among them, as others are
+            measured against them.
+        prior_galaxies: number of galaxies of the prior-response test; 0 leaves it out.
+        resamples: number of draws of every bootstrap.
+        all_splits: make every figure also by S/N, redshift, wavelength and line; otherwise only where a gate
+            has a limit on one.
+    """
+
+    n: int = 2000
+    seed: int = SHIPPED_SEED
+    split: str = "test"
+    methods: tuple[str, ...] = METHODS
+    prior_galaxies: int = 200
+    resamples: int = 100
+    all_splits: bool = False
+
+    def __post_init__(self) -> None:
+        if self.n < 2:
+            raise ValueError(f"n: expected two galaxies or more, got {self.n}")
+        if self.prior_galaxies < 0 or self.resamples < 2:
+            raise ValueError(
+                "expected prior_galaxies >= 0 and resamples >= 2, got "
+                f"{self.prior_galaxies} and {self.resamples}"
+            )
+        unknown = sorted(set(self.methods) - set(METHODS))
+        if unknown:
+            raise ValueError(f"methods: unknown {', '.join(unknown)}; expected some of {', '.join(METHODS)}")
+        missing = [name for name in ("cubic", "direct_fit") if name not in self.methods]
+        if missing:
+            raise ValueError(f"methods: {' and '.join(missing)} missing: others are measured against them")
+
+
+# ---- oracles
 
 
 def truth_at(held_out: HeldOut, redshift: np.ndarray) -> Reconstruction:
@@ -47,8 +107,8 @@ def redshift_bound(held_out: HeldOut) -> np.ndarray:
     """(B,) Cramér-Rao bound of dz / (1 + z): one sigma, everything else about the galaxy known.
 
     From how the noise-free prism spectrum changes as it is shifted in log wavelength, with the prism's noise
-    and its unknown zero point, a shift in pixels whose scatter is the simulator's (facts, section 6). What
-    else is unknown (continuum, line ratios, line-spread function) could only make it larger.
+    and its unknown zero point, a shift in pixels whose scatter is the simulator's. What else is unknown
+    (continuum, line ratios, line-spread function) could only make it larger.
 
     Args:
         held_out: galaxies with noise-free targets.
@@ -84,6 +144,9 @@ def bounded_redshift(held_out: HeldOut) -> np.ndarray:
     return np.expm1(np.log1p(held_out.redshift) + bound * np.array(off))
 
 
+# ---- all methods
+
+
 _INFERRING = {"sr1", "sr2", "direct_fit_found_z", "truth_found_z"}
 
 
@@ -115,7 +178,7 @@ def reconstructions(
 
     Args:
         held_out: galaxies.
-        methods: names in `kspecsr.evaluation.config.METHODS`.
+        methods: names in `METHODS`.
         networks: the model under judgement.
         baselines: by name.
     """
@@ -220,15 +283,3 @@ def _direct_fit(held_out: HeldOut, redshift: np.ndarray) -> Reconstruction:
         line_in_range=fit.line_in_range,
         prism_model=fit.model,
     )
-
-
-def mass_near(probability: np.ndarray, bins: np.ndarray, redshift: np.ndarray) -> np.ndarray:
-    """(B,) mass of P(z) within 0.01 (1 + z) of a redshift: Z_CONF of a main mode that is not broader.
-
-    Args:
-        probability: (B, Z), adds up to 1.
-        bins: (Z,) ln(1 + z).
-        redshift: (B,).
-    """
-    near = np.abs(bins - np.log1p(redshift)[:, None]) <= NEAR
-    return (probability * near).sum(axis=1)

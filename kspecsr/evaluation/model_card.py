@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from kspecsr.configuration import STAGES
+from kspecsr.evaluation.cases import EXPLANATION, FILE
 from kspecsr.evaluation.report import NOTHING, ROWS, Row, read_estimate, read_identical
-from kspecsr.evaluation.robustness_run import EXPLANATION, FILE
 from kspecsr.measures.gate import shipped_gate
 from kspecsr.model_folder import load_stage
 from kspecsr.model_settings import CALIBRATION_FILE, ModelFolderError, grid_text, read_settings, weights_hash

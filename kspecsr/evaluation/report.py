@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from data_pipeline.writers.atomic import replacing
-from kspecsr.evaluation.config import TITLES
+from kspecsr.evaluation.methods import TITLES
 from kspecsr.measures.estimate import Estimate
 
 Metrics = Mapping[str, Mapping[str, Estimate]]  # method, metric
@@ -317,7 +317,9 @@ NOTE = (
     "Median or share with its bootstrap interval over galaxies (16-84 %) and n. Redshifts are inferred, but "
     "for the direct fit and 'z known'; oracles are the truth itself, drawn at a redshift that is no better "
     "known (no method with that redshift does better); line fluxes of methods that give none are fitted on "
-    "their spectra at the known redshift. Scatter and all splits are in the tables below."
+    "their spectra at the known redshift. Line cores are pixels within 1.5 FWHM of lines of S/N > 5 where "
+    "shapes are compared, and within 1 FWHM of lines of S/N > 3 where errors are judged. More figures are in "
+    "the tables below; evaluate --all-splits makes them by S/N, redshift, wavelength and line, too."
 )
 PUBLISHED_NOTE = (
     "Published: what the authors of the framework state of their own code, on their own held-out JADES "

@@ -31,8 +31,7 @@ def main(args: argparse.Namespace) -> None:
     # seconds of SciPy, astropy and TensorFlow: not for --help
     with cli.suppress_startup_stderr():
         from kspecsr.enhancement.inputs import check_writable
-        from kspecsr.evaluation.cases import CASES
-        from kspecsr.evaluation.robustness_run import EXPLANATION, measure_cases, table
+        from kspecsr.evaluation.cases import CASES, EXPLANATION, measure_cases, table
         from kspecsr.model_settings import find_model, weights_hash
         from kspecsr.super_resolver import SuperResolver
     names = list(args.cases or CASES)

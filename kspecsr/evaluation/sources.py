@@ -22,7 +22,7 @@ from kspecsr.feeds.example import Batch
 from kspecsr.feeds.records_feed import FIELDS, open_records, recorded_examples
 from kspecsr.feeds.simulated import VALIDATION_SEED_BIT, examples_of, simulation_config
 from kspecsr.measures.held_out import HeldOut
-from kspecsr.measures.line_noise import line_signal_to_noise
+from kspecsr.measures.lines import line_signal_to_noise
 
 SHIPPED_SEED = 2026  # of the held-out galaxies that published figures are of
 MINIMUM_LINE_SNR = 5.0  # in the gratings, of the best line (paper section 3.1)

@@ -1,11 +1,12 @@
-"""A figure with its number of measurements and its bootstrap interval over galaxies."""
+"""Figures of merit of stored measurements, of all galaxies and of parts, with bootstrap intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from astropy.stats import mad_std
 
 RESAMPLES = 100
 _PERCENT = (16.0, 84.0)
@@ -13,14 +14,14 @@ _PERCENT = (16.0, 84.0)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic.
+    """Value of a statistic with its interval.
 
     Attributes:
         value: NaN where nothing was measured.
         low, high: 16th and 84th percentile of the statistic over resampled galaxies; NaN for fewer than two
             galaxies.
-        n: measurements.
-        galaxies: that they come from.
+        n: number of measurements.
+        galaxies: number of galaxies that they come from.
         p16, p84: percentiles of the measurements themselves, where the statistic is their median.
     """
 
@@ -33,13 +34,16 @@ class Estimate:
     p84: float | None = None
 
     def as_json(self) -> dict:
-        """Plain numbers; None for NaN, which JSON has not."""
-        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        kept = {name: value for name, value in given.items() if value is not None}
+        """Plain numbers; None for NaN, which JSON does not have."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {
             name: None if isinstance(value, float) and not np.isfinite(value) else value
-            for name, value in kept.items()
+            for name, value in values.items()
+            if value is not None
         }
+
+
+# ---- bootstrap over galaxies
 
 
 def bootstrap(
@@ -49,17 +53,17 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """A statistic of measurements and its interval when galaxies, not measurements, are drawn anew.
+    """Statistic of measurements, and its interval when galaxies, not measurements, are drawn anew.
 
     Lines and pixels of one galaxy share its noise and its redshift: drawn one by one they would make the
     interval too small.
 
     Args:
-        statistic: of ``*values`` to a number; NaN allowed.
+        statistic: function of ``*values`` to a number; NaN allowed.
         galaxy: (n,) galaxy of each measurement.
-        values: (n, ...) each.
-        resamples: how often.
-        seed: of the draws.
+        values: (n, ...) measurements.
+        resamples: number of draws.
+        seed: seed of the draws.
     """
     galaxy = np.asarray(galaxy)
     values = tuple(np.asarray(value) for value in values)
@@ -67,36 +71,31 @@ def bootstrap(
     _, start, count = np.unique(galaxy[order], return_index=True, return_counts=True)
     if galaxy.size == 0:
         return Estimate(float("nan"), float("nan"), float("nan"), 0, 0)
-    value = float(statistic(*values))
-    low = high = float("nan")
+    drawn = []
     if start.size > 1:
         rng = np.random.default_rng(seed)
-        drawn = []
         for _ in range(resamples):
             pick = rng.integers(start.size, size=start.size)
             index = order[_ranges(start[pick], count[pick])]
             drawn.append(statistic(*(v[index] for v in values)))
-        drawn = np.asarray(drawn, dtype=float)
-        if np.isfinite(drawn).any():
-            low, high = (float(p) for p in np.nanpercentile(drawn, _PERCENT))
-    return Estimate(value, low, high, int(galaxy.size), int(start.size))
-
-
-def median_estimate(galaxy: np.ndarray, values: np.ndarray, **options) -> Estimate:
-    """Median with its bootstrap interval, and the measurements' own 16th and 84th percentiles."""
-    values = np.asarray(values, dtype=float)
-    finite = np.isfinite(values)
-    found = bootstrap(np.median, np.asarray(galaxy)[finite], values[finite], **options)
-    if found.n == 0:
-        return found
-    p16, p84 = (float(p) for p in np.percentile(values[finite], _PERCENT))
-    return Estimate(found.value, found.low, found.high, found.n, found.galaxies, p16, p84)
+    spread = (None, None)
+    if statistic is np.median:
+        spread = tuple(float(p) for p in np.percentile(values[0], _PERCENT))
+    interval = _interval(np.asarray(drawn, dtype=float))
+    return Estimate(float(statistic(*values)), *interval, int(galaxy.size), int(start.size), *spread)
 
 
 def _ranges(start: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Concatenated ``arange(start, start + count)``."""
     ends = np.cumsum(count)
     return np.arange(ends[-1]) - np.repeat(ends - count, count) + np.repeat(start, count)
+
+
+def _interval(drawn: np.ndarray) -> tuple[float, float]:
+    if not np.isfinite(drawn).any():
+        return float("nan"), float("nan")
+    low, high = np.nanpercentile(drawn, _PERCENT)
+    return float(low), float(high)
 
 
 def estimates_of_sums(
@@ -106,14 +105,14 @@ def estimates_of_sums(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """As `kspecsr.measures.estimate.bootstrap` for statistics that depend on sums over rows alone.
+    """Like `bootstrap`, and much faster, for statistics that depend on sums over rows alone.
 
     Args:
         galaxy: (n,) galaxy of each row, the unit of resampling.
         rows: (n, S); the last column is the number of measurements, and rows without any take no part.
         statistics: name to a function of sums (..., S) to (...).
-        resamples: how often galaxies are drawn anew.
-        seed: of the draws.
+        resamples: number of draws.
+        seed: seed of the draws.
 
     Returns:
         Name to estimate; empty where nothing was measured.
@@ -125,42 +124,147 @@ def estimates_of_sums(
     sums = np.zeros((place.max() + 1, rows.shape[1]))
     np.add.at(sums, place, np.asarray(rows, np.float64)[used])
     total, number = sums.sum(axis=0), len(sums)
-    drawn = None
+    drawn = np.empty((0, rows.shape[1]))
     if number > 1:
         shares = np.full(number, 1.0 / number)
         drawn = np.random.default_rng(seed).multinomial(number, shares, size=resamples) @ sums
-    found = {}
-    for name, statistic in statistics.items():
-        low = high = float("nan")
-        if drawn is not None:
-            values = statistic(drawn)
-            if np.isfinite(values).any():
-                low, high = (float(p) for p in np.nanpercentile(values, _PERCENT))
-        found[name] = Estimate(float(statistic(total)), low, high, int(total[-1]), number)
-    return found
+    return {
+        name: Estimate(float(statistic(total)), *_interval(statistic(drawn)), int(total[-1]), number)
+        for name, statistic in statistics.items()
+    }
 
 
-def rate_estimate(
-    galaxy: np.ndarray, hit: np.ndarray, among: np.ndarray, resamples: int = RESAMPLES
-) -> Estimate | None:
-    """Share of the measurements that are hits; None without measurements.
+# ---- statistics and their summary
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Figure of merit of measurements in cells: lines, line ratios or bands of each galaxy, or the galaxy.
+
+    Attributes:
+        name: name of the figure; the label of a part is appended.
+        of: function of the measurements, (n,) for each of ``values``, to a number.
+        values: (B, C) measurements of B galaxies in C cells.
+        use: (B, C) bool: what counts as a measurement.
+    """
+
+    name: str
+    of: Callable[..., float]
+    values: tuple[np.ndarray, ...]
+    use: np.ndarray
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name alone."""
+        return (self.name,)
+
+    def estimates(self, chosen: np.ndarray, galaxy: np.ndarray, resamples: int) -> dict[str, Estimate]:
+        """Estimate of the chosen cells, a (B, C) bool, by name."""
+        row, cell = np.nonzero(self.use & chosen)
+        values = (array[row, cell] for array in self.values)
+        return {self.name: bootstrap(self.of, galaxy[row], *values, resamples=resamples)}
+
+
+@dataclass(frozen=True)
+class SumStatistics:
+    """Figures of merit that depend on sums over cells alone.
+
+    Attributes:
+        functions: name to a function of sums (..., S) to (...).
+        sums: (B, C, S) what is summed; the last column is the number of measurements.
+    """
+
+    functions: Mapping[str, Callable[[np.ndarray], np.ndarray]]
+    sums: np.ndarray
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all figures."""
+        return tuple(self.functions)
+
+    def estimates(self, chosen: np.ndarray, galaxy: np.ndarray, resamples: int) -> dict[str, Estimate]:
+        """Estimates of the chosen cells, a (B, C) bool, by name."""
+        used = np.broadcast_to(chosen, self.sums.shape[:2])
+        rows = np.einsum("bcs,bc->bs", self.sums, used)
+        return estimates_of_sums(galaxy, rows, self.functions, resamples)
+
+
+def statistic(name: str, of: Callable[..., float], *values: np.ndarray, use=True) -> Statistic:
+    """Statistic of the finite values; of (B,) arrays or (B, C) arrays.
 
     Args:
-        galaxy: (B,) unit of resampling.
-        hit: (B,) or (B, K) bool.
-        among: of the same shape, bool: what counts as a measurement.
-        resamples: how often galaxies are drawn anew.
+        name: name of the figure.
+        of: function of the values to a number.
+        values: measurements.
+        use: bool of the same shape: which count.
     """
-    among = np.asarray(among, bool).reshape(len(galaxy), -1)
-    hit = np.asarray(hit, bool).reshape(among.shape) & among
-    rows = np.stack([hit.sum(axis=1), among.sum(axis=1)], axis=1)
-    found = estimates_of_sums(
-        galaxy, rows, {"rate": lambda sums: sums[..., 0] / np.maximum(sums[..., 1], 1)}, resamples
-    )
-    return found.get("rate")
+    cells = tuple(_cells(np.asarray(value, np.float64)) for value in values)
+    finite = np.logical_and.reduce([np.isfinite(value) for value in cells])
+    return Statistic(name, of, cells, finite & (_cells(use) if np.ndim(use) else use))
 
 
-_SIGMA_PER_MAD = 1.4826  # of a normal distribution
+def median(name: str, values: np.ndarray, use=True) -> Statistic:
+    """Median of the finite values; see `statistic`."""
+    return statistic(name, np.median, values, use=use)
+
+
+def share(name: str, hit: np.ndarray, among: np.ndarray) -> SumStatistics:
+    """Share of hits, or mean of numbers.
+
+    Args:
+        name: name of the figure.
+        hit: (B,) or (B, C) bool, or numbers to be averaged.
+        among: bool of the same shape: what counts as a measurement.
+    """
+    among = _cells(np.asarray(among, bool))
+    sums = np.stack([np.where(among, _cells(hit), 0.0), among], axis=-1)
+    return SumStatistics({name: quotient(0)}, sums)
+
+
+def quotient(above: int, below: int = -1) -> Callable[[np.ndarray], np.ndarray]:
+    """Function of sums (..., S) to the quotient of two of them; NaN where the lower one is zero."""
+    return lambda sums: sums[..., above] / np.where(sums[..., below] > 0, sums[..., below], np.nan)
+
+
+def _cells(array: np.ndarray) -> np.ndarray:
+    """(B,) as (B, 1)."""
+    return np.reshape(array, (len(array), -1))
+
+
+WHOLE = ("", np.ones((1, 1), bool))  # the part of everything, whose label is empty
+
+# statistics, and the parts they are made of: labels that are appended to names with (B, C) or (B, 1) bool
+Block = tuple[Iterable[Statistic | SumStatistics], Iterable[tuple[str, np.ndarray]]]
+
+
+def summarise(
+    blocks: Iterable[Block],
+    galaxy: np.ndarray,
+    names: Collection[str] | None = None,
+    resamples: int = RESAMPLES,
+) -> dict[str, Estimate]:
+    """Every statistic of every part; those that were measured.
+
+    Args:
+        blocks: statistics and the parts that they are made of.
+        galaxy: (B,) unit of resampling.
+        names: figures of parts that are wanted beside those of `WHOLE`; None for all of them.
+        resamples: number of draws of every bootstrap.
+    """
+    galaxy = np.asarray(galaxy)
+    found: dict[str, Estimate] = {}
+    for statistics, parts in blocks:
+        statistics = tuple(statistics)
+        for label, chosen in parts:
+            for one in statistics:
+                wanted = {name for name in one.names if not label or names is None or name + label in names}
+                if wanted:
+                    estimates = one.estimates(chosen, galaxy, resamples)
+                    found |= {name + label: estimates[name] for name in wanted & estimates.keys()}
+    return {name: estimate for name, estimate in found.items() if estimate.n}
+
+
+# ---- robust statistics
 
 
 def robust_scatter(values: np.ndarray) -> float:
@@ -169,9 +273,7 @@ def robust_scatter(values: np.ndarray) -> float:
     Args:
         values: (n,) finite.
     """
-    if np.size(values) == 0:
-        return float("nan")
-    return float(_SIGMA_PER_MAD * np.median(np.abs(values - np.median(values))))
+    return float(mad_std(values)) if np.size(values) else float("nan")
 
 
 def robust_rms(values: np.ndarray) -> float:
@@ -180,6 +282,16 @@ def robust_rms(values: np.ndarray) -> float:
     Args:
         values: (n,) finite.
     """
-    if np.size(values) == 0:
-        return float("nan")
-    return float(_SIGMA_PER_MAD * np.median(np.abs(values)))
+    # the values and their mirror image have the median zero
+    return robust_scatter(np.concatenate([values, -np.asarray(values)]))
+
+
+def median_of_rows(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Median of the chosen finite values over the last axis; NaN without any.
+
+    Args:
+        values: (..., n).
+        chosen: (..., n) bool.
+    """
+    masked = np.ma.array(values, mask=~(chosen & np.isfinite(values)), dtype=np.float64)
+    return np.ma.filled(np.ma.median(masked, axis=-1), np.nan)

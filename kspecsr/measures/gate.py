@@ -1,4 +1,4 @@
-"""Limits that a model has to keep, and what broke them."""
+"""Limits that a model has to keep, and which of them are broken."""
 
 from __future__ import annotations
 
@@ -108,6 +108,11 @@ class Gate:
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"gate {path}: cannot be read ({error})") from error
         return cls.from_json(text, f"gate {path}")
+
+    @property
+    def metrics(self) -> set[str]:
+        """Names, without the method, of the figures of an evaluation that have a limit."""
+        return {limit.name.partition("/")[2] for limit in self.evaluation}
 
     def failures(self, metrics: Mapping[str, float | None]) -> list[str]:
         """What broke the limits of the evaluation; a figure that is missing or was not measured did too.

@@ -1,8 +1,9 @@
-"""The goal metric of each stage: what the best epoch is chosen by, measured on fixed galaxies.
+"""Goal of each training stage: what the best epoch is chosen by, measured on fixed galaxies.
 
 Lower is better. Each goal joins terms that are blind to different faults: an error norm alone rewards
-smoothing, a flux ratio alone says nothing of scatter, and neither of the uncertainties (DESIGN section 5).
-Limits of the evaluation's own gate come on top: an epoch that breaks one is not the best.
+smoothing, a flux ratio alone says nothing of scatter, and neither of the uncertainties. Limits of the
+evaluation's own gate come on top: an epoch that breaks one is not the best. The measures are those of the
+evaluation (`kspecsr.measures`), of all pixels and without intervals, as they run after every epoch.
 Needs no Keras.
 """
 
@@ -14,14 +15,33 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipeline.resampling import upsample
+from kspecsr.measures.calibration import gaussian_pit, inside_levels
+from kspecsr.measures.estimate import median_of_rows, robust_scatter
 from kspecsr.measures.gate import default_gate
-from kspecsr.measures.line_noise import line_signal_to_noise
+from kspecsr.measures.line_recovery import (
+    absent_lines,
+    flux_ratio,
+    invented_lines,
+    log_ratio,
+    measurable_lines,
+)
+from kspecsr.measures.lines import STRONG, detected_lines, judged_lines, line_signal_to_noise
+from kspecsr.measures.redshift import (
+    CATASTROPHIC,
+    CONFIDENT,
+    RIGHT,
+    mass_near,
+    nmad,
+    outliers,
+)
+from kspecsr.measures.spectrum_shape import relative_error
+from kspecsr.results.redshift import redshift_cdf
 
 ONE_SIGMA = 0.6827  # probability within one standard deviation
 # Weight of coverage: one factor on all errors mends it afterwards, so that it must not outweigh the rest.
 _COVERAGE = 0.2
-_FLUX_RANGE = 100.0  # recovered over true flux is taken to lie within this factor of 1
-_STRONG = 5.0  # S/N of the lines that are to be recovered
+_ABSENT = 0.5  # S/N of lines that are not there: above the evaluation's, as fixed galaxies are few
+_FEWEST = 11  # pixels
 _BROKEN_GUARD = 10.0  # weight of the excess over a limit of the gate: no error norm buys it
 Arrays = Mapping[str, np.ndarray]
 
@@ -129,10 +149,10 @@ def unmeasurable_terms(stage: str, y: Arrays, reference: GoalReference) -> tuple
     target = np.asarray(y["target_flux"], float)
     with_truth = spectrum_metrics(target, np.ones_like(target), y, reference)
     if stage == "sr2":
-        known = np.asarray(y["line_known"]).astype(bool)
-        if not (known & (reference.line_snr > _STRONG)).any():
+        judged = judged_lines(_line_columns(y, reference))
+        if not (judged & (reference.line_snr > STRONG)).any():
             missing += ["recovery", "scatter"]
-        if not known.any():
+        if not judged.any():
             missing.append("coverage")
     names = {"coverage": "coverage" if stage == "sr1" else "pixel_coverage"}
     missing += [names.get(name, name) for name, value in with_truth.items() if np.isnan(value)]
@@ -150,10 +170,11 @@ def _spectrum_terms(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def _line_terms(metrics: Mapping[str, float]) -> dict[str, float]:
     """Lines that wrong redshifts put out of range, all of them, count as lost: as bad as can be."""
-    lost, none = np.isnan(metrics["completeness"]), np.isnan(metrics["coverage"])
+    lost, none = np.isnan(metrics["recovery"]), np.isnan(metrics["coverage"])
+    worst = abs(float(log_ratio(0.0)))
     return {
-        "recovery": np.log(_FLUX_RANGE) if lost else abs(np.log(metrics["recovery"])),
-        "scatter": np.log(_FLUX_RANGE) if lost else metrics["scatter"],
+        "recovery": worst if lost else abs(float(log_ratio(metrics["recovery"]))),
+        "scatter": worst if lost else metrics["scatter"],
         "false_detections": metrics["false_detections"],
         "coverage": _off(0.0) if none else _off(metrics["coverage"]),
     }
@@ -169,23 +190,23 @@ def spectrum_metrics(
     medians over galaxies. A flux scale that is off counts.
     """
     target, noise = np.asarray(y["target_flux"], float), np.asarray(y["target_error"], float)
-    flux, sigma = np.asarray(flux, float), np.hypot(np.asarray(error, float), noise)
+    flux, error = np.asarray(flux, float), np.asarray(error, float)
     used = ~np.asarray(y["target_mask"]).astype(bool) & np.isfinite(reference.cubic)
-    squares, typical = [], []
-    for row in np.flatnonzero(used.sum(axis=1) > 10):
-        pixels = used[row]
-        own, cubic = (np.abs(model[row, pixels] - target[row, pixels]) for model in (flux, reference.cubic))
-        variance = np.mean(noise[row, pixels] ** 2)
-        own_excess, cubic_excess = np.mean(own**2) - variance, np.mean(cubic**2) - variance
-        if cubic_excess > 0 and np.median(cubic) > 0:
-            squares.append(np.sqrt(max(own_excess, 0.0) / cubic_excess))
-            typical.append(np.median(own) / np.median(cubic))
-    inside = np.abs(flux - target)[used] < sigma[used]
-    return {
-        "error_ratio": _median(np.array(squares)),
-        "typical_ratio": _median(np.array(typical)),
-        "coverage": float(np.mean(inside)) if inside.size else float("nan"),
+    ratio, _ = relative_error(
+        flux, target, used, reference.cubic, noise**2, _FEWEST, detected=0.0, free_scale=False
+    )
+    own, cubic = (
+        median_of_rows(np.abs(np.where(used, spectrum - target, 0.0)), used)
+        for spectrum in (flux, reference.cubic)
+    )
+    measured = np.isfinite(ratio) & (cubic > 0)
+    pit = gaussian_pit(target[used], flux[used], np.hypot(error[used], noise[used]))
+    metrics = {
+        "error_ratio": _median(ratio[measured]),
+        "typical_ratio": _median(own[measured] / cubic[measured]),
+        "coverage": _mean(inside_levels(pit, (ONE_SIGMA,))),
     }
+    return _if_finite(metrics, flux[used], error[used])
 
 
 def redshift_metrics(
@@ -198,28 +219,23 @@ def redshift_metrics(
     """
     true = np.asarray(y["true_redshift"], float)
     known = np.isfinite(true)
-    if not known.any():
-        names = ("nmad", "outliers_0.15", "outliers_0.01", "confident", "confident_outliers", "coverage")
-        return dict.fromkeys(names, float("nan"))
     true, redshift = true[known], np.asarray(redshift, float)[known]
     log_probability = np.asarray(log_probability, float)[known]
-    probability = np.exp(log_probability - log_probability.max(axis=1, keepdims=True))
+    probability = np.exp(log_probability - log_probability.max(axis=1, keepdims=True, initial=-np.inf))
     probability /= probability.sum(axis=1, keepdims=True)
     offset = (redshift - true) / (1.0 + true)
-    within = np.abs(bins - np.log1p(redshift)[:, None]) < 0.01
-    confident = (probability * within).sum(axis=1) > 0.9
-    far = np.abs(offset) > 0.01
-    # The distribution function at the truth: what lies in lower bins, and a part of the bin itself.
-    position = (np.log1p(true)[:, None] - bins) / (bins[1] - bins[0]) + 0.5
-    below = (probability * np.clip(position, 0.0, 1.0)).sum(axis=1)
-    return {
-        "nmad": 1.4826 * _median(np.abs(offset - _median(offset))),
-        "outliers_0.15": float(np.mean(np.abs(offset) > 0.15)),
-        "outliers_0.01": float(np.mean(far)),
-        "confident": float(np.mean(confident)),
+    confident = mass_near(probability, bins, redshift) > CONFIDENT
+    far = outliers(offset, RIGHT)
+    pit = redshift_cdf(probability, bins, true)
+    metrics = {
+        "nmad": nmad(offset),
+        "outliers_0.15": _mean(outliers(offset, CATASTROPHIC)),
+        "outliers_0.01": _mean(far),
+        "confident": _mean(confident),
         "confident_outliers": float(np.mean(far[confident])) if confident.any() else 0.0,
-        "coverage": float(np.mean(np.abs(below - 0.5) < 0.5 * ONE_SIGMA)),
+        "coverage": _mean(inside_levels(pit, (ONE_SIGMA,))),
     }
+    return _if_finite(metrics, redshift) if known.any() else dict.fromkeys(metrics, float("nan"))
 
 
 def line_metrics(outputs: Arrays, y: Arrays, reference: GoalReference) -> dict[str, float]:
@@ -229,25 +245,48 @@ def line_metrics(outputs: Arrays, y: Arrays, reference: GoalReference) -> dict[s
     share of lines with true S/N < 0.5 that do, at more than twice the true flux; ``coverage`` the share of
     all known lines in range within one sigma.
     """
-    true, own_error = np.asarray(y["line_flux"], float), np.asarray(y["line_error"], float)
-    flux, error = np.asarray(outputs["line_flux"], float), np.asarray(outputs["line_flux_error"], float)
-    known = np.asarray(y["line_known"]).astype(bool) & np.asarray(outputs["line_in_range"]).astype(bool)
-    strong = known & (reference.line_snr > _STRONG)
-    absent = known & (reference.line_snr < 0.5) & ~np.asarray(y["line_detectable"]).astype(bool)
-    detected = flux > 3.0 * error
-    invented = detected & (flux > 2.0 * true)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(strong, flux / np.where(strong, true, 1.0), 1.0)[strong]
-    log_ratio = np.log(np.clip(ratio, 1.0 / _FLUX_RANGE, _FLUX_RANGE))
-    inside = np.abs(flux - true)[known] < np.hypot(error, own_error)[known]
-    return {
-        "recovery": float(np.exp(_median(log_ratio))),
-        "scatter": 1.4826 * _median(np.abs(log_ratio - _median(log_ratio))),
-        "completeness": float(np.mean(detected[strong])) if strong.any() else float("nan"),
-        "false_detections": float(np.mean(invented[absent])) if absent.any() else 0.0,
-        "coverage": float(np.mean(inside)) if inside.size else float("nan"),
+    columns, in_range = _line_columns(y, reference), np.asarray(outputs["line_in_range"]).astype(bool)
+    measured = {
+        name: np.where(in_range, np.asarray(outputs[name], float), np.nan)
+        for name in ("line_flux", "line_flux_error")
     }
+    strong = measurable_lines(columns, measured) & (columns["line_snr"] > STRONG)
+    ratio, detected = flux_ratio(columns, measured), detected_lines(measured)
+    ratio = ratio[strong & np.isfinite(ratio)]
+    absent = absent_lines(columns, _ABSENT) & in_range
+    known = judged_lines(columns) & in_range
+    flux, error = (measured[name][known] for name in ("line_flux", "line_flux_error"))
+    pit = gaussian_pit(columns["line_flux"][known], flux, np.hypot(error, columns["line_error"][known]))
+    metrics = {
+        "recovery": _median(ratio),
+        "scatter": robust_scatter(log_ratio(ratio)),
+        "completeness": _mean(detected[strong]),
+        "false_detections": (
+            float(np.mean(invented_lines(columns, measured, detected)[absent])) if absent.any() else 0.0
+        ),
+        "coverage": _mean(inside_levels(pit, (ONE_SIGMA,))),
+    }
+    return _if_finite(metrics, flux, error)
+
+
+def _line_columns(y: Arrays, reference: GoalReference) -> dict[str, np.ndarray]:
+    """Columns of the lines as the evaluation has them."""
+    columns = {name: np.asarray(y[name], float) for name in ("line_flux", "line_error")}
+    for name in ("line_known", "line_detectable"):
+        columns[name] = np.asarray(y[name]).astype(bool)
+    return columns | {"line_snr": reference.line_snr}
+
+
+def _if_finite(metrics: dict[str, float], *arrays: np.ndarray) -> dict[str, float]:
+    """The metrics; all NaN where outputs are not finite: such an epoch is never the best."""
+    if all(np.isfinite(array).all() for array in arrays):
+        return metrics
+    return dict.fromkeys(metrics, float("nan"))
 
 
 def _median(values: np.ndarray) -> float:
     return float(np.median(values)) if np.size(values) else float("nan")
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if np.size(values) else float("nan")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,15 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from kspecsr.measures.estimate import (
     RESAMPLES,
+    WHOLE,
+    Block,
     Estimate,
-    bootstrap,
-    median_estimate,
-    rate_estimate,
+    median,
     robust_rms,
     robust_scatter,
+    share,
+    statistic,
+    summarise,
 )
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.lines import (
@@ -26,7 +29,9 @@ from kspecsr.measures.lines import (
     prism_line_noise,
     tied_columns,
 )
-from kspecsr.measures.splits import galaxy_splits, line_snr_splits
+from kspecsr.measures.splits import galaxy_parts, line_parts, line_snr_parts
+
+Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,12 @@ _HBETA_BLENDED = 2.0  # redshift below which Hbeta and [O III] blend
 WORTH_A_RATIO = 3.0  # true S/N of the fainter side
 
 
-def measure(held_out: HeldOut, made: Reconstruction) -> dict[str, np.ndarray]:
+def measure(held_out: HeldOut, reconstruction: Reconstruction) -> dict[str, np.ndarray]:
     """Ratios, and errors of blended lines.
 
     Args:
         held_out: galaxies.
-        made: with line fluxes (see `fitted_lines`).
+        reconstruction: with line fluxes (see `fitted_lines`).
 
     Returns:
         float32, NaN where not measured: ``ratio_error`` (B, 5) recovered over true ratio [dex] in the order
@@ -64,7 +69,7 @@ def measure(held_out: HeldOut, made: Reconstruction) -> dict[str, np.ndarray]:
         ``ratio_measured`` (B, 5) 1 where all lines have a flux; ``blended_error`` (B, 7) flux less true
         flux in units of the error that the prism allows an isolated line, in the order of `BLENDED`.
     """
-    flux = measured_lines(held_out, made)["line_flux"].astype(float)
+    flux = measured_lines(held_out, reconstruction)["line_flux"].astype(float)
     true = np.where(held_out.line_known, held_out.line_flux, np.nan).astype(float)
     errors, measured = [], []
     for ratio in RATIOS.values():
@@ -79,80 +84,65 @@ def measure(held_out: HeldOut, made: Reconstruction) -> dict[str, np.ndarray]:
     return {k: v.astype(np.float32) for k, v in (found | {"blended_error": blended}).items()}
 
 
-def summarise(
-    columns: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], resamples: int = RESAMPLES
-) -> dict[str, Estimate]:
-    """Errors of ratios whose fainter side has true S/N > 3 in the prism.
+def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
+    """Errors of ratios whose fainter side has true S/N > 3 in the prism, and of blended lines.
 
-    Args:
-        columns: of the held-out galaxies.
-        measured: see `measure`.
-        resamples: of the bootstrap.
-
-    Returns:
-        ``ratio_bias/RATIO`` median error [dex], ``ratio_scatter/RATIO`` robust [dex], ``ratio_lost/RATIO``
-        share that came out without a ratio, a side being zero or less; each also by S/N of the fainter
-        side, redshift, and ``[blended]`` or ``[resolved]``: closer than one FWHM of the prism or not; without
-        RATIO over all five. ``blended_error`` as `robust_rms` of ``blended_error``, also ``/LINE``.
+    ``ratio_bias/RATIO`` median error [dex], ``ratio_scatter/RATIO`` robust [dex], ``ratio_lost/RATIO`` share
+    that came out without a ratio, a side being zero or less; each also by S/N of the fainter side, redshift,
+    and ``[blended]`` or ``[resolved]``: closer than one FWHM of the prism or not; without RATIO over all
+    five. ``blended_error`` as `robust_rms` of ``blended_error``, also ``/LINE``.
     """
-    parts = ratio_parts(columns)
-    found: dict[str, Estimate | None] = {}
-    for number, name in enumerate(("", *RATIOS)):
-        which = slice(None) if number == 0 else slice(number - 1, number)
-        for part, chosen in parts:
-            use = np.zeros_like(chosen)
-            use[:, which] = chosen[:, which]
-            found |= _ratio_figures(f"/{name}" if name else "", part, columns, measured, use, resamples)
-    for number, name in enumerate(("", *BLENDED)):
-        error = measured["blended_error"][:, slice(None) if number == 0 else [number - 1]].astype(float)
-        error = np.where(np.isfinite(error), error, np.nan)
-        row, column = np.nonzero(np.isfinite(error))
-        galaxy = np.asarray(columns["galaxy"])[row]
-        found[f"blended_error/{name}" if name else "blended_error"] = bootstrap(
-            robust_rms, galaxy, error[row, column], resamples=resamples
-        )
-    return {name: value for name, value in found.items() if value is not None and value.n}
+    error = measured["ratio_error"].astype(float)
+    statistics = []
+    for number, name in enumerate(("", *(f"/{name}" for name in RATIOS))):
+        of_ratio = np.isin(np.arange(len(RATIOS)), np.arange(len(RATIOS)) if number == 0 else number - 1)
+        use = (measured["ratio_measured"] > 0) & of_ratio
+        statistics += [
+            median(f"ratio_bias{name}", error, use),
+            statistic(f"ratio_scatter{name}", robust_scatter, error, use=use),
+            share(f"ratio_lost{name}", ~np.isfinite(error), use),
+        ]
+    yield statistics, ratio_parts(columns)
+    yield (
+        [statistic("blended_error", robust_rms, measured["blended_error"])],
+        [WHOLE, *line_parts(BLENDED, of=BLENDED)],
+    )
 
 
 def blended_error_ratio(
-    measured_a: Mapping[str, np.ndarray],
-    measured_b: Mapping[str, np.ndarray],
-    columns: Mapping[str, np.ndarray],
-    resamples: int = RESAMPLES,
-) -> Estimate:
-    """`robust_rms` of the flux errors of blended lines of one method over that of another, same lines.
+    columns: Arrays, measured: Arrays, baseline: Arrays, resamples: int = RESAMPLES
+) -> dict[str, Estimate]:
+    """``blended_error``: `robust_rms` of blended lines of one method over that of another, same lines.
 
     Fluxes are in units of the error that the prism allows an isolated line, so that deep and shallow spectra
     count alike. A method that says zero does well on lines that are not there: see ``completeness``.
 
     Args:
-        measured_a: see `measure`.
-        measured_b: of the method to divide by.
-        columns: of the held-out galaxies.
-        resamples: of the bootstrap.
+        columns: small columns of the held-out galaxies.
+        measured: of `measure`.
+        baseline: of `measure`, for the method to divide by.
+        resamples: number of draws of the bootstrap.
     """
-    a, b = (m["blended_error"].astype(float) for m in (measured_a, measured_b))
-    use = np.isfinite(a) & np.isfinite(b)
-    galaxy = np.broadcast_to(np.asarray(columns["galaxy"])[:, None], a.shape)[use]
 
-    def quotient(one: np.ndarray, other: np.ndarray) -> float:
-        below = robust_rms(other)
-        return robust_rms(one) / below if below > 0 else float("nan")
+    def quotient(values: np.ndarray, others: np.ndarray) -> float:
+        below = robust_rms(others)
+        return robust_rms(values) / below if below > 0 else float("nan")
 
-    return bootstrap(quotient, galaxy, a[use], b[use], resamples=resamples)
+    errors = (measured["blended_error"], baseline["blended_error"])
+    made = statistic("blended_error", quotient, *errors)
+    return summarise([([made], [WHOLE])], columns["galaxy"], resamples=resamples)
 
 
-def ratio_parts(columns: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
-    """Parts of names and (B, 5) bool of the ratios that belong there."""
+def ratio_parts(columns: Arrays) -> list[tuple[str, np.ndarray]]:
+    """Labels of parts, and (B, 5) bool of the ratios that belong there."""
     snr = fainter_snr(columns)
     enough, near = snr > WORTH_A_RATIO, closer_than_prism(columns["redshift"])
-    parts = [("", enough), ("[blended]", enough & near), ("[resolved]", enough & ~near)]
-    parts += [(part, chosen & enough) for part, chosen in line_snr_splits(snr)]
-    parts += [(part, chosen[:, None] & enough) for part, chosen in galaxy_splits(columns) if "[z" in part]
-    return [(part, chosen) for part, chosen in parts if chosen.any()]
+    by_redshift = ((label, chosen) for label, chosen in galaxy_parts(columns) if "[z" in label)
+    parts = [("", enough), ("[blended]", near), ("[resolved]", ~near), *line_snr_parts(snr), *by_redshift]
+    return [(label, chosen & enough) for label, chosen in parts]
 
 
-def fainter_snr(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+def fainter_snr(columns: Arrays) -> np.ndarray:
     """(B, 5) true S/N of the fainter side of each ratio; NaN where a line is not known."""
     snr = np.where(judged_lines(columns), columns["line_snr"], np.nan).astype(float)
     found = []
@@ -176,19 +166,6 @@ def closer_than_prism(redshift: np.ndarray) -> np.ndarray:
         known = np.isfinite(middle)
         found.append(known & (np.where(known, apart, 0.0) < prism.fwhm(np.where(known, middle, 1.0))))
     return np.stack(found, axis=1)
-
-
-def _ratio_figures(name, part, columns, measured, use, resamples) -> dict[str, Estimate | None]:
-    """Bias, scatter and lost share of the ratios chosen, (B, 5)."""
-    use = use & (measured["ratio_measured"] > 0)
-    error = measured["ratio_error"].astype(float)
-    row, column = np.nonzero(use & np.isfinite(error))
-    galaxy, values = np.asarray(columns["galaxy"])[row], error[row, column]
-    return {
-        f"ratio_bias{name}{part}": median_estimate(galaxy, values, resamples=resamples),
-        f"ratio_scatter{name}{part}": bootstrap(robust_scatter, galaxy, values, resamples=resamples),
-        f"ratio_lost{name}{part}": rate_estimate(columns["galaxy"], ~np.isfinite(error), use, resamples),
-    }
 
 
 def _sum(values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:

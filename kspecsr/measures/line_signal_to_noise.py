@@ -1,12 +1,12 @@
 """S/N of lines in a method's spectrum against that in the prism (paper section 4.3, Fig. 8).
 
 A / dA says how well a Gaussian describes the spectrum, not how well the line is known: a smooth invention has
-the highest. `kspecsr.measures.line_recovery` says what it is worth.
+the highest. `kspecsr.measures.line_recovery` tells what it is worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -15,9 +15,9 @@ from data_pipeline.lines import load_lines
 from data_pipeline.lines.gaussian_fit import fit_gaussians, window_indices
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import upsample
-from kspecsr.measures.estimate import RESAMPLES, Estimate, median_estimate, rate_estimate
+from kspecsr.measures.estimate import WHOLE, Block, median, share
 from kspecsr.measures.held_out import HeldOut, Reconstruction
-from kspecsr.measures.splits import galaxy_splits
+from kspecsr.measures.splits import galaxy_parts
 
 # Fig. 8's lines: name to the members of the shipped list that make it up.
 LINES = {
@@ -34,12 +34,12 @@ _WIDEST_ON_GRID = HALF_WINDOW / 2.0  # pixels: a line that fills the window
 _WORTH_COMPARING = 1.0  # S/N in the prism below which a gain is a ratio of noises
 
 
-def measure(held_out: HeldOut, made: Reconstruction) -> dict[str, np.ndarray]:
+def measure(held_out: HeldOut, reconstruction: Reconstruction) -> dict[str, np.ndarray]:
     """A / dA at the known redshift; errors are scaled by the residuals, for methods with errors and without.
 
     Args:
         held_out: galaxies.
-        made: with a spectrum.
+        reconstruction: with a spectrum.
 
     Returns:
         (B, 4) float32 in the order of `LINES`, NaN where not measured: ``snr`` of the method,
@@ -58,10 +58,9 @@ def measure(held_out: HeldOut, made: Reconstruction) -> dict[str, np.ndarray]:
     )
     widest = np.minimum(widest, _WIDEST_ON_GRID * np.nan_to_num(centre, nan=1.0) / grid.sampling)
     own = ~np.asarray(held_out.prism_mask, bool)
+    flux = reconstruction.flux
     found = {
-        "snr": _signal_to_noise(
-            grid.wavelength, made.flux, np.isfinite(made.flux) & good, centre, reference, widest
-        ),
+        "snr": _signal_to_noise(grid.wavelength, flux, np.isfinite(flux) & good, centre, reference, widest),
         "snr_lr": _signal_to_noise(grid.wavelength, sampled, good, centre, reference, widest),
         "snr_prism": _signal_to_noise(prism.wavelength, held_out.prism_flux, own, centre, prism, None),
     }
@@ -79,38 +78,26 @@ def line_centres(held_out: HeldOut) -> np.ndarray:
     return np.stack(centres, axis=1)
 
 
-def summarise(
-    columns: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], resamples: int = RESAMPLES
-) -> dict[str, Estimate]:
+def blocks(columns: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray]) -> Iterator[Block]:
     """Gains in S/N: medians per line, and the share of galaxies above the one-to-one relation.
 
-    Args:
-        columns: of the held-out galaxies.
-        measured: see `measure`.
-        resamples: of the bootstrap.
-
-    Returns:
-        ``snr_gain/LINE`` against the interpolated prism, ``snr_gain_prism/LINE`` against the prism on its
-        own pixels, ``snr_above/LINE``; the first also by redshift.
+    ``snr_gain/LINE`` against the interpolated prism, also by continuum S/N and redshift;
+    ``snr_gain_prism/LINE`` against the prism on its own pixels; ``snr_above/LINE``.
     """
-    galaxy = np.asarray(columns["galaxy"])
-    found: dict[str, Estimate | None] = {}
-    parts = [("", np.ones(galaxy.size, bool)), *galaxy_splits(columns)]
-    for i, line in enumerate(LINES):
-        snr = measured["snr"][:, i].astype(float)
-        for name, against in (("snr_gain", "snr_lr"), ("snr_gain_prism", "snr_prism")):
-            base = measured[against][:, i].astype(float)
-            usable = np.isfinite(snr) & (base > _WORTH_COMPARING)
-            gain = snr[usable] / base[usable]
-            for part, chosen in parts if name == "snr_gain" else parts[:1]:
-                use = chosen[usable]
-                found[f"{name}/{line}{part}"] = median_estimate(
-                    galaxy[usable][use], gain[use], resamples=resamples
-                )
-        both = np.isfinite(snr) & np.isfinite(measured["snr_lr"][:, i])
-        above = snr > np.nan_to_num(measured["snr_lr"][:, i], nan=np.inf)
-        found[f"snr_above/{line}"] = rate_estimate(galaxy, above, both, resamples)
-    return {name: value for name, value in found.items() if value is not None and value.n}
+    snr, interpolated, prism = (measured[name].astype(float) for name in ("snr", "snr_lr", "snr_prism"))
+    both = np.isfinite(snr) & np.isfinite(interpolated)
+    for number, line in enumerate(LINES):
+        gain, gain_prism = (
+            median(
+                f"{name}/{line}", snr[:, number] / np.where(base > _WORTH_COMPARING, base, np.nan)[:, number]
+            )
+            for name, base in (("snr_gain", interpolated), ("snr_gain_prism", prism))
+        )
+        yield [gain], [WHOLE, *galaxy_parts(columns)]
+        yield (
+            [gain_prism, share(f"snr_above/{line}", (snr > interpolated)[:, number], both[:, number])],
+            [WHOLE],
+        )
 
 
 def _signal_to_noise(wavelength, flux, good, centre, instrument, widest) -> np.ndarray:

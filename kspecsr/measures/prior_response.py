@@ -8,7 +8,7 @@ that noise made bright have a logarithm: there the share of the flux change that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from data_pipeline.instrument import ANGSTROM_PER_UM, reference_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.gaussian_fit import window_indices
 from data_pipeline.lines.profile import render_lines
-from kspecsr.measures.estimate import RESAMPLES, Estimate, median_estimate, rate_estimate
+from kspecsr.measures.estimate import Block, median, share
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.lines import (
     judged_lines,
@@ -25,7 +25,7 @@ from kspecsr.measures.lines import (
     measured_lines,
     tied_columns,
 )
-from kspecsr.measures.splits import line_snr_splits
+from kspecsr.measures.splits import line_snr_parts
 from kspecsr.results.prism_input import degraded_to_prism
 
 
@@ -182,35 +182,25 @@ def response(
     return {name: np.where(np.isfinite(v), v, np.nan).astype(np.float32) for name, v in found.items()}
 
 
-def summarise(
-    columns: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], resamples: int = RESAMPLES
-) -> dict[str, Estimate]:
+def blocks(columns: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray]) -> Iterator[Block]:
     """Medians over galaxies, over both factors.
 
-    Args:
-        columns: of the held-out galaxies, before the change.
-        measured: see `measure`.
-        resamples: of the bootstrap.
+    ``response``, ``followed`` and ``response_lost`` (share of ratios with a side at zero or less) over lines
+    with S/N > 3 in the prism, ``/LINE`` for each changed line, and both by S/N.
 
-    Returns:
-        ``response``, ``followed`` and ``response_lost`` (share of ratios with a side at zero or less) over
-        lines with S/N > 3 in the prism, ``/LINE`` for each changed line, and both by S/N.
+    Args:
+        columns: small columns of the held-out galaxies, before the change.
+        measured: of `measure`.
     """
     snr = changed_line_snr(columns)
-    galaxy = np.broadcast_to(np.asarray(columns["galaxy"])[:, None], snr.shape)
-    found: dict[str, Estimate | None] = {}
+    statistics = []
     for name in ("", *dict.fromkeys(change.line for change in CHANGES)):
-        of_line = np.array([not name or change.line == name for change in CHANGES])
-        for part, chosen in (("", snr > _WORTH_SUMMING), *line_snr_splits(snr)):
-            use = chosen & of_line & (snr > 0)
-            label = f"/{name}{part}" if name else part
-            for figure in ("response", "followed"):
-                values = measured[figure].astype(float)
-                found[f"{figure}{label}"] = median_estimate(galaxy[use], values[use], resamples=resamples)
-            lost = np.isnan(measured["response"])
-            use = use & (measured["measured"] > 0)
-            found[f"response_lost{label}"] = rate_estimate(columns["galaxy"], lost, use, resamples)
-    return {name: value for name, value in found.items() if value is not None and value.n}
+        use = np.array([not name or change.line == name for change in CHANGES]) & (snr > 0)
+        of = f"/{name}" if name else ""
+        lost = np.isnan(measured["response"])
+        statistics += [median(f"{figure}{of}", measured[figure], use) for figure in ("response", "followed")]
+        statistics.append(share(f"response_lost{of}", lost, use & (measured["measured"] > 0)))
+    yield statistics, [("", snr > _WORTH_SUMMING), *line_snr_parts(snr)]
 
 
 def changed_line_snr(columns: Mapping[str, np.ndarray]) -> np.ndarray:

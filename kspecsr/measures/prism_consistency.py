@@ -1,23 +1,23 @@
-"""Would the prism have seen what it saw, had the output been the truth? Chi-square of the degraded output."""
+"""Chi-square of the output as the prism would have seen it, against what it saw."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
-from kspecsr.measures.estimate import RESAMPLES, Estimate, estimates_of_sums, median_estimate
+from kspecsr.measures.estimate import WHOLE, Block, median, share
 from kspecsr.measures.held_out import HeldOut, Reconstruction
-from kspecsr.measures.splits import WAVELENGTH, bin_of, galaxy_splits, labels
+from kspecsr.measures.splits import WAVELENGTH, bin_of, galaxy_parts, labels
 from kspecsr.results.prism_input import degraded_to_prism
 
 _WAVES = len(WAVELENGTH) - 1
 POOR = 2.0  # chi-square per pixel
 
 
-def measure(held_out: HeldOut, made: Reconstruction) -> dict[str, np.ndarray]:
+def measure(held_out: HeldOut, reconstruction: Reconstruction) -> dict[str, np.ndarray]:
     """Sums of squared residuals of the degraded output over the prism's errors.
 
     The same operator degrades the output of every method, whatever the method says of itself. Released prism
@@ -26,13 +26,13 @@ def measure(held_out: HeldOut, made: Reconstruction) -> dict[str, np.ndarray]:
 
     Args:
         held_out: galaxies.
-        made: flux of a method.
+        reconstruction: flux of a method.
 
     Returns:
         float32, by wavelength (`splits.WAVELENGTH`): ``prism_squares`` (B, W) and ``prism_pixels`` (B, W), of
         which `chi_square` is the ratio.
     """
-    model = degraded_to_prism(np.asarray(made.flux, float), held_out.grid)
+    model = degraded_to_prism(np.asarray(reconstruction.flux, float), held_out.grid)
     good = ~held_out.prism_mask & np.isfinite(model)
     residual = np.where(good, held_out.prism_flux - np.where(good, model, 0.0), 0.0)
     square = (residual / np.where(good, held_out.prism_error, 1.0)) ** 2 / PIXEL_NOISE_VARIANCE
@@ -57,30 +57,20 @@ def chi_square(measured: Mapping[str, np.ndarray], wave: int | None = None) -> n
     return squares / np.where(pixels > 0, pixels, np.nan)
 
 
-def summarise(
-    columns: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray], resamples: int = RESAMPLES
-) -> dict[str, Estimate]:
+def blocks(columns: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray]) -> Iterator[Block]:
     """Medians over galaxies of the chi-square per pixel, with its distribution: ``prism_chi_square``.
 
-    ``prism_chi_square_poor`` is the share of galaxies above 2. Split by continuum S/N, redshift and
-    wavelength.
-
-    Args:
-        columns: small columns of the held-out galaxies.
-        measured: of `measure`.
-        resamples: of the bootstrap over galaxies.
+    ``prism_chi_square_poor`` is the share of galaxies above 2. By continuum S/N, redshift and wavelength.
     """
-    galaxy, total = columns["galaxy"], chi_square(measured)
-    cases = [("", total), *((label, np.where(rows, total, np.nan)) for label, rows in galaxy_splits(columns))]
-    cases += [
-        (f"[{label}]", chi_square(measured, wave)) for wave, label in enumerate(labels("wave", WAVELENGTH))
-    ]
-    found = {}
-    for label, values in cases:
-        estimate = median_estimate(galaxy, values, resamples=resamples)
-        if estimate.n > 0:
-            found[f"prism_chi_square{label}"] = estimate
-        rows = np.column_stack([values > POOR, np.isfinite(values)]).astype(float)
-        poor = {f"prism_chi_square_poor{label}": lambda sums: sums[..., 0] / sums[..., 1]}
-        found |= estimates_of_sums(galaxy, rows, poor, resamples)
-    return found
+    # the first column is of all wavelengths, the others of one bin each
+    values = np.stack([chi_square(measured, wave) for wave in (None, *range(_WAVES))], axis=1)
+    place = np.arange(1 + _WAVES)[None]
+    waves = [(f"[{label}]", place == i) for i, label in enumerate(labels("wave", WAVELENGTH), start=1)]
+    galaxies = [(label, chosen & (place == 0)) for label, chosen in (WHOLE, *galaxy_parts(columns))]
+    yield (
+        [
+            median("prism_chi_square", values),
+            share("prism_chi_square_poor", values > POOR, np.isfinite(values)),
+        ],
+        [*galaxies, *waves],
+    )

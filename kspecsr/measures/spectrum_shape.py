@@ -1,4 +1,4 @@
-"""Spectra against the truth: shape whatever the scale, amplitude, width, close pairs, residuals, power.
+"""Shape of spectra against the truth: error whatever the scale, amplitude, line widths, close pairs.
 
 No norm of the error alone tells a good spectrum from one that is smoothed, shrunk, blurred or merged. Each of
 the four ways has its number here: scale-free error in cores, amplitude ratio, FWHM ratio, pairs kept.
@@ -6,36 +6,355 @@ the four ways has its number here: scale-free error in cores, amplitude ratio, F
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
-from kspecsr.measures.amplitude_ratio import measure_amplitude_ratio
-from kspecsr.measures.estimate import RESAMPLES, Estimate, bootstrap, median_estimate
+from data_pipeline.lines.gaussian_fit import fit_gaussians
+from kspecsr.measures.estimate import (
+    RESAMPLES,
+    WHOLE,
+    Block,
+    Estimate,
+    median,
+    median_of_rows,
+    statistic,
+    summarise,
+)
 from kspecsr.measures.held_out import HeldOut, Reconstruction
-from kspecsr.measures.line_pairs import KEPT, PAIRS, measure_line_pairs
-from kspecsr.measures.line_width import measure_line_width
-from kspecsr.measures.power_spectrum import band_power, measure_power_spectrum
-from kspecsr.measures.residual_noise import measure_residual_noise
-from kspecsr.measures.scale_free_error import measure_scale_free_error, ratio_of_medians
-from kspecsr.measures.spectrum import compare
-from kspecsr.measures.splits import WAVELENGTH, bin_of, galaxy_splits, labels, line_snr_splits
+from kspecsr.measures.lines import STRONG
+from kspecsr.measures.residuals import measure_power_spectrum, measure_residual_noise, residual_blocks
+from kspecsr.measures.spectrum import Comparison, compare
+from kspecsr.measures.splits import best_line_parts, galaxy_parts, line_snr_parts, line_wavelength_parts
 
-_OIII = PAIRS.index(("[OIII]_4960", "[OIII]_5008"))
+FEWEST_CORE, FEWEST_CONTINUUM = 5, 100  # pixels
+DETECTED = 3.0  # sigma by which a target must vary more than its noise, and a pixel to count
+BRIGHT_SNR = 10.0  # in the prism, of lines whose width is measured
+_HALF = 20  # pixels of the window on either side of a line
+_NEIGHBOUR = 26.0  # pixels within which no other line ...
+_FAINT = 0.03  # ... has more than this part of the flux
+_NARROWEST = 0.4  # pixels (one sigma); the broadest that is fitted is half of the window's half
+_FARTHEST = 4.0  # pixels of the fitted centre from the expected one
+_BROADEST = 8.0  # pixels (one sigma) of a line of the truth: beyond, the window is too short
+_LEAST = 0.05  # part of the true flux below which the line counts as lost
+_COVERED = 0.8  # of a window's pixels
+
+PAIRS = (
+    ("[OIII]_4960", "[OIII]_5008"),
+    ("Hgamma", "[OIII]_4364"),
+    ("Halpha", "[NII]_6585"),
+    ("[SII]_6718", "[SII]_6733"),
+    ("[NeIII]_3870", "H8_3890"),
+    ("HeI_10833", "Pagamma"),
+)
+KEPT = 0.1  # dip of a pair that counts as two
+_RESOLVED = 0.3  # dip in the truth
+_LOWER_PEAK = 0.1  # part of the true height that the lower peak must have to be one
+_NOISE = 5.0  # sigma of the target's noise that a dip in it must exceed
+_SEARCH = 0.3  # of the separation within which a peak may lie, and at most one FWHM
+
+Arrays = Mapping[str, np.ndarray]
 
 
-def measure(held_out: HeldOut, made: Reconstruction) -> dict[str, np.ndarray]:
+# ---- error whatever the scale
+
+
+def relative_error(
+    output: np.ndarray,
+    truth: np.ndarray,
+    chosen: np.ndarray,
+    plain: np.ndarray,
+    variance: np.ndarray | float = 0.0,
+    fewest: int = 1,
+    detected: float = DETECTED,
+    free_scale: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Least rms of ``a * output - truth`` over one scale a >= 0, as a part of that of a plainer spectrum.
+
+    A global scale neither helps nor hurts: neither a flux calibration nor a shrinking towards zero is seen.
+    The variance of the target's noise is taken off both. The evaluation compares with the truth's own
+    continuum in line cores, so that 1 is the error of who draws no line, and with a constant in the
+    continuum; tuning with a constant everywhere; the goal of a training with cubic interpolation, and there a
+    scale that is off counts.
+
+    Args:
+        output: (B, N).
+        truth: (B, N).
+        chosen: (B, N) bool: pixels that count; both spectra are finite there.
+        plain: (B, N) the spectrum to compare with.
+        variance: (B, N) of the target's noise.
+        fewest: pixels.
+        detected: sigma by which the error of ``plain`` must exceed the noise.
+        free_scale: False for a = 1.
+
+    Returns:
+        (B,) error, and (B,) a; NaN where there is too little to measure.
+    """
+    count = np.maximum(chosen.sum(axis=1), 1)
+    noise = _mean(np.broadcast_to(variance, chosen.shape), chosen)
+    residual, scale = _fit_scale(output, truth, chosen, free_scale)
+    variation, _ = _fit_scale(plain, truth, chosen, free_scale)
+    known = (chosen.sum(axis=1) >= fewest) & (variation - noise > detected * np.sqrt(2.0 / count) * noise)
+    error = np.sqrt(np.maximum(residual - noise, 0.0) / np.where(known, variation - noise, 1.0))
+    return np.where(known, error, np.nan), np.where(known, scale, np.nan)
+
+
+def _mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    return np.where(chosen, values, 0.0).sum(axis=1) / np.maximum(chosen.sum(axis=1), 1)
+
+
+def _fit_scale(spectrum, truth, chosen, free_scale: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(B,) least mean square of ``a * spectrum - truth`` over the chosen pixels, and a."""
+    spectrum, truth = (np.where(chosen, array, 0.0).astype(np.float64) for array in (spectrum, truth))
+    scale = np.ones(len(spectrum))
+    if free_scale:
+        power = np.einsum("bn,bn->b", spectrum, spectrum)
+        product = np.einsum("bn,bn->b", spectrum, truth)
+        scale = np.where(power > 0, np.maximum(product, 0.0) / np.where(power > 0, power, 1.0), 0.0)
+    return _mean((scale[:, None] * spectrum - truth) ** 2, chosen), scale
+
+
+def measure_scale_free_error(comparison: Comparison) -> dict[str, np.ndarray]:
+    """`relative_error` in line cores, and in the continuum.
+
+    Returns:
+        ``scale_free_core``, ``scale_free_continuum``, ``scale_core``, ``scale_continuum`` (B,): error and a.
+    """
+    flat = np.ones_like(comparison.truth)
+    found = {}
+    for region, chosen, plain, fewest in (
+        ("core", comparison.core, comparison.level, FEWEST_CORE),
+        ("continuum", comparison.continuum, flat, FEWEST_CONTINUUM),
+    ):
+        error, scale = relative_error(
+            comparison.output, comparison.truth, chosen, plain, comparison.variance, fewest
+        )
+        found[f"scale_free_{region}"] = error.astype(np.float32)
+        found[f"scale_{region}"] = scale.astype(np.float32)
+    return found
+
+
+# ---- amplitude of sharp structure
+
+
+def structure_slope(output: np.ndarray, truth: np.ndarray, chosen: np.ndarray, fewest: int) -> np.ndarray:
+    """Slope (B,) of a spectrum's structure on the truth's, through the origin; NaN with too few pixels.
+
+    The slope of least absolute deviations, which is the median of the pixels' quotients weighted with the
+    truth: one line that is missing or invented does not set it.
+
+    Args:
+        output: (B, N) structure of the spectrum.
+        truth: (B, N) that of the truth.
+        chosen: (B, N) bool: pixels that count, of a truth that is not zero.
+        fewest: pixels.
+    """
+    slope = np.full(len(chosen), np.nan)
+    for row in np.flatnonzero(chosen.sum(axis=1) >= fewest):
+        right = truth[row, chosen[row]]
+        quotient = output[row, chosen[row]] / right
+        slope[row] = np.quantile(quotient, 0.5, weights=np.abs(right), method="inverted_cdf")
+    return slope
+
+
+def measure_amplitude_ratio(comparison: Comparison) -> dict[str, np.ndarray]:
+    """`structure_slope` of the high-pass parts in line cores: from 0.9 to 1.15 is sane.
+
+    Returns:
+        ``amplitude_ratio`` (B,).
+    """
+    chosen = comparison.core & (comparison.high_truth**2 > DETECTED**2 * comparison.variance)
+    chosen &= comparison.high_truth != 0
+    slope = structure_slope(comparison.high_output, comparison.high_truth, chosen, FEWEST_CORE)
+    return {"amplitude_ratio": slope.astype(np.float32)}
+
+
+# ---- widths of lines that stand alone
+
+
+def isolated_lines(
+    pixel: np.ndarray,
+    known: np.ndarray,
+    flux: np.ndarray,
+    bright: np.ndarray,
+    reach: np.ndarray | float = _NEIGHBOUR,
+    faint: float = _FAINT,
+) -> np.ndarray:
+    """(B, K) bool: bright lines near which no other line has more than a small part of their flux.
+
+    The evaluation looks at windows of 20 pixels in spectra that are sharp; tuning, whose spectra are as
+    blurred as the prism, at 3 FWHM of the prism, in which lines of less than a tenth would leave too few.
+
+    Args:
+        pixel: (B, K) places of the lines.
+        known: (B, K) bool.
+        flux: (B, K).
+        bright: (B, K) bool: lines that are asked for.
+        reach: (B, K) pixels on either side.
+        faint: part of the flux that others may have.
+    """
+    row, line = np.nonzero(bright & known & (flux > 0))
+    apart = np.abs(pixel[row] - pixel[row, line][:, None])
+    rival = flux[row] > faint * flux[row, line][:, None]
+    rival &= (apart < np.broadcast_to(reach, pixel.shape)[row, line][:, None]) & known[row]
+    rival[np.arange(row.size), line] = False
+    isolated = np.zeros(bright.shape, bool)
+    isolated[row, line] = ~rival.any(axis=1)
+    return isolated
+
+
+def measure_line_width(comparison: Comparison) -> dict[str, np.ndarray]:
+    """Output over truth for isolated lines of prism S/N > 10: a Gaussian on a straight line fits both.
+
+    The window bounds the width: for lines as broad as in the prism both ratios are lower limits.
+
+    Returns:
+        ``line_width_ratio`` (B, K): FWHM over the true one; NaN where not measured, or lost.
+        ``line_area_ratio`` (B, K): flux over the true one; NaN where not measured, 0 where no line is found.
+    """
+    places = comparison.places
+    bright = comparison.line_snr > BRIGHT_SNR
+    row, line = np.nonzero(isolated_lines(places.pixel, places.known, comparison.line_flux, bright))
+    index, offset, used, row, line = _windows(comparison, row, line)
+    width = np.full(comparison.line_snr.shape, np.nan, np.float32)
+    area = width.copy()
+    if row.size:
+        at = row[:, None], index
+        values = np.concatenate([comparison.truth[at], comparison.output[at]])
+        same = np.ones(len(values))
+        widest = 0.5 * np.abs(offset).max()
+        fits = fit_gaussians(
+            np.tile(offset, (2, 1)),
+            values,
+            np.tile(used, (2, 1)),
+            centre=0.0 * same,
+            reach=_FARTHEST * same,
+            sigma_limits=(_NARROWEST * same, widest * same),
+        )
+        (true_area, out_area), (true_sigma, out_sigma) = np.split(fits.area, 2), np.split(fits.sigma, 2)
+        sane = (true_area > 0) & (true_sigma < _BROADEST) & (true_sigma > _NARROWEST)
+        ratio = out_area / np.where(sane, true_area, 1.0)
+        found = (ratio > _LEAST) & (out_sigma > _NARROWEST)
+        area[row, line] = np.where(sane, np.where(found, ratio, 0.0), np.nan)
+        width[row, line] = np.where(sane & found, out_sigma / true_sigma, np.nan)
+    return {"line_width_ratio": width, "line_area_ratio": area}
+
+
+def _windows(comparison: Comparison, row: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Pixels (n, w), their offset from the centre, which are good; rows and lines whose window is covered."""
+    centre = comparison.places.pixel[row, line]
+    index = np.rint(centre).astype(np.int64)[:, None] + np.arange(-_HALF, _HALF + 1)
+    inside = (index >= 0) & (index < comparison.places.grid.size)
+    clipped = np.clip(index, 0, comparison.places.grid.size - 1)
+    used = inside & comparison.good[row[:, None], clipped]
+    offset = index - centre[:, None]
+    core = np.abs(offset) <= comparison.places.fwhm[row, line][:, None]
+    keep = (used.mean(axis=1) >= _COVERED) & (used | ~core).all(axis=1)
+    return clipped[keep], offset[keep], used[keep], row[keep], line[keep]
+
+
+# ---- close pairs of lines
+
+
+class PeakFinder:
+    """Two peaks and the valley between them, in spectra of several galaxies.
+
+    Args:
+        row: (n,) galaxies.
+        blue: (n,) place of the bluer line [pixels].
+        red: (n,) place of the redder one.
+        fwhm: (n,) resolution of the spectra [pixels].
+        good: (B, N) bool.
+
+    Attributes:
+        covered: (n,) bool: every pixel from peak to peak is good, and the flanks have good ones.
+    """
+
+    def __init__(
+        self, row: np.ndarray, blue: np.ndarray, red: np.ndarray, fwhm: np.ndarray, good: np.ndarray
+    ):
+        blue, red, fwhm = blue[:, None], red[:, None], fwhm[:, None]
+        first = np.floor(blue - 6.0 * fwhm).astype(np.int64)
+        size = int(np.ceil(red + 6.0 * fwhm - first).max(initial=0)) + 1
+        index = first + np.arange(size)
+        self._index = row[:, None], np.clip(index, 0, good.shape[1] - 1)
+        self._good = good[self._index] & (index >= 0) & (index < good.shape[1])
+        reach = np.minimum(_SEARCH * (red - blue), fwhm)
+        # Half a pixel more: a line may peak between two pixels.
+        self._near = tuple(np.abs(index - at) <= np.maximum(reach, 0.5) for at in (blue, red))
+        self._flanks = tuple(
+            self._good & (sign * (index - at) > 2.5 * fwhm) & (sign * (index - at) <= 6.0 * fwhm)
+            for sign, at in ((-1, blue), (1, red))
+        )
+        between = (index >= blue - fwhm) & (index <= red + fwhm)
+        self.covered = (self._good | ~between).all(axis=1)
+        self.covered &= np.all([flank.any(axis=1) for flank in self._flanks], axis=0)
+
+    def find(self, spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Height of the lower peak above the continuum, and how far the valley lies below that peak, (n,)."""
+        values = spectrum[self._index]
+        at = [np.where(near, values, -np.inf).argmax(axis=1) for near in self._near]
+        column, row = np.arange(values.shape[1]), np.arange(len(values))
+        lower = np.minimum(values[row, at[0]], values[row, at[1]])
+        inside = (column >= at[0][:, None]) & (column <= at[1][:, None])
+        valley = np.where(inside, values, np.inf).min(axis=1, initial=np.inf)
+        # The lower flank: the other one may hold a third line.
+        base = np.fmin(*(median_of_rows(values, flank) for flank in self._flanks))
+        return lower - np.nan_to_num(base), lower - np.where(np.isfinite(valley), valley, lower)
+
+    def noise(self, variance: np.ndarray) -> np.ndarray:
+        """(n,) median one-sigma noise of spectra with this (B, N) variance."""
+        return np.sqrt(np.nan_to_num(median_of_rows(variance[self._index], self._good)))
+
+
+def measure_line_pairs(comparison: Comparison) -> dict[str, np.ndarray]:
+    """Depth of the dip between two peaks, as a part of the lower one's height above the continuum.
+
+    Returns:
+        ``pair_dip`` (B, Q): of the output, for pairs in `PAIRS` that the truth shows as two (dip above 0.3)
+        and whose lines both have prism S/N > 5; NaN for others, -1 without two peaks.
+        ``pair_in_prism_elements`` (B, Q): separation over the prism's FWHM there; NaN where not measured.
+    """
+    shape, places = (len(comparison.good), len(PAIRS)), comparison.places
+    dips, apart = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+    for number, pair in enumerate(PAIRS):
+        left, right = (load_lines().index(name) for name in pair)
+        both = places.known[:, [left, right]] & (comparison.line_snr[:, [left, right]] > STRONG)
+        row = np.flatnonzero(both.all(axis=1))
+        if row.size == 0:
+            continue
+        blue, red, fwhm = places.pixel[row, left], places.pixel[row, right], places.fwhm[row, left]
+        peaks = PeakFinder(row, blue, red, fwhm, comparison.good)
+        true_height, true_drop = peaks.find(comparison.truth)
+        height, drop = peaks.find(comparison.output)
+        resolved = peaks.covered & (true_drop > _RESOLVED * true_height) & (true_height > 0)
+        resolved &= true_drop > _NOISE * peaks.noise(comparison.variance)
+        two = (height > _LOWER_PEAK * true_height) & (drop > 0)
+        dip = np.where(two, drop / np.where(two, height, 1.0), -1.0)
+        # the unified grid is even in ln(wavelength)
+        middle = places.grid.start * np.exp(0.5 * (blue + red) / places.grid.sampling)
+        elements = (red - blue) / places.grid.sampling * load_instrument(PRISM).resolving_power(middle)
+        dips[row, number] = np.where(resolved, dip, np.nan)
+        apart[row, number] = np.where(resolved, elements, np.nan)
+    return {"pair_dip": dips, "pair_in_prism_elements": apart}
+
+
+# ---- all of it
+
+
+def measure(held_out: HeldOut, reconstruction: Reconstruction) -> dict[str, np.ndarray]:
     """Measurements of each galaxy; NaN where not measured.
 
     Args:
         held_out: galaxies with their truth.
-        made: what a method makes of them; its flux alone is used.
+        reconstruction: output of a method; its flux alone is used.
 
     Returns:
-        Arrays with leading axis B, as the ``measure_...`` functions of this package's modules describe them.
+        Arrays with leading axis B, as the ``measure_...`` functions here and in `residuals` describe them.
     """
-    comparison = compare(held_out, made)
+    comparison = compare(held_out, reconstruction)
     return {
         **measure_scale_free_error(comparison),
         **measure_amplitude_ratio(comparison),
@@ -46,117 +365,70 @@ def measure(held_out: HeldOut, made: Reconstruction) -> dict[str, np.ndarray]:
     }
 
 
-def summarise(
-    held_out_columns: dict[str, np.ndarray], measured: dict[str, np.ndarray], resamples: int = RESAMPLES
-) -> dict[str, Estimate]:
-    """Figures over all galaxies, and by S/N, redshift and wavelength.
+def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
+    """All figures of spectra, by S/N, redshift and wavelength.
 
     Args:
-        held_out_columns: ``galaxy``, ``redshift``, ``continuum_snr`` (B,), ``line_snr`` (B, K).
+        columns: ``galaxy``, ``redshift``, ``continuum_snr`` (B,), ``line_known``, ``line_snr`` (B, K).
         measured: of `measure`, for the same galaxies.
-        resamples: of each bootstrap.
     """
-    found: dict[str, Estimate] = {}
-    for part in (_galaxies, _lines, _pairs, _residuals, _power):
-        found.update(part(held_out_columns, measured, resamples))
-    return found
+    galaxies = list(galaxy_parts(columns))
+    yield (
+        [
+            median("scale_free/core", measured["scale_free_core"]),
+            median("amplitude_ratio", measured["amplitude_ratio"]),
+        ],
+        [WHOLE, *galaxies, *best_line_parts(columns)],
+    )
+    yield [median("scale_free/continuum", measured["scale_free_continuum"])], [WHOLE, *galaxies]
+    yield (
+        [median(f"scale/{region}", measured[f"scale_{region}"]) for region in ("core", "continuum")],
+        [WHOLE],
+    )
+    area = measured["line_area_ratio"]
+    yield (
+        [
+            median("fwhm_ratio", measured["line_width_ratio"]),
+            median("line_area_ratio", area),
+            statistic("lines_lost", np.mean, area == 0, use=np.isfinite(area)),
+        ],
+        [WHOLE, *line_snr_parts(columns["line_snr"]), *line_wavelength_parts(columns)],
+    )
+    dip = measured["pair_dip"]
+    kept, resolved = dip > KEPT, np.isfinite(dip)
+    blended = measured["pair_in_prism_elements"] < 1.0
+    oiii = np.arange(len(PAIRS)) == PAIRS.index(("[OIII]_4960", "[OIII]_5008"))
+    yield (
+        [
+            statistic("pairs_kept", np.mean, kept, use=resolved),
+            statistic("pairs_kept/unresolved_by_prism", np.mean, kept, use=resolved & blended),
+            statistic("pairs_kept/oiii", np.mean, kept, use=resolved & oiii),
+            statistic("pairs_kept/oiii_unresolved_by_prism", np.mean, kept, use=resolved & oiii & blended),
+        ],
+        [WHOLE],
+    )
+    yield from residual_blocks(measured)
 
 
 def ratio_to(
-    held_out_columns: dict[str, np.ndarray],
-    measured: dict[str, np.ndarray],
-    baseline: dict[str, np.ndarray],
-    resamples: int = RESAMPLES,
+    columns: Arrays, measured: Arrays, baseline: Arrays, resamples: int = RESAMPLES
 ) -> dict[str, Estimate]:
-    """Median scale-free errors of a method over those of another: below 1 it is better.
+    """Median scale-free errors of a method over those of another, on galaxies that both measured.
 
     Args:
-        held_out_columns: ``galaxy`` (B,).
+        columns: ``galaxy`` (B,).
         measured: of the method.
-        baseline: of the other, for the same galaxies.
-        resamples: of each bootstrap.
+        baseline: of the other, for the same galaxies; below 1 the method is better.
+        resamples: number of draws of each bootstrap.
     """
-    return {
-        f"scale_free/{region}": ratio_of_medians(
-            held_out_columns["galaxy"],
-            measured[f"scale_free_{region}"],
-            baseline[f"scale_free_{region}"],
-            resamples=resamples,
-        )
-        for region in ("core", "continuum")
-    }
+    names = {f"scale_free/{region}": f"scale_free_{region}" for region in ("core", "continuum")}
+    made = [
+        statistic(name, _quotient_of_medians, measured[array], baseline[array])
+        for name, array in names.items()
+    ]
+    return summarise([(made, [WHOLE])], columns["galaxy"], resamples=resamples)
 
 
-def _galaxies(columns: dict, measured: dict, resamples: int) -> Iterator[tuple[str, Estimate]]:
-    galaxy = columns["galaxy"]
-    for name, array in (
-        ("scale_free/core", "scale_free_core"),
-        ("scale_free/continuum", "scale_free_continuum"),
-        ("scale/core", "scale_core"),
-        ("scale/continuum", "scale_continuum"),
-        ("amplitude_ratio", "amplitude_ratio"),
-    ):
-        values = measured[array]
-        splits = () if name.startswith("scale/") else _galaxy_parts(columns, "continuum" in name)
-        for label, inside in [("", np.ones(galaxy.size, bool)), *splits]:
-            if label and not np.isfinite(values[inside]).any():
-                continue
-            yield name + label, median_estimate(galaxy[inside], values[inside], resamples=resamples)
-
-
-def _galaxy_parts(columns: dict, continuum: bool) -> Iterator[tuple[str, np.ndarray]]:
-    """By redshift and continuum S/N; what is measured on lines by the S/N of the best line, too."""
-    yield from galaxy_splits(columns)
-    if not continuum:
-        best = np.max(columns["line_snr"], axis=1, initial=0.0)
-        yield from ((f"[best line {label[1:]}", inside) for label, inside in line_snr_splits(best))
-
-
-def _lines(columns: dict, measured: dict, resamples: int) -> Iterator[tuple[str, Estimate]]:
-    row, line = np.nonzero(np.isfinite(measured["line_area_ratio"]))
-    galaxy = columns["galaxy"][row]
-    observed = load_lines().wavelength[line] * (1.0 + columns["redshift"][row])
-    place = bin_of(observed, WAVELENGTH)
-    width, area = (measured[name][row, line] for name in ("line_width_ratio", "line_area_ratio"))
-    parts = [("", np.ones(row.size, bool)), *line_snr_splits(columns["line_snr"][row, line])]
-    parts += [(f"[{label}]", place == i) for i, label in enumerate(labels("wave", WAVELENGTH))]
-    for label, inside in parts:
-        chosen = galaxy[inside]
-        if label and chosen.size == 0:
-            continue
-        yield f"fwhm_ratio{label}", median_estimate(chosen, width[inside], resamples=resamples)
-        yield f"line_area_ratio{label}", median_estimate(chosen, area[inside], resamples=resamples)
-        yield f"lines_lost{label}", bootstrap(np.mean, chosen, area[inside] == 0, resamples=resamples)
-
-
-def _pairs(columns: dict, measured: dict, resamples: int) -> Iterator[tuple[str, Estimate]]:
-    row, pair = np.nonzero(np.isfinite(measured["pair_dip"]))
-    kept = measured["pair_dip"][row, pair] > KEPT
-    blended = measured["pair_in_prism_elements"][row, pair] < 1.0
-    galaxy = columns["galaxy"][row]
-    for name, inside in (
-        ("pairs_kept", np.ones(row.size, bool)),
-        ("pairs_kept/unresolved_by_prism", blended),
-        ("pairs_kept/oiii", pair == _OIII),
-        ("pairs_kept/oiii_unresolved_by_prism", (pair == _OIII) & blended),
-    ):
-        yield name, bootstrap(np.mean, galaxy[inside], kept[inside], resamples=resamples)
-
-
-def _residuals(columns: dict, measured: dict, resamples: int) -> Iterator[tuple[str, Estimate]]:
-    values = measured["residual_over_noise_core"]
-    yield "residual_over_noise/core", median_estimate(columns["galaxy"], values, resamples=resamples)
-    parts = ["", *(f"[{label}]" for label in labels("wave", WAVELENGTH))]
-    for number, label in enumerate(parts):
-        values = measured["residual_over_noise"][:, number]
-        yield f"residual_over_noise{label}", median_estimate(columns["galaxy"], values, resamples=resamples)
-
-
-def _power(columns: dict, measured: dict, resamples: int) -> Iterator[tuple[str, Estimate]]:
-    for band in ("low", "high"):
-        true = band_power(measured["power_truth"], band)
-        true = np.where(true > 0, true, np.nan)
-        for name in ("output", "residual"):
-            ratio = band_power(measured[f"power_{name}"], band) / true
-            title = f"power_ratio/{band}" if name == "output" else f"residual_power/{band}"
-            yield title, median_estimate(columns["galaxy"], ratio, resamples=resamples)
+def _quotient_of_medians(values: np.ndarray, baseline: np.ndarray) -> float:
+    below = np.median(baseline)
+    return float(np.median(values) / below) if below > 0 else float("nan")

@@ -1,4 +1,4 @@
-"""Parts of the held-out galaxies by which figures are split."""
+"""Parts of the held-out galaxies and of their lines by which figures of merit are split."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from itertools import pairwise
 
 import numpy as np
 
+from data_pipeline.lines import load_lines
+
 CONTINUUM_SNR = (0.0, 1.0, 3.0, 10.0, np.inf)  # per prism pixel
 LINE_SNR = (0.0, 1.0, 3.0, 5.0, 10.0, 30.0, np.inf)
 REDSHIFT = (0.0, 2.0, 4.0, 6.0, np.inf)
 WAVELENGTH = (0.5, 1.5, 2.5, 3.5, 6.0)  # um
-_BY_GALAXY = (("continuum snr", "continuum_snr", CONTINUUM_SNR), ("z", "redshift", REDSHIFT))
+
+Columns = Mapping[str, np.ndarray]
+Parts = Iterator[tuple[str, np.ndarray]]  # as it stands in the name of a figure, e.g. [z 2-4], and bool
 
 
 def labels(name: str, edges: tuple[float, ...], open_start: bool = False) -> tuple[str, ...]:
     """Names of the bins between edges, e.g. ``snr <1``, ``snr 1-3``, ``snr >30``.
 
     Args:
-        name: of the quantity.
+        name: name of the quantity.
         edges: increasing; a last one of infinity leaves the last bin open.
         open_start: the first bin is open downwards.
     """
@@ -44,31 +48,47 @@ def bin_of(values: np.ndarray, edges: tuple[float, ...], open_start: bool = Fals
     return np.where(np.isnan(values), -1, found)
 
 
-def galaxy_splits(columns: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    """Parts by continuum S/N and by true redshift.
+def parts(name: str, values: np.ndarray, edges: tuple[float, ...], open_start: bool = False) -> Parts:
+    """Parts by a quantity, e.g. ``[snr 5-10]`` and a bool of the shape of ``values``; see `bin_of`."""
+    place = bin_of(values, edges, open_start)
+    for number, label in enumerate(labels(name, edges, open_start)):
+        yield f"[{label}]", place == number
+
+
+def galaxy_parts(columns: Columns) -> Parts:
+    """Parts (B, 1) by continuum S/N and by true redshift.
 
     Args:
         columns: small columns of the held-out galaxies.
-
-    Yields:
-        The part as it stands in the name of a figure, e.g. ``[z 2-4]``, and (B,) bool.
     """
-    for name, column, edges in _BY_GALAXY:
-        # a median S/N below zero is noise, as one of zero
-        place = bin_of(columns[column], edges, open_start=column == "continuum_snr")
-        for i, label in enumerate(labels(name, edges, open_start=column == "continuum_snr")):
-            yield f"[{label}]", place == i
+    # a median S/N below zero is noise, as one of zero
+    yield from parts("continuum snr", columns["continuum_snr"][:, None], CONTINUUM_SNR, open_start=True)
+    yield from parts("z", columns["redshift"][:, None], REDSHIFT)
 
 
-def line_snr_splits(snr: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Parts by the S/N that the prism allows a line.
+def best_line_parts(columns: Columns) -> Parts:
+    """Parts (B, 1) by the S/N that the prism allows the best known line; without any a galaxy is in none."""
+    snr = np.where(columns["line_known"], columns["line_snr"], -np.inf).max(axis=1, keepdims=True)
+    return parts("best line snr", np.where(np.isfinite(snr), snr, np.nan), LINE_SNR, open_start=True)
+
+
+def line_snr_parts(snr: np.ndarray) -> Parts:
+    """Parts by the S/N that the prism allows a line, of the shape of ``snr``."""
+    return parts("snr", snr, LINE_SNR, open_start=True)
+
+
+def line_wavelength_parts(columns: Columns) -> Parts:
+    """Parts (B, K) by the observed wavelength of each line of the list."""
+    return parts("wave", load_lines().wavelength * (1.0 + columns["redshift"][:, None]), WAVELENGTH)
+
+
+def line_parts(names: tuple[str, ...], of: tuple[str, ...] | None = None) -> Parts:
+    """Parts (1, K) by the name of the line, ``/Halpha``.
 
     Args:
-        snr: of any shape.
-
-    Yields:
-        E.g. ``[snr 5-10]``, and bool of the same shape.
+        names: lines that get a part of their own.
+        of: names of the K lines; None for the whole list.
     """
-    place = bin_of(snr, LINE_SNR, open_start=True)
-    for i, label in enumerate(labels("snr", LINE_SNR, open_start=True)):
-        yield f"[{label}]", place == i
+    of = load_lines().names if of is None else of
+    for name in names:
+        yield f"/{name}", np.array([[one == name for one in of]])

@@ -18,11 +18,10 @@ from kspecsr.evaluation.figures.panels import (
     percentiles,
     set_apart,
 )
-from kspecsr.measures.gaussian_calibration import PIT_BINS, central_coverage, ks_distance
-from kspecsr.measures.line_calibration import line_sums
+from kspecsr.measures.calibration import PIT_BINS, central_coverage, ks_distance, line_sums
 from kspecsr.measures.prior_response import CHANGES, changed_line_snr
 from kspecsr.measures.prism_consistency import chi_square
-from kspecsr.measures.regions import REGIONS
+from kspecsr.measures.spectrum import REGIONS
 from kspecsr.measures.splits import WAVELENGTH, labels
 
 if TYPE_CHECKING:
@@ -44,8 +43,8 @@ def draw_calibration(pixels: Measured, lines: Measured) -> Figure:
     Methods without errors are left out.
 
     Args:
-        pixels: method to `pixel_calibration.measure`.
-        lines: method to `line_calibration.measure`.
+        pixels: method to `calibration.measure_pixels`.
+        lines: method to `calibration.measure_lines`.
     """
     figure = new_figure(5.6)
     panels = figure.subplots(3, len(_PANELS), sharex="row", sharey="row", height_ratios=(1, 1, 0.6))
@@ -81,7 +80,7 @@ def _pit_counts(panel: str, pixels: Arrays | None, lines: Arrays | None) -> np.n
     if panel in REGIONS and pixels is not None:
         return np.asarray(pixels["pixel_pit"], float)[:, REGIONS.index(panel)].sum(axis=(0, 1))
     if panel not in REGIONS and lines is not None:
-        return line_sums(lines, np.ones(lines["line_pit"].shape, bool))[:, :PIT_BINS].sum(axis=0)
+        return line_sums(lines)[..., :PIT_BINS].sum(axis=(0, 1))
     return np.zeros(PIT_BINS)
 
 

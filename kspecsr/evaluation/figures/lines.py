@@ -21,10 +21,18 @@ from kspecsr.evaluation.figures.panels import (
 )
 from kspecsr.measures.estimate import robust_scatter
 from kspecsr.measures.line_ratios import RATIOS, closer_than_prism, fainter_snr, ratio_parts
-from kspecsr.measures.line_recovery import flux_pull, flux_ratio, log_ratio
+from kspecsr.measures.line_recovery import (
+    area_under_roc,
+    flux_pull,
+    flux_ratio,
+    log_ratio,
+    reliability,
+    roc,
+    signal_to_noise,
+    there,
+)
 from kspecsr.measures.line_signal_to_noise import LINES
 from kspecsr.measures.lines import detected_lines, judged_lines
-from kspecsr.measures.presence import area_under_roc, reliability, roc, signal_to_noise, there
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +55,7 @@ def draw_line_recovery(columns: Arrays, measured: Measured) -> Figure:
 
     Args:
         columns: of the held-out galaxies.
-        measured: method to `line_recovery.measure`; methods without lines are left out.
+        measured: method to `lines.measured_lines`; methods without lines are left out.
     """
     figure = new_figure(5.0)
     panels = figure.subplots(2, 2, sharex=True)
@@ -228,7 +236,7 @@ def draw_presence(columns: Arrays, measured: Measured) -> Figure:
 
     Args:
         columns: of the held-out galaxies.
-        measured: method to `presence.measure`.
+        measured: method to `lines.measured_lines`.
     """
     figure = new_figure(4.0)
     axes = figure.subplot_mosaic([["reliability", "roc"], ["counts", "roc"]], height_ratios=(3, 1))

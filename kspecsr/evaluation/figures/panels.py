@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_pipeline.pictures.style import ARM_COLOURS, OUTPUT_COLOUR, TRUTH_COLOUR
-from kspecsr.evaluation.config import TITLES
+from kspecsr.evaluation.methods import TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from data_pipeline.pictures.style import new_figure, note, styled
 from kspecsr.evaluation.figures.panels import GUIDE, Arrays, Measured, method_colours, method_title
-from kspecsr.measures.gaussian_calibration import PIT_BINS, ks_distance, pit_bin
+from kspecsr.measures.calibration import PIT_BINS, ks_distance, pit_bin
 from kspecsr.measures.redshift import CATASTROPHIC, CONFIDENCE, RIGHT, nmad, reliability
 
 if TYPE_CHECKING:

@@ -19,8 +19,13 @@ from kspecsr.evaluation.figures.panels import (
     row_per_method,
 )
 from kspecsr.measures.estimate import Estimate
-from kspecsr.measures.power_spectrum import INTERMEDIATE, frequencies
-from kspecsr.measures.residual_noise import MAP_PIXELS, bin_starts, residual_curve
+from kspecsr.measures.residuals import (
+    INTERMEDIATE,
+    MAP_PIXELS,
+    bin_starts,
+    frequencies,
+    residual_curve,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

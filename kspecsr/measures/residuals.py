@@ -1,26 +1,35 @@
-"""Residuals against wavelength, and the noise of the reference that they are compared with (paper Fig. 6)."""
+"""Residuals against the noise of the reference (paper Fig. 6), and their power (paper Fig. 7)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy.fft import next_fast_len, rfft
 
 from data_pipeline.instrument import GRATINGS, PRISM, arm_shares, load_instrument
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.simulation.noise import grating_error, typical_prism_error
 from data_pipeline.simulation.survey import load_tiers
+from kspecsr.measures.estimate import WHOLE, Block, median, median_of_rows, robust_scatter
 from kspecsr.measures.held_out import HeldOut
-from kspecsr.measures.spectrum import Comparison, median_of_rows
-from kspecsr.measures.splits import WAVELENGTH, bin_of
+from kspecsr.measures.spectrum import Comparison
+from kspecsr.measures.splits import WAVELENGTH, bin_of, labels
 
 RMS_PIXELS = 30  # of a bin of the curves
 MAP_PIXELS = 20  # of a bin of the maps
 _LARGEST = 6e4  # that float16 holds
 _TIER_WAVELENGTH = 2.5  # um, where a galaxy's prism error tells its tier
 _TIER_RANGE = (2.0, 3.0)
+POWER_BINS = 100  # from zero to the Nyquist frequency
+INTERMEDIATE = 0.3  # of the Nyquist frequency: structure below, noise above (paper Fig. 7)
+_FEWEST_POWER = 500  # pixels
+
+
+# ---- residuals
 
 
 def measure_residual_noise(held_out: HeldOut, comparison: Comparison) -> dict[str, np.ndarray]:
@@ -146,7 +155,7 @@ class ResidualCurve:
 
     Attributes:
         wavelength: (m,) um.
-        sigma: (m,) robust scatter of residuals over galaxies: 1.4826 times their median absolute deviation.
+        sigma: (m,) robust scatter of residuals over galaxies.
         noise: (m,) median noise over galaxies.
     """
 
@@ -165,7 +174,90 @@ def residual_curve(grid: UnifiedGrid, residual_at: np.ndarray, noise: np.ndarray
     """
     at = bin_centres(grid, MAP_PIXELS)
     columns = np.asarray(residual_at, np.float64).T
-    middle = median_of_rows(columns, np.isfinite(columns))[:, None]
-    sigma = 1.4826 * median_of_rows(np.abs(columns - middle), np.isfinite(columns))
+    sigma = np.array([robust_scatter(column[np.isfinite(column)]) for column in columns])
     typical = median_of_rows(noise.T, np.isfinite(noise.T))
     return ResidualCurve(at, sigma, np.interp(at, bin_centres(grid, RMS_PIXELS), typical))
+
+
+# ---- power against spatial frequency
+
+
+def measure_power_spectrum(comparison: Comparison) -> dict[str, np.ndarray]:
+    """Power spectral density of the high-pass parts, in units of `Comparison.scale` squared.
+
+    Its mean over all frequencies is the variance per good pixel, so that galaxies with gaps can be averaged
+    with others. Gaps are filled with 0.
+
+    Returns:
+        ``power_truth``, ``power_output``, ``power_residual`` (B, 100); NaN for a galaxy with fewer than 500
+        good pixels.
+    """
+    count = comparison.good.sum(axis=1)
+    known = count >= _FEWEST_POWER
+    unit = np.where(known, comparison.scale**2 * count, np.nan)[:, None]
+    spectra = {
+        "power_truth": comparison.high_truth,
+        "power_output": comparison.high_output,
+        "power_residual": comparison.high_output - comparison.high_truth,
+    }
+    return {name: (_binned_power(values) / unit).astype(np.float32) for name, values in spectra.items()}
+
+
+def frequencies() -> np.ndarray:
+    """(100,) middle of the bins in units of the Nyquist frequency of the unified grid."""
+    return (np.arange(POWER_BINS) + 0.5) / POWER_BINS
+
+
+def _binned_power(values: np.ndarray) -> np.ndarray:
+    size = next_fast_len(max(values.shape[1], 2 * POWER_BINS), real=True)
+    power = np.abs(rfft(values, size, axis=1)) ** 2
+    place = np.minimum((np.arange(power.shape[1]) * 2 * POWER_BINS) // size, POWER_BINS - 1)
+    start = np.searchsorted(place, np.arange(POWER_BINS))
+    # A frequency stands for its negative, too, but for zero and the highest.
+    weight = np.full(power.shape[1], 2.0)
+    weight[0] = 1.0
+    if size % 2 == 0:
+        weight[-1] = 1.0
+    return np.add.reduceat(power * weight, start, axis=1) / np.add.reduceat(weight, start)
+
+
+def band_power(power: np.ndarray, band: str) -> np.ndarray:
+    """(B,) power below (``low``) or above (``high``) 0.3 of the Nyquist frequency.
+
+    Args:
+        power: (B, 100).
+        band: ``low`` or ``high``.
+
+    Raises:
+        ValueError: for another band.
+    """
+    if band not in ("low", "high"):
+        raise ValueError(f"band: expected 'low' or 'high', got {band!r}")
+    below = frequencies() < INTERMEDIATE
+    return np.asarray(power, np.float64)[:, below if band == "low" else ~below].sum(axis=1)
+
+
+# ---- figures
+
+
+def residual_blocks(measured: Mapping[str, np.ndarray]) -> Iterator[Block]:
+    """Residuals over noise, also by wavelength, and power of output and residual over that of the truth.
+
+    Args:
+        measured: of `measure_residual_noise` and `measure_power_spectrum`.
+    """
+    over_noise = measured["residual_over_noise"]
+    band = np.arange(over_noise.shape[1])[None]
+    waves = enumerate(labels("wave", WAVELENGTH), start=1)
+    yield [median("residual_over_noise/core", measured["residual_over_noise_core"])], [WHOLE]
+    yield (
+        [median("residual_over_noise", over_noise)],
+        [("", band == 0), *((f"[{label}]", band == number) for number, label in waves)],
+    )
+    for region in ("low", "high"):
+        true, output, residual = (
+            band_power(measured[f"power_{name}"], region) for name in ("truth", "output", "residual")
+        )
+        true = np.where(true > 0, true, np.nan)
+        ratios = {"power_ratio": output / true, "residual_power": residual / true}
+        yield [median(f"{name}/{region}", ratio) for name, ratio in ratios.items()], [WHOLE]

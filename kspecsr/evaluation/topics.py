@@ -1,0 +1,133 @@
+"""Topics of the evaluation: what is measured on each method and which figures are made of it, listed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from kspecsr.evaluation.store import Chunk
+from kspecsr.measures import (
+    calibration,
+    line_ratios,
+    line_recovery,
+    line_signal_to_noise,
+    prior_response,
+    prism_consistency,
+    redshift,
+    spectrum_shape,
+)
+from kspecsr.measures.estimate import RESAMPLES, Block, Estimate, summarise
+from kspecsr.measures.held_out import HeldOut, Reconstruction
+from kspecsr.measures.lines import measured_lines
+
+Arrays = dict[str, np.ndarray]
+Metrics = dict[str, dict[str, Estimate]]  # method, metric
+
+
+@dataclass(frozen=True)
+class Topic:
+    """Figures that share their measurements.
+
+    Attributes:
+        measure: galaxies and reconstruction to arrays per galaxy.
+        blocks: columns of the galaxies and those arrays to statistics and the parts that they are made of.
+    """
+
+    measure: Callable[..., Arrays]
+    blocks: tuple[Callable[[Arrays, Arrays], Iterable[Block]], ...]
+
+    def summarise(
+        self,
+        columns: Arrays,
+        measured: Arrays,
+        names: Collection[str] | None = None,
+        resamples: int = RESAMPLES,
+    ) -> dict[str, Estimate]:
+        """Figures of one method; arguments as in `kspecsr.measures.estimate.summarise`."""
+        every = chain.from_iterable(blocks(columns, measured) for blocks in self.blocks)
+        return summarise(every, columns["galaxy"], names, resamples)
+
+
+def _lines(held_out: HeldOut, reconstruction: Reconstruction) -> Arrays:
+    return measured_lines(held_out, reconstruction) | line_ratios.measure(held_out, reconstruction)
+
+
+# Name in a store of measurements to what is measured there. Names of figures do not repeat over topics.
+TOPICS = {
+    "spectrum": Topic(spectrum_shape.measure, (spectrum_shape.blocks,)),
+    "lines": Topic(_lines, (line_recovery.blocks, line_ratios.blocks)),
+    "signal_to_noise": Topic(line_signal_to_noise.measure, (line_signal_to_noise.blocks,)),
+    "pixel_errors": Topic(calibration.measure_pixels, (calibration.pixel_blocks,)),
+    "line_errors": Topic(calibration.measure_lines, (calibration.line_blocks,)),
+    "redshift": Topic(redshift.measure, (redshift.blocks,)),
+    "consistency": Topic(prism_consistency.measure, (prism_consistency.blocks,)),
+}
+PRIOR = "prior_response"  # needs the method itself, and galaxies whose truth can be changed
+PRIOR_TOPIC = Topic(prior_response.measure, (prior_response.blocks,))
+
+
+def measure_methods(
+    held_out: HeldOut, reconstructions: Mapping[str, Reconstruction]
+) -> dict[str, dict[str, Arrays]]:
+    """Method to topic to arrays."""
+    return {
+        method: {name: topic.measure(held_out, made) for name, topic in TOPICS.items()}
+        for method, made in reconstructions.items()
+    }
+
+
+def summarise_methods(
+    galaxies: Chunk,
+    names: Collection[str] | None = (),
+    resamples: int = RESAMPLES,
+    advance: Callable[[str], None] = lambda method: None,
+) -> Metrics:
+    """Metrics of every method, those against a baseline among them.
+
+    Beside the topics' own: ``scale_free/core over cubic``, ``over direct_fit`` and ``over
+    direct_fit_found_z``, ``scale_free/continuum over cubic``, ``blended_error over direct_fit``: ratios on
+    the same galaxies, below 1 is better.
+
+    Args:
+        galaxies: measurements.
+        names: figures of parts (``recovery[snr 5-10]``) that are wanted beside those of all galaxies; None
+        for
+            the figures of all parts.
+        resamples: number of draws of every bootstrap.
+        advance: called with each method that is done.
+    """
+    metrics: Metrics = {}
+    for method, measured in galaxies.measured.items():
+        metrics[method] = {}
+        for name, topic in TOPICS.items():
+            metrics[method] |= topic.summarise(galaxies.columns, measured[name], names, resamples)
+        metrics[method] |= _against(galaxies, method, resamples)
+        advance(method)
+    return metrics
+
+
+def summarise_prior(
+    galaxies: Chunk, names: Collection[str] | None = (), resamples: int = RESAMPLES
+) -> Metrics:
+    """Metrics of the prior-response test; arguments as in `summarise_methods`."""
+    return {
+        method: PRIOR_TOPIC.summarise(galaxies.columns, measured[PRIOR], names, resamples)
+        for method, measured in galaxies.measured.items()
+    }
+
+
+def _against(galaxies: Chunk, method: str, resamples: int) -> dict[str, Estimate]:
+    columns, found = galaxies.columns, {}
+    own = galaxies.measured[method]
+    for baseline in ("cubic", "direct_fit", "direct_fit_found_z"):
+        if baseline == method or baseline not in galaxies.measured:
+            continue
+        other = galaxies.measured[baseline]
+        ratios = spectrum_shape.ratio_to(columns, own["spectrum"], other["spectrum"], resamples)
+        if baseline == "direct_fit":
+            ratios |= line_ratios.blended_error_ratio(columns, own["lines"], other["lines"], resamples)
+        found |= {f"{name} over {baseline}": estimate for name, estimate in ratios.items()}
+    return found
