@@ -1,10 +1,11 @@
-"""Pixel grids: bounds of pixels from their centres, and the unified logarithmic grid."""
+"""Pixel grids: bounds of pixels from their centres, the unified logarithmic grid, cubic interpolation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 
 def pixel_bounds(wavelength: np.ndarray) -> np.ndarray:
@@ -55,7 +56,7 @@ _MOST_PIXELS = 200_000
 
 @dataclass(frozen=True)
 class UnifiedGrid:
-    """The logarithmic grid on which pairs are aligned (paper section 3.1; DESIGN section 3.1).
+    """The logarithmic grid on which pairs are aligned (paper section 3.1).
 
     Attributes:
         start: first wavelength [um].
@@ -108,3 +109,38 @@ class UnifiedGrid:
 
 
 UNIFIED_GRID = UnifiedGrid()
+
+
+def cubic_weights(t):
+    """Weights of four neighbouring values in Catmull-Rom interpolation: a cubic with continuous slope.
+
+    Args:
+        t: of the way from the second value to the third, 0-1; an array or a tensor.
+
+    Returns:
+        Four arrays like ``t``.
+    """
+    return (
+        0.5 * (-t + 2 * t**2 - t**3),
+        0.5 * (2 - 5 * t**2 + 3 * t**3),
+        0.5 * (t + 4 * t**2 - 3 * t**3),
+        0.5 * (-(t**2) + t**3),
+    )
+
+
+def cubic_interpolation(place: np.ndarray, count: int) -> sparse.csr_matrix:
+    """Four-point cubic interpolation as a matrix; the end values are held.
+
+    Args:
+        place: (m,) where to interpolate, in pixels from 0 to ``count - 1``; clipped to that range.
+        count: number of values.
+
+    Returns:
+        (m, count) CSR.
+    """
+    place = np.clip(place, 0, count - 1)
+    left = np.minimum(place.astype(int), count - 2)
+    weights = np.concatenate(cubic_weights(place - left))
+    columns = np.concatenate([np.clip(left + step, 0, count - 1) for step in (-1, 0, 1, 2)])
+    rows = np.tile(np.arange(place.size), 4)
+    return sparse.csr_matrix((weights, (rows, columns)), shape=(place.size, count))

@@ -1,4 +1,4 @@
-"""Flux-conserving resampling with errors and masks, up-sampling to a finer grid, cubic interpolation."""
+"""Flux-conserving resampling with errors and masks, and up-sampling to a finer grid."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _cached_resampler(grid_in: bytes, grid_out: bytes, minimum_coverage: float) 
 
 
 def resampler(bounds_in: np.ndarray, bounds_out: np.ndarray, minimum_coverage: float = 0.5) -> Resampler:
-    """As `Resampler.between`, remembered: an archive has few grids and many spectra."""
+    """`Resampler.between`, cached: an archive has few grids and many spectra."""
     return _cached_resampler(
         np.ascontiguousarray(bounds_in, dtype=np.float64).tobytes(),
         np.ascontiguousarray(bounds_out, dtype=np.float64).tobytes(),
@@ -203,38 +203,3 @@ def neighbours(
     right = np.searchsorted(wavelength, target, "left")
     left, right = (np.clip(index, 0, wavelength.size - 1) for index in (right - 1, right))
     return left, right, (target < bounds[0, 0]) | (target > bounds[1, -1])
-
-
-def cubic_weights(t):
-    """Weights of four neighbouring values in Catmull-Rom interpolation: a cubic with continuous slope.
-
-    Args:
-        t: of the way from the second value to the third, 0-1; an array or a tensor.
-
-    Returns:
-        Four arrays like ``t``.
-    """
-    return (
-        0.5 * (-t + 2 * t**2 - t**3),
-        0.5 * (2 - 5 * t**2 + 3 * t**3),
-        0.5 * (t + 4 * t**2 - 3 * t**3),
-        0.5 * (-(t**2) + t**3),
-    )
-
-
-def cubic_interpolation(place: np.ndarray, count: int) -> sparse.csr_matrix:
-    """Four-point cubic interpolation as a matrix; the end values are held.
-
-    Args:
-        place: (m,) where to interpolate, in pixels from 0 to ``count - 1``; clipped to that range.
-        count: number of values.
-
-    Returns:
-        (m, count) CSR.
-    """
-    place = np.clip(place, 0, count - 1)
-    left = np.minimum(place.astype(int), count - 2)
-    weights = np.concatenate(cubic_weights(place - left))
-    columns = np.concatenate([np.clip(left + step, 0, count - 1) for step in (-1, 0, 1, 2)])
-    rows = np.tile(np.arange(place.size), 4)
-    return sparse.csr_matrix((weights, (rows, columns)), shape=(place.size, count))

@@ -109,9 +109,8 @@ def _config(args: argparse.Namespace) -> SimulationConfig:
 def _check(config: SimulationConfig, args: argparse.Namespace) -> None:
     from data_pipeline.pictures.simulation_check import draw_simulation_check
     from data_pipeline.pictures.style import save_picture
-    from data_pipeline.simulation.check import compare
+    from data_pipeline.simulation.check import compare, report
     from data_pipeline.simulation.check_measurements import measure_simulation
-    from data_pipeline.simulation.comparison import report
     from data_pipeline.writers.atomic import replacing
 
     n, output = args.n or 1500, args.check_output

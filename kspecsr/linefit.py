@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
     """Direct line fit to NIRSpec prism spectra at known redshifts: fluxes with errors."""
     # half a second of astropy: not for --help
     from kspecsr.enhancement.line_fits import fit_files
-    from kspecsr.methods import DirectFitConfig
+    from kspecsr.methods.direct_fit import DirectFitConfig
 
     config = DirectFitConfig(
         knots=args.knots, resolution_scale=args.resolution_scale, zero_point_shift=args.zero_point_shift

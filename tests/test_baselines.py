@@ -13,22 +13,12 @@ from kspecsr.configuration import FeedConfig
 from kspecsr.feeds import validation_examples
 from kspecsr.measures.held_out import HeldOut
 from kspecsr.measures.lines import line_signal_to_noise
-from kspecsr.methods import (
-    CubicInterpolation,
-    RichardsonLucy,
-    Tikhonov,
-    TunedBaselines,
-    Wiener,
-    default_baselines,
-    read_tuned,
-)
 from kspecsr.methods import tuned as tuning
+from kspecsr.methods.baseline import CubicInterpolation, prism_view
 from kspecsr.methods.guards import GuardedSample, Limits
-from kspecsr.methods.nodes import STEP, nodes_for
-from kspecsr.methods.prism_view import prism_view
-from kspecsr.methods.regularised import signal_power
-from kspecsr.methods.richardson_lucy import iterate
-from kspecsr.methods.tuned import make_baseline
+from kspecsr.methods.regularised import STEP, Tikhonov, Wiener, nodes_for, signal_power
+from kspecsr.methods.richardson_lucy import RichardsonLucy, iterate
+from kspecsr.methods.tuned import TunedBaselines, default_baselines, make_baseline, read_tuned
 from kspecsr.tune_baselines import main
 
 GRID = UnifiedGrid()

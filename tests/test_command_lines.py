@@ -35,7 +35,7 @@ from kspecsr import __version__
 from kspecsr.__main__ import completion_script
 from kspecsr.__main__ import main as kspecsr_command
 from kspecsr.info import BIBTEX
-from kspecsr.methods import DirectFitConfig
+from kspecsr.methods.direct_fit import DirectFitConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]

@@ -305,7 +305,7 @@ def test_mass_near_is_the_confidence_of_a_result():
 
 
 def baselines():
-    from kspecsr.methods import default_baselines
+    from kspecsr.methods.tuned import default_baselines
 
     return {one.name: one for one in default_baselines()}
 

@@ -9,6 +9,7 @@ from scipy import stats
 from kspecsr.losses import (
     consistency_loss,
     continuum_loss,
+    high_pass,
     line_flux_nll,
     line_shape_loss,
     outside_losses,
@@ -21,7 +22,6 @@ from kspecsr.losses import (
     shifted,
     spectrum_nll,
 )
-from kspecsr.losses.refinement_losses import high_pass
 from kspecsr.models import redshift_step
 from kspecsr.results.redshift import RedshiftDistribution
 from model_sample import TINY

@@ -5,9 +5,8 @@ import pytest
 
 from data_pipeline.pictures.simulation_check import draw_simulation_check
 from data_pipeline.simulation import Nuisances, Population, SimulationConfig
-from data_pipeline.simulation.check import compare
+from data_pipeline.simulation.check import REASONS, Comparison, compare, report
 from data_pipeline.simulation.check_measurements import measure_simulation
-from data_pipeline.simulation.comparison import REASONS, Comparison, report
 
 
 @pytest.fixture(scope="module")

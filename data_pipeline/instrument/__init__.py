@@ -15,9 +15,10 @@ from data_pipeline.instrument.line_spread import (
     LineSpreadOperator,
     line_spread_operator,
 )
-from data_pipeline.instrument.nirspec import GRATINGS, PRISM
-from data_pipeline.instrument.reference import (
+from data_pipeline.instrument.nirspec import (
+    GRATINGS,
     HAND_OVERS,
+    PRISM,
     arm_shares,
     degrading_operator,
     reference_instrument,

@@ -1,4 +1,4 @@
-"""An instrument as the pipeline sees it: pixels, resolving power, line-spread function."""
+"""An instrument: its pixels, resolving power and line-spread function."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Instrument:
         bounds: (2, n) lower and upper bounds of the pixels [um].
         table_wavelength: (m,) where the resolving power is tabulated [um].
         table_resolving_power: (m,) lambda / FWHM there, as tabulated.
-        illumination: which curve this is: ``uniform`` or ``point``.
+        illumination: illumination of the slit, ``uniform`` or ``point``.
         scale: factor on the tabulated resolving power.
     """
 
@@ -101,7 +101,7 @@ class Instrument:
 
 @dataclass(frozen=True)
 class InstrumentEntry:
-    """What defines an instrument: tables and a line of the registry.
+    """Registry entry of an instrument.
 
     Attributes:
         name: e.g. ``nirspec-g395m``.
@@ -131,10 +131,10 @@ _ENTRIES: dict[str, InstrumentEntry] = {}
 
 
 def register_instrument(entry: InstrumentEntry) -> None:
-    """Makes an instrument known to `load_instrument`.
+    """Register an instrument for `load_instrument`.
 
     Raises:
-        ValueError: for a name that is taken by another entry, or an entry without a curve.
+        ValueError: if another entry has the name, or the entry has no curve.
     """
     if entry.name in _ENTRIES and _ENTRIES[entry.name] != entry:
         raise ValueError(f"instrument {entry.name!r} is registered already; choose another name")
@@ -163,7 +163,7 @@ def instrument_for(disperser: str) -> str:
 
 @lru_cache(maxsize=64)
 def load_instrument(name: str, illumination: str = "uniform", scale: float | None = None) -> Instrument:
-    """An instrument by name.
+    """Load an instrument by name.
 
     Args:
         name: one of `instrument_names`.

@@ -19,7 +19,7 @@ MINIMUM_COVERAGE = 0.999  # share of its kernel that a pixel must see to count a
 
 @dataclass(frozen=True)
 class LineSpreadOperator:
-    """Flux density on one grid to flux density on another, seen at the instrument's resolution.
+    """Operator from flux density on one grid to flux density on another at an instrument's resolution.
 
     Attributes:
         matrix: (n_out, n_in) CSR; rows of interior pixels sum to 1.
@@ -115,7 +115,7 @@ def line_spread_operator(
 
 
 def _reach(sigma: Callable, wavelength: np.ndarray, direction: int) -> np.ndarray:
-    """Distance at which the kernel may be cut; the width there decides when it is the larger one."""
+    """Distance at which the kernel is cut, in the larger of the widths here and there."""
     near = sigma(wavelength)
     return REACH * np.maximum(near, sigma(wavelength + direction * REACH * near))
 

@@ -1,7 +1,7 @@
 """Released prism pixels: their step, the noise of a pixel and of its neighbours, the width of a line in them.
 
 JADES interpolates detector pixels linearly onto a finer grid, so the noise of neighbouring pixels is
-correlated and its variance is below the quoted one. Every constant of this module follows from the step.
+correlated and its variance is below the quoted one. The constants of the noise follow from the step.
 """
 
 from __future__ import annotations

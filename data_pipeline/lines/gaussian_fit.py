@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
-from data_pipeline.lines.least_squares import inverse
+from data_pipeline.lines.least_squares import inverse, linear_fit
 
 _PARAMETERS = 5  # amplitude, centre, sigma, continuum level and slope
 _ITERATIONS = 40
 _START_OFFSETS = np.linspace(-1.0, 1.0, 7)  # of the centre, in units of how far it may move
-_START_WIDTHS = 5  # between the limits, in equal steps of the logarithm
+_START_WIDTHS = np.linspace(0.1, 0.9, 5)  # from the smallest to the largest width, in the logarithm
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-10, 1e8
 
 
@@ -79,8 +80,8 @@ def fit_gaussians(
     weight = weight / typical[:, None]
 
     limits = (reach / unit, np.ones_like(unit), np.asarray(sigma_limits[1], float) / unit)
-    found = _refined(x, y, weight, _started(x, y, weight, limits), limits)
-    residual, jacobian = _residual(x, y, found), _jacobian(x, found)
+    parameters = _refined(x, y, weight, _started(x, y, weight, limits), limits)
+    residual, jacobian = _residual(x, y, parameters), _jacobian(x, parameters)
     covariance = inverse(np.einsum("nmi,nm,nmj->nij", jacobian, weight, jacobian))
     count = good.sum(axis=1)
     variance = covariance[:, 0, 0]
@@ -90,12 +91,12 @@ def fit_gaussians(
         variance = variance / (typical * scale**2)
     blank = np.where(count > _PARAMETERS, 1.0, np.nan)
     return GaussianFits(
-        amplitude=blank * found[:, 0] * scale,
+        amplitude=blank * parameters[:, 0] * scale,
         amplitude_error=blank * np.sqrt(np.maximum(variance, 0.0)) * scale,
-        centre=blank * (centre + found[:, 1] * unit),
-        sigma=blank * found[:, 2] * unit,
-        level=blank * found[:, 3] * scale,
-        slope=blank * found[:, 4] * scale / unit,
+        centre=blank * (centre + parameters[:, 1] * unit),
+        sigma=blank * parameters[:, 2] * unit,
+        level=blank * parameters[:, 3] * scale,
+        slope=blank * parameters[:, 4] * scale / unit,
     )
 
 
@@ -120,35 +121,19 @@ def window_indices(wavelength: np.ndarray, centre: np.ndarray, half: int) -> tup
     return np.clip(index, 0, wavelength.size - 1), inside
 
 
-def _gaussian(x: np.ndarray, centre: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    return np.exp(-0.5 * ((x - centre) / sigma) ** 2)
-
-
 def _started(x: np.ndarray, y: np.ndarray, weight: np.ndarray, limits: tuple) -> np.ndarray:
     """(n, 5) best of a grid over centre and width, with linear amplitude and continuum."""
     reach, low, high = limits
-    offset = reach[:, None] * _START_OFFSETS
-    width = low[:, None] * (high / low)[:, None] ** np.linspace(0.1, 0.9, _START_WIDTHS)
-    shape = (len(x), _START_OFFSETS.size, _START_WIDTHS)
-    offset = np.broadcast_to(offset[:, :, None], shape).reshape(len(x), -1)
-    width = np.broadcast_to(width[:, None, :], shape).reshape(len(x), -1)
-    profile = _gaussian(x[:, None, :], offset[:, :, None], width[:, :, None])  # (n, s, m)
-    # the continuum is taken off profile and data: what is left is one amplitude per start
-    basis = np.stack([np.ones_like(x), x], axis=1)
-    weighted = basis * weight[:, None]
-    normal_inverse = inverse(weighted @ basis.transpose(0, 2, 1))
-    of_data = np.einsum("nij,njm,nm->ni", normal_inverse, weighted, y)
-    of_profile = profile @ (weighted.transpose(0, 2, 1) @ normal_inverse)  # (n, s, 2)
-    flat = profile - of_profile @ basis
-    rest = y - np.einsum("ni,nim->nm", of_data, basis)
-    power = np.einsum("nsm,nm->ns", flat**2, weight)
-    match = np.einsum("nsm,nm->ns", flat, weight * rest)
-    gain = match**2 / np.maximum(power, 1e-30)
-    best = np.argmax(gain, axis=1)[:, None]
-    amplitude = np.take_along_axis(match / np.maximum(power, 1e-30), best, 1)[:, 0]
-    continuum = of_data - amplitude[:, None] * np.take_along_axis(of_profile, best[:, :, None], 1)[:, 0]
-    centre, sigma = (np.take_along_axis(part, best, 1)[:, 0] for part in (offset, width))
-    return np.column_stack([amplitude, centre, sigma, continuum])
+    start, gain = np.zeros((len(x), _PARAMETERS)), np.full(len(x), -np.inf)
+    for offset, step in product(_START_OFFSETS, _START_WIDTHS):
+        centre, sigma = offset * reach, low * (high / low) ** step
+        profile = np.exp(-0.5 * ((x - centre[:, None]) / sigma[:, None]) ** 2)
+        fit = linear_fit(np.stack([profile, np.ones_like(x), x], axis=1), weight, y)
+        better = fit.gain > gain
+        amplitude, level, slope = fit.value.T
+        start[better] = np.column_stack([amplitude, centre, sigma, level, slope])[better]
+        gain[better] = fit.gain[better]
+    return start
 
 
 def _refined(
@@ -156,14 +141,14 @@ def _refined(
 ) -> np.ndarray:
     """(n, 5) Levenberg-Marquardt from a start, centre and width kept within limits."""
     reach, low, high = limits
-    found = start.copy()
+    parameters = start.copy()
     damping = np.full(len(x), _FIRST_DAMPING)
     active = np.arange(len(x))
-    square = (weight * _residual(x, y, found) ** 2).sum(axis=1)
+    square = (weight * _residual(x, y, parameters) ** 2).sum(axis=1)
     for _ in range(_ITERATIONS):
         if active.size == 0:
             break
-        xa, ya, wa, now = x[active], y[active], weight[active], found[active]
+        xa, ya, wa, now = x[active], y[active], weight[active], parameters[active]
         jacobian = _jacobian(xa, now)
         normal = np.einsum("nmi,nm,nmj->nij", jacobian, wa, jacobian)
         gradient = np.einsum("nmi,nm->ni", jacobian, wa * _residual(xa, ya, now))
@@ -174,7 +159,7 @@ def _refined(
         new[:, 2] = np.clip(new[:, 2], low[active], high[active])
         trial = (wa * _residual(xa, ya, new) ** 2).sum(axis=1)
         better = trial <= square[active]
-        found[active[better]] = new[better]
+        parameters[active[better]] = new[better]
         drop = square[active] - trial
         square[active[better]] = trial[better]
         damping[active] = np.clip(
@@ -182,11 +167,11 @@ def _refined(
         )
         settled = (better & (drop <= 1e-12 * square[active])) | (damping[active] >= _MOST_DAMPING)
         active = active[~settled]
-    return found
+    return parameters
 
 
 def _residual(x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    profile = _gaussian(x, p[:, 1, None], p[:, 2, None])
+    profile = np.exp(-0.5 * ((x - p[:, 1, None]) / p[:, 2, None]) ** 2)
     return y - p[:, 0, None] * profile - p[:, 3, None] - p[:, 4, None] * x
 
 

@@ -273,8 +273,8 @@ def _tie(
     """Members and shares of each free flux, and for each line the one that carries its flux."""
     tied_to = np.arange(len(lines))
     ratio_to_head = np.ones(len(lines))
-    there = np.flatnonzero(covered)
-    for i in there:
+    present = np.flatnonzero(covered)
+    for i in present:
         if not lines.partner[i]:
             continue
         j = lines.index(lines.partner[i])
@@ -282,13 +282,13 @@ def _tie(
         fixed = distance < config.tie and not lines.names[i].startswith(_DENSITY_DEPENDENT)
         if covered[j] and (fixed or distance * centre[i] < config.blend * fwhm[i]):
             tied_to[j], ratio_to_head[j] = i, 1.0 / lines.ratio[i]
-    for i, j in pairwise(there):
+    for i, j in pairwise(present):
         # Unrelated lines that fall on each other: the share follows Case B where both have one.
         if tied_to[j] == j and tied_to[i] == i and centre[j] - centre[i] < _COINCIDENT * fwhm[i]:
             known = np.isfinite(lines.case_b[i]) and np.isfinite(lines.case_b[j])
             tied_to[j], ratio_to_head[j] = i, lines.case_b[j] / lines.case_b[i] if known else 1.0
-    groups = {i: {i: 1.0} for i in there if tied_to[i] == i}
-    for j in there:
+    groups = {i: {i: 1.0} for i in present if tied_to[i] == i}
+    for j in present:
         head, share = j, 1.0
         while tied_to[head] != head:
             share, head = share * ratio_to_head[head], tied_to[head]

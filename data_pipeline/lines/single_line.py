@@ -14,7 +14,7 @@ from data_pipeline.lines.profile import pixel_mean, pixel_mean_gradient
 
 @dataclass(frozen=True)
 class LineProfile:
-    """A fitted line.
+    """Centre, width and flux of a fitted line.
 
     Attributes:
         centre: [um].

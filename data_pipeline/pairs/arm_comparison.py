@@ -1,4 +1,4 @@
-"""Prism against gratings: the brightest line in each, and the gratings seen at the prism's resolution."""
+"""Prism against gratings: the brightest line in both, at the prism's resolution."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ GRATING_CORRELATION = (1.0, 0.42, 0.0)
 
 @dataclass(frozen=True)
 class ArmComparison:
-    """The brightest line that prism and gratings share.
+    """The brightest line of a pair in gratings, degraded gratings and prism.
 
     Attributes:
         line: its name.
         signal_to_noise: in the gratings.
-        grating: as the gratings resolve it.
-        degraded: gratings through the prism's line-spread function, on its pixels.
-        prism: as the prism observed it, fitted in the same way on the same pixels.
+        grating: fit to the stitched gratings.
+        degraded: fit to the gratings degraded to the prism's resolution and pixels.
+        prism: the same fit to the observed prism spectrum.
     """
 
     line: str
@@ -102,7 +102,7 @@ def noise_covariance(
 
 
 def grating_oversampling(grid: UnifiedGrid) -> np.ndarray:
-    """(n,) pixels of a unified grid per pixel of the grating in charge, 1 or more."""
+    """(n,) pixels of a unified grid per pixel of the grating used there, 1 or more."""
     shares, wide = arm_shares(grid.wavelength), np.zeros(grid.wavelength.size)
     for grating in map(load_instrument, GRATINGS):
         wide += shares[grating.disperser] * grating.pixel_width(grid.wavelength)

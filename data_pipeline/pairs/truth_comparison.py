@@ -1,4 +1,4 @@
-"""How well stitching and alignment give back what a simulated archive holds."""
+"""Stitching and alignment against the truth of a simulated archive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ISOLATED = {"Halpha": 4.0, "[OIII]_5008": 2.5, "[OII]_3730": 3.0}
 
 @dataclass(frozen=True)
 class ScaleRecovery:
-    """One arm's scale.
+    """Recovered and injected flux scale of one arm.
 
     Attributes:
         arm: disperser.
@@ -38,19 +38,19 @@ class ScaleRecovery:
 
 
 def scale_recoveries(stitched: StitchedSpectrum, arm_scale: dict[str, float]) -> list[ScaleRecovery]:
-    """Scales of the arms that overlap the reference arm, beside the injected ones.
+    """Recovered and injected scales of the arms that overlap the reference arm.
 
     Args:
         stitched: result of stitching.
         arm_scale: disperser to the simulation's factor on that grating.
     """
-    found = []
+    recoveries = []
     for (blue, red), overlap in stitched.overlaps.items():
         if REFERENCE_ARM in (blue, red) and np.isfinite(overlap.scale_error):
             arm = red if blue == REFERENCE_ARM else blue
             injected = arm_scale[REFERENCE_ARM] / arm_scale[arm]
-            found.append(ScaleRecovery(arm, stitched.scales[arm], injected, overlap.scale_error))
-    return found
+            recoveries.append(ScaleRecovery(arm, stitched.scales[arm], injected, overlap.scale_error))
+    return recoveries
 
 
 def seam_steps(stitched: StitchedSpectrum, window: int) -> list[float]:
@@ -88,7 +88,7 @@ def line_flux_ratio(
 
 
 def _sees(grating: ObservedSpectrum, windows: np.ndarray) -> bool:
-    """Whether an arm has any good pixel there: where two have, the average follows both scales."""
+    """Whether an arm has a good pixel there; where two arms have one, the average follows both scales."""
     wavelength = grating.wavelength[~grating.mask]
     return bool(np.any((wavelength > windows.min()) & (wavelength < windows.max())))
 

@@ -31,7 +31,7 @@ def catalogue_rows(batch: SimulatedBatch, seed: int, population: Population) -> 
     prism_flux, prism_error = measured_fluxes(batch, prism=True)
     flags = redshift_flags(batch, flux / error, prism_flux / prism_error)
     scatter = Draws(seed, batch.index, population.stream).normal("catalogue redshift")
-    # 1.5e-4 in the gratings (facts, section 5), coarser where only the prism has lines.
+    # JADES scatters by 1.5e-4 in the gratings, more where only the prism has lines.
     size = np.select([flags == "A", flags == "B"], [1e-4, 1.5e-3], 4e-3)
     redshift = batch.redshift + (1.0 + batch.redshift) * size * scatter
     redshift = np.where(flags == "E", -1.0, redshift)

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from data_pipeline.instrument import GRATINGS
+from data_pipeline.instrument import ANGSTROM_PER_UM, GRATINGS
 from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL
 from data_pipeline.simulation.config import Nuisances
 from data_pipeline.simulation.draws import Draws
@@ -106,7 +106,7 @@ def grating_error(
     """
     tiers, place = np.unique(tier, return_inverse=True)
     line = grating_line_error(tiers, np.broadcast_to(wavelength, (tiers.size, wavelength.size)))[place]
-    width = (bounds[1] - bounds[0]) * 1e4
+    width = (bounds[1] - bounds[0]) * ANGSTROM_PER_UM
     beyond = np.maximum(wavelength / nominal_limit - 1.0, 0.0)
     return line / (_LINE_ERROR_IN_PIXELS * width) * np.exp(2.0 * beyond)
 

@@ -1,4 +1,4 @@
-"""Galaxies through the instruments: noise-free truth, prism and gratings."""
+"""Simulated observations: noise-free truth, prism and grating spectra."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from data_pipeline.instrument import GRATINGS, PRISM, Instrument, load_instrumen
 from data_pipeline.instrument.line_spread import LineSpreadOperator
 from data_pipeline.lines import LineList
 from data_pipeline.lines.profile import render_lines
-from data_pipeline.resampling import cubic_weights
+from data_pipeline.pixel_grid import cubic_weights
 from data_pipeline.simulation.config import Nuisances
 from data_pipeline.simulation.continua import INTRINSIC_GRID
 from data_pipeline.simulation.draws import Draws

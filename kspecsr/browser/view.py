@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import pandas as pd
 
+from data_pipeline.instrument import ANGSTROM_PER_UM
 from data_pipeline.lines import load_lines
 from data_pipeline.spectrum import ObservedSpectrum
 from kspecsr.results.lines import LIKELY, LIMIT_SIGMA
@@ -96,7 +97,7 @@ def view_of(name: str, result: Result) -> SpectrumView:
     table = pd.DataFrame(
         {
             "line": np.array(listed.names, dtype=object)[rows],
-            "wave_rest": listed.wavelength[rows] * 1e4,
+            "wave_rest": listed.wavelength[rows] * ANGSTROM_PER_UM,
             "wave_obs": lines.wavelength[rows],
             "flux": lines.flux[rows],
             "flux_error": lines.flux_error[rows],

@@ -1,4 +1,4 @@
-"""The lines of one fitted spectrum as a table: text and ECSV."""
+"""Direct line fits of files: tables as text and as ECSV."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _HEAD = f"{'line':<14} {'rest [A]':>9} {'obs. [um]':>9} {'flux':>10} {'error':>1
 
 
 def line_table(fit: DirectFit, name: str, config: DirectFitConfig) -> QTable:
-    """All K lines of the one spectrum in a fit of erg/s/cm2/A; NaN where not measured.
+    """Table of all K lines of one spectrum; NaN where not measured.
 
     Args:
-        fit: of one spectrum.
-        name: of its file.
-        config: options of the fit; they go into the metadata.
+        fit: fit of one spectrum [erg/s/cm2/A].
+        name: name of its file.
+        config: options of the fit, for the metadata.
     """
     lines, redshift = load_lines(), float(fit.redshift[0])
     meta = {

@@ -24,7 +24,7 @@ from kspecsr.feeds.simulated import simulation_config
 from kspecsr.measures.estimate import Estimate
 from kspecsr.measures.held_out import HeldOut
 from kspecsr.measures.lines import line_wavelengths
-from kspecsr.methods import Baseline, CubicInterpolation
+from kspecsr.methods.baseline import Baseline, CubicInterpolation
 
 _DRIFT = 0.3  # natural log, from the middle of the range to its ends
 

@@ -30,7 +30,7 @@ from kspecsr.evaluation.topics import (
 )
 from kspecsr.measures.gate import SHIPPED, Gate, shipped_gate
 from kspecsr.measures.held_out import HeldOut, Reconstruction
-from kspecsr.methods import default_baselines, read_tuned
+from kspecsr.methods.tuned import default_baselines, read_tuned
 from kspecsr.model_settings import read_settings, weights_hash
 from kspecsr.super_resolver import SuperResolver
 

@@ -17,7 +17,8 @@ from data_pipeline.simulation import Nuisances
 from kspecsr.evaluation.sources import SHIPPED_SEED
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.redshift import mass_near
-from kspecsr.methods import Baseline, fit_prism_lines
+from kspecsr.methods.baseline import Baseline
+from kspecsr.methods.direct_fit import fit_prism_lines
 from kspecsr.methods.fitted_lines import fitted_lines
 
 # In the order of tables and legends.

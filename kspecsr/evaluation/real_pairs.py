@@ -19,7 +19,7 @@ from data_pipeline.readers import read_spectrum
 from data_pipeline.spectrum import SpectrumError
 from kspecsr.enhancement.inputs import list_inputs
 from kspecsr.evaluation.report import NOTHING, Section, ShownFigure, ShownTable
-from kspecsr.methods import fit_prism_lines
+from kspecsr.methods.direct_fit import fit_prism_lines
 from kspecsr.results.prism_input import prism_input
 
 if TYPE_CHECKING:

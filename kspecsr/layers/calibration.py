@@ -1,4 +1,4 @@
-"""Calibrated uncertainties inside the graph, so that an exported model states them too."""
+"""Calibration of errors and P(z) inside the graph, so that exported models are calibrated too."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from kspecsr.layers.geometry import look_up
 
 @keras.saving.register_keras_serializable("kspecsr")
 class ErrorCalibration(keras.layers.Layer):
-    """Multiplies errors by a factor that depends on S/N (`kspecsr.calibration.ErrorScale`).
+    """Multiply errors by a factor that depends on S/N (`kspecsr.configuration.calibration.ErrorScale`).
 
     Args:
         start: log10(S/N) of the first knot.
-        step: between knots.
-        factor: at the knots.
+        step: of log10(S/N) between knots.
+        factor: factors at the knots.
 
     Inputs:
         value, error: any shape, errors positive.
@@ -28,23 +28,21 @@ class ErrorCalibration(keras.layers.Layer):
     def __init__(self, start, step, factor, **options):
         super().__init__(**options)
         self.start, self.step = float(start), float(step)
-        self.factor = [float(one) for one in factor]
+        self.factor = [float(value) for value in factor]
 
     def call(self, value, error):
-        """See the class."""
         ratio = ops.maximum(ops.abs(value) / ops.maximum(error, 1e-30), 1e-4)
         place = (ops.log(ratio) * np.float32(1.0 / np.log(10.0)) - self.start) / self.step
         table = np.array(self.factor if len(self.factor) > 1 else self.factor * 2, "float32")
         return error * look_up(place, table)
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "start": self.start, "step": self.step, "factor": self.factor}
 
 
 @keras.saving.register_keras_serializable("kspecsr")
 class PixelErrorCalibration(keras.layers.Layer):
-    """Errors of the spectrum from the part that lines have no share in, and the lines' part.
+    """Errors of the spectrum from the part without lines, and the part of the lines.
 
     Args:
         continuum, lines: arguments of an `ErrorCalibration` each.
@@ -63,7 +61,6 @@ class PixelErrorCalibration(keras.layers.Layer):
         self._lines = ErrorCalibration(**lines, dtype="float32")
 
     def call(self, flux, error, continuum, continuum_error):
-        """See the class."""
         drawn = flux - continuum
         # of the ratio: squares of small fluxes are below what float32 holds
         share = ops.sqrt(ops.maximum(1.0 - (continuum_error / error) ** 2, 0.0))
@@ -73,7 +70,6 @@ class PixelErrorCalibration(keras.layers.Layer):
         return larger * ops.sqrt((plain / larger) ** 2 + (lines / larger) ** 2), plain
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "continuum": self.continuum, "lines": self.lines}
 
 
@@ -93,9 +89,7 @@ class RedshiftCalibration(keras.layers.Layer):
         self.exponent = float(exponent)
 
     def call(self, log_probability):
-        """See the class."""
         return ops.log_softmax(self.exponent * log_probability, axis=-1)
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "exponent": self.exponent}

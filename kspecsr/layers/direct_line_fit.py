@@ -1,4 +1,4 @@
-"""The careful astronomer's fit inside the graph: lines and continuum through the line-spread function."""
+"""Direct line fit inside the graph: lines and continuum through the line-spread function."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DirectLineFit(keras.layers.Layer):
     and smoothed steps at the Lyman, Balmer and 4000 Angstrom breaks. One Cholesky factorisation per spectrum.
 
     Args:
-        knots: hat functions of the continuum.
+        knots: number of hat functions of the continuum.
 
     Inputs:
         flux: (B, P) in units of the spectrum's scale.
@@ -46,7 +46,7 @@ class DirectLineFit(keras.layers.Layer):
         self.knots = int(knots)
 
     def build(self, *_):
-        """Fixed columns."""
+        """Prepare the columns that are the same for all spectra."""
         prism = load_instrument(PRISM)
         edges = np.append(prism.bounds[0], prism.bounds[1, -1])  # neighbours share theirs
         self._edges = edges.astype("float32")
@@ -56,7 +56,6 @@ class DirectLineFit(keras.layers.Layer):
         self._hats = continuum_hats(self._centre.size, self.knots).astype("float32")
 
     def call(self, flux, error, good, amplitude, wavelength, prism_sigma, in_range, redshift):
-        """See the class."""
         profile = self._profiles(wavelength, prism_sigma) * in_range[..., None]  # (B, K, P)
         weight = good / (error**2 + (_SYSTEMATIC * amplitude) ** 2)  # (B, P)
         tied = ops.matmul(self._tie.T, profile)  # (B, K', P)
@@ -123,5 +122,4 @@ class DirectLineFit(keras.layers.Layer):
         return step * ops.cast(inside, "float32")[..., None]
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "knots": self.knots}

@@ -39,7 +39,6 @@ class GridLayer(keras.layers.Layer):
         return UnifiedGrid(*self.grid)
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "grid": list(self.grid)}
 
 

@@ -1,4 +1,4 @@
-"""Numbers and windows that make up a line token, and what is decoded from it."""
+"""Line tokens: numbers and windows per line in, line parameters out."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MOST_LOST = 0.7  # of a line's peak, where its place is uncertain by more than 
 
 @keras.saving.register_keras_serializable("kspecsr")
 class LineScalars(keras.layers.Layer):
-    """What is known of each line before any window is looked at.
+    """Numbers known about each line besides its window: direct fit, position, redshift.
 
-    How well the redshift is known is not told: lines would be drawn the broader the less it is known, where
-    it is the errors that have to grow (`LineDecoder`).
+    The error of the redshift is no input: lines would be drawn broader for uncertain redshifts, where it is
+    the errors that have to grow (`LineDecoder`).
 
     Args:
-        direct_fit: whether the fit's flux, error and continuum are told.
+        direct_fit: whether the fit's flux and error are inputs.
 
     Inputs:
         fit: flux, error and isolated error of `DirectLineFit`, (B, K) each [scale x Angstrom].
@@ -44,15 +44,14 @@ class LineScalars(keras.layers.Layer):
         self.direct_fit = bool(direct_fit)
 
     def call(self, flux, error, unit, prism_pixel, wavelength, in_range, redshift):
-        """See the class."""
-        told = 1.0 if self.direct_fit else 0.0
+        known = 1.0 if self.direct_fit else 0.0
         phase = 2.0 * np.pi * (prism_pixel - ops.floor(prism_pixel))
         z = ops.log1p(redshift)[:, None] * ops.ones_like(flux)
         scalars = ops.stack(
             [
-                told * ops.arcsinh(flux / unit),
-                told * ops.arcsinh(flux / ops.maximum(error, 1e-12)),
-                told * ops.log(ops.maximum(error / unit, 1e-3)),
+                known * ops.arcsinh(flux / unit),
+                known * ops.arcsinh(flux / ops.maximum(error, 1e-12)),
+                known * ops.log(ops.maximum(error / unit, 1e-3)),
                 0.3 * ops.log(unit),
                 ops.sin(phase),
                 ops.cos(phase),
@@ -66,13 +65,12 @@ class LineScalars(keras.layers.Layer):
         return scalars * in_range[..., None]
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "direct_fit": self.direct_fit}
 
 
 @keras.saving.register_keras_serializable("kspecsr")
 class LineDecoder(keras.layers.Layer):
-    """From raw numbers per line to flux, error, width, place and presence.
+    """Decode raw numbers per line to flux, error, width, position and presence.
 
     A flux is predicted in arcsinh of flux over the line's own noise, so that one head serves S/N 1 and 1,000,
     as a correction to the direct fit. All lines may be shifted together, by no more than the redshift's error
@@ -106,7 +104,6 @@ class LineDecoder(keras.layers.Layer):
     def call(
         self, raw, shift, fit_flux, fit_error, unit, wavelength, reference_sigma, in_range, relative_error
     ):
-        """See the class."""
         start = ops.arcsinh(ops.maximum(fit_flux, 0.0) / unit) if self.direct_fit else 0.0
         mean = ops.softplus(_SHARP * (start + raw[..., 0])) / _SHARP
         sigma = ops.exp(ops.clip(raw[..., 1] - 0.7, *_LOG_SIGMA))
@@ -144,7 +141,6 @@ class LineDecoder(keras.layers.Layer):
         }
 
     def get_config(self):
-        """Arguments, for saving."""
         return {
             **super().get_config(),
             "direct_fit": self.direct_fit,
@@ -156,7 +152,7 @@ class LineDecoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("kspecsr")
 class WindowChannels(keras.layers.Layer):
-    """Channels from which windows are cut.
+    """Channels from which the windows of lines are sampled.
 
     Inputs:
         flux, error, good, amplitude, base, model: (B, P); sr1_flux, sr1_error: (B, N).
@@ -166,7 +162,6 @@ class WindowChannels(keras.layers.Layer):
     """
 
     def call(self, flux, error, good, amplitude, base, model, sr1_flux, sr1_error):
-        """See the class."""
         on_prism = ops.stack(
             [
                 0.5 * ops.arcsinh((flux - base) / error) * good,
@@ -195,13 +190,12 @@ class LinesAttend(keras.layers.Layer):
     """
 
     def call(self, in_range):
-        """See the class."""
         return in_range[:, None, :] > 0.5
 
 
 @keras.saving.register_keras_serializable("kspecsr")
 class CommonShift(keras.layers.Layer):
-    """The shift that all lines share, as their weighted vote: the redshift's own error moves them together.
+    """Common shift of all lines, as their weighted vote: an error of the redshift moves them together.
 
     Inputs:
         votes: (B, K, 2) shift and logit of its weight; in_range: (B, K).
@@ -211,7 +205,6 @@ class CommonShift(keras.layers.Layer):
     """
 
     def call(self, votes, in_range):
-        """See the class."""
         weight = ops.softmax(votes[..., 1] - 1e4 * (1.0 - in_range), axis=-1)
         return ops.sum(weight * votes[..., 0] * in_range, axis=-1, keepdims=True)
 
@@ -236,5 +229,4 @@ class LineIdentity(keras.layers.Layer):
         )
 
     def call(self, tokens):
-        """See the class."""
         return tokens + self.embedding

@@ -1,4 +1,4 @@
-"""Lines of the shipped list on the pixels: where they fall, windows around them, and drawing them."""
+"""Lines of the shipped list on the pixels: positions, windows around them, rendering, widths."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ class LinePositions(GridLayer):
     """
 
     def call(self, redshift):
-        """See the class."""
         rest = load_lines().wavelength.astype("float32")
         wavelength = rest * (1.0 + redshift[:, None])  # (B, K)
         table = position_lookup(self.grid)
@@ -61,10 +60,10 @@ _MASK_REACH = 32  # pixels of the unified grid at sampling 3000, on either side 
 
 @keras.saving.register_keras_serializable("kspecsr")
 class LineMask(GridLayer):
-    """Soft mask of the line list at a redshift (paper section 3.3; DESIGN section 4).
+    """Soft mask of the line list at a redshift (paper section 3.3).
 
     Every line in range adds a Gaussian with unit peak whose width is that of the reference instrument and of
-    the redshift's own error together; the sum is capped at 1. It says where lines may be, not that they are.
+    the redshift's own error together; the sum is capped at 1. It marks where lines may be, present or not.
 
     Args:
         grid: start [um], stop [um] and sampling of the unified grid.
@@ -78,7 +77,6 @@ class LineMask(GridLayer):
     """
 
     def call(self, grid_pixel, wavelength, reference_sigma, in_range, redshift, redshift_error):
-        """See the class."""
         pixels = self.unified.size
         reach = int(np.ceil(_MASK_REACH * self.grid[2] / 3000.0))
         uncertain = (redshift_error / (1.0 + redshift))[:, None]
@@ -122,7 +120,6 @@ class LineWindows(keras.layers.Layer):
         self.half_width, self.spacing = int(half_width), float(spacing)
 
     def call(self, channels, pixel):
-        """See the class."""
         offset = self.spacing * np.arange(-self.half_width, self.half_width + 1, dtype="float32")
         place = pixel[..., None] + offset  # (B, K, window)
         lines, window = pixel.shape[1], offset.size
@@ -130,7 +127,6 @@ class LineWindows(keras.layers.Layer):
         return ops.reshape(values, (-1, lines, window, channels.shape[-1]))
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "half_width": self.half_width, "spacing": self.spacing}
 
 
@@ -158,7 +154,6 @@ class MultiScalePooling(keras.layers.Layer):
         self._average = np.array(rows, "float32")  # (bins, window)
 
     def call(self, x):
-        """See the class."""
         average = ops.cast(ops.convert_to_tensor(self._average), x.dtype)
         pooled = ops.matmul(average, x)  # (B, bins, C)
         return ops.reshape(pooled, (-1, self._average.shape[0] * x.shape[-1]))
@@ -171,10 +166,10 @@ _DRAWN_REACH = 0.032  # of the wavelength, on either side of a line's centre: 3.
 
 @keras.saving.register_keras_serializable("kspecsr")
 class LineRendering(GridLayer):
-    """Deposits lines on the unified grid; each carries its flux whatever its place within a pixel.
+    """Render lines on the unified grid, integrated over pixels so that each keeps its flux.
 
     The variance of a line is that of the reference instrument plus that of its velocities, so that no line is
-    narrower than the instrument (paper section 3.3; DESIGN section 4).
+    narrower than the instrument (paper section 3.3).
 
     Args:
         grid: start [um], stop [um] and sampling of the unified grid.
@@ -192,14 +187,13 @@ class LineRendering(GridLayer):
     """
 
     def build(self, *_):
-        """Widths of the pixels, and room beyond both ends."""
+        """Prepare the widths of the pixels and the reach of a line."""
         unified = self.unified
         self._pixels, self._reach = unified.size, int(np.ceil(_DRAWN_REACH * self.grid[2]))
         width = np.diff(unified.bounds, axis=0)[0] * ANGSTROM_PER_UM
         self._width = width.astype("float32")  # Angstrom
 
     def call(self, flux, spread, place_error, wavelength, sigma, in_range):
-        """See the class."""
         place = (ops.log(wavelength) - np.log(self.grid[0])) * self.grid[2]  # (B, K) pixels
         place = ops.clip(place, -1e6, 1e6)
         width = ops.maximum(sigma / wavelength * self.grid[2], 1e-3)
@@ -266,7 +260,6 @@ class Fwhm(GridLayer):
     """
 
     def call(self, sigma, wavelength):
-        """See the class."""
         pixel = wavelength / self.grid[2]
         return np.float32(FWHM_PER_SIGMA) * ops.sqrt(sigma**2 + pixel**2 / 12.0)
 
@@ -283,7 +276,6 @@ class EquivalentWidth(keras.layers.Layer):
     """
 
     def call(self, line_flux, continuum, error, grid_pixel, in_range, redshift):
-        """See the class."""
         last = continuum.shape[1] - 1
         # clipped as an integer, so that a NaN stays with its spectrum
         index = ops.clip(ops.cast(ops.round(ops.clip(grid_pixel, -1e6, 1e6)), "int32"), 0, last)

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from data_pipeline.instrument import PRISM, LineSpreadOperator, degrading_operator, load_instrument
 from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
-from data_pipeline.resampling import cubic_interpolation
+from data_pipeline.pixel_grid import cubic_interpolation
 from kspecsr.layers.geometry import GridLayer
 
 # Factor on the tabulated prism resolving power that reduced JADES spectra show.
@@ -43,7 +43,6 @@ class Upsampling(GridLayer):
         self._weights = weights.astype("float32")
 
     def call(self, x):
-        """See the class."""
         channels = x.shape[-1]
         # pixels first: then each block is one large product over batch and channels together
         rows = ops.reshape(ops.transpose(x, (1, 0, 2)), (x.shape[1], -1))  # (P, B C)
@@ -122,11 +121,9 @@ class PrismDegradation(GridLayer):
         return self.operator().interior
 
     def call(self, flux):
-        """See the class."""
         return ops.matmul(flux, self._matrix)
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "resolution_scale": self.resolution_scale}
 
 
@@ -158,11 +155,9 @@ class PrismConsistency(GridLayer):
         self._interior = degrading_operator(self.unified, self.resolution_scale).interior.astype("float32")
 
     def call(self, flux, error, good, model):
-        """See the class."""
         seen = good * self._interior
         square = seen * ((flux - model) / error) ** 2 / PIXEL_NOISE_VARIANCE
         return ops.sum(square, axis=-1) / ops.maximum(ops.sum(seen, axis=-1), 1.0), seen
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "resolution_scale": self.resolution_scale}

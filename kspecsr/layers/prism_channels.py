@@ -1,4 +1,4 @@
-"""Normalised prism spectra, the channels that networks see of them, and units put on and taken off."""
+"""Normalisation of prism spectra, the input channels of the networks, and unit conversions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ class PrismChannels(keras.layers.Layer):
     """
 
     def call(self, flux, error, good, amplitude):
-        """See the class."""
         centre = prism_wavelength()
         place = np.linspace(-1.0, 1.0, centre.size)
         # pixels are not evenly spaced in log wavelength: dispersion differs by a factor of four
@@ -48,13 +47,12 @@ class ToGridChannels(keras.layers.Layer):
     """Stacks maps into channels, (B, n) each to (B, n, maps)."""
 
     def call(self, *maps):
-        """See the class."""
         return ops.stack(maps, axis=-1)
 
 
 @keras.saving.register_keras_serializable("kspecsr")
 class SubPixelPhase(GridLayer):
-    """Adds what depends on where within its prism pixel each pixel of the unified grid lies.
+    """Add features of the position of each unified-grid pixel within its prism pixel.
 
     Interpolated features know the prism's pixels only; a line is sharper than those.
 
@@ -76,7 +74,6 @@ class SubPixelPhase(GridLayer):
         )
 
     def call(self, x):
-        """See the class."""
         phase = ops.cast(ops.convert_to_tensor(self._phase), x.dtype)
         return x + ops.matmul(phase, ops.cast(self.kernel, x.dtype))
 
@@ -103,7 +100,6 @@ class SignalToNoise(keras.layers.Layer):
     """
 
     def call(self, flux, error, good):
-        """See the class."""
         return 0.5 * ops.arcsinh(flux / error) * good
 
 
@@ -143,7 +139,6 @@ class PrismNormalisation(keras.layers.Layer):
         return prism_wavelength().size
 
     def call(self, flux, error, mask):
-        """See the class."""
         usable = ops.logical_and(ops.isfinite(flux), ops.logical_and(ops.isfinite(error), error > 0))
         good_pixel = ops.logical_and(ops.logical_not(ops.cast(mask, "bool")), usable)
         good = ops.cast(good_pixel, "float32")  # (B, P)
@@ -178,7 +173,6 @@ class Divide(keras.layers.Layer):
     """
 
     def call(self, x, scale):
-        """See the class."""
         return x / scale
 
 
@@ -191,7 +185,6 @@ class Multiply(keras.layers.Layer):
     """
 
     def call(self, x, scale):
-        """See the class."""
         return x * scale
 
 
@@ -207,7 +200,6 @@ class BrightestPixel(keras.layers.Layer):
     """
 
     def call(self, flux, error, good):
-        """See the class."""
         return ops.max(good * (ops.abs(flux) + error), axis=-1, keepdims=True) + 1e-3
 
 
@@ -224,9 +216,7 @@ class UnitConversion(keras.layers.Layer):
         self.factor = float(factor)
 
     def call(self, x):
-        """See the class."""
         return x * self.factor
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "factor": self.factor}

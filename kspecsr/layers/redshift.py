@@ -36,7 +36,6 @@ class RedshiftChannels(keras.layers.Layer):
         self.pooling = int(pooling)
 
     def call(self, flux, error, scale, prism):
-        """See the class."""
         coverage = ops.cast(self._pooled(prism[..., 1]) > 0.5, "float32")
         mean = self._pooled(flux / scale) * coverage
         sigma = ops.maximum(self._pooled(error / scale), 1e-5)
@@ -59,7 +58,6 @@ class RedshiftChannels(keras.layers.Layer):
         return ops.mean(x, axis=-1)
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "pooling": self.pooling}
 
 
@@ -126,7 +124,6 @@ class LogCorrelation(keras.layers.Layer):
         return ops.cast(strength @ lines + random.normal(0.0, 0.003, shape), dtype)
 
     def call(self, features):
-        """See the class."""
         signal = ops.transpose(features, (0, 2, 1))  # (B, T, M)
         signal_real, signal_imag = ops.rfft(signal, fft_length=self._length)
         real, imag = ops.rfft(self.templates, fft_length=self._length)
@@ -153,7 +150,6 @@ class LogCorrelation(keras.layers.Layer):
         return self.finer * ops.irfft((real, imag), fft_length=length)
 
     def get_config(self):
-        """Arguments, for saving."""
         return {
             **super().get_config(),
             "steps": self.steps,
@@ -176,7 +172,6 @@ class LogProbability(keras.layers.Layer):
     """
 
     def call(self, scores, refined):
-        """See the class."""
         return ops.log_softmax(ops.sum(scores, axis=-1) + refined[..., 0], axis=-1)
 
 
@@ -203,7 +198,6 @@ class RedshiftEstimate(keras.layers.Layer):
         self.step, self.reach = float(step), int(reach)
 
     def call(self, log_probability, given):
-        """See the class."""
         offsets = np.arange(-self.reach, self.reach + 1)
         highest = ops.cast(ops.argmax(log_probability, axis=-1), "int32")[:, None]
         wanted = highest + offsets.astype("int32")
@@ -220,5 +214,4 @@ class RedshiftEstimate(keras.layers.Layer):
         return ops.where(known, ops.where(known, given, 0.0), inferred), ops.where(known, 0.0, error)
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "step": self.step, "reach": self.reach}

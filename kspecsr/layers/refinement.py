@@ -1,4 +1,4 @@
-"""Continuum and lines put together."""
+"""Assembly of the output spectrum from continuum and lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Refinement(keras.layers.Layer):
 
     Inputs:
         sr1_flux: (B, N) in units of the scale.
-        smooth: (B, N, 3) proposed continuum, logit of the share, log sigma.
+        smooth: (B, N, 3) proposed continuum, logit of its weight against SR1, log sigma.
         amplitude: (B, N).
         lines, line_variance: (B, N) of `LineRendering`.
         brightest: (B, 1) brightest flux.
@@ -36,7 +36,6 @@ class Refinement(keras.layers.Layer):
         self.residual_cap = float(residual_cap)
 
     def call(self, sr1_flux, smooth, amplitude, lines, line_variance, brightest):
-        """See the class."""
         share = ops.sigmoid(smooth[..., 1])
         cap = self.residual_cap * brightest
         correction = ops.clip(share * (smooth[..., 0] - sr1_flux), -cap, cap)
@@ -46,7 +45,6 @@ class Refinement(keras.layers.Layer):
         return flux, ops.sqrt(sigma**2 + line_variance), continuum, sigma
 
     def get_config(self):
-        """Arguments, for saving."""
         return {**super().get_config(), "residual_cap": self.residual_cap}
 
 
@@ -68,7 +66,6 @@ class SpectrumOutput(keras.layers.Layer):
     """
 
     def call(self, raw, base, amplitude, scale):
-        """See the class."""
         amplitude = ops.maximum(amplitude, _LEAST_AMPLITUDE)
         flux = base + amplitude * raw[..., 0]
         sigma = amplitude * ops.exp(ops.clip(raw[..., 1] - 1.5, *_LOG_SIGMA))
@@ -92,7 +89,6 @@ class ContinuumChannels(keras.layers.Layer):
     """
 
     def call(self, flux, error, good, amplitude, base, model, line_mask, sr1_flux, sr1_error):
-        """See the class."""
         place = np.linspace(-1.0, 1.0, flux.shape[-1]).astype("float32")
         return ops.stack(
             [
@@ -123,6 +119,5 @@ class SmoothContinuum(keras.layers.Layer):
     """
 
     def call(self, raw, base, amplitude, line_mask):
-        """See the class."""
         logit = 4.0 * raw[..., 1] + _UNDER_LINES * line_mask - 0.5 * _UNDER_LINES
         return ops.stack([base + amplitude * raw[..., 0], logit, raw[..., 2], amplitude], axis=-1)

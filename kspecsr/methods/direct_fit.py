@@ -1,4 +1,4 @@
-"""Weighted, non-negative least squares for the lines of prism spectra at known redshifts."""
+"""Direct line fit: weighted, non-negative least squares for lines of prism spectra at known redshifts."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from kspecsr.methods.direct_fit_result import DirectFit
 _CHUNK = 32  # spectra at once: their columns fit into the cache
 _NEIGHBOURHOOD = 2.5  # pixels over which the local amplitude is averaged, a little less than the LSF's FWHM
 _BRIDGED = 3  # bad pixels in a row that the line-spread function bridges: its FWHM
-# What is thought of a line's flux before it is fitted has this variance, in its isolated errors squared, and
-# the square of all light at its place on top: an upper limit loses 2 %, but no line outshines its blend.
+# Prior variance of a line's flux in squares of its isolated error, to which the square of all light at its
+# place is added: an upper limit loses 2 %, but no line outshines its blend.
 _FAINTEST = 25.0
 
 
 @dataclass(frozen=True)
 class DirectFitConfig:
-    """How prism lines are fitted.
+    """Options of the direct line fit.
 
     Attributes:
         knots: hat functions of the continuum, evenly spaced in prism pixels.
@@ -52,7 +52,7 @@ class DirectFitConfig:
             scatter is the quoted error.
 
     Raises:
-        ValueError: for a number that makes no sense, naming it.
+        ValueError: for a number out of its range, naming it.
     """
 
     knots: int = 30
@@ -82,12 +82,12 @@ def fit_prism_lines(
     redshift: np.ndarray,
     config: DirectFitConfig = DirectFitConfig(),
 ) -> DirectFit:
-    """Fits all lines of the shipped list together with a continuum.
+    """Fit all lines of the shipped list together with a continuum.
 
     Line fluxes are not negative, and doublets have their tabulated ratios. The continuum is hat functions
     with steps at the Lyman, Balmer and 4000 Angstrom breaks. Errors come from the covariance of the noise of
     released pixels, propagated through the fit in which lines may be negative; in blends they are bounded by
-    the light that there is to share.
+    the total light of the blend.
 
     Args:
         flux: (B, P) on the prism's pixels, any unit of f_lambda; not used where masked.
@@ -97,7 +97,7 @@ def fit_prism_lines(
         config: options.
 
     Raises:
-        ValueError: for shapes that do not belong together, or a redshift of -1 or less.
+        ValueError: for shapes that do not match, or a redshift of -1 or less.
     """
     flux, error, good, redshift = _checked(flux, error, mask, redshift)
     # threads cost more than they bring in products as small as those of one spectrum
@@ -111,7 +111,7 @@ def fit_prism_lines(
 
 
 def _checked(flux, error, mask, redshift) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Flux and error, 0 and 1 where bad; which pixels are good; redshifts, NaN where there is none."""
+    """Flux and error (0 and 1 where bad), good pixels, and redshifts (NaN where unknown)."""
     flux, error = np.asarray(flux, np.float64), np.asarray(error, np.float64)
     mask, redshift = np.asarray(mask, bool), np.array(redshift, np.float64)
     pixels = load_instrument(PRISM).wavelength.size
@@ -187,7 +187,7 @@ def _continuum_columns(redshift: np.ndarray, config: DirectFitConfig) -> np.ndar
 
 
 def _root_weight(flux, error, good, config: DirectFitConfig) -> np.ndarray:
-    """(B, P) one over the error, the model's included; 0 where bad."""
+    """(B, P) inverse of the error, with the systematic error of the model; 0 where bad."""
     square = gaussian_filter1d(good * (flux**2 + error**2), _NEIGHBOURHOOD, axis=1, mode="constant")
     count = gaussian_filter1d(good.astype(float), _NEIGHBOURHOOD, axis=1, mode="constant")
     amplitude = square / np.maximum(count, 1e-6)
@@ -195,7 +195,7 @@ def _root_weight(flux, error, good, config: DirectFitConfig) -> np.ndarray:
 
 
 def _continuum_normal(columns: np.ndarray, knots: int, smoothness: float) -> np.ndarray:
-    """(B, C, C) normal equations of the continuum, solvable whatever is masked.
+    """(B, C, C) normal equations of the continuum, regularised so that masked stretches are solvable.
 
     Args:
         columns: (B, C, P), whitened; hats first.
@@ -221,7 +221,7 @@ def _fit_chunk(flux, error, good, redshift, config: DirectFitConfig) -> dict[str
     """The arrays of `DirectFit` for some spectra."""
     fitted = ~np.isnan(redshift) & good.any(axis=1)
     redshift = np.where(fitted, redshift, 0.0)
-    # numbers of order one, whatever the unit
+    # fluxes of order one, whatever their unit
     scale = np.sum(error * good, axis=1, keepdims=True) / np.maximum(good.sum(axis=1, keepdims=True), 1)
     scale = np.where(scale > 0, scale, 1.0)
     flux, error = flux / scale, error / scale
@@ -239,15 +239,15 @@ def _fit_chunk(flux, error, good, redshift, config: DirectFitConfig) -> dict[str
     pair = measured[:, :, None] & measured[:, None, :]
     covariance = solved.line_covariance[:, column[:, None], column] * np.outer(factor, factor)
     covariance *= scale[..., None] ** 2
-    there = fitted[:, None]
+    whole = fitted[:, None]
     return {
         "line_flux": np.where(measured, solved.lines[:, column] * factor * scale, np.nan),
         "line_flux_error": np.where(measured, np.sqrt(np.einsum("bii->bi", covariance)), np.nan),
         "line_in_range": measured,
         "line_covariance": np.where(pair, covariance, np.nan),
-        "continuum": np.where(there, model_continuum * scale, np.nan),
-        "continuum_error": np.where(there, np.sqrt(np.maximum(spread, 0.0)) * scale, np.nan),
-        "model": np.where(there, model * scale, np.nan),
+        "continuum": np.where(whole, model_continuum * scale, np.nan),
+        "continuum_error": np.where(whole, np.sqrt(np.maximum(spread, 0.0)) * scale, np.nan),
+        "model": np.where(whole, model * scale, np.nan),
         "chi_square": np.where(fitted, chi_square, np.nan),
     }
 
@@ -267,7 +267,7 @@ def _solved(flux, lines, continuum, config: DirectFitConfig) -> _Solution:
     norm = np.sqrt(np.einsum("bkp,bkp->bk", lines, lines))
     per_norm = np.where(norm > 0, 1.0 / np.where(norm > 0, norm, 1.0), 0.0)
     lines = lines * per_norm[..., None]
-    # the continuum is taken out of the lines: what is left of them is orthogonal to it
+    # block elimination: take the continuum out of the line columns, so that what is left is orthogonal to it
     inverse = np.linalg.inv(_continuum_normal(continuum, config.knots, config.smoothness))
     cross = continuum @ lines.transpose(0, 2, 1)  # (B, C, K')
     share = inverse @ cross

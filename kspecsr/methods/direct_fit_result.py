@@ -1,4 +1,4 @@
-"""What a direct line fit found, and the sharp spectrum that it implies."""
+"""Result of a direct line fit, and the super-resolved spectrum that it implies."""
 
 from __future__ import annotations
 
@@ -11,23 +11,14 @@ from scipy import sparse
 from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.profile import line_sigma, line_windows, scattered
-from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.resampling import cubic_interpolation
+from data_pipeline.pixel_grid import UnifiedGrid, cubic_interpolation
 
 _REACH = 5.0  # sigma on either side: 6e-7 of the flux lies beyond
 
 
-@dataclass(frozen=True, eq=False)
-class DrawnLines:
-    """Sum of the lines, ``flux`` (B, N), and ``variance`` (B, N) of it."""
-
-    flux: np.ndarray
-    variance: np.ndarray
-
-
 def draw_lines(
     grid: UnifiedGrid, centre: np.ndarray, flux: np.ndarray, covariance: np.ndarray, velocity_sigma: float
-) -> DrawnLines:
+) -> tuple[np.ndarray, np.ndarray]:
     """Draws lines as Gaussians integrated over the pixels.
 
     Args:
@@ -36,6 +27,9 @@ def draw_lines(
         flux: (B, K) [flux density x Angstrom].
         covariance: (B, K, K) of the fluxes.
         velocity_sigma: intrinsic one-sigma width [km/s].
+
+    Returns:
+        Sum of the lines and its variance, (B, N) each.
     """
     reference = reference_instrument(grid)
     sigma = line_sigma(reference, centre, velocity_sigma)
@@ -54,7 +48,7 @@ def draw_lines(
     shared *= 2.0 * covariance[:, first, second, None]
     of_pairs = scattered(row, index[:, first], shared, shape)
     variance = scattered(row, index, variance, shape) + of_pairs
-    return DrawnLines(total, np.maximum(variance, 0.0))
+    return total, np.maximum(variance, 0.0)
 
 
 @lru_cache(maxsize=8)
@@ -67,7 +61,7 @@ def _half_window(grid: UnifiedGrid, velocity_sigma: float) -> int:
 
 @lru_cache(maxsize=8)
 def _close_pairs(grid: UnifiedGrid, half: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lines that can share pixels, the same at all redshifts: first and second of each pair."""
+    """Pairs of lines that can share pixels at any redshift: indices of the first and of the second line."""
     pixel = np.log(load_lines().wavelength) * grid.sampling
     first, second = np.triu_indices(pixel.size, k=1)
     near = np.abs(pixel[first] - pixel[second]) <= 2 * half + 1
@@ -82,7 +76,7 @@ class DirectFit:
     """Fits of B prism spectra, fluxes in the unit of the spectra; NaN throughout without a redshift.
 
     Attributes:
-        redshift: (B,) that was given.
+        redshift: (B,) known redshifts.
         covered: (B, P) bool: pixels with data, or in a gap that the line-spread function bridges.
         line_flux, line_flux_error: (B, K) [flux unit x Angstrom], in the order of
             `data_pipeline.lines.load_lines`; NaN where not measured.
@@ -129,7 +123,7 @@ class DirectFit:
         continuum = (upsampling @ self.continuum.T).T
         variance = (abs(upsampling) @ self.continuum_error.T).T ** 2
         centre = load_lines().wavelength * (1.0 + self.redshift[:, None])
-        drawn = draw_lines(
+        lines, line_variance = draw_lines(
             grid,
             np.where(self.line_in_range, centre, grid.start),
             np.where(self.line_in_range, self.line_flux, 0.0),
@@ -137,7 +131,7 @@ class DirectFit:
             velocity_sigma,
         )
         dark = ~(self.covered[:, column] & inside) | np.isnan(self.redshift)[:, None]
-        flux, error = continuum + drawn.flux, np.sqrt(variance + drawn.variance)
+        flux, error = continuum + lines, np.sqrt(variance + line_variance)
         return tuple(np.where(dark, np.nan, array) for array in (flux, error, continuum))
 
 

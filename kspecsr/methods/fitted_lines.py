@@ -1,9 +1,9 @@
-"""Line fluxes of methods that give a spectrum and no lines: fits at the known redshift.
+"""Line fluxes of methods that give a spectrum and no lines, fitted at the known redshift.
 
 Lines that the prism may blend are fitted together, with one width, a linear continuum and ratios that
 physics fixes. The width is free between the reference's and a little more than the prism's, as the method's
-resolution is unknown. Errors are what the prism's noise allows these fits on the prism itself: pixels of an
-interpolated or deconvolved spectrum share their noise, so that residuals say nothing.
+resolution is unknown. Errors are those that the prism's noise gives to the same fits on the prism itself:
+pixels of an interpolated or deconvolved spectrum share their noise, so that residuals do not measure it.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _WIDEST = 1.2  # times the prism's
 _LEAST_GOOD = 0.8  # of a window
 
 
-def fitted_lines(made: Reconstruction, held_out: HeldOut) -> Reconstruction:
-    """The same with line fluxes, errors and ``line_in_range``; as it is where it has line fluxes.
+def fitted_lines(reconstruction: Reconstruction, held_out: HeldOut) -> Reconstruction:
+    """Add fitted line fluxes, errors and ``line_in_range`` to a reconstruction that has none.
 
     Args:
-        made: with a spectrum on the grid.
+        reconstruction: reconstruction with a spectrum on the grid.
         held_out: galaxies; their redshift is taken as known.
     """
-    if made.line_flux is not None:
-        return made
+    if reconstruction.line_flux is not None:
+        return reconstruction
     shape = held_out.line_flux.shape
     flux, error = np.full(shape, np.nan), np.full(shape, np.nan)
     sigma = _noise_on_grid(held_out)
     for members in _GROUPS:
-        _fit_group(_group(members), made.flux, sigma, held_out, flux, error)
-    return replace(made, line_flux=flux, line_flux_error=error, line_in_range=np.isfinite(flux))
+        _fit_group(_group(members), reconstruction.flux, sigma, held_out, flux, error)
+    return replace(reconstruction, line_flux=flux, line_flux_error=error, line_in_range=np.isfinite(flux))
 
 
 def _group(names: tuple[str, ...]) -> SharedFluxes:
@@ -64,7 +64,7 @@ def _fit_group(
     flux: np.ndarray,
     error: np.ndarray,
 ) -> None:
-    """Fills the columns of a group; a group that is not seen as a whole is left NaN."""
+    """Fill the columns of a group; NaN where the group is not covered as a whole."""
     prism, grid = load_instrument(PRISM), held_out.grid
     centre = load_lines().wavelength[group.line] * (1.0 + held_out.redshift[:, None])
     low, high = centre.min(axis=1), centre.max(axis=1)
@@ -129,7 +129,7 @@ class _Windows:
 
 
 def _noise_on_grid(held_out: HeldOut) -> np.ndarray:
-    """(B, N) error with which independent grid pixels would know a line as well as the prism does.
+    """(B, N) error of independent grid pixels that would constrain a line as well as the prism does.
 
     The quoted error is that of a detector pixel, of which there are 0.6 to a released one.
     """

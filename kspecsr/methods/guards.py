@@ -30,7 +30,7 @@ from kspecsr.measures.spectrum_shape import (
     relative_error,
     structure_slope,
 )
-from kspecsr.methods.prism_view import prism_view
+from kspecsr.methods.baseline import prism_view, uncovered
 from kspecsr.methods.richardson_lucy import noise_level
 
 NARROW, WIDE = 12.0, 60.0  # prism pixels: structure between these is what the amplitude ratio compares
@@ -105,7 +105,7 @@ class GuardedSample:
         view = prism_view(grid)
         self._position = view.position[view.inside]
         level = noise_level(held_out.prism_error, held_out.prism_mask)
-        known = ~view.uncovered(held_out.prism_mask) & ~held_out.target_mask
+        known = ~uncovered(grid, held_out.prism_mask) & ~held_out.target_mask
         pixel = np.arange(level.shape[1])
         fine = np.stack([np.interp(self._position, pixel, row) for row in level])
         self.pixels = known & (fine <= _NOISY * np.median(level, axis=1, keepdims=True))

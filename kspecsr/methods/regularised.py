@@ -1,18 +1,94 @@
-"""The linear solution that Tikhonov and Wiener share: least squares with a quadratic penalty on the nodes."""
+"""Tikhonov and Wiener: least squares with a quadratic penalty, for values at two nodes per prism pixel."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
+from scipy import sparse
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
 from data_pipeline.instrument.prism_pixels import LAG_COVARIANCE, LOW_FREQUENCY_VARIANCE, quadratic_form
-from data_pipeline.pixel_grid import UnifiedGrid
-from kspecsr.methods.nodes import STEP, Nodes, nodes_for
-from kspecsr.methods.protocol import FEWEST_PIXELS, checked_arrays
+from data_pipeline.pixel_grid import UnifiedGrid, cubic_interpolation
+from kspecsr.methods.baseline import FEWEST_PIXELS, Baseline, PrismView, prism_view
+
+STEP = 0.5  # prism pixels between nodes
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """A basis of n node values, joined by Catmull-Rom cubics.
+
+    A prism pixel is 2.4 to 27 pixels of the unified grid wide and the line-spread function three prism
+    pixels. Two nodes per prism pixel hold what a linear method can restore (the tests compare with the
+    solution in all N pixels) and make the systems banded.
+
+    Attributes:
+        view: the prism.
+        position: (n,) places of the nodes [prism pixels].
+        spread: (N', n) CSR, node values to flux density on the wider grid.
+        seen: (P, n) CSR, node values to prism pixels.
+        width: u: ``seen.T @ diag(w) @ seen`` has u diagonals above its main one.
+        products: ((u + 1) n, P) CSR: weights w to those diagonals, in LAPACK's upper banded storage.
+    """
+
+    view: PrismView
+    position: np.ndarray
+    spread: sparse.csr_matrix
+    seen: sparse.csr_matrix
+    width: int
+    products: sparse.csr_matrix
+
+    def normal_bands(self, weight: np.ndarray) -> np.ndarray:
+        """Bands (B, u + 1, n) of ``seen.T @ diag(weight) @ seen`` for weights (B, P)."""
+        return (self.products @ weight.T).T.reshape(len(weight), self.width + 1, self.position.size)
+
+    def on_grid(self, values: np.ndarray) -> np.ndarray:
+        """Node values (B, n) as flux density (B, N) on the unified grid."""
+        return (self.spread[self.view.inside] @ values.T).T
+
+    def error_on_grid(self, error: np.ndarray) -> np.ndarray:
+        """Errors of node values (B, n) as errors (B, N), linear between the correlated nodes."""
+        place = self.view.position[self.view.inside]
+        return np.stack([np.interp(place, self.position, row) for row in error])
+
+
+@lru_cache(maxsize=4)
+def nodes_for(grid: UnifiedGrid) -> Nodes:
+    """The basis for a unified grid; cached."""
+    view = prism_view(grid)
+    first = STEP * (np.floor(view.position[0] / STEP) - 1)
+    count = int(np.ceil((view.position[-1] - first) / STEP)) + 2
+    position = first + STEP * np.arange(count)
+    spread = cubic_interpolation((view.position - first) / STEP, count)
+    seen = sparse.csr_matrix(view.matrix @ spread)
+    seen.sort_indices()
+    width, products = _products(seen)
+    return Nodes(view, position, spread, seen, width, products)
+
+
+def _products(seen: sparse.csr_matrix) -> tuple[int, sparse.csr_matrix]:
+    """Number of upper diagonals, and the matrix from pixel weights to the bands."""
+    pixels, count = seen.shape
+    length = np.diff(seen.indptr)
+    span = [seen.indices[a:b] for a, b in zip(seen.indptr[:-1], seen.indptr[1:], strict=True) if b > a]
+    width = max((int(np.ptp(columns)) for columns in span), default=0)
+    width = max(width, 2)  # room for a penalty of second differences
+    rows, columns, values = [], [], []
+    for pixel in np.flatnonzero(length):
+        part = slice(seen.indptr[pixel], seen.indptr[pixel + 1])
+        index, value = seen.indices[part], seen.data[part]
+        i, j = np.triu_indices(index.size)
+        rows.append((width + index[i] - index[j]) * count + index[j])
+        columns.append(np.full(i.size, pixel))
+        values.append(value[i] * value[j])
+    shape = ((width + 1) * count, pixels)
+    if not rows:
+        return width, sparse.csr_matrix(shape)
+    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+    return width, sparse.csr_matrix(entries, shape=shape)
+
 
 SPACING = 48  # prism pixels
 
@@ -126,7 +202,7 @@ _FAINTEST = 0.1  # signal power in units of the noise's, below which an excess c
 
 
 @dataclass(frozen=True)
-class Wiener:
+class Wiener(Baseline):
     """``K M^T (M K M^T + N)^-1 d`` with K = (amplitude S)^2 exp(-|u - u'| / length) on the nodes.
 
     u is the place in prism pixels and S the spectrum's own root-mean-square signal, from its power in
@@ -143,31 +219,19 @@ class Wiener:
 
     amplitude: float = 3.0
     length: float = 100.0
-    name: ClassVar[str] = "wiener"
+    name = "wiener"
 
     def __post_init__(self) -> None:
         for name in ("amplitude", "length"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"wiener: expected a {name} above 0, got {getattr(self, name)!r}")
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        """Amplitude and correlation length of the prior."""
-        return {"amplitude": self.amplitude, "length": self.length}
-
-    def reconstruct(
-        self, prism_flux: np.ndarray, prism_error: np.ndarray, prism_mask: np.ndarray, grid: UnifiedGrid
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See `kspecsr.methods.protocol.Baseline.reconstruct`."""
+    def _reconstruct(self, flux, error, mask, grid):
         nodes = nodes_for(grid)
-        view = nodes.view
-        flux, error, mask = checked_arrays(prism_flux, prism_error, prism_mask, view.wavelength.size)
-        weight = np.where(~mask & view.usable, error**-2.0, 0.0)
+        weight = np.where(~mask & nodes.view.usable, error**-2.0, 0.0)
         variance = self.amplitude**2 * signal_power(flux, weight)
         penalty = inverse_covariance(nodes.position.size, self.length) / variance[:, None, None]
-        fine, sigma = regularised_solution(flux, error, weight / LOW_FREQUENCY_VARIANCE, penalty, nodes)
-        gone = view.uncovered(mask)
-        return np.where(gone, np.nan, fine), np.where(gone, np.nan, sigma)
+        return regularised_solution(flux, error, weight / LOW_FREQUENCY_VARIANCE, penalty, nodes)
 
 
 def signal_power(flux: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -193,43 +257,30 @@ def inverse_covariance(count: int, length: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Tikhonov:
+class Tikhonov(Baseline):
     """Minimises ``sum_p (d_p - (A f)_p)^2 / error_p^2 + strength w integral (f'')^2 du``.
 
     The curvature f'' is along u, the place in prism pixels, in which the line-spread function is equally
     wide everywhere. w is the spectrum's median of 1 / error^2, so that the result scales with its input
-    and noisy ends are smoothed more. f lives on two nodes per prism pixel (`kspecsr.methods.nodes`). Quoted
-    errors weight the pixels as if independent; errors are propagated with their true covariance.
+    and noisy ends are smoothed more. f lives on two nodes per prism pixel. Quoted errors weight the pixels
+    as if independent; errors are propagated with their true covariance.
 
     Attributes:
         strength: lambda; at 1 the penalty equals the data's weight at wavelengths of 6.3 prism pixels.
     """
 
     strength: float = 0.1
-    name: ClassVar[str] = "tikhonov"
+    name = "tikhonov"
 
     def __post_init__(self) -> None:
         if not self.strength > 0:
             raise ValueError(f"tikhonov: expected a strength above 0, got {self.strength!r}")
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        """Strength of the penalty."""
-        return {"strength": self.strength}
-
-    def reconstruct(
-        self, prism_flux: np.ndarray, prism_error: np.ndarray, prism_mask: np.ndarray, grid: UnifiedGrid
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See `kspecsr.methods.protocol.Baseline.reconstruct`."""
+    def _reconstruct(self, flux, error, mask, grid):
         nodes = nodes_for(grid)
-        view = nodes.view
-        flux, error, mask = checked_arrays(prism_flux, prism_error, prism_mask, view.wavelength.size)
-        good = ~mask & view.usable
-        weight = np.where(good, error**-2.0, 0.0)
+        weight = np.where(~mask & nodes.view.usable, error**-2.0, 0.0)
         penalty = self.strength * median_weight(weight)[:, None, None] * _curvature(nodes.position.size)
-        fine, sigma = regularised_solution(flux, error, weight, penalty, nodes)
-        gone = view.uncovered(mask)
-        return np.where(gone, np.nan, fine), np.where(gone, np.nan, sigma)
+        return regularised_solution(flux, error, weight, penalty, nodes)
 
 
 def median_weight(weight: np.ndarray) -> np.ndarray:

@@ -1,18 +1,16 @@
-"""Richardson-Lucy: multiplicative, positive, stopped early."""
+"""Richardson-Lucy deconvolution: multiplicative, positive, stopped early."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 from scipy import sparse
 from scipy.ndimage import median_filter
 
 from data_pipeline.pixel_grid import UnifiedGrid
-from kspecsr.methods.prism_view import PrismView, prism_view
-from kspecsr.methods.protocol import FEWEST_PIXELS, checked_arrays
+from kspecsr.methods.baseline import FEWEST_PIXELS, Baseline, PrismView, prism_view
 from kspecsr.methods.regularised import SPACING, Probing
 
 _LEVEL_WINDOW = 51  # prism pixels over which the noise level is a median
@@ -21,7 +19,7 @@ _POSITIVE = 0.05  # of the offset: what negative data are raised to
 
 
 @dataclass(frozen=True)
-class RichardsonLucy:
+class RichardsonLucy(Baseline):
     """``x <- x A^T(m y / A x) / A^T m`` on all pixels of the grid, without the masked pixels (m = 0).
 
     Positivity: x = f + c and y = d + A c with a smooth offset c of ``offset`` times the local noise level
@@ -41,7 +39,7 @@ class RichardsonLucy:
 
     iterations: int = 10
     offset: float = 4.0
-    name: ClassVar[str] = "richardson_lucy"
+    name = "richardson_lucy"
 
     def __post_init__(self) -> None:
         if self.iterations < 0 or self.iterations != int(self.iterations):
@@ -51,17 +49,8 @@ class RichardsonLucy:
         if not self.offset > 0:
             raise ValueError(f"richardson_lucy: expected an offset above 0, got {self.offset!r}")
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        """Number of iterations and offset."""
-        return {"iterations": self.iterations, "offset": self.offset}
-
-    def reconstruct(
-        self, prism_flux: np.ndarray, prism_error: np.ndarray, prism_mask: np.ndarray, grid: UnifiedGrid
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See `kspecsr.methods.protocol.Baseline.reconstruct`."""
+    def _reconstruct(self, flux, error, mask, grid):
         view = prism_view(grid)
-        flux, error, mask = checked_arrays(prism_flux, prism_error, prism_mask, view.wavelength.size)
         good = ~mask & view.usable
         level = noise_level(error, mask)
         pixel = np.arange(level.shape[1])
@@ -73,15 +62,15 @@ class RichardsonLucy:
         restored = iterate(np.maximum(counts, floor), good, start, self.iterations, view) - offset
         filled = np.where(good, error, level)
         variance = (_variance_weights(grid, int(self.iterations)) @ (filled**2).T).T
-        gone = view.uncovered(mask) | (good.sum(axis=1) < FEWEST_PIXELS)[:, None]
+        restored[good.sum(axis=1) < FEWEST_PIXELS] = np.nan
         sigma = np.sqrt(np.maximum(variance, 0.0))
-        return np.where(gone, np.nan, restored[:, view.inside]), np.where(gone, np.nan, sigma)
+        return restored[:, view.inside], np.where(np.isnan(restored[:, :1]), np.nan, sigma)
 
 
 def iterate(
     counts: np.ndarray, good: np.ndarray, start: np.ndarray, iterations: int, view: PrismView
 ) -> np.ndarray:
-    """The iteration itself.
+    """Run the iteration.
 
     Args:
         counts: (B, P) positive data; 0 where not good.

@@ -1,4 +1,4 @@
-"""Tuned parameters of the baselines: the record of a tuning, and the one that ships."""
+"""Tuned parameters of the baselines: grid search under guards, and the record that ships."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from data_pipeline.configuration import from_dict, to_dict
 from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid
 from kspecsr.configuration import FeedConfig
 from kspecsr.measures.held_out import HeldOut
+from kspecsr.methods.baseline import Baseline, CubicInterpolation
 from kspecsr.methods.guards import Figures, GuardedSample, Limits
-from kspecsr.methods.protocol import Baseline, CubicInterpolation
 from kspecsr.methods.regularised import Tikhonov, Wiener
 from kspecsr.methods.richardson_lucy import RichardsonLucy
 
@@ -26,14 +26,14 @@ SHIPPED = Path(__file__).with_name("tuned_baselines.json")
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting that was tried, with its `kspecsr.methods.guards.Figures`; None if not measured.
+    """One setting with its `kspecsr.methods.guards.Figures`, None where not measured.
 
     Attributes:
         method: name of the baseline.
         parameters: name to number.
         error, amplitude, width, pairs: see there.
-        failed: guards that it fails.
-        chosen: it is the best of its method: least error of those that pass, or else nearest to passing.
+        failed: names of the guards that it fails.
+        chosen: best of its method: the least error of those that pass, or else the nearest to passing.
     """
 
     method: str
@@ -48,7 +48,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class SimulatedSample:
-    """The galaxies of `kspecsr.feeds.validation_examples` that were used.
+    """Arguments of `kspecsr.feeds.validation_examples` that give the galaxies of a tuning.
 
     Attributes:
         n: number of galaxies.
@@ -65,16 +65,16 @@ class SimulatedSample:
 
 @dataclass(frozen=True)
 class TunedBaselines:
-    """Parameters of every baseline that has some, and how they were found.
+    """Parameters of the baselines, and the tuning that found them.
 
     Attributes:
         tikhonov, wiener, richardson_lucy: name to number.
-        galaxies: that were used.
-        lines: that stand alone, on which widths were measured.
-        pairs: [O III] pairs that the prism could resolve.
-        sample: where the galaxies came from; None where the caller gave them.
-        limits: of the guards.
-        trials: all that was tried, cubic interpolation first.
+        galaxies: number of galaxies.
+        lines: number of isolated lines on which widths were measured.
+        pairs: number of [O III] pairs that the prism could resolve.
+        sample: simulation of the galaxies; None where the caller gave them.
+        limits: limits of the guards.
+        trials: all settings, cubic interpolation first.
     """
 
     tikhonov: dict[str, float]
@@ -88,7 +88,7 @@ class TunedBaselines:
     trials: tuple[Trial, ...]
 
     def to_json(self) -> str:
-        """As a file holds it."""
+        """The record as JSON text."""
         content = to_dict(self)
         trials = content.pop("trials")
         text = json.dumps(content, indent=1)
@@ -101,16 +101,16 @@ class TunedBaselines:
         """Inverse of `to_json`.
 
         Raises:
-            ValueError: for text that is no such record, naming the key.
+            ValueError: for text that is not such a record, naming the key.
         """
         return from_dict(cls, json.loads(text), "tuned baselines")
 
 
 def read_tuned(path: str | os.PathLike = SHIPPED) -> TunedBaselines:
-    """Reads a record that ``kspecsr tune-baselines`` wrote; without a path the one that ships.
+    """Read a record of ``kspecsr tune-baselines``; by default the one that ships.
 
     Raises:
-        ValueError: for a file that is none, naming it.
+        ValueError: for a file that is not such a record, naming it.
     """
     try:
         return TunedBaselines.from_json(Path(path).read_text(encoding="utf-8"))
@@ -119,7 +119,7 @@ def read_tuned(path: str | os.PathLike = SHIPPED) -> TunedBaselines:
 
 
 def make_baseline(method: str, parameters: Mapping[str, float]) -> Baseline:
-    """A baseline by its name.
+    """Make a baseline by name.
 
     Raises:
         ValueError: for an unknown name or parameter, listing the known ones.
@@ -151,8 +151,7 @@ def default_baselines(tuned: TunedBaselines | None = None) -> list[Baseline]:
 METHODS = {baseline.name: baseline for baseline in (CubicInterpolation, Wiener, Tikhonov, RichardsonLucy)}
 
 
-# What is tried: every combination. Factors of two to three, between next to no regularisation and one that
-# erases lines.
+# The search grid. Factors of two to three, between next to no regularisation and one that erases lines.
 SEARCH: dict[str, dict[str, tuple[float, ...]]] = {
     "wiener": {"amplitude": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0), "length": (3.0, 10.0, 30.0, 100.0)},
     "tikhonov": {"strength": (0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0)},
@@ -165,7 +164,7 @@ CHUNK = 128  # galaxies at a time
 
 
 def candidates() -> list[Baseline]:
-    """Every setting that is tried."""
+    """All settings of the search grid."""
     return [
         make_baseline(method, dict(zip(space, values, strict=True)))
         for method, space in SEARCH.items()
@@ -179,16 +178,16 @@ def tune(
     limits: Limits = Limits(),  # noqa: B008 (frozen)
     tried: Callable[[Trial], None] = lambda trial: None,
 ) -> TunedBaselines:
-    """Tries every setting of `SEARCH`.
+    """Grid search over `SEARCH` under guards.
 
     A setting that passes the guards of ``limits`` and has the least median scale-free error is chosen; where
     none passes, the one that exceeds the limits by the least sum, and its trial says which it fails.
 
     Args:
-        held_out_validation: galaxies with their truth, none of which may be judged later.
-        sample: where they came from, for the record.
+        held_out_validation: galaxies with their truth; none of them may be used for evaluation.
+        sample: simulation of the galaxies, for the record.
         limits: of the guards.
-        tried: called after each setting.
+        tried: called with each trial.
 
     Raises:
         ValueError: without a bright line that stands alone, or without a resolvable pair: then a guard
@@ -214,10 +213,10 @@ def tune(
             ranked.append((_rank(figures, violations), _trial(baseline, figures, violations)))
             tried(ranked[-1][1])
         best = min(range(len(ranked)), key=lambda number: ranked[number][0])
-        found = [trial for _, trial in ranked]
-        found[best] = replace(found[best], chosen=True)
-        chosen[method] = found[best].parameters
-        trials += found
+        tried_out = [trial for _, trial in ranked]
+        tried_out[best] = replace(tried_out[best], chosen=True)
+        chosen[method] = tried_out[best].parameters
+        trials += tried_out
     return TunedBaselines(
         **chosen,
         galaxies=len(held_out_validation),
@@ -242,7 +241,7 @@ def _figures(baseline: Baseline, held_out: HeldOut, guarded: GuardedSample) -> F
 
 
 def _rank(figures: Figures, violations: dict[str, float]) -> tuple[float, float]:
-    """Passing before failing, nearer before farther, then by error."""
+    """Sort key: by violation of the guards, then by error."""
     return sum(violations.values()), figures.error if math.isfinite(figures.error) else math.inf
 
 

@@ -11,7 +11,7 @@ from kspecsr.layers.calibration import ErrorCalibration, PixelErrorCalibration, 
 from kspecsr.layers.prism_channels import UnitConversion
 from kspecsr.models.sr1 import RECORD_UNIT, number_input, prism_inputs
 
-# outputs of the third stage in flux units, and those that have none
+# outputs of the third stage with a flux unit, and those without
 _FLUXES = (
     "flux",
     "flux_error",
@@ -35,13 +35,13 @@ _OTHERS = (
 def compose(
     sr1: keras.Model, zhead: keras.Model, sr2: keras.Model, calibration: Calibration | None = None
 ) -> keras.Model:
-    """One model from the three stages.
+    """Compose the three stages to one model.
 
     Args:
         sr1: of `build_sr1`.
         zhead: of `build_zhead`.
         sr2: of `build_sr2`.
-        calibration: of the errors and P(z) that go out; what the stages tell each other is as it was trained.
+        calibration: of the output errors and P(z); what passes between the stages is not calibrated.
 
     Returns:
         Functional model from ``prism_flux``, ``prism_error`` (B, P) [erg/s/cm2/A], ``prism_mask`` (B, P) bool
@@ -78,7 +78,7 @@ def compose(
 
 
 def _calibrated(calibration: Calibration, first: dict, third: dict) -> tuple[dict, dict]:
-    """Outputs of the first and the third stage with other errors."""
+    """Outputs of the first and the third stage with calibrated errors."""
     pixels = PixelErrorCalibration(
         asdict(calibration.continuum),
         asdict(calibration.line_pixels),

@@ -1,4 +1,4 @@
-"""First stage: coarse super-resolution (paper section 3.3; DESIGN section 4)."""
+"""First stage: coarse super-resolution (paper section 3.3; docs/design.md, networks)."""
 
 from __future__ import annotations
 
@@ -37,13 +37,24 @@ def sr1_inputs(config: ModelConfig) -> dict[str, keras.KerasTensor]:
     }
 
 
+def normalised(inputs) -> dict[str, keras.KerasTensor]:
+    """The inputs in units of the spectrum's own scale: output of `PrismNormalisation`."""
+    layer = PrismNormalisation(name="normalisation", dtype="float32")
+    return layer(inputs["prism_flux"], inputs["prism_error"], inputs["prism_mask"])
+
+
+def observed(prism) -> list[keras.KerasTensor]:
+    """Flux, error, good pixels and amplitude (B, P) of a normalised spectrum, in this order."""
+    return [prism[name] for name in ("flux", "error", "good", "amplitude")]
+
+
 def number_input(name: str) -> keras.KerasTensor:
     """One number per spectrum, (B,)."""
     return keras.Input((), name=name, dtype="float32")
 
 
 def build_sr1(config: ModelConfig) -> keras.Model:
-    """The first stage.
+    """Build the first stage.
 
     Args:
         config: grid and first stage.
@@ -54,12 +65,8 @@ def build_sr1(config: ModelConfig) -> keras.Model:
     """
     sr1, grid = config.sr1, plain_grid(config.grid)
     inputs = prism_inputs()
-    prism = PrismNormalisation(name="normalisation", dtype="float32")(
-        inputs["prism_flux"], inputs["prism_error"], inputs["prism_mask"]
-    )
-    channels = PrismChannels(name="channels", dtype="float32")(
-        prism["flux"], prism["error"], prism["good"], prism["amplitude"]
-    )
+    prism = normalised(inputs)
+    channels = PrismChannels(name="channels", dtype="float32")(*observed(prism))
     upsampling = Upsampling(grid, name="upsampling")
     maps = ToGridChannels(name="maps", dtype="float32")(prism["flux"], prism["amplitude"])
     maps = Upsampling(grid, name="upsampling_flux", dtype="float32")(maps)  # (B, N, 2)

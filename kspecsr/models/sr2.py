@@ -1,4 +1,4 @@
-"""Third stage: line tokens and a smooth continuum correction (paper section 3.3; DESIGN section 4)."""
+"""Third stage: lines and a smooth continuum correction (paper section 3.3; docs/design.md, networks)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from kspecsr.layers import (
     MultiScalePooling,
     PrismConsistency,
     PrismDegradation,
-    PrismNormalisation,
     Refinement,
     Upsampling,
     plain_grid,
@@ -27,14 +26,14 @@ from kspecsr.layers.line_tokens import HEADS, CommonShift, LinesAttend, WindowCh
 from kspecsr.layers.lines import Fwhm
 from kspecsr.layers.prism_channels import BrightestPixel, Divide, Multiply
 from kspecsr.layers.refinement import ContinuumChannels, SmoothContinuum
-from kspecsr.models.sr1 import number_input, prism_inputs, residual_block, sr1_inputs
+from kspecsr.models.sr1 import normalised, number_input, observed, prism_inputs, residual_block, sr1_inputs
 
 _PRISM_SPACING = 0.5  # prism pixels between samples of a window
 _GRID_SPACING = 1.0  # pixels of the unified grid
 
 
 def line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift, redshift_error):
-    """Line tokens to line parameters.
+    """Build the branch from line tokens to line parameters.
 
     Args:
         sr2: third stage.
@@ -83,7 +82,7 @@ def _tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift):
     base = fit["continuum"] if sr2.direct_fit else prism["flux"]
     model = fit["model"] if sr2.direct_fit else prism["flux"]
     on_prism, on_grid = WindowChannels(name="window_channels", dtype="float32")(
-        prism["flux"], prism["error"], prism["good"], prism["amplitude"], base, model, sr1_flux, sr1_error
+        *observed(prism), base, model, sr1_flux, sr1_error
     )
     windows = keras.layers.Concatenate(name="windows", dtype="float32")(
         [
@@ -124,7 +123,7 @@ _AS_DECODED = ("mean", "sigma", "logit", "presence", "prior_weight", "wavelength
 
 
 def build_sr2(config: ModelConfig) -> keras.Model:
-    """The third stage.
+    """Build the third stage.
 
     Args:
         config: grid and third stage.
@@ -132,8 +131,8 @@ def build_sr2(config: ModelConfig) -> keras.Model:
     Returns:
         Functional model from the prism, ``sr1_flux``, ``sr1_error``, ``redshift`` and ``redshift_error`` to a
         dictionary, flux densities in 1e-20 erg/s/cm2/A and line fluxes in 1e-20 erg/s/cm2: ``flux``,
-        ``flux_error``, ``continuum``, ``continuum_error`` (the part of ``flux_error`` that lines have no
-        share in) (B, N); ``line_flux``, ``line_flux_error``, ``line_presence``,
+        ``flux_error``, ``continuum``, ``continuum_error`` (``flux_error``
+        without the part of the lines) (B, N); ``line_flux``, ``line_flux_error``, ``line_presence``,
         ``line_wavelength``, ``line_fwhm`` [um], ``line_equivalent_width`` [Angstrom], ``line_in_range``,
         ``line_prior_weight`` (B, K); ``chi_square`` (B,), ``prism_model`` (B, P). Losses need besides:
         ``line_mean`` and ``line_sigma`` of arcsinh(line flux / ``line_unit``), ``line_logit`` (B, K),
@@ -164,15 +163,13 @@ def build_sr2(config: ModelConfig) -> keras.Model:
     )
     degradation = PrismDegradation(grid, name="degradation", dtype="float32")
     smooth, amplitude = _continuum_branch(sr2, grid, prism, fit, degradation, sr1_flux, sr1_error)
-    brightest = BrightestPixel(name="brightest", dtype="float32")(
-        prism["flux"], prism["error"], prism["good"]
-    )
+    brightest = BrightestPixel(name="brightest", dtype="float32")(*observed(prism)[:3])
     flux, error, continuum, continuum_error = Refinement(
         sr2.residual_cap, name="refinement", dtype="float32"
     )(sr1_flux, smooth, amplitude, drawn, line_variance, brightest)
     model = degradation(flux)
     chi_square, seen = PrismConsistency(grid, name="consistency", dtype="float32")(
-        prism["flux"], prism["error"], prism["good"], model
+        *observed(prism)[:3], model
     )
     width = EquivalentWidth(name="equivalent_width", dtype="float32")(
         lines["flux"], continuum, error, places["grid_pixel"], places["in_range"], inputs["redshift"]
@@ -204,28 +201,19 @@ def build_sr2(config: ModelConfig) -> keras.Model:
 
 def _scaled(inputs):
     """Normalised prism, and the first stage's flux and error in units of its scale."""
-    prism = PrismNormalisation(name="normalisation", dtype="float32")(
-        inputs["prism_flux"], inputs["prism_error"], inputs["prism_mask"]
-    )
+    prism = normalised(inputs)
     divide = Divide(name="divide", dtype="float32")
     return prism, *(divide(inputs[name], prism["scale"]) for name in ("sr1_flux", "sr1_error"))
 
 
 def _direct_fit(sr2: SR2Config, grid, prism, redshift, multiply):
-    """Where the lines are, and the least-squares fit to them.
+    """Positions of the lines, and the least-squares fit to them.
 
-    Lines in a gap, or beyond the end of the data, are as good as out of range.
+    Lines in a gap, or beyond the end of the data, count as out of range.
     """
     places = LinePositions(grid, name="positions", dtype="float32")(redshift)
     fit = DirectLineFit(sr2.knots, name="direct_fit", dtype="float32")(
-        prism["flux"],
-        prism["error"],
-        prism["good"],
-        prism["amplitude"],
-        places["wavelength"],
-        places["prism_sigma"],
-        places["in_range"],
-        redshift,
+        *observed(prism), places["wavelength"], places["prism_sigma"], places["in_range"], redshift
     )
     return {**places, "in_range": multiply(places["in_range"], fit["constrained"])}, fit
 
@@ -238,10 +226,7 @@ def _continuum_branch(sr2: SR2Config, grid, prism, fit, degradation, sr1_flux, s
     """
     base = fit["continuum"] if sr2.direct_fit else prism["flux"]
     x = ContinuumChannels(name="continuum_channels", dtype="float32")(
-        prism["flux"],
-        prism["error"],
-        prism["good"],
-        prism["amplitude"],
+        *observed(prism),
         base,
         fit["model"] if sr2.direct_fit else base,
         fit["line_mask"],

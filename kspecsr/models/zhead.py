@@ -1,4 +1,4 @@
-"""Second stage: P(z) by correlation with learned templates in log wavelength (DESIGN section 4)."""
+"""Second stage: P(z) by correlation with learned templates in log wavelength (docs/design.md, redshift)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from kspecsr.configuration import ModelConfig
 from kspecsr.layers import (
     LogCorrelation,
     LogProbability,
-    PrismNormalisation,
     RedshiftChannels,
     RedshiftEstimate,
     ToGridChannels,
@@ -17,7 +16,7 @@ from kspecsr.layers import (
     plain_grid,
 )
 from kspecsr.layers.prism_channels import SignalToNoise
-from kspecsr.models.sr1 import number_input, prism_inputs, sr1_inputs
+from kspecsr.models.sr1 import normalised, number_input, observed, prism_inputs, sr1_inputs
 
 _REACH = 8  # feature steps around the highest bin from which the redshift is estimated
 
@@ -43,7 +42,7 @@ def _feature_steps(config: ModelConfig) -> int:
 
 
 def build_zhead(config: ModelConfig) -> keras.Model:
-    """The second stage.
+    """Build the second stage.
 
     Args:
         config: grid and second stage.
@@ -56,12 +55,8 @@ def build_zhead(config: ModelConfig) -> keras.Model:
     """
     zhead, grid = config.zhead, plain_grid(config.grid)
     inputs = {**prism_inputs(), **sr1_inputs(config), "redshift": number_input("redshift")}
-    prism = PrismNormalisation(name="normalisation", dtype="float32")(
-        inputs["prism_flux"], inputs["prism_error"], inputs["prism_mask"]
-    )
-    noise = SignalToNoise(name="signal_to_noise", dtype="float32")(
-        prism["flux"], prism["error"], prism["good"]
-    )
+    prism = normalised(inputs)
+    noise = SignalToNoise(name="signal_to_noise", dtype="float32")(*observed(prism)[:3])
     maps = ToGridChannels(name="maps", dtype="float32")(noise, prism["good"])
     maps = Upsampling(grid, name="upsampling", dtype="float32")(maps)
     x, coverage = RedshiftChannels(zhead.pooling, name="channels", dtype="float32")(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_pipeline.instrument import ANGSTROM_PER_UM
 from data_pipeline.lines import load_lines
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class LineMeasurements:
         lines = load_lines()
         return {
             "NAME": np.array(lines.names),
-            "WAVE_REST": lines.wavelength * 1e4,
+            "WAVE_REST": lines.wavelength * ANGSTROM_PER_UM,
             "WAVE_OBS": self.wavelength,
             "FLUX": self.flux,
             "FLUX_ERR": self.flux_error,

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from data_pipeline.instrument import ANGSTROM_PER_UM
 from data_pipeline.lines import load_lines
 from data_pipeline.writers.atomic import replacing
 from kspecsr.results.flags import STATUS_BITS, STATUS_MEANINGS
@@ -69,7 +70,7 @@ def description(identity: ModelIdentity, bins: np.ndarray) -> dict:
         },
         "prism_wavelength_um": [float(one) for one in prism_wavelength()],
         "lines": [
-            {"name": name, "rest_wavelength_angstrom": float(wavelength * 1e4)}
+            {"name": name, "rest_wavelength_angstrom": float(wavelength * ANGSTROM_PER_UM)}
             for name, wavelength in zip(lines.names, lines.wavelength, strict=True)
         ],
         "status_bits": {str(bit): f"{name}: {STATUS_MEANINGS[name]}" for name, bit in STATUS_BITS.items()},

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline.configuration import to_dict
+from data_pipeline.instrument import ANGSTROM_PER_UM
 from data_pipeline.lines import load_lines
 from kspecsr.results.flags import detection
 from kspecsr.results.lines import LIKELY, LIMIT_SIGMA
@@ -162,7 +163,7 @@ def _object(one: SurveyInput, result: Result) -> dict:
 def line_rows(inputs: Sequence[SurveyInput], results: Sequence[Result], schema: pa.Schema) -> pa.Table:
     """One row per object and line that falls on its data; none for flagged objects."""
     listed = load_lines()
-    names, rest = np.array(listed.names), listed.wavelength * 1e4
+    names, rest = np.array(listed.names), listed.wavelength * ANGSTROM_PER_UM
     rows = [
         np.flatnonzero(np.isfinite(r.measurements.flux) & r.measurements.in_range)
         if not r.flags

@@ -1,4 +1,4 @@
-"""The prism as every baseline sees it: its true line-spread operator, and where it has data.
+"""Classical baselines: their interface, cubic interpolation, and the line-spread operator that they invert.
 
 The operator is that of `kspecsr.results.prism_input`, for a grid that is prolonged at both ends: on the grid
 itself 73 prism pixels at its ends could not be used. In the pixels that both have they agree to 2e-4.
@@ -6,15 +6,17 @@ itself 73 prism pixels at its ends could not be used. In the pixels that both ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 from scipy import sparse
 
 from data_pipeline.instrument import PRISM, Instrument, degrading_operator, load_instrument
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.resampling import neighbours
+from data_pipeline.resampling import neighbours, upsample
 
 # Prism pixels beyond the grid that are modelled too, so that the light which the grid's ends send and
 # receive across them is accounted for; the operator reaches 8 pixels.
@@ -60,19 +62,10 @@ class PrismView:
             spread[:, columns] += pixels[:, rows] @ part
         return spread
 
-    def uncovered(self, prism_mask: np.ndarray) -> np.ndarray:
-        """Grid pixels (B, N) for which the prism has no data.
-
-        The rule of `data_pipeline.resampling.upsample`: outside the prism's pixels, or with a masked pixel
-        next to it on either side.
-        """
-        left, right, outside = _neighbours(self.grid)
-        return outside | prism_mask[:, left] | prism_mask[:, right]
-
 
 @lru_cache(maxsize=4)
 def prism_view(grid: UnifiedGrid) -> PrismView:
-    """The prism seen from a unified grid; remembered."""
+    """The prism seen from a unified grid; cached."""
     prism = load_instrument(PRISM)
     wider, before = _prolonged(grid, prism)
     operator = degrading_operator(wider)
@@ -91,7 +84,7 @@ def prism_view(grid: UnifiedGrid) -> PrismView:
 
 
 def _prolonged(grid: UnifiedGrid, prism: Instrument) -> tuple[UnifiedGrid, int]:
-    """The grid prolonged at both ends, and by how many pixels before its first."""
+    """The grid extended at both ends, and the number of pixels added before its first."""
     place = np.arange(prism.wavelength.size)
     step = np.gradient(prism.wavelength)
     first, last = grid.wavelength[[0, -1]]
@@ -125,3 +118,83 @@ def _neighbours(grid: UnifiedGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Prism pixels left and right of each grid pixel (N,), and whether it lies outside all of them."""
     prism = load_instrument(PRISM)
     return neighbours(prism.wavelength, prism.bounds, grid.wavelength)
+
+
+def uncovered(grid: UnifiedGrid, prism_mask: np.ndarray) -> np.ndarray:
+    """Grid pixels (B, N) for which the prism has no data.
+
+    The rule of `data_pipeline.resampling.upsample`: outside the prism's pixels, or with a masked pixel
+    next to it on either side.
+    """
+    left, right, outside = _neighbours(grid)
+    return outside | prism_mask[:, left] | prism_mask[:, right]
+
+
+FEWEST_PIXELS = 4  # a spectrum with fewer good pixels is not reconstructed
+
+
+@dataclass(frozen=True)
+class Baseline(ABC):
+    """A method without training that turns prism spectra into spectra on the unified grid.
+
+    Attributes:
+        name: short, unique.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """Name to number; empty for a method without parameters."""
+        return asdict(self)
+
+    def reconstruct(
+        self, prism_flux: np.ndarray, prism_error: np.ndarray, prism_mask: np.ndarray, grid: UnifiedGrid
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Reconstruct a batch.
+
+        Args:
+            prism_flux: (B, P) [1e-20 erg/s/cm2/A]; any unit will do. Not used where masked.
+            prism_error: (B, P) quoted one-sigma errors in the same unit. Not used where masked.
+            prism_mask: (B, P) bool, True = bad.
+            grid: unified grid of the output, N pixels.
+
+        Returns:
+            Flux and one-sigma error (B, N) in the same unit; NaN where the prism has no data, and
+            throughout for spectra with fewer than `FEWEST_PIXELS` good pixels.
+
+        Raises:
+            ValueError: for arrays that are not (B, P).
+        """
+        flux, error = (np.asarray(array, np.float64) for array in (prism_flux, prism_error))
+        mask, pixels = np.asarray(prism_mask, bool), load_instrument(PRISM).wavelength.size
+        if not flux.shape == error.shape == mask.shape or flux.ndim != 2 or flux.shape[1] != pixels:
+            raise ValueError(
+                f"baseline: expected flux, error and mask of one shape (B, {pixels}), got {flux.shape}, "
+                f"{error.shape} and {mask.shape}; a single spectrum needs a leading axis"
+            )
+        with np.errstate(invalid="ignore"):
+            mask = mask | ~np.isfinite(flux) | ~np.isfinite(error) | ~(error > 0)
+        flux, error = np.where(mask, 0.0, flux), np.where(mask, 1.0, error)
+        fine, sigma = self._reconstruct(flux, error, mask, grid)
+        gone = uncovered(grid, mask)
+        return np.where(gone, np.nan, fine), np.where(gone, np.nan, sigma)
+
+    @abstractmethod
+    def _reconstruct(
+        self, flux: np.ndarray, error: np.ndarray, mask: np.ndarray, grid: UnifiedGrid
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Flux and error (B, N) from arrays (B, P) with flux 0 and error 1 where masked."""
+
+
+class CubicInterpolation(Baseline):
+    """`data_pipeline.resampling.upsample` of every spectrum; the error is the interpolated quoted error."""
+
+    name = "cubic"
+
+    def _reconstruct(self, flux, error, mask, grid):
+        wavelength = load_instrument(PRISM).wavelength
+        fine, sigma = np.full((2, len(flux), grid.size), np.nan)
+        for row in np.flatnonzero((~mask).sum(axis=1) >= FEWEST_PIXELS):
+            fine[row], sigma[row], _ = upsample(wavelength, flux[row], error[row], mask[row], grid.wavelength)
+        return fine, sigma

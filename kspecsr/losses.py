@@ -1,22 +1,96 @@
-"""The paper's terms for the third stage, and ours for continuum and consistency (DESIGN section 4)."""
+"""Loss terms: the likelihood that all stages share, and the terms of the third (docs/design.md, losses)."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from keras import ops
 
 from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
-from data_pipeline.resampling import cubic_weights
-from kspecsr.losses.gaussian_likelihood import gaussian_nll, masked_mean
+from data_pipeline.pixel_grid import cubic_weights
+from kspecsr.results.redshift import BIN_WIDTH
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+def gaussian_nll(target, mean, variance):
+    """Negative log-likelihood of each value.
+
+    The variance is that of the prediction plus that of the target's own noise, so that the predicted error is
+    the uncertainty of the true spectrum and not of a noisy copy of it.
+
+    Args:
+        target: any shape.
+        mean: the same.
+        variance: the same, positive.
+
+    Returns:
+        The same shape.
+    """
+    return 0.5 * ((target - mean) ** 2 / variance + ops.log(variance)) + HALF_LOG_TWO_PI
+
+
+def masked_mean(values, use):
+    """Mean over the entries that count; 0 where none does.
+
+    Args:
+        values: any shape.
+        use: the same shape, bool or weights.
+    """
+    use = ops.cast(use, values.dtype)
+    return ops.sum(ops.where(use > 0, values, 0.0) * use) / ops.maximum(ops.sum(use), 1e-6)
+
+
+def spectrum_nll(target, target_error, target_mask, mean, error):
+    """Mean negative log-likelihood over the good pixels of a batch.
+
+    Args:
+        target: (B, N) flux density.
+        target_error: (B, N) its own one-sigma error, 0 for the noise-free truth.
+        target_mask: (B, N) bool, True = bad.
+        mean: (B, N) prediction.
+        error: (B, N) its one-sigma error.
+
+    Returns:
+        A number.
+    """
+    nll = gaussian_nll(target, mean, error**2 + target_error**2)
+    return masked_mean(nll, ops.logical_not(target_mask))
+
+
+def redshift_nll(log_probability, redshift, step):
+    """Mean negative log-likelihood of log(1 + z) over the spectra whose redshift is known.
+
+    A cross-entropy whose target is softened by a Gaussian of one bin: P(z) is the mixture of normals in
+    log(1 + z) at the bins, and this is minus its log density.
+
+    Args:
+        log_probability: (B, Z).
+        redshift: (B,) true; NaN where unknown.
+        step: of log(1 + z) between bins.
+
+    Returns:
+        A number.
+    """
+    known = ops.isfinite(redshift)
+    x = ops.log1p(ops.where(known, redshift, 0.0))
+    bins = (np.arange(log_probability.shape[-1]) * step).astype("float32")
+    place = (x[:, None] - bins) / (BIN_WIDTH * step)
+    component = -0.5 * place**2 - HALF_LOG_TWO_PI - float(np.log(BIN_WIDTH * step))
+    log_density = ops.logsumexp(log_probability + component, axis=-1)
+    return masked_mean(-log_density, known)
+
 
 _HIGH_PASS = 61  # pixels of the running mean that is taken off
 _MISMATCH = 0.05  # of the amplitude: the prism's line-spread function is known to a few per cent
 
 
 def high_pass(x):
-    """(B, N) less its running mean, which near an end is that of the pixels there are.
+    """(B, N) less its running mean, which near an end is the mean of the pixels within the spectrum.
 
-    Made of cumulative sums: the gradient of a pooling this wide takes as long as that of a large convolution.
+    Computed from cumulative sums: the gradient of a pooling this wide is as slow as that of a large
+    convolution.
     """
     pixels, half = x.shape[-1], _HIGH_PASS // 2
     level = ops.mean(x, axis=-1, keepdims=True)  # taken off first: sums of small numbers keep their digits
@@ -36,7 +110,7 @@ def line_shape_loss(flux, target, good, line_mask, amplitude):
         target: (B, N).
         good: (B, N) 1 or 0.
         line_mask: (B, N) 0-1.
-        amplitude: (B, N) local amplitude, which keeps faint spectra from counting for more than they say.
+        amplitude: (B, N) local amplitude, which keeps faint spectra from dominating.
 
     Returns:
         A number.
@@ -73,7 +147,7 @@ def residual_l1(correction, amplitude):
 
 
 def continuum_loss(continuum, target, known, line_mask, amplitude):
-    """Mismatch of the continuum, most of all under lines, where the pixels do not show it.
+    """Mismatch of the continuum, weighted to pixels under lines, which do not show it.
 
     Args:
         continuum: (B, N) prediction.
@@ -90,7 +164,7 @@ def continuum_loss(continuum, target, known, line_mask, amplitude):
 
 
 def consistency_loss(flux, error, good, model):
-    """Robust chi-square of the degraded output against the prism (DESIGN section 2, point 3).
+    """Robust chi-square of the degraded output against the prism.
 
     The square root saturates like a Cauchy likelihood: outlier pixels and a line-spread function that differs
     from the median one must not pull the output.
@@ -127,7 +201,7 @@ def pixels_between(redshift, true_redshift, right, sampling):
 
 
 def position_loss(redshift, true_redshift, judged):
-    """How far lines are drawn from their true places, in units of what is usual; linear for large distances.
+    """Distance of lines from their true positions over the usual scatter; linear for large distances.
 
     Args:
         redshift: (B,) at which lines are drawn.
@@ -167,10 +241,10 @@ _WRONG = 0.01  # beyond this they look at other lines or at none: nothing is pre
 
 
 def redshift_is(redshift, true_redshift):
-    """Whether the redshift that the tokens used is right, and whether it is wrong, (B,) 1 or 0 each.
+    """Whether the redshift used by the tokens is right, and whether it is wrong, (B,) 1 or 0 each.
 
-    Between the two limits neither holds: such spectra teach nothing about lines. Without a true redshift
-    there is no source: any redshift is wrong.
+    Between the two limits it is neither: such spectra are not used for lines. Without a true redshift there
+    is no source, and any redshift is wrong.
     """
     known = ops.isfinite(true_redshift)
     true = ops.where(known, true_redshift, 0.0)
