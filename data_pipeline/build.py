@@ -28,10 +28,10 @@ def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--n", type=int, default=0, help="number of simulated galaxies")
     cli.add_shared(p, "seed", help="random seed of the simulation, the order of rows and the augmentation")
     p.add_argument(
-        "--population", choices=("survey", "wide"), help=f"of a simulation (default: {POPULATION})"
+        "--population", choices=("survey", "wide"), help=f"simulated population (default: {POPULATION})"
     )
     cli.add_shared(p, "workers", default=2)
-    cli.add_shared(p, "extraction", help="same for prism and gratings")
+    cli.add_shared(p, "extraction", help="extraction of prism and gratings")
     p.add_argument(
         "--grid",
         type=float,
@@ -40,7 +40,7 @@ def _options(p: argparse.ArgumentParser) -> None:
         help="unified grid: first and last wavelength [um], lambda/dlambda (default: 0.7 5.3 3000)",
     )
     p.add_argument("--flags", default="ABC", help="redshift flags that are kept")
-    p.add_argument("--minimum-gratings", type=int, default=1, metavar="N", help="gratings of a galaxy")
+    p.add_argument("--minimum-gratings", type=int, default=1, metavar="N", help="fewest gratings of a galaxy")
     p.add_argument(
         "--minimum-line-snr",
         type=float,
@@ -53,10 +53,10 @@ def _options(p: argparse.ArgumentParser) -> None:
         metavar="N",
         help="augmented copies of each training galaxy (default: 20, none for a simulation)",
     )
-    p.add_argument("--test-fraction", type=float, default=0.2, metavar="X", help="of the sky groups")
     p.add_argument(
-        "--validation-fraction", type=float, default=0.1, metavar="X", help="of what is not held out"
+        "--test-fraction", type=float, default=0.2, metavar="X", help="fraction of sky groups held out"
     )
+    p.add_argument("--validation-fraction", type=float, default=0.1, metavar="X", help="fraction of the rest")
     p.add_argument(
         "--split-seed", type=cli.at_least(0), default=0, metavar="N", help="random seed of the split"
     )

@@ -86,7 +86,7 @@ _SHARED = {
         "metavar": "DIR|simulation",
         "help": "records, or fresh simulation (default: records in data/ if there are some, else simulation)",
     },
-    "extraction": {"choices": ("3pix", "5pix"), "default": "3pix", "help": "where a file holds both"},
+    "extraction": {"choices": ("3pix", "5pix"), "default": "3pix", "help": "extraction to read"},
     "archive": {"default": "", "metavar": "DIR", "help": "top of a tree of x1d or spec.fits files"},
     "catalogue": {"default": "", "metavar": "FILE", "help": "default: the one in the archive"},
     "columns": {

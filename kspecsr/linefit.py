@@ -24,7 +24,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--redshift", required=True, metavar="Z|TABLE:COLUMN[:KEY]", help="known redshifts")
     cli.add_shared(p, "output", help="also write NAME_linefit.ecsv there")
     cli.add_shared(p, "extraction")
-    p.add_argument("--knots", type=int, default=30, help="knots of the continuum")
+    p.add_argument("--knots", type=int, default=30, metavar="N", help="knots of the continuum")
     p.add_argument(
         "--resolution-scale",
         type=float,

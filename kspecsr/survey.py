@@ -13,7 +13,7 @@ from data_pipeline import command_line as cli
 EXAMPLES = """examples:
   kspecsr survey archive/ --output survey
   kspecsr survey archive/ --output survey --workers 8 --spectra
-  kspecsr survey catalogue.parquet --output survey --flux flux --error flux_error --flux-unit uJy
+  kspecsr survey catalogue.parquet --output survey --flux flux --flux-unit uJy --wavelength-unit um
   kspecsr survey paths.csv --output survey --path file --id name --redshift z_spec
   kspecsr survey hats_catalogue/ --output survey --scheduler tcp://10.0.0.1:8786
 
@@ -73,7 +73,7 @@ def _options(p: argparse.ArgumentParser) -> None:
         ("ivar", "list column of inverse variances, instead of --error"),
         ("wavelength", "list column, in vacuum"),
         ("mask", "list column, nonzero = bad"),
-        ("path", "of a table of paths"),
+        ("path", "path of a spectrum, in a table of paths"),
         ("id", "object id"),
         ("ra", "right ascension [deg]"),
         ("dec", "declination [deg]"),
