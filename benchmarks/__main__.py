@@ -21,7 +21,7 @@ def _add_counts(p: argparse.ArgumentParser, **counts: tuple[int, str]) -> None:
     """Adds options of whole numbers from 1 on: name -> default, help."""
     for name, (default, text) in counts.items():
         option = f"--{name.replace('_', '-')}"
-        p.add_argument(option, type=cli.at_least(1), default=default, metavar="N", help=text)
+        cli.add(p, option, text, type=cli.at_least(1), default=default)
 
 
 def _start_tensorflow(threads: int) -> None:
@@ -33,16 +33,16 @@ def _start_tensorflow(threads: int) -> None:
 
 
 def _preset_option(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--preset", default="default", metavar="NAME|FILE", help=", ".join(PRESETS))
+    cli.add(p, "--preset", ", ".join(PRESETS), default="default", metavar="NAME|FILE")
 
 
 def _training_options(p: argparse.ArgumentParser) -> None:
     _preset_option(p)
-    p.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="stage to measure")
-    p.add_argument("--batch-size", type=cli.at_least(1), metavar="N", help="default: the preset's")
+    cli.add(p, "--stage", "stage to measure", choices=(*STAGES, "all"), default="all")
+    cli.add(p, "--batch-size", "default: the preset's", type=cli.at_least(1))
     _add_counts(p, threads=(2, "threads of TensorFlow"), steps=(10, "steps measured"))
-    cli.add_shared(p, "workers", help="processes that simulate")
-    p.add_argument("--no-paper", action="store_true", help="leave the paper's networks out")
+    cli.add(p, "--workers", "processes that simulate")
+    cli.add(p, "--no-paper", "leave the paper's networks out", action="store_true")
 
 
 _TRAINING = """examples:
@@ -87,19 +87,14 @@ def training(args: argparse.Namespace) -> None:
 
 def _batch_options(p: argparse.ArgumentParser) -> None:
     _add_counts(p, threads=(2, "threads of TensorFlow"))
-    p.add_argument(
-        "--batch-sizes",
-        type=cli.at_least(1),
-        nargs="+",
-        default=[1, 16, 64, 128],
-        metavar="N",
-        help="spectra in a call",
+    cli.add(
+        p, "--batch-sizes", "spectra in a call", type=cli.at_least(1), nargs="+", default=[1, 16, 64, 128]
     )
-    p.add_argument("--seconds", type=cli.above_zero, default=5.0, help="duration of each measurement")
+    cli.add(p, "--seconds", "duration of each measurement", type=cli.above_zero, default=5.0)
 
 
 def _inference_options(p: argparse.ArgumentParser) -> None:
-    cli.add_shared(p, "model", default=None, help="model (default: fresh weights, which are as quick)")
+    cli.add(p, "--model", "model (default: fresh weights, which are as quick)", default=None)
     _preset_option(p)
     _batch_options(p)
 
@@ -139,8 +134,8 @@ def inference(args: argparse.Namespace) -> None:
 
 
 def _serving_options(p: argparse.ArgumentParser) -> None:
-    cli.add_shared(p, "model")
-    p.add_argument("--exported", type=Path, metavar="DIR", help="version of it (default: exported for this)")
+    cli.add(p, "--model")
+    cli.add(p, "--exported", "version of it (default: exported for this)", type=Path, metavar="DIR")
     _batch_options(p)
 
 
@@ -170,15 +165,13 @@ def serving(args: argparse.Namespace) -> None:
 
 
 def _survey_options(p: argparse.ArgumentParser) -> None:
-    cli.add_shared(p, "output", required=True, help="working folder")
-    cli.add_shared(p, "model")
-    cli.add_shared(p, "workers", default=2, type=cli.at_least(1))
-    p.add_argument(
-        "--threads", type=cli.at_least(0), default=0, help="threads in each (default: cores / workers)"
-    )
-    p.add_argument("--memory", type=cli.above_zero, default=4.0, metavar="GIB", help="limit of each worker")
-    p.add_argument("--seconds", type=cli.above_zero, default=15.0, help="for each speed of the networks")
-    p.add_argument("--spectra", action="store_true", help="keep spectra and P(z) too")
+    cli.add(p, "--output", "working folder", required=True)
+    cli.add(p, "--model")
+    cli.add(p, "--workers", default=2, type=cli.at_least(1))
+    cli.add(p, "--threads", "threads in each (default: cores / workers)", type=cli.at_least(0), default=0)
+    cli.add(p, "--memory", "limit of each worker", type=cli.above_zero, default=4.0, metavar="GIB")
+    cli.add(p, "--seconds", "for each speed of the networks", type=cli.above_zero, default=15.0)
+    cli.add(p, "--spectra", "keep spectra and P(z) too", action="store_true")
     _add_counts(
         p,
         n=(2000, "number of spectra"),
@@ -221,8 +214,8 @@ def linefit(args: argparse.Namespace) -> None:
 
 def _simulation_options(p: argparse.ArgumentParser) -> None:
     _add_counts(p, n=(1024, "number of galaxies"), workers=(2, "number of processes"))
-    cli.add_shared(p, "seed", default=1)
-    p.add_argument("--population", choices=("survey", "wide"), default="survey", help="of galaxies")
+    cli.add(p, "--seed", default=1)
+    cli.add(p, "--population", "of galaxies", choices=("survey", "wide"), default="survey")
 
 
 @cli.command(
@@ -243,8 +236,8 @@ def simulation(args: argparse.Namespace) -> None:
 
 
 def _records_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("directory", type=Path, metavar="DIR", help="record directory")
-    p.add_argument("--split", default="", help="split to read (default: the first)")
+    cli.add(p, "directory", "record directory", type=Path, metavar="DIR")
+    cli.add(p, "--split", "split to read (default: the first)", default="")
     _add_counts(p, batch_size=(64, "examples in a batch"))
 
 
@@ -268,12 +261,12 @@ def records(args: argparse.Namespace) -> None:
 
 
 def _proposal_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--stage", choices=STAGES, default="sr2", help="stage whose space is searched")
-    p.add_argument(
-        "--algorithm", choices=("hyperband", "bayesian", "random"), default="hyperband", help="of proposals"
+    cli.add(p, "--stage", "stage whose space is searched", choices=STAGES, default="sr2")
+    cli.add(
+        p, "--algorithm", "of proposals", choices=("hyperband", "bayesian", "random"), default="hyperband"
     )
     _add_counts(p, trials=(100, "trials before the proposal"))
-    cli.add_shared(p, "seed")
+    cli.add(p, "--seed")
 
 
 _PROPOSALS = """examples:

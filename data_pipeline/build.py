@@ -22,44 +22,40 @@ EXAMPLES = """examples:
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    cli.add_shared(p, "output", required=True, help="record directory; an interrupted build is resumed")
-    p.add_argument("--source", choices=("archive", "simulation"), help="default: archive")
-    cli.add_shared(p, "archive", "catalogue", "columns")
-    p.add_argument("--n", type=int, default=0, help="number of simulated galaxies")
-    cli.add_shared(p, "seed", help="random seed of the simulation, the order of rows and the augmentation")
-    p.add_argument(
-        "--population", choices=("survey", "wide"), help=f"simulated population (default: {POPULATION})"
-    )
-    cli.add_shared(p, "workers", default=2)
-    cli.add_shared(p, "extraction", help="extraction of prism and gratings")
-    p.add_argument(
+    cli.add(p, "--output", "record directory; an interrupted build is resumed", required=True)
+    cli.add(p, "--source", "default: archive", choices=("archive", "simulation"))
+    for name in ("--archive", "--catalogue", "--columns"):
+        cli.add(p, name)
+    cli.add(p, "--n", "number of simulated galaxies", type=int, default=0)
+    cli.add(p, "--seed", "random seed of the simulation, the order of rows and the augmentation")
+    cli.add(p, "--population", f"simulated population (default: {POPULATION})", choices=("survey", "wide"))
+    cli.add(p, "--workers", default=2)
+    cli.add(p, "--extraction", "extraction of prism and gratings")
+    cli.add(
+        p,
         "--grid",
+        "unified grid: first and last wavelength [um], lambda/dlambda (default: 0.7 5.3 3000)",
         type=float,
         nargs=3,
         metavar=("START", "STOP", "SAMPLING"),
-        help="unified grid: first and last wavelength [um], lambda/dlambda (default: 0.7 5.3 3000)",
     )
-    p.add_argument("--flags", default="ABC", help="redshift flags that are kept")
-    p.add_argument("--minimum-gratings", type=int, default=1, metavar="N", help="fewest gratings of a galaxy")
-    p.add_argument(
+    cli.add(p, "--flags", "redshift flags that are kept", default="ABC")
+    cli.add(p, "--minimum-gratings", "fewest gratings of a galaxy", type=int, default=1)
+    cli.add(
+        p,
         "--minimum-line-snr",
+        "Halpha, [O II] or [O III] must exceed it in the gratings (default: 5, no cut for a simulation)",
         type=float,
-        metavar="X",
-        help="Halpha, [O II] or [O III] must exceed it in the gratings (default: 5, no cut for a simulation)",
     )
-    p.add_argument(
+    cli.add(
+        p,
         "--realisations",
+        "augmented copies of each training galaxy (default: 20, none for a simulation)",
         type=int,
-        metavar="N",
-        help="augmented copies of each training galaxy (default: 20, none for a simulation)",
     )
-    p.add_argument(
-        "--test-fraction", type=float, default=0.2, metavar="X", help="fraction of sky groups held out"
-    )
-    p.add_argument("--validation-fraction", type=float, default=0.1, metavar="X", help="fraction of the rest")
-    p.add_argument(
-        "--split-seed", type=cli.at_least(0), default=0, metavar="N", help="random seed of the split"
-    )
+    cli.add(p, "--test-fraction", "fraction of sky groups held out", type=float, default=0.2)
+    cli.add(p, "--validation-fraction", "fraction of the rest", type=float, default=0.1)
+    cli.add(p, "--split-seed", "random seed of the split", type=cli.at_least(0), default=0)
 
 
 def config_from(args: argparse.Namespace) -> BuildConfig:

@@ -47,9 +47,9 @@ class Findings:
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    cli.add_shared(p, "archive", default=None, required=True, help="written by kspecsr data simulate")
-    p.add_argument(
-        "--noise-free", action="store_true", help="also compare line fluxes; needs an archive without noise"
+    cli.add(p, "--archive", "written by kspecsr data simulate", default=None, required=True)
+    cli.add(
+        p, "--noise-free", "also compare line fluxes; needs an archive without noise", action="store_true"
     )
 
 

@@ -57,6 +57,7 @@ def at_least(least: float, kind: type = int) -> Callable[[str], float]:
             raise argparse.ArgumentTypeError(f"expected {least:g} or more, got {text}")
         return value
 
+    number.metavar = "N" if kind is int else "X"
     return number
 
 
@@ -78,18 +79,18 @@ def columns_of(text: str) -> tuple[str, ...]:
 
 # Options that several commands have, with the same words in each
 _SHARED = {
-    "model": {"default": "default", "metavar": "NAME|DIR", "help": "shipped model, or a model folder"},
-    "output": {"type": Path, "metavar": "DIR", "help": "output folder"},
-    "workers": {"type": at_least(0), "default": 1, "metavar": "N", "help": "number of processes"},
-    "seed": {"type": at_least(0), "default": 0, "metavar": "N", "help": "random seed"},
-    "data": {
+    "--model": {"default": "default", "metavar": "NAME|DIR", "help": "shipped model, or a model folder"},
+    "--output": {"type": Path, "metavar": "DIR", "help": "output folder"},
+    "--workers": {"type": at_least(0), "default": 1, "help": "number of processes"},
+    "--seed": {"type": at_least(0), "default": 0, "help": "random seed"},
+    "--data": {
         "metavar": "DIR|simulation",
         "help": "records, or fresh simulation (default: records in data/ if there are some, else simulation)",
     },
-    "extraction": {"choices": ("3pix", "5pix"), "default": "3pix", "help": "extraction to read"},
-    "archive": {"default": "", "metavar": "DIR", "help": "top of a tree of x1d or spec.fits files"},
-    "catalogue": {"default": "", "metavar": "FILE", "help": "default: the one in the archive"},
-    "columns": {
+    "--extraction": {"choices": ("3pix", "5pix"), "default": "3pix", "help": "extraction to read"},
+    "--archive": {"default": "", "metavar": "DIR", "help": "top of a tree of x1d or spec.fits files"},
+    "--catalogue": {"default": "", "metavar": "FILE", "help": "default: the one in the archive"},
+    "--columns": {
         "default": "",
         "metavar": "OURS=THEIRS,...",
         "help": "columns of a catalogue of your own",
@@ -97,10 +98,22 @@ _SHARED = {
 }
 
 
-def add_shared(parser: argparse._ActionsContainer, *names: str, **changes) -> None:
-    """Adds options that several commands have; ``changes`` are keywords of ``add_argument``."""
-    for name in names:
-        parser.add_argument(f"--{name}", **{**_SHARED[name], **changes})
+def add(parser: argparse._ActionsContainer, name: str, help: str = "", **keywords) -> None:
+    """Adds an option; one that several commands have needs no more than its name.
+
+    Args:
+        parser: parser, or a group of its options.
+        name: option with its dashes, or name of a positional argument.
+        help: what it is.
+        **keywords: others of ``add_argument``; a number is shown as N, or X where it may have decimals.
+    """
+    keywords = {**_SHARED.get(name, {}), **({"help": help} if help else {}), **keywords}
+    kind = keywords.get("type")
+    if kind is not None and "choices" not in keywords:
+        shown = {int: "N", float: "X", above_zero: "X"}.get(kind, getattr(kind, "metavar", None))
+        if shown:
+            keywords.setdefault("metavar", shown)
+    parser.add_argument(name, **keywords)
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

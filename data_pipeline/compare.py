@@ -31,8 +31,9 @@ Exit status 1 if a file could not be read; galaxies left out for another reason 
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    cli.add_shared(p, "archive", default=None, required=True)
-    cli.add_shared(p, "catalogue", "columns")
+    cli.add(p, "--archive", default=None, required=True)
+    for name in ("--catalogue", "--columns"):
+        cli.add(p, name)
 
 
 _PROFILE_NAMES = f"{'centre':>7s} {'FWHM':>5s} {'flux':>8s}"

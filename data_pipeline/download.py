@@ -30,48 +30,31 @@ before it gets its final name. Please cite the JADES papers and DOI 10.17909/8td
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--release", choices=sorted(RELEASES), required=True, help="data release")
-    cli.add_shared(p, "output", required=True, help="root of the local copy")
-    p.add_argument("--field", nargs="+", choices=FIELDS, default=FIELDS, help="default: both")
-    p.add_argument(
+    cli.add(p, "--release", "data release", choices=sorted(RELEASES), required=True)
+    cli.add(p, "--output", "root of the local copy", required=True)
+    cli.add(p, "--field", "default: both", nargs="+", choices=FIELDS, default=FIELDS)
+    cli.add(
+        p,
         "--disperser",
+        "default: all four",
         nargs="+",
         choices=DISPERSER_FOLDERS,
         default=tuple(DISPERSER_FOLDERS),
-        help="default: all four",
     )
-    p.add_argument(
-        "--tier", nargs="+", default=(), metavar="TIER", help="e.g. deephst or goods-s-deephst; default: all"
+    cli.add(
+        p, "--tier", "e.g. deephst or goods-s-deephst; default: all", nargs="+", default=(), metavar="TIER"
     )
-    p.add_argument(
-        "--limit",
-        type=int,
-        metavar="N",
-        help="at most N targets, best covered first, each with all its dispersers",
-    )
-    p.add_argument(
+    cli.add(p, "--limit", "at most N targets, best covered first, each with all its dispersers", type=int)
+    cli.add(
+        p,
         "--base-url",
+        "read the browsable tree at this address instead (a mirror, or DR3's own)",
         metavar="URL",
-        help="read the browsable tree at this address instead (a mirror, or DR3's own)",
     )
-    p.add_argument("--dry-run", action="store_true", help="list the files and write nothing")
-    p.add_argument(
-        "--jobs",
-        type=int,
-        default=2,
-        choices=range(1, MOST_JOBS + 1),
-        help="connections at the same time",
-    )
-    p.add_argument(
-        "--delay", type=float, default=Politeness.delay, metavar="S", help="seconds between two requests"
-    )
-    p.add_argument(
-        "--retries",
-        type=int,
-        default=Politeness.retries,
-        metavar="N",
-        help="repetitions of a failed request",
-    )
+    cli.add(p, "--dry-run", "list the files and write nothing", action="store_true")
+    cli.add(p, "--jobs", "connections at the same time", type=int, default=2, choices=range(1, MOST_JOBS + 1))
+    cli.add(p, "--delay", "seconds between two requests", type=float, default=Politeness.delay, metavar="S")
+    cli.add(p, "--retries", "repetitions of a failed request", type=int, default=Politeness.retries)
 
 
 def list_files(

@@ -34,21 +34,23 @@ which galaxy, where --object is not given:
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("files", nargs="*", metavar="FILE", help="spectra of any known format, one picture each")
-    cli.add_shared(p, "archive")
-    p.add_argument("--records", default="", metavar="DIR", help="record directory")
-    p.add_argument(
-        "--output", default=".", metavar="DIR|FILE.png", help="default: this folder, names after the object"
+    cli.add(p, "files", "spectra of any known format, one picture each", nargs="*", metavar="FILE")
+    cli.add(p, "--archive")
+    cli.add(p, "--records", "record directory", default="", metavar="DIR")
+    cli.add(
+        p, "--output", "default: this folder, names after the object", default=".", metavar="DIR|FILE.png"
     )
-    p.add_argument("--object", default="", metavar="ID", help="galaxy; default: see below")
-    p.add_argument(
+    cli.add(p, "--object", "galaxy; default: see below", default="", metavar="ID")
+    cli.add(
+        p,
         "--picture",
+        "picture to draw from an archive or records",
         choices=("pair", "stitching", "augmentation", "all"),
         default="all",
-        help="picture to draw from an archive or records",
     )
-    p.add_argument("--redshift", type=float, metavar="Z", help="files: label lines at this redshift")
-    cli.add_shared(p, "catalogue", "columns", "extraction")
+    cli.add(p, "--redshift", "files: label lines at this redshift", type=float, metavar="Z")
+    for name in ("--catalogue", "--columns", "--extraction"):
+        cli.add(p, name)
 
 
 def check(args: argparse.Namespace) -> None:

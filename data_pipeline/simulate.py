@@ -30,22 +30,23 @@ EXAMPLES = """examples:
 
 def _options(p: argparse.ArgumentParser) -> None:
     what = p.add_argument_group("what to do (one or both)")
-    what.add_argument("--archive", type=Path, metavar="DIR", help="write a JADES-layout archive to DIR")
-    what.add_argument("--check", action="store_true", help="compare a simulation with JADES")
-    p.add_argument(
-        "--n", type=cli.at_least(1), help="number of observations (archive: required; check: 1500 by default)"
+    cli.add(what, "--archive", "write a JADES-layout archive to DIR", type=Path, metavar="DIR")
+    cli.add(what, "--check", "compare a simulation with JADES", action="store_true")
+    cli.add(
+        p, "--n", "number of observations (archive: required; check: 1500 by default)", type=cli.at_least(1)
     )
-    cli.add_shared(p, "seed", default=1, type=int)
-    p.add_argument(
+    cli.add(p, "--seed", default=1, type=int)
+    cli.add(
+        p,
         "--population",
+        "survey: JADES statistics (default); wide: for training, with more scatter and flat redshifts",
         choices=("survey", "wide"),
-        help="survey: JADES statistics (default); wide: for training, with more scatter and flat redshifts",
     )
-    p.add_argument("--config", type=Path, metavar="FILE", help="JSON file with a SimulationConfig")
-    p.add_argument("--noise-scale", type=float, metavar="X", help="factor on all noise (0 = none)")
-    cli.add_shared(p, "workers", default=2, type=cli.at_least(1))
-    p.add_argument(
-        "--check-output", type=Path, metavar="DIR", help="where --check writes simulation_check.png and .txt"
+    cli.add(p, "--config", "JSON file with a SimulationConfig", type=Path, metavar="FILE")
+    cli.add(p, "--noise-scale", "factor on all noise (0 = none)", type=float)
+    cli.add(p, "--workers", default=2, type=cli.at_least(1))
+    cli.add(
+        p, "--check-output", "where --check writes simulation_check.png and .txt", type=Path, metavar="DIR"
     )
 
 

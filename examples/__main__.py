@@ -28,14 +28,14 @@ _AGAIN = "the same command starts afresh"
 
 
 def _shared_options(p: argparse.ArgumentParser) -> None:
-    cli.add_shared(p, "output", required=True, help="new or empty folder, or an earlier demo's")
-    cli.add_shared(p, "workers", type=cli.at_least(1), default=2)
+    cli.add(p, "--output", "new or empty folder, or an earlier demo's", required=True)
+    cli.add(p, "--workers", type=cli.at_least(1), default=2)
 
 
 def _enhance_options(p: argparse.ArgumentParser) -> None:
     _shared_options(p)
-    p.add_argument("--file", action="append", default=[], metavar="FILE", help="prism spectrum; repeatable")
-    p.add_argument("--unseen", type=cli.at_least(1), default=12, metavar="N", help="galaxies to simulate")
+    cli.add(p, "--file", "prism spectrum; repeatable", action="append", default=[], metavar="FILE")
+    cli.add(p, "--unseen", "galaxies to simulate", type=cli.at_least(1), default=12)
 
 
 _ENHANCE = """examples:
@@ -80,16 +80,10 @@ def enhance_summary(folder: Path, seconds: float, simulated: bool) -> str:
 
 def _train_options(p: argparse.ArgumentParser) -> None:
     _shared_options(p)
-    p.add_argument(
-        "--galaxies", type=cli.at_least(50), default=2000, metavar="N", help="galaxies in the records"
-    )
-    p.add_argument(
-        "--epochs", type=cli.at_least(0), default=0, metavar="N", help="of each stage (default: the preset's)"
-    )
-    p.add_argument(
-        "--unseen", type=cli.at_least(1), default=12, metavar="N", help="galaxies to super-resolve"
-    )
-    cli.add_shared(p, "seed", default=1)
+    cli.add(p, "--galaxies", "galaxies in the records", type=cli.at_least(50), default=2000)
+    cli.add(p, "--epochs", "of each stage (default: the preset's)", type=cli.at_least(0), default=0)
+    cli.add(p, "--unseen", "galaxies to super-resolve", type=cli.at_least(1), default=12)
+    cli.add(p, "--seed", default=1)
 
 
 _TRAIN = """examples:
@@ -139,20 +133,21 @@ def train_summary(folder: Path, seconds: float) -> str:
 
 def _data_options(p: argparse.ArgumentParser) -> None:
     _shared_options(p)
-    p.add_argument("--n", type=cli.at_least(1), default=24, help="number of galaxies")
-    cli.add_shared(p, "seed", default=1)
-    p.add_argument(
+    cli.add(p, "--n", "number of galaxies", type=cli.at_least(1), default=24)
+    cli.add(p, "--seed", default=1)
+    cli.add(
+        p,
         "--realisations",
+        "augmented copies of each training galaxy; 20 is the paper's number, 3 is quicker",
         type=cli.at_least(0),
         default=20,
-        metavar="N",
-        help="augmented copies of each training galaxy; 20 is the paper's number, 3 is quicker",
     )
-    p.add_argument(
+    cli.add(
+        p,
         "--check",
-        action="store_true",
-        help=f"also draw simulated beside real statistics ({CHECK_GALAXIES} more galaxies: too few for rare "
+        f"also draw simulated beside real statistics ({CHECK_GALAXIES} more galaxies: too few for rare "
         "lines and high redshifts, which are then reported as missed)",
+        action="store_true",
     )
 
 

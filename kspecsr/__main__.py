@@ -73,7 +73,7 @@ def completion_script(shell: str) -> str:
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("shell", choices=("bash", "zsh", "fish"))
+    cli.add(p, "shell", choices=("bash", "zsh", "fish"))
 
 
 @cli.command("kspecsr completion", _EXAMPLES, _options)

@@ -24,10 +24,10 @@ written. A survey without --spectra is run again from its inputs, one click at a
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("path", type=Path, metavar="PATH", help="results of survey or enhance; see below")
-    cli.add_shared(p, "model", help="model that is run again")
-    p.add_argument("--port", type=int, default=5006, help="port of the page; 0 takes a free one")
-    p.add_argument("--no-open", action="store_true", help="do not open a browser")
+    cli.add(p, "path", "results of survey or enhance; see below", type=Path, metavar="PATH")
+    cli.add(p, "--model", "model that is run again")
+    cli.add(p, "--port", "port of the page; 0 takes a free one", type=int, default=5006)
+    cli.add(p, "--no-open", "do not open a browser", action="store_true")
 
 
 @cli.command("kspecsr browse", EXAMPLES, _options, extra="browse")

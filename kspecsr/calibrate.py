@@ -19,9 +19,9 @@ applied from then on wherever the model is loaded. Training a stage again remove
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", metavar="DIR", help="model folder")
-    p.add_argument("--n", type=cli.at_least(100), default=2000, help="number of galaxies")
-    cli.add_shared(p, "seed", default=7, help="random seed of the galaxies")
+    cli.add(p, "model", "model folder", metavar="DIR")
+    cli.add(p, "--n", "number of galaxies", type=cli.at_least(100), default=2000)
+    cli.add(p, "--seed", "random seed of the galaxies", default=7)
 
 
 @cli.command("kspecsr calibrate", EXAMPLES, _options)

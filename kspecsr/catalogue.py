@@ -20,11 +20,11 @@ LINE is the brightest line with S/N > 3. Results that were made at a given redsh
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("results", nargs="+", metavar="FILE|DIR", help="result files, or folders of them")
-    p.add_argument(
-        "--known", default="", metavar="TABLE:COLUMN[:KEY]", help="redshifts to compare with, as for enhance"
+    cli.add(p, "results", "result files, or folders of them", nargs="+", metavar="FILE|DIR")
+    cli.add(
+        p, "--known", "redshifts to compare with, as for enhance", default="", metavar="TABLE:COLUMN[:KEY]"
     )
-    p.add_argument("--output", type=Path, metavar="FILE.ecsv", help="also write the table")
+    cli.add(p, "--output", "also write the table", type=Path, metavar="FILE.ecsv")
 
 
 @cli.command("kspecsr catalogue", EXAMPLES, _options)

@@ -66,16 +66,16 @@ def connect(
 
 def _options(p: argparse.ArgumentParser) -> None:
     add_options(p)
-    p.add_argument("--endpoint", required=True, help="where the model answers; see below")
-    p.add_argument(
-        "--timeout", type=cli.above_zero, default=TIMEOUT, metavar="S", help="longest wait for an answer [s]"
+    cli.add(p, "--endpoint", "where the model answers; see below", required=True)
+    cli.add(
+        p, "--timeout", "longest wait for an answer [s]", type=cli.above_zero, default=TIMEOUT, metavar="S"
     )
     for name, default, text in (
         ("attempts", ATTEMPTS, "attempts at each request"),
         ("batch-size", 64, "spectra in a request"),
         ("parallel", 2, "requests at the same time"),
     ):
-        p.add_argument(f"--{name}", type=cli.at_least(1), default=default, metavar="N", help=text)
+        cli.add(p, f"--{name}", text, type=cli.at_least(1), default=default)
 
 
 @cli.command("kspecsr serve-client", EXAMPLES, _options, interrupted=cli.RESUMES, extra="serving")

@@ -21,7 +21,7 @@ EXAMPLES = f"""examples:
 
 def _options(p: argparse.ArgumentParser) -> None:
     add_options(p)
-    cli.add_shared(p, "model")
+    cli.add(p, "--model")
 
 
 @cli.command("kspecsr enhance", EXAMPLES, _options, interrupted=cli.RESUMES)

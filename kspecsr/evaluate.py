@@ -33,39 +33,34 @@ broken (listed) or the evaluation failed.
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    cli.add_shared(p, "model")
-    cli.add_shared(p, "data", default=SIMULATION, help="records, or fresh simulation")
-    cli.add_shared(p, "output", required=True, help="folder of the report")
-    p.add_argument("--n", type=int, default=2000, help="number of galaxies")
-    cli.add_shared(
-        p, "seed", default=None, help="random seed of simulated galaxies (default: the shipped one)"
-    )
-    p.add_argument("--split", default="test", help="split of the records")
-    p.add_argument("--methods", type=cli.columns_of, metavar="A,B", help="methods to judge (default: all)")
-    p.add_argument("--prior-galaxies", type=int, default=200, help="galaxies of the prior-response test")
-    p.add_argument(
-        "--all-splits",
-        action="store_true",
-        help="every figure also by S/N, redshift, wavelength and line: 1,000 more for each method",
-    )
-    p.add_argument("--files", nargs="+", default=[], metavar="FILE", help="real prism spectra for the page")
-    p.add_argument("--pairs", default="", metavar="TABLE", help="real prism/grating pairs for the page")
-    p.add_argument(
+    cli.add(p, "--model")
+    cli.add(p, "--data", "records, or fresh simulation", default=SIMULATION)
+    cli.add(p, "--output", "folder of the report", required=True)
+    cli.add(p, "--n", "number of galaxies", type=int, default=2000)
+    cli.add(p, "--seed", "random seed of simulated galaxies (default: the shipped one)", default=None)
+    cli.add(p, "--split", "split of the records", default="test")
+    cli.add(p, "--methods", "methods to judge (default: all)", type=cli.columns_of, metavar="A,B")
+    cli.add(p, "--prior-galaxies", "galaxies of the prior-response test", type=int, default=200)
+    splits = "every figure also by S/N, redshift, wavelength and line: 1,000 more for each method"
+    cli.add(p, "--all-splits", splits, action="store_true")
+    cli.add(p, "--files", "real prism spectra for the page", nargs="+", default=[], metavar="FILE")
+    cli.add(p, "--pairs", "real prism/grating pairs for the page", default="", metavar="TABLE")
+    cli.add(
+        p,
         "--pairs-redshift",
+        "columns of TABLE with redshifts",
         type=cli.columns_of,
         default=(),
         metavar="A,B",
-        help="columns of TABLE with redshifts",
     )
-    p.add_argument(
+    cli.add(
+        p,
         "--identical",
+        "output of identical-networks (default: identical/ in --output)",
         type=Path,
         metavar="DIR",
-        help="output of identical-networks (default: identical/ in --output)",
     )
-    p.add_argument(
-        "--gate", default="default", metavar="NAME|FILE", help="limits to keep: default, release or a file"
-    )
+    cli.add(p, "--gate", "limits to keep: default, release or a file", default="default", metavar="NAME|FILE")
 
 
 @cli.command("kspecsr evaluate", EXAMPLES, _options, interrupted=cli.RESUMES)

@@ -19,14 +19,9 @@ which says how to start a server and call it. The last part of DIR is what the s
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    cli.add_shared(p, "model")
-    cli.add_shared(p, "output", required=True, help="folder of the versions")
-    p.add_argument(
-        "--version",
-        type=cli.at_least(1),
-        metavar="N",
-        help="number of the version (default: the next free one)",
-    )
+    cli.add(p, "--model")
+    cli.add(p, "--output", "folder of the versions", required=True)
+    cli.add(p, "--version", "number of the version (default: the next free one)", type=cli.at_least(1))
 
 
 @cli.command("kspecsr export", EXAMPLES, _options, extra="serving")

@@ -47,8 +47,8 @@ BIBTEX = f"""@software{{kspecsr,
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    cli.add_shared(p, "model")
-    p.add_argument("--bibtex", action="store_true", help="print only the BibTeX entries")
+    cli.add(p, "--model")
+    cli.add(p, "--bibtex", "print only the BibTeX entries", action="store_true")
 
 
 @cli.command("kspecsr info", EXAMPLES, _options)

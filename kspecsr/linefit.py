@@ -20,23 +20,20 @@ flux, with correspondingly large errors. An existing NAME_linefit.ecsv is replac
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("files", nargs="+", metavar="FILE", help="spectra, patterns, folders, or @LIST")
-    p.add_argument("--redshift", required=True, metavar="Z|TABLE:COLUMN[:KEY]", help="known redshifts")
-    cli.add_shared(p, "output", help="also write NAME_linefit.ecsv there")
-    cli.add_shared(p, "extraction")
-    p.add_argument("--knots", type=int, default=30, metavar="N", help="knots of the continuum")
-    p.add_argument(
+    cli.add(p, "files", "spectra, patterns, folders, or @LIST", nargs="+", metavar="FILE")
+    cli.add(p, "--redshift", "known redshifts", required=True, metavar="Z|TABLE:COLUMN[:KEY]")
+    cli.add(p, "--output", "also write NAME_linefit.ecsv there")
+    cli.add(p, "--extraction")
+    cli.add(p, "--knots", "knots of the continuum", type=int, default=30)
+    cli.add(
+        p,
         "--resolution-scale",
+        "factor on the tabulated resolving power (default: 1.22, as reduced spectra show)",
         type=float,
         metavar="FACTOR",
-        help="factor on the tabulated resolving power (default: 1.22, as reduced spectra show)",
     )
-    p.add_argument(
-        "--zero-point-shift",
-        type=float,
-        default=0.0,
-        metavar="PIXELS",
-        help="shift of the lines to the red",
+    cli.add(
+        p, "--zero-point-shift", "shift of the lines to the red", type=float, default=0.0, metavar="PIXELS"
     )
 
 

@@ -27,12 +27,12 @@ REPRODUCE = "kspecsr train --data simulation --output runs/default --calibrate"
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("model", type=Path, metavar="DIR", help="model folder")
-    p.add_argument("--report", type=Path, required=True, metavar="DIR", help="its evaluation")
-    p.add_argument("--robustness", type=Path, metavar="DIR", help="its figures case by case")
-    p.add_argument("--failures", type=Path, metavar="FILE.md", help="text on where it fails")
-    p.add_argument("--reproduce", default=REPRODUCE, metavar="COMMAND", help="command that trains it")
-    cli.add_shared(p, "output", required=True, help="new model folder; replaced if it is one already")
+    cli.add(p, "model", "model folder", type=Path, metavar="DIR")
+    cli.add(p, "--report", "its evaluation", type=Path, required=True, metavar="DIR")
+    cli.add(p, "--robustness", "its figures case by case", type=Path, metavar="DIR")
+    cli.add(p, "--failures", "text on where it fails", type=Path, metavar="FILE.md")
+    cli.add(p, "--reproduce", "command that trains it", default=REPRODUCE, metavar="COMMAND")
+    cli.add(p, "--output", "new model folder; replaced if it is one already", required=True)
 
 
 @cli.command("kspecsr publish", EXAMPLES, _options)

@@ -32,39 +32,33 @@ are in the tables, 1 if some partition failed or nothing could be done.
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="spectra, catalogue or table of paths; see below"
-    )
-    cli.add_shared(p, "output", required=True, help="folder of the tables")
-    cli.add_shared(p, "model")
-    p.add_argument("--spectra", action="store_true", help="keep spectra and P(z) too: some 50 kB each")
-    cli.add_shared(p, "extraction")
-    p.add_argument("--no-hats", action="store_true", help="do not write hats/")
+    cli.add(p, "inputs", "spectra, catalogue or table of paths; see below", nargs="+", metavar="INPUT")
+    cli.add(p, "--output", "folder of the tables", required=True)
+    cli.add(p, "--model")
+    cli.add(p, "--spectra", "keep spectra and P(z) too: some 50 kB each", action="store_true")
+    cli.add(p, "--extraction")
+    cli.add(p, "--no-hats", "do not write hats/", action="store_true")
     where = p.add_argument_group("where the work is done")
-    cli.add_shared(where, "workers", default=2, type=cli.at_least(1))
-    where.add_argument(
+    cli.add(where, "--workers", default=2, type=cli.at_least(1))
+    cli.add(
+        where,
         "--threads",
+        "threads of TensorFlow in each (default: cores / workers, or as many as a Dask worker has)",
         type=cli.at_least(0),
         default=0,
-        metavar="N",
-        help="threads of TensorFlow in each (default: cores / workers, or as many as a Dask worker has)",
     )
-    where.add_argument(
-        "--memory", type=cli.above_zero, default=4.0, metavar="GIB", help="memory limit of each process"
+    cli.add(
+        where, "--memory", "memory limit of each process", type=cli.above_zero, default=4.0, metavar="GIB"
     )
-    where.add_argument(
-        "--scheduler", default="", metavar="ADDRESS", help="use a running Dask scheduler instead"
-    )
-    where.add_argument("--dashboard", type=int, default=8787, metavar="PORT", help="port of the dashboard")
-    where.add_argument(
-        "--partition-size", type=cli.at_least(1), default=1024, metavar="N", help="inputs per task"
-    )
-    where.add_argument(
+    cli.add(where, "--scheduler", "use a running Dask scheduler instead", default="", metavar="ADDRESS")
+    cli.add(where, "--dashboard", "port of the dashboard", type=int, default=8787, metavar="PORT")
+    cli.add(where, "--partition-size", "inputs per task", type=cli.at_least(1), default=1024)
+    cli.add(
+        where,
         "--in-flight",
+        "tasks handed out at a time (default: two per worker)",
         type=cli.at_least(0),
         default=0,
-        metavar="N",
-        help="tasks handed out at a time (default: two per worker)",
     )
     columns = p.add_argument_group("columns of a catalogue or table of paths", "default: usual names")
     for name, text in (
@@ -79,11 +73,9 @@ def _options(p: argparse.ArgumentParser) -> None:
         ("dec", "declination [deg]"),
         ("redshift", "known redshifts; none are used unless this is given"),
     ):
-        columns.add_argument(f"--{name}", default="", metavar="COLUMN", help=text)
+        cli.add(columns, f"--{name}", text, default="", metavar="COLUMN")
     for name in ("flux", "wavelength"):
-        columns.add_argument(
-            f"--{name}-unit", default="", metavar="UNIT", help="default: the metadata of the column"
-        )
+        cli.add(columns, f"--{name}-unit", "default: the metadata of the column", default="", metavar="UNIT")
 
 
 @cli.command("kspecsr survey", EXAMPLES, _options, interrupted=cli.RESUMES, extra="survey")

@@ -30,49 +30,43 @@ pictures and the state to resume from are in OUTPUT/<stage>/.
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="stage to train")
-    cli.add_shared(p, "data")
-    cli.add_shared(p, "output", help="model folder (default: runs/<preset>)")
-    p.add_argument(
-        "--preset", default="default", metavar="NAME|FILE", help=f"{', '.join(PRESETS)} or a JSON file"
-    )
-    p.add_argument("--show-preset", action="store_true", help="print the preset as JSON, and exit")
+    cli.add(p, "--stage", "stage to train", choices=(*STAGES, "all"), default="all")
+    cli.add(p, "--data")
+    cli.add(p, "--output", "model folder (default: runs/<preset>)")
+    cli.add(p, "--preset", f"{', '.join(PRESETS)} or a JSON file", default="default", metavar="NAME|FILE")
+    cli.add(p, "--show-preset", "print the preset as JSON, and exit", action="store_true")
     start = p.add_argument_group("where to start")
-    start.add_argument(
-        "--init-from", metavar="NAME|DIR", help="fine-tune this model: its weights are the first ones"
-    )
-    start.add_argument(
+    cli.add(start, "--init-from", "fine-tune this model: its weights are the first ones", metavar="NAME|DIR")
+    cli.add(
+        start,
         "--upstream",
+        "model with the earlier stages, where OUTPUT has none; sr1 needs none",
         metavar="NAME|DIR",
-        help="model with the earlier stages, where OUTPUT has none; sr1 needs none",
     )
-    start.add_argument("--restart", action="store_true", help="begin again where OUTPUT holds a training")
+    cli.add(start, "--restart", "begin again where OUTPUT holds a training", action="store_true")
     change = p.add_argument_group("changes of the preset, for the stages trained")
-    change.add_argument("--epochs", type=int, metavar="N", help="largest number of epochs")
-    change.add_argument("--steps-per-epoch", type=int, metavar="N", help="batches of an epoch")
-    change.add_argument("--batch-size", type=int, metavar="N", help="galaxies in a batch")
-    change.add_argument("--learning-rate", type=float, metavar="X", help="learning rate at its peak")
-    change.add_argument(
-        "--patience", type=int, metavar="N", help="epochs without a better goal before the end; 0: no end"
-    )
-    change.add_argument("--precision", choices=PRECISIONS, help="heads and losses stay float32")
+    cli.add(change, "--epochs", "largest number of epochs", type=int)
+    cli.add(change, "--steps-per-epoch", "batches of an epoch", type=int)
+    cli.add(change, "--batch-size", "galaxies in a batch", type=int)
+    cli.add(change, "--learning-rate", "learning rate at its peak", type=float)
+    cli.add(change, "--patience", "epochs without a better goal before the end; 0: no end", type=int)
+    cli.add(change, "--precision", "heads and losses stay float32", choices=PRECISIONS)
     run = p.add_argument_group("how to run")
-    cli.add_shared(run, "seed", help="random seed of weights and examples")
-    run.add_argument("--deterministic", action="store_true", help="repeatable to the last bit; slower")
-    run.add_argument(
-        "--devices", type=cli.at_least(1), default=1, metavar="N", help="number of GPUs that share a batch"
-    )
-    run.add_argument(
+    cli.add(run, "--seed", "random seed of weights and examples")
+    cli.add(run, "--deterministic", "repeatable to the last bit; slower", action="store_true")
+    cli.add(run, "--devices", "number of GPUs that share a batch", type=cli.at_least(1), default=1)
+    cli.add(
+        run,
         "--jit",
+        "compile with XLA (default: on one GPU, not on a CPU, where it slows training)",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="compile with XLA (default: on one GPU, not on a CPU, where it slows training)",
     )
-    cli.add_shared(run, "workers", help="processes that simulate; records need none")
-    run.add_argument(
-        "--calibrate", action="store_true", help="calibrate the finished model, as kspecsr calibrate does"
+    cli.add(run, "--workers", "processes that simulate; records need none")
+    cli.add(
+        run, "--calibrate", "calibrate the finished model, as kspecsr calibrate does", action="store_true"
     )
-    run.add_argument("--no-pictures", action="store_true", help="draw no picture after each epoch")
+    cli.add(run, "--no-pictures", "draw no picture after each epoch", action="store_true")
 
 
 def _preset(args: argparse.Namespace, stages: tuple[str, ...]) -> Preset:

@@ -29,10 +29,10 @@ _ROW = "{:<16} {:<26} {:>7} {:>9} {:>7} {:>7}  {}"
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--n", type=cli.at_least(1), default=300, help="number of galaxies")
-    cli.add_shared(p, "seed", default=11, help="random seed of the galaxies")
-    p.add_argument("--output", type=Path, metavar="FILE", help="JSON file to write")
-    p.add_argument("--show", action="store_true", help="print the record that ships, and exit")
+    cli.add(p, "--n", "number of galaxies", type=cli.at_least(1), default=300)
+    cli.add(p, "--seed", "random seed of the galaxies", default=11)
+    cli.add(p, "--output", "JSON file to write", type=Path, metavar="FILE")
+    cli.add(p, "--show", "print the record that ships, and exit", action="store_true")
 
 
 @cli.command("kspecsr tune-baselines", EXAMPLES, _options)

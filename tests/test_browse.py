@@ -75,7 +75,7 @@ def place(tmp_path_factory):
         patch.setattr(partition_module, "load_resolver", lambda *arguments: resolver)
         for name, options in (("stored", ["--spectra"]), ("bare", [])):
             line = [str(folder / "files"), "--output", str(folder / name), "--model", str(model), *options]
-            settings, _ = prepare(survey.parser().parse_args(line))
+            settings, _ = prepare(survey.main.parser().parse_args(line))
             for k, count in enumerate(partition_counts(folder / name)):
                 process_partition(str(folder / name), settings, k, count, str(model), 0)
     return folder

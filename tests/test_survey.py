@@ -65,7 +65,7 @@ def make(model, *arguments, output="out", only=None):
     """What the command does, on no cluster; the output folder."""
     folder = model.folder.parent / output
     line = [*map(str, arguments), "--output", str(folder), "--model", str(model.folder)]
-    settings, model_folder = prepare(survey.parser().parse_args(line))
+    settings, model_folder = prepare(survey.main.parser().parse_args(line))
     for number, count in enumerate(partition_counts(folder)):
         if only is None or number in only:
             process_partition(str(folder), settings, number, count, str(model_folder), 0)

@@ -30,7 +30,7 @@ def test_why_a_run_ended_early_is_said(tmp_path, monkeypatch, error, text):
     model = write_stand_in_folder(tmp_path / "model")
     write_spectrum(tmp_path / "gal.fits", prism_spectrum(0), {})
     line = [str(tmp_path / "gal.fits"), "--output", str(tmp_path / "out"), "--model", str(model)]
-    settings, folder = prepare(survey.parser().parse_args(line))
+    settings, folder = prepare(survey.main.parser().parse_args(line))
     monkeypatch.setattr(engine, "is_done", fails)
     with Client(processes=False, n_workers=1, dashboard_address=None) as client:
         summary = engine.run_partitions(client, tmp_path / "out", settings, folder, 1, lambda _: None)

@@ -174,8 +174,13 @@ def test_bad_input_is_refused_before_the_first_trial(swept, tmp_path, capsys):
     )
     assert "axis 'depth' is unknown" in refused(capsys, "--axes", "depth")
     assert "expected AXIS=LOW:HIGH or AXIS=A,B" in refused(capsys, "--range", "width")
-    assert "--trials: expected 1 or more, got 0" in refused(capsys, "--trials", "0")
-    assert "--hours: expected a positive number" in refused(capsys, "--hours", "0")
+    for option, words in (
+        ("--trials", "expected 1 or more, got 0"),
+        ("--hours", "expected a positive number"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            run.main([option, "0"])
+        assert f"{option}: {words}" in capsys.readouterr().err
     assert "no manifest.json there" in refused(capsys, "--data", str(tmp_path), "--output", new)
     text = refused(capsys, "--stage", "zhead", "--output", new, "--data", "simulation")
     assert "zhead is swept on the frozen sr1, but" in text

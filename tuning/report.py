@@ -22,10 +22,10 @@ tensorboard --logdir tuning_runs/night/sr1/tensorboard (page HPARAMS).
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("directory", type=Path, metavar="DIR", help="folder that kspecsr tune wrote")
-    p.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="stage to show")
-    cli.add_shared(p, "output", help="default: DIR/report")
-    p.add_argument("--top", type=cli.at_least(1), default=10, metavar="N", help="number of trials printed")
+    cli.add(p, "directory", "folder that kspecsr tune wrote", type=Path, metavar="DIR")
+    cli.add(p, "--stage", "stage to show", choices=(*STAGES, "all"), default="all")
+    cli.add(p, "--output", "default: DIR/report")
+    cli.add(p, "--top", "number of trials printed", type=cli.at_least(1), default=10)
 
 
 @cli.command("kspecsr tune-report", EXAMPLES, _options, extra="tuning")

@@ -34,36 +34,37 @@ docs/tuning.md. Then look at kspecsr tune-report.
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--stage", default="all", help=f"{', '.join(STAGES)} or all")
-    cli.add_shared(p, "data")
-    cli.add_shared(p, "output", help="folder of the sweeps (default: tuning_runs/<preset>)")
-    p.add_argument("--trials", type=cli.at_least(1), default=30, metavar="N", help="trials of each stage")
-    p.add_argument("--algorithm", choices=ALGORITHMS, default="hyperband", help="how trials are chosen")
-    p.add_argument(
+    cli.add(p, "--stage", f"{', '.join(STAGES)} or all", default="all")
+    cli.add(p, "--data")
+    cli.add(p, "--output", "folder of the sweeps (default: tuning_runs/<preset>)")
+    cli.add(p, "--trials", "trials of each stage", type=cli.at_least(1), default=30)
+    cli.add(p, "--algorithm", "how trials are chosen", choices=ALGORITHMS, default="hyperband")
+    cli.add(
+        p,
         "--preset",
+        f"preset to start from: {', '.join(PRESETS)} or a file",
         default="default",
         metavar="NAME|FILE",
-        help=f"preset to start from: {', '.join(PRESETS)} or a file",
     )
-    p.add_argument(
-        "--upstream", metavar="NAME|DIR", help="model with the earlier stages, for one stage alone"
-    )
-    p.add_argument("--show-axes", action="store_true", help="print the search space, and exit")
-    p.add_argument("--export", type=Path, metavar="FILE", help="write the best preset so far, and exit")
+    cli.add(p, "--upstream", "model with the earlier stages, for one stage alone", metavar="NAME|DIR")
+    cli.add(p, "--show-axes", "print the search space, and exit", action="store_true")
+    cli.add(p, "--export", "write the best preset so far, and exit", type=Path, metavar="FILE")
     space = p.add_argument_group("search space")
-    space.add_argument(
+    cli.add(
+        space,
         "--axes",
+        "only these; the rest stays as in the preset",
         type=cli.columns_of,
         default=(),
         metavar="A,B,...",
-        help="only these; the rest stays as in the preset",
     )
-    space.add_argument(
+    cli.add(
+        space,
         "--range",
+        "other values of an axis",
         action="append",
         default=[],
         metavar="AXIS=LOW:HIGH|A,B,...",
-        help="other values of an axis",
     )
     budget = p.add_argument_group("budget of a trial")
     for name, least, default, text in (
@@ -74,32 +75,32 @@ def _options(p: argparse.ArgumentParser) -> None:
         ("validation", 1, None, "galaxies that measure the goal (default: the preset's)"),
     ):
         kind = int if least is None else cli.at_least(least)
-        budget.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=text)
+        cli.add(budget, f"--{name}", text, type=kind, default=default, metavar="N")
     run = p.add_argument_group("how to run")
-    cli.add_shared(run, "seed", help="random seed of proposals, weights and examples")
-    run.add_argument(
+    cli.add(run, "--seed", "random seed of proposals, weights and examples")
+    cli.add(
+        run,
         "--retrain",
+        "train the best one at full budget (default: for all stages, not for a single one)",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="train the best one at full budget (default: for all stages, not for a single one)",
     )
-    run.add_argument(
-        "--retries", type=cli.at_least(0), default=2, metavar="N", help="repetitions of a killed trial"
-    )
-    run.add_argument(
+    cli.add(run, "--retries", "repetitions of a killed trial", type=cli.at_least(0), default=2)
+    cli.add(
+        run,
         "--hours",
+        "begin no trial of a stage after so many hours (default: no limit)",
         type=cli.above_zero,
         default=math.inf,
-        metavar="X",
-        help="begin no trial of a stage after so many hours (default: no limit)",
     )
-    cli.add_shared(run, "workers", help="processes that simulate")
-    run.add_argument(
+    cli.add(run, "--workers", "processes that simulate")
+    cli.add(
+        run,
         "--lease",
+        "a worker without a heartbeat for so long is lost",
         type=cli.above_zero,
         default=60.0,
         metavar="S",
-        help="a worker without a heartbeat for so long is lost",
     )
 
 

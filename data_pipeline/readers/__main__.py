@@ -30,12 +30,10 @@ examples:
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="file, or directory to search for spectra"
-    )
-    cli.add_shared(p, "extraction")
-    p.add_argument("--hdu", help="extension to read, by name or number")
-    p.add_argument("--flux-column", help="flux column to read")
+    cli.add(p, "paths", "file, or directory to search for spectra", nargs="+", type=Path, metavar="PATH")
+    cli.add(p, "--extraction")
+    cli.add(p, "--hdu", "extension to read, by name or number")
+    cli.add(p, "--flux-column", "flux column to read")
 
 
 def _files(paths: list[Path]) -> tuple[list[Path], list[str]]:

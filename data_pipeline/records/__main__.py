@@ -17,7 +17,7 @@ EXAMPLES = """examples:
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("directory", type=Path, metavar="DIR", help="directory with manifest.json and its shards")
+    cli.add(p, "directory", "directory with manifest.json and its shards", type=Path, metavar="DIR")
 
 
 def table(manifest: Manifest) -> str:

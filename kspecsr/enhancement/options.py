@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_pipeline.command_line import add_shared
+from data_pipeline.command_line import add
 
 FILES_AND_RESULTS = """\
 FILE is a spectrum of any known format (FITS, also gzip, or ECSV), a pattern in quotes, a folder (searched
@@ -26,13 +26,11 @@ again.
 
 def add_options(p: argparse.ArgumentParser) -> None:
     """Files, what is known of them, and where results go."""
-    p.add_argument("files", nargs="+", metavar="FILE", help="spectra, patterns, folders, or @LIST; see below")
-    add_shared(p, "output", default=Path("results"), help="folder of the results")
-    p.add_argument(
-        "--redshift", default="", metavar="Z|TABLE:COLUMN[:KEY]", help="known redshifts; see below"
-    )
-    p.add_argument("--plot", action="store_true", help="also draw NAME_sr.png")
-    p.add_argument("--format", choices=("fits", "ecsv"), default="fits", help="format of the results")
-    add_shared(p, "extraction")
-    add_shared(p, "workers", help="processes that read, write and draw")
-    p.add_argument("--overwrite", action="store_true", help="make existing results again")
+    add(p, "files", "spectra, patterns, folders, or @LIST; see below", nargs="+", metavar="FILE")
+    add(p, "--output", "folder of the results", default=Path("results"))
+    add(p, "--redshift", "known redshifts; see below", default="", metavar="Z|TABLE:COLUMN[:KEY]")
+    add(p, "--plot", "also draw NAME_sr.png", action="store_true")
+    add(p, "--format", "format of the results", choices=("fits", "ecsv"), default="fits")
+    add(p, "--extraction")
+    add(p, "--workers", "processes that read, write and draw")
+    add(p, "--overwrite", "make existing results again", action="store_true")

@@ -25,19 +25,19 @@ right places, not that there is more in it than the prism saw. Writes identical_
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    cli.add_shared(p, "model")
-    cli.add_shared(p, "data", default="simulation", help="records, or fresh simulation")
-    cli.add_shared(p, "output", required=True)
-    p.add_argument("--n", type=cli.at_least(2), default=1000, help="number of held-out galaxies")
+    cli.add(p, "--model")
+    cli.add(p, "--data", "records, or fresh simulation", default="simulation")
+    cli.add(p, "--output", required=True)
+    cli.add(p, "--n", "number of held-out galaxies", type=cli.at_least(2), default=1000)
     # The paper's number of augmented spectra; about 18 minutes on two cores.
-    p.add_argument("--epochs", type=cli.at_least(1), default=16, metavar="N", help="epochs of training")
-    p.add_argument("--steps-per-epoch", type=int, default=50, metavar="N", help="steps of an epoch")
-    p.add_argument("--batch-size", type=int, default=32, metavar="N", help="galaxies in a batch")
-    p.add_argument("--learning-rate", type=float, default=2e-3, metavar="X", help="learning rate at its peak")
-    cli.add_shared(p, "seed", help="random seed of weights and training galaxies")
-    p.add_argument("--split", default="test", help="split of the records that is held out")
-    cli.add_shared(p, "workers", help="processes that simulate")
-    p.add_argument("--restart", action="store_true", help="begin again where OUTPUT holds a training")
+    cli.add(p, "--epochs", "epochs of training", type=cli.at_least(1), default=16)
+    cli.add(p, "--steps-per-epoch", "steps of an epoch", type=int, default=50)
+    cli.add(p, "--batch-size", "galaxies in a batch", type=int, default=32)
+    cli.add(p, "--learning-rate", "learning rate at its peak", type=float, default=2e-3)
+    cli.add(p, "--seed", "random seed of weights and training galaxies")
+    cli.add(p, "--split", "split of the records that is held out", default="test")
+    cli.add(p, "--workers", "processes that simulate")
+    cli.add(p, "--restart", "begin again where OUTPUT holds a training", action="store_true")
 
 
 @cli.command("kspecsr identical-networks", EXAMPLES, _options, interrupted=cli.RESUMES)

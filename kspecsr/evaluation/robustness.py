@@ -19,10 +19,10 @@ Rerun the same command to resume.
 
 
 def _options(p: argparse.ArgumentParser) -> None:
-    cli.add_shared(p, "model")
-    cli.add_shared(p, "output", required=True)
-    p.add_argument("--n", type=cli.at_least(2), default=200, help="galaxies of each case")
-    p.add_argument("--cases", type=cli.columns_of, metavar="A,B", help="cases to measure (default: all)")
+    cli.add(p, "--model")
+    cli.add(p, "--output", required=True)
+    cli.add(p, "--n", "galaxies of each case", type=cli.at_least(2), default=200)
+    cli.add(p, "--cases", "cases to measure (default: all)", type=cli.columns_of, metavar="A,B")
 
 
 @cli.command("kspecsr robustness", EXAMPLES, _options, interrupted=cli.RESUMES)
