@@ -57,12 +57,19 @@ def table_row(name: str, redshift: float, arms: str, c: ArmComparison) -> str:
     def shown(profile) -> str:
         return f"{profile.centre:7.4f} {profile.fwhm * 1e3:5.1f} {profile.flux / 1e-20:8.0f}"
 
-    (shift, shift_error), (width, width_error), (flux, flux_error) = c.shift, c.width_ratio, c.flux_ratio
     return (
         f"{name:30s} {redshift:7.4f} {arms:17s} {c.line:12s} {c.signal_to_noise:5.0f} | {shown(c.grating)} | "
-        f"{shown(c.degraded)} | {shown(c.prism)} | {shift:+6.0f}+-{shift_error:<4.0f} "
-        f"{width:6.3f}+-{width_error:<5.3f} {flux:6.3f}+-{flux_error:<5.3f}"
+        f"{shown(c.degraded)} | {shown(c.prism)} | {_with_error(c.shift, '+6.0f', '<4.0f')} "
+        f"{_with_error(c.width_ratio, '6.3f', '<5.3f')} {_with_error(c.flux_ratio, '6.3f', '<5.3f')}"
     )
+
+
+def _with_error(measured: tuple[float, float], digits: str, error_digits: str) -> str:
+    """Value and error; a dash where the fit found no line, which shows in an enormous error."""
+    value, error = measured
+    text = f"{value:{digits}}+-{error:{error_digits}}"
+    width = len(f"{0:{digits}}+-{0:{error_digits}}")
+    return text if len(text) <= width + 1 else "-".rjust(width)
 
 
 def compare(

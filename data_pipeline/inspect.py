@@ -29,7 +29,8 @@ EXAMPLES = """examples:
 which galaxy, where --object is not given:
   archive: most gratings, then most lines above 5 sigma in the catalogue's grating fluxes, then highest S/N;
     without such fluxes, the brightest line pixel in sigma, of the first 25 by gratings
-  records: the brightest line pixel, in sigma, among the first 200 originals
+  records: fewest of Halpha, [O III], Hbeta and [O II] in gaps, then the brightest line pixel in sigma,
+    of the first 200 originals
 """
 
 
@@ -87,7 +88,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def target(output: str, name: str) -> Path:
-    """Where a picture goes: the file that was named, or a name in a folder."""
+    """Path of a picture: the file that was named, or a name in a folder."""
     return Path(output) if output.lower().endswith(".png") else Path(output) / f"{name}.png"
 
 

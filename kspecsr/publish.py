@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
     # seconds of SciPy and TensorFlow: not for --help
     with cli.suppress_startup_stderr():
         from kspecsr.configuration import STAGES
-        from kspecsr.evaluation.model_card import CardSources, model_card
+        from kspecsr.evaluation.model_card import model_card
         from kspecsr.model_folder import write_manifest
         from kspecsr.model_settings import (
             CALIBRATION_FILE,
@@ -53,14 +53,14 @@ def main(args: argparse.Namespace) -> None:
             write_settings,
         )
     failures = args.failures.read_text(encoding="utf-8") if args.failures else "Not described.\n"
-    sources = CardSources(args.model, args.report, args.robustness, args.reproduce, failures)
     if not (args.model / CALIBRATION_FILE).is_file():
         raise ModelFolderError(
             f"{args.model}: has no {CALIBRATION_FILE}; kspecsr calibrate {args.model} makes it"
         )
     if args.output.exists() and not (args.output / SETTINGS_FILE).is_file():
         raise ModelFolderError(f"{args.output}: exists and is no model folder; give another --output")
-    card = model_card(sources, args.output.name)
+    sources = (args.report, args.robustness, args.reproduce, failures)
+    card = model_card(args.model, args.output.name, *sources)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(suffix=".part", dir=args.output.parent) as temporary:
         made = Path(temporary) / args.output.name

@@ -12,7 +12,8 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.pairs.augmentation import AugmentationConfig
 from data_pipeline.pairs.matching import find_catalogue, match, scan_archive
 from data_pipeline.pairs.preprocessing import PreprocessingConfig
-from data_pipeline.pictures.choice import choose_match, find_family
+from data_pipeline.pictures import choice
+from data_pipeline.pictures.choice import choose_match, choose_original, find_family
 from data_pipeline.pictures.spectra import draw_augmentation_family
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records import iterate
@@ -73,6 +74,19 @@ def test_family_is_one_black_and_the_copies_dashed_in_order_of_redshift(records,
     low, high = top.get_xlim()
     assert low >= 1.0 and high <= 5.0  # the common range
     assert smallest_text(figure) >= 8
+
+
+def test_the_default_galaxy_of_records_has_its_main_lines_outside_gaps(records, monkeypatch):
+    rows = [row for row in iterate(records, "train") if row["realisation"] == 0]
+    monkeypatch.setattr(choice, "iterate", lambda *_, **__: iter(rows))
+    for row in rows[1:]:  # only the first galaxy keeps its lines
+        row["grating_mask"] = np.ones_like(row["grating_mask"])
+    assert choose_original(records)["unique_id"] == rows[0]["unique_id"]
+    for row in rows:  # and now only the first one loses a line
+        row["grating_mask"] = np.zeros_like(row["grating_mask"])
+    line = np.searchsorted(UnifiedGrid().wavelength, 0.50082 * (1 + rows[0]["redshift"]))
+    rows[0]["grating_mask"][line - 3 : line + 4] = True
+    assert choose_original(records)["unique_id"] != rows[0]["unique_id"]
 
 
 def test_records_picture_and_its_wording(records, train_id, tmp_path, capsys):

@@ -557,4 +557,4 @@ def test_figures_are_drawn_of_all_methods_and_of_none(galaxies, columns):
     response = prior_response.measure(galaxies, oracle(galaxies), oracle)
     assert draw_prior_response(columns, {"sr2": response}).axes
     assert draw_prior_response(columns, {}).axes
-    assert draw_line_signal_to_noise({}, "snr_prism").axes
+    assert draw_line_signal_to_noise({}).axes

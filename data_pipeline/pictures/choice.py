@@ -1,4 +1,4 @@
-"""Which galaxy a picture shows: the one asked for, or a telling one by a stated rule."""
+"""Choice of the galaxy of a picture: the one asked for, or an instructive one by a stated rule."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from data_pipeline.catalogue import Catalogue
 from data_pipeline.pairs.augmentation import AugmentationConfig, augment
 from data_pipeline.pairs.matching import Dropped, Match
 from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, read_match
+from data_pipeline.pictures.line_marks import KEY_LINES, observed_wavelengths
 from data_pipeline.pictures.style import line_significance
 from data_pipeline.records import Manifest, iterate
 
@@ -69,7 +70,7 @@ def choose_match(
     config: PreprocessingConfig,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Match:
-    """The default galaxy of an archive, by `ARCHIVE_RULE`.
+    """The default galaxy of an archive, by the rule that ``inspect --help`` states.
 
     Args:
         matches: at least one.
@@ -115,23 +116,35 @@ def brightest_line(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> flo
 
 
 def choose_original(directory: str | Path) -> dict[str, Any]:
-    """Row of the default galaxy of records, by `RECORDS_RULE`.
+    """Row of the default galaxy of records, by the rule that ``inspect --help`` states.
 
     Raises:
         ValueError: for records without a training part.
     """
     fields = ("grating_flux", "grating_error", "grating_mask", "realisation", "unique_id", "tier", "redshift")
-    best, highest = None, -1.0
+    wavelength = Manifest.read(directory).grid.wavelength
+    best, highest = None, (-np.inf, -np.inf)
     # The builder writes all originals before their copies.
     for row in islice(iterate(directory, "train", fields=fields, verify=False), CANDIDATES):
         if row["realisation"] != 0:
             break
-        found = brightest_line(row["grating_flux"], row["grating_error"], row["grating_mask"])
-        if found > highest:
-            best, highest = row, found
+        peak = brightest_line(row["grating_flux"], row["grating_error"], row["grating_mask"])
+        rank = (-_lines_in_gaps(row, wavelength), peak)
+        if rank > highest:
+            best, highest = row, rank
     if best is None:
         raise ValueError(f"{directory}: the training part is empty; build records with more galaxies")
     return best
+
+
+def _lines_in_gaps(row: dict[str, Any], wavelength: np.ndarray) -> int:
+    """Number of main lines in range whose pixel is masked; all of them without a redshift."""
+    names = [name for _, group in KEY_LINES[:4] for name in group]
+    if not np.isfinite(row["redshift"]):
+        return len(names)
+    at = observed_wavelengths(names, float(row["redshift"]))
+    at = at[(at > wavelength[0]) & (at < wavelength[-1])]
+    return int(np.asarray(row["grating_mask"], bool)[np.searchsorted(wavelength, at)].sum())
 
 
 def find_family(

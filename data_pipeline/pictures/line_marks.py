@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_pipeline.lines import load_lines
+from data_pipeline.pictures.style import WAVELENGTH_SHORT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,6 +116,31 @@ def mark_lines(
             labels.append((float(at.mean()), text, colour))
     if label and labels:
         _write_labels(axes, labels[: int(0.95 / label_gap)], label_gap)
+
+
+def magnify(
+    axes: Axes,
+    window: tuple[float, float],
+    drawn: Sequence[float] | np.ndarray,
+    redshift: float,
+    detected: Collection[str] | None = None,
+) -> None:
+    """Limits, line marks and ticks of a panel that magnifies a group of lines.
+
+    Args:
+        axes: where spectra have been drawn.
+        window: wavelengths at its ends [um].
+        drawn: values that must lie in the panel, in its unit; NaN is passed over, zero is always shown.
+        redshift: of the lines.
+        detected: as of `mark_lines`.
+    """
+    low, high = np.nanmin([*drawn, 0.0]), np.nanmax([*drawn, 0.0])
+    margin = 0.07 * max(high - low, 1e-9)
+    axes.set_xlim(*window)
+    axes.set_ylim(low - margin, high + margin)
+    axes.locator_params(axis="x", nbins=4)
+    axes.set_xlabel(WAVELENGTH_SHORT)
+    mark_lines(axes, redshift, window, CLOSE_LINES, 0.088, detected=detected)
 
 
 def _write_labels(axes: Axes, labels: list[tuple[float, str, str]], gap: float) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_pipeline.pictures.line_marks import (
-    CLOSE_LINES,
     KEY_LINES,
     LINE_GROUPS,
+    magnify,
     mark_lines,
     observed_wavelengths,
 )
@@ -19,7 +19,6 @@ from data_pipeline.pictures.style import (
     BAND_ALPHA,
     MASK_COLOUR,
     WAVELENGTH_LABEL,
-    WAVELENGTH_SHORT,
     arm_colour,
     draw_steps,
     draw_zero,
@@ -203,7 +202,7 @@ def _explain_bands(figure: Figure) -> None:
 def normalisation(
     prism: ObservedSpectrum, gratings: Sequence[ObservedSpectrum], redshift: float
 ) -> tuple[tuple[float, float], str]:
-    """What prism and gratings are divided by [erg/s/cm2/A], and its name.
+    """Divisors of prism and gratings [erg/s/cm2/A], and their name.
 
     The peak in the key line of highest S/N in the gratings that the prism detects, too; without one, the
     median absolute flux of each.
@@ -276,21 +275,15 @@ def _draw_window(
     window: tuple[float, float],
     redshift: float,
 ) -> None:
-    axes.set_xlim(*window)
     _draw_arms(axes, spectra, band=True)
-    inside = []
+    drawn: list[float] = []
     for s, by in spectra:
-        rows = (s.wavelength > window[0]) & (s.wavelength < window[1])
-        good = rows & ~s.mask
+        good = (s.wavelength > window[0]) & (s.wavelength < window[1]) & ~s.mask
         if good.any():
             value, sigma = s.flux[good] / by, s.error[good] / by
             lines = line_significance(s.flux, s.error, s.mask)[good] > 0
-            inside += [*np.percentile(value, (1, 98)), *(value + sigma)[lines]]
-    low, high = min(0.0, *inside), max(inside)
-    axes.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
-    mark_lines(axes, redshift, window, CLOSE_LINES, label_gap=0.085)
-    axes.locator_params(axis="x", nbins=4)
-    axes.set_xlabel(WAVELENGTH_SHORT)
+            drawn += [*np.percentile(value, (1, 98)), *(value + sigma)[lines]]
+    magnify(axes, window, drawn, redshift)
 
 
 # -- a galaxy and its augmented realisations (paper Figure 2)

@@ -1,4 +1,4 @@
-"""How the gratings of one galaxy were joined: arms before and after, overlaps, residuals."""
+"""Picture of the stitching of one galaxy: arms before and after, overlaps, residuals."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _far_arm(stitched: StitchedSpectrum, key: tuple[str, str]) -> str:
 
 @dataclass(frozen=True)
 class ArmChange:
-    """What stitching did to an arm, on the unified grid.
+    """An arm before and after stitching, on the unified grid.
 
     Attributes:
         segments: as read, and scaled: (flux, error, mask) each.

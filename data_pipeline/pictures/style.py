@@ -192,7 +192,7 @@ def flux_label(exponent: int) -> str:
 
 
 def line_significance(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """How far pixels of emission lines stand above their surroundings.
+    """Significance of pixels of emission lines above their surroundings.
 
     Args:
         flux: (n,).

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FigureSet:
-    """What the figures of an evaluation show.
+    """Contents of the figures of an evaluation.
 
     Attributes:
         galaxies: measurements of the held-out galaxies.
@@ -56,12 +56,12 @@ class FigureSet:
             advance: called after each section.
         """
         sections = []
-        for title, prefixes, figures in _SECTIONS:
-            shown = [
-                ShownFigure(save_picture(drawn, Path(folder) / f"{name}.png"), caption)
-                for name, draw, caption in figures
-                if (drawn := draw(self)) is not None
-            ]
+        for title, prefixes in _SECTIONS.items():
+            shown = []
+            for section, name, draw, caption in _FIGURES:
+                figure = draw(self) if section == title else None
+                if figure is not None:
+                    shown.append(ShownFigure(save_picture(figure, Path(folder) / f"{name}.png"), caption))
             if shown:
                 table = metric_table(f"All figures of {title[0].lower()}{title[1:]}", self.metrics, prefixes)
                 sections.append(Section(title, (), shown, [table]))
@@ -76,10 +76,13 @@ class FigureSet:
 
     def _draw_residual_noise(self) -> Figure:
         redshift, spectra = self.galaxies.columns["redshift"], self._measured("spectrum")
-        return draw_residual_noise(redshift, spectra, "cubic", self.shown, grid=self.grid)
+        return draw_residual_noise(redshift, spectra, high=self.shown, grid=self.grid)
 
     def _draw_signal_to_noise(self) -> Figure:
         return draw_line_signal_to_noise({self.shown: self._measured("signal_to_noise")[self.shown]})
+
+    def _draw_calibration(self) -> Figure:
+        return draw_calibration(self._measured("pixel_errors"), self._measured("line_errors"))
 
     def _draw_prior_response(self) -> Figure | None:
         if self.prior is None:
@@ -88,105 +91,68 @@ class FigureSet:
         return draw_prior_response(self.prior.columns, measured)
 
 
-# Title of a section, prefixes of the metrics in its table, and its figures: name, what draws it, caption.
-_SECTIONS = (
+# Sections of the page, and prefixes of the metrics in the table of each.
+_SECTIONS = {
+    "Spectra": "scale_free amplitude fwhm line_area lines_lost pairs residual power",
+    "Lines": "recovery completeness pull ratio_ blended false_ invented presence snr_",
+    "Uncertainty": "coverage pit_ks crps",
+    "Redshift": "redshift confidence false_confidence",
+    "Prior response": "response followed",
+    "Prism consistency": "prism_chi_square",
+}
+# Section, name of the file, what draws the figure (None leaves it out), caption.
+_FIGURES = (
     (
-        "Spectra",
-        "scale_free amplitude fwhm line_area lines_lost pairs residual power",
-        (
-            (
-                "error_bars",
-                lambda s: draw_error_bars(s.metrics),
-                "No norm of the error tells a good spectrum from one that is smoothed, shrunk, blurred or "
-                "merged: each has a panel. Thick: interval of the median over galaxies; thin: 16-84 %.",
-            ),
-            ("examples", FigureSet._draw_examples, f"{RULE} After the paper's Fig. 4."),
-            (
-                "residual_noise",
-                FigureSet._draw_residual_noise,
-                "Residuals sorted by redshift, and their scatter against the noise (the paper's Fig. 6). "
-                "A line that was missed is a diagonal streak.",
-            ),
-            (
-                "power_spectrum",
-                lambda s: draw_power_spectrum(s._measured("spectrum"), "cubic", s.shown),
-                "Power of high-pass parts (101-pixel smoothing taken off) and of residuals (the paper's "
-                "Fig. 7); the dashed line is 0.3 of the Nyquist frequency.",
-            ),
-        ),
+        *("Spectra", "error_bars", lambda s: draw_error_bars(s.metrics)),
+        "No norm of the error tells a good spectrum from one that is smoothed, shrunk, blurred or merged: "
+        "each has a panel. Thick: interval of the median over galaxies; thin: 16-84 %.",
+    ),
+    ("Spectra", "examples", FigureSet._draw_examples, f"{RULE} After the paper's Fig. 4."),
+    (
+        *("Spectra", "residual_noise", FigureSet._draw_residual_noise),
+        "Residuals sorted by redshift, and their scatter against the noise (the paper's Fig. 6). A line that "
+        "was missed is a diagonal streak.",
     ),
     (
-        "Lines",
-        "recovery completeness pull ratio_ blended false_ invented presence snr_",
-        (
-            (
-                "line_signal_to_noise",
-                FigureSet._draw_signal_to_noise,
-                "S/N = A / dA of a Gaussian fit, before and after (the paper's Fig. 8). A gain alone proves "
-                "nothing: an invented line has a high S/N too. The next figure is what this one hides.",
-            ),
-            (
-                "line_recovery",
-                lambda s: draw_line_recovery(s.galaxies.columns, s._measured("lines")),
-                "Recovered over true flux against the S/N that the prism allows the line, and pulls.",
-            ),
-            (
-                "line_ratios",
-                lambda s: draw_line_ratios(s.galaxies.columns, s._measured("lines")),
-                "Errors of line ratios, apart for pairs that the prism blends.",
-            ),
-            (
-                "presence",
-                lambda s: draw_presence(s.galaxies.columns, s._measured("lines")),
-                "Calibration of the line-presence probability, and ROC curves of finding lines.",
-            ),
-        ),
+        *("Spectra", "power_spectrum", lambda s: draw_power_spectrum(s._measured("spectrum"), high=s.shown)),
+        "Power of high-pass parts (101-pixel smoothing taken off) and of residuals (the paper's Fig. 7); the "
+        "dashed line is 0.3 of the Nyquist frequency.",
     ),
     (
-        "Uncertainty",
-        "coverage pit_ks crps",
-        (
-            (
-                "calibration",
-                lambda s: draw_calibration(s._measured("pixel_errors"), s._measured("line_errors")),
-                "Share of true values inside the stated intervals, and the histogram of the probability "
-                "integral transform: flat where errors are right. Below: its distance from a flat one.",
-            ),
-        ),
+        *("Lines", "line_signal_to_noise", FigureSet._draw_signal_to_noise),
+        "S/N = A / dA of a Gaussian fit, before and after (the paper's Fig. 8). A gain alone proves nothing: "
+        "an invented line has a high S/N too. The next figure is what this one hides.",
     ),
     (
-        "Redshift",
-        "redshift confidence false_confidence",
-        (
-            (
-                "redshift",
-                lambda s: draw_redshift(s._measured("redshift")),
-                "Redshift against truth, PIT of P(z), and how often a stated confidence is right. NMAD is of "
-                "dz / (1 + z).",
-            ),
-        ),
+        *("Lines", "line_recovery", lambda s: draw_line_recovery(s.galaxies.columns, s._measured("lines"))),
+        "Recovered over true flux against the S/N that the prism allows the line, and pulls.",
     ),
     (
-        "Prior response",
-        "response followed",
-        (
-            (
-                "prior_response",
-                FigureSet._draw_prior_response,
-                "A true line ratio is changed in simulation, with the same noise: an exponent of 1 follows "
-                "the data, 0 recites the prior.",
-            ),
-        ),
+        *("Lines", "line_ratios", lambda s: draw_line_ratios(s.galaxies.columns, s._measured("lines"))),
+        "Errors of line ratios, apart for pairs that the prism blends.",
     ),
     (
-        "Prism consistency",
-        "prism_chi_square",
-        (
-            (
-                "prism_consistency",
-                lambda s: draw_prism_consistency(s._measured("consistency")),
-                "Chi-square per prism pixel of the degraded output; a right output has 1.",
-            ),
-        ),
+        *("Lines", "presence", lambda s: draw_presence(s.galaxies.columns, s._measured("lines"))),
+        "Calibration of the line-presence probability, and ROC curves of finding lines.",
+    ),
+    (
+        *("Uncertainty", "calibration", FigureSet._draw_calibration),
+        "Share of true values inside the stated intervals, and the histogram of the probability integral "
+        "transform: flat where errors are right. Below: its distance from a flat one.",
+    ),
+    (
+        *("Redshift", "redshift", lambda s: draw_redshift(s._measured("redshift"))),
+        "Redshift against truth, PIT of P(z), and how often a stated confidence is right. NMAD is of "
+        "dz / (1 + z).",
+    ),
+    (
+        *("Prior response", "prior_response", FigureSet._draw_prior_response),
+        "A true line ratio is changed in simulation, with the same noise: an exponent of 1 follows the data, "
+        "0 recites the prior.",
+    ),
+    (
+        *("Prism consistency", "prism_consistency"),
+        lambda s: draw_prism_consistency(s._measured("consistency")),
+        "Chi-square per prism pixel of the degraded output; a right output has 1.",
     ),
 )

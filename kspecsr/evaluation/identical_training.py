@@ -112,7 +112,7 @@ def infer(model: SpectrumRedshiftNetwork, inputs: Arrays) -> np.ndarray:
 
 @dataclass(frozen=True)
 class IdenticalRun:
-    """What is compared, on which galaxies.
+    """Settings of a comparison.
 
     Attributes:
         config: grid and second stage of the model under judgement.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,34 +22,25 @@ _ORACLES = ("sr2", "truth_found_z", "truth_bound_z")
 _ORACLE_ROWS = ("redshift_nmad", "scale_free/core over cubic", "amplitude_ratio", "fwhm_ratio")
 
 
-@dataclass(frozen=True)
-class CardSources:
-    """What a card is made of.
+def model_card(
+    model: Path, name: str, report: Path, robustness: Path | None, reproduce: str, failures: str
+) -> str:
+    """The card as Markdown text.
 
-    Attributes:
+    Args:
         model: model folder.
+        name: under which the model is published.
         report: output of ``kspecsr evaluate`` for it.
         robustness: output of ``kspecsr robustness``; None for no such part.
         reproduce: command that trains the model.
         failures: text on where it fails.
-    """
-
-    model: Path
-    report: Path
-    robustness: Path | None
-    reproduce: str
-    failures: str
-
-
-def model_card(sources: CardSources, name: str) -> str:
-    """The card as Markdown text.
 
     Raises:
         ModelFolderError: for figures of another model.
     """
-    settings, sha256 = read_settings(sources.model), weights_hash(sources.model)
-    judged = _read(sources.report / "metrics.json", "kspecsr evaluate")
-    _check(judged["model"]["sha256"], sha256, sources.report)
+    settings, sha256 = read_settings(model), weights_hash(model)
+    judged = _read(report / "metrics.json", "kspecsr evaluate")
+    _check(judged["model"]["sha256"], sha256, report)
     metrics = judged["metrics"]
     values = {
         f"{method}/{metric}": one["value"]
@@ -58,10 +48,10 @@ def model_card(sources: CardSources, name: str) -> str:
         for metric, one in found.items()
     }
     cases: Mapping[str, Any] = {}
-    if sources.robustness is not None:
-        cases = _read(sources.robustness / FILE, "kspecsr robustness")
-        _check(cases["model"], sha256, sources.robustness)
-    calibration = json.loads((sources.model / CALIBRATION_FILE).read_text(encoding="utf-8"))
+    if robustness is not None:
+        cases = _read(robustness / FILE, "kspecsr robustness")
+        _check(cases["model"], sha256, robustness)
+    calibration = json.loads((model / CALIBRATION_FILE).read_text(encoding="utf-8"))
     training = settings.preset.training
     galaxies = "; ".join(
         f"{stage.upper()} {one.get('steps', 0) * training[stage].batch_size:,}"
@@ -74,23 +64,23 @@ def model_card(sources: CardSources, name: str) -> str:
         .from_string(text)
         .render(
             name=name,
-            parameters=f"{_parameters(sources.model):,}",
+            parameters=f"{_parameters(model):,}",
             grid=grid_text(settings.grid),
             galaxies=galaxies,
             calibrated=f"{calibration['measured_on']['galaxies']:,}",
             sha256=sha256,
-            reproduce=sources.reproduce,
+            reproduce=reproduce,
             evaluation_command=judged["command"],
             n=f"{judged['galaxies']:,}",
             rows=_rows(metrics, _COLUMNS, [row.metric for row in ROWS]),
             oracle_rows=_rows(metrics, _ORACLES, _ORACLE_ROWS) if "truth_found_z" in metrics else [],
-            identical=read_identical(sources.report / "identical", sha256),
+            identical=read_identical(report / "identical", sha256),
             broken=shipped_gate("release").failures(values),
             cases=_case_rows(cases) if cases else [],
             case_columns=["case", *(column["title"] for column in cases["columns"])] if cases else [],
             case_galaxies=cases.get("galaxies", 0),
             case_explanation=EXPLANATION,
-            failures=sources.failures.strip(),
+            failures=failures.strip(),
         )
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_pipeline.lines import load_lines
-from data_pipeline.pictures.line_marks import CLOSE_LINES, KEY_LINES, LINE_GROUPS, line_title, mark_lines
+from data_pipeline.pictures.line_marks import KEY_LINES, LINE_GROUPS, line_title, magnify, mark_lines
 from data_pipeline.pictures.style import (
     ARM_COLOURS,
     OUTPUT_COLOUR,
@@ -130,18 +130,13 @@ def _draw_main(axes: Axes, result: Result) -> int:
 
 def _draw_zoom(axes: Axes, result: Result, window: tuple[float, float]) -> None:
     unit, _ = flux_unit(main_limits(result))
-    axes.set_xlim(*window)
     _draw_spectra(axes, result, unit, 0.9)
     rows = (result.wavelength > window[0]) & (result.wavelength < window[1]) & ~result.mask
     prism = (result.prism_wavelength > window[0]) & (result.prism_wavelength < window[1]) & ~result.prism_mask
-    upper = (result.flux + result.flux_error)[rows] / unit
-    lower = np.percentile((result.flux - result.flux_error)[rows] / unit, 2)
-    values = np.concatenate([result.prism_flux[prism] / unit, [0.0]])
-    low, high = min(float(lower), float(values.min())), max(float(upper.max()), float(values.max()))
-    axes.set_ylim(low - 0.06 * (high - low), high + 0.08 * (high - low))
-    mark_lines(axes, result.redshift.value, window, CLOSE_LINES, 0.085, detected=_detected(result))
-    axes.locator_params(axis="x", nbins=4)
-    axes.set_xlabel(WAVELENGTH_SHORT)
+    # the lower end of the band may leave the panel where single pixels are uncertain
+    lowest = np.percentile((result.flux - result.flux_error)[rows], 2)
+    drawn = [*(result.flux + result.flux_error)[rows], lowest, *result.prism_flux[prism]]
+    magnify(axes, window, np.array(drawn) / unit, result.redshift.value, _detected(result))
 
 
 def _draw_probability(axes: Axes, result: Result) -> None:

@@ -158,7 +158,8 @@ class EpochEnd(keras.callbacks.Callback):
     def _draw(self, outputs: Batch, epoch: int) -> None:
         judged, rows = self.judged, self._rows
         if self.stage == "zhead":
-            figure = draw_redshifts(outputs, judged.y, rows, judged.bins)
+            figure = draw_redshifts(epoch, outputs, judged.y, rows, judged.bins)
         else:
-            figure = draw_spectra(self.stage, outputs, judged.x, judged.y, rows, judged.prism, judged.grid)
+            seen = (outputs, judged.x, judged.y, rows, judged.prism, judged.grid)
+            figure = draw_spectra(self.stage, epoch, *seen)
         save_picture(figure, self.folder / "pictures" / f"epoch_{epoch:03d}.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,10 +10,14 @@ import numpy as np
 from data_pipeline.pictures.style import (
     ARM_COLOURS,
     OTHER_COLOUR,
+    OUTPUT_COLOUR,
+    TRUTH_COLOUR,
     WAVELENGTH_LABEL,
     draw_steps,
+    flux_label,
     new_figure,
     note,
+    overview_limits,
     styled,
 )
 from kspecsr.measures.goal import Arrays
@@ -22,7 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 4  # galaxies
-_TRUTH, _PREDICTION = "#111111", "#2347c5"
 
 
 def shown_rows(x: Arrays, y: Arrays, count: int = SHOWN) -> np.ndarray:
@@ -43,12 +47,20 @@ def shown_rows(x: Arrays, y: Arrays, count: int = SHOWN) -> np.ndarray:
 
 @styled
 def draw_spectra(
-    stage: str, outputs: Arrays, x: Arrays, y: Arrays, rows: np.ndarray, prism: np.ndarray, grid: np.ndarray
+    stage: str,
+    epoch: int,
+    outputs: Arrays,
+    x: Arrays,
+    y: Arrays,
+    rows: np.ndarray,
+    prism: np.ndarray,
+    grid: np.ndarray,
 ) -> Figure:
     """Prism, prediction with one-sigma band, and truth, one panel per galaxy.
 
     Args:
         stage: ``sr1`` or ``sr2``.
+        epoch: number of the epoch, for the title.
         outputs: of the stage model, record units.
         x: inputs.
         y: targets.
@@ -57,46 +69,42 @@ def draw_spectra(
         grid: (N,) wavelength [um].
     """
     names = ("sr1_flux", "sr1_error") if stage == "sr1" else ("flux", "flux_error")
-    figure = new_figure(1.6 * len(rows) + 0.4)
-    panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    figure, panels = _panels(len(rows), 1.6, stage, epoch)
     for axes, row in zip(panels, rows, strict=True):
-        target = np.where(y["target_mask"][row], np.nan, y["target_flux"][row])
+        truth = np.where(y["target_mask"][row], np.nan, y["target_flux"][row])
         flux, sigma = (np.asarray(outputs[name][row], float) for name in names)
-        mask = np.asarray(x["prism_mask"][row]).astype(bool)
-        draw_steps(axes, prism, x["prism_flux"][row], None, mask, ARM_COLOURS["PRISM"], "prism", 0.7)
-        axes.plot(grid, target, color=_TRUTH, linewidth=0.7, label="truth")
-        draw_steps(axes, grid, flux, sigma, np.zeros(len(grid), bool), _PREDICTION, stage.upper(), 0.6)
-        _set_limits(axes, target, np.where(mask, np.nan, x["prism_flux"][row]))
+        spectrum = (x["prism_flux"][row], x["prism_error"][row], np.asarray(x["prism_mask"][row], bool))
+        draw_steps(axes, prism, spectrum[0], None, spectrum[2], ARM_COLOURS["PRISM"], "prism", 0.7)
+        axes.plot(grid, truth, color=TRUTH_COLOUR, linewidth=0.7, label="truth")
+        draw_steps(axes, grid, flux, sigma, np.zeros(len(grid), bool), OUTPUT_COLOUR, stage.upper(), 0.6)
+        axes.set_ylim(*overview_limits(spectrum, truth, tallest=4.0))
         note(axes, _redshift_text(outputs, y, row))
     panels[0].legend(loc="upper right", ncols=3)
     panels[0].set_xlim(grid[0], grid[-1])
     panels[-1].set_xlabel(WAVELENGTH_LABEL)
-    figure.supylabel("Flux density [10$^{-20}$ erg s$^{-1}$ cm$^{-2}$ Å$^{-1}$]", fontsize=9.0)
+    figure.supylabel(flux_label(-20), fontsize=9.0)
     return figure
 
 
 @styled
-def draw_redshifts(outputs: Arrays, y: Arrays, rows: np.ndarray, bins: np.ndarray) -> Figure:
+def draw_redshifts(epoch: int, outputs: Arrays, y: Arrays, rows: np.ndarray, bins: np.ndarray) -> Figure:
     """P(z) with the true redshift, one panel per galaxy.
 
     Args:
+        epoch: number of the epoch, for the title.
         outputs: of the stage model.
         y: targets.
         rows: of the galaxies.
         bins: (Z,) ln(1 + z).
     """
-    figure = new_figure(1.4 * len(rows) + 0.4)
-    panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    figure, panels = _panels(len(rows), 1.4, "zhead", epoch)
     for axes, row in zip(panels, rows, strict=True):
         score = np.asarray(outputs["redshift_log_probability"][row], float)
-        axes.plot(np.expm1(bins), (score - score.max()) / np.log(10.0), color=_PREDICTION, linewidth=0.7)
-        if np.isfinite(y["true_redshift"][row]):
-            axes.axvline(
-                float(y["true_redshift"][row]), color=_TRUTH, linestyle=":", linewidth=1.0, label="true z"
-            )
-        axes.axvline(
-            float(outputs["redshift"][row]), color=OTHER_COLOUR, linestyle="--", linewidth=0.7, label="z"
-        )
+        axes.plot(np.expm1(bins), (score - score.max()) / np.log(10.0), color=OUTPUT_COLOUR, linewidth=0.7)
+        true, inferred = float(y["true_redshift"][row]), float(outputs["redshift"][row])
+        if np.isfinite(true):
+            axes.axvline(true, color=TRUTH_COLOUR, linestyle=":", linewidth=1.0, label="true z")
+        axes.axvline(inferred, color=OTHER_COLOUR, linestyle="--", linewidth=0.7, label="z")
         axes.set_ylim(-6.0, 1.8)
         note(axes, _redshift_text(outputs, y, row))
     panels[0].legend(loc="upper right", ncols=2)
@@ -106,12 +114,11 @@ def draw_redshifts(outputs: Arrays, y: Arrays, rows: np.ndarray, bins: np.ndarra
     return figure
 
 
-def _set_limits(axes: Axes, target: np.ndarray, prism: np.ndarray) -> None:
-    """Room for the truth and most of the prism's noise; one wild pixel does not shrink the rest."""
-    low = np.nanmin([np.nanpercentile(target, 0.5), np.nanpercentile(prism, 1.0), 0.0])
-    high = max(np.nanpercentile(target, 99.9), np.nanpercentile(prism, 99.5))
-    margin = 0.08 * max(high - low, 1e-6)
-    axes.set_ylim(low - margin, high + 2.0 * margin)
+def _panels(count: int, height: float, stage: str, epoch: int) -> tuple[Figure, Sequence[Axes]]:
+    """A titled figure with a panel per galaxy."""
+    figure = new_figure(height * count + 0.6)
+    figure.suptitle(f"{stage.upper()}, epoch {epoch}", fontsize=9.5)
+    return figure, figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
 
 
 def _redshift_text(outputs: Arrays, y: Arrays, row: int) -> str:

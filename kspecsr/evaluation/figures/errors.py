@@ -8,16 +8,16 @@ import numpy as np
 
 from data_pipeline.pictures.style import WAVELENGTH_SHORT, legend_below, new_figure, styled
 from kspecsr.evaluation.figures.panels import (
+    COLOURS,
     GUIDE,
     Arrays,
     Measured,
     draw_bins,
-    method_colours,
-    method_title,
     per_bin,
     percentiles,
     set_apart,
 )
+from kspecsr.evaluation.methods import TITLES
 from kspecsr.measures.calibration import PIT_BINS, central_coverage, ks_distance, line_sums
 from kspecsr.measures.prior_response import CHANGES, changed_line_snr
 from kspecsr.measures.prism_consistency import chi_square
@@ -49,7 +49,6 @@ def draw_calibration(pixels: Measured, lines: Measured) -> Figure:
     figure = new_figure(5.6)
     panels = figure.subplots(3, len(_PANELS), sharex="row", sharey="row", height_ratios=(1, 1, 0.6))
     methods = list(dict.fromkeys([*pixels, *lines]))
-    colours = method_colours(methods)
     edges = np.linspace(0.0, 1.0, PIT_BINS + 1)
     for (coverage, pit, distance), (panel, title) in zip(panels.T, _PANELS.items(), strict=True):
         coverage.plot([0, 1], [0, 1], **GUIDE)
@@ -59,9 +58,9 @@ def draw_calibration(pixels: Measured, lines: Measured) -> Figure:
             if counts.sum() == 0:
                 continue
             nominal, found = (np.append(0.0, values) for values in central_coverage(counts))
-            coverage.plot(nominal, found, color=colours[method], linewidth=1.2, label=method_title(method))
-            pit.stairs(counts * PIT_BINS / counts.sum(), edges, color=colours[method], linewidth=1.0)
-            distance.barh(-number, ks_distance(counts), color=colours[method], height=0.8)
+            coverage.plot(nominal, found, color=COLOURS[method], linewidth=1.2, label=TITLES[method])
+            pit.stairs(counts * PIT_BINS / counts.sum(), edges, color=COLOURS[method], linewidth=1.0)
+            distance.barh(-number, ks_distance(counts), color=COLOURS[method], height=0.8)
         coverage.set_title(title)
         coverage.set(xlabel="nominal", xticks=[0.0, 0.5, 1.0])
         pit.set(xlabel="PIT", xticks=[0.0, 0.5, 1.0])
@@ -100,7 +99,6 @@ def draw_prism_consistency(measured: Measured) -> Figure:
     """
     figure = new_figure(3.0)
     left, right = figure.subplots(1, 2)
-    colours = method_colours(measured)
     waves = labels("", WAVELENGTH)
     for number, (method, arrays) in enumerate(measured.items()):
         total = chi_square(arrays)
@@ -108,16 +106,16 @@ def draw_prism_consistency(measured: Measured) -> Figure:
         if total.size == 0:
             continue
         share = np.arange(1, total.size + 1) / total.size
-        options = {"where": "post", "color": colours[method], "linewidth": 1.2}
-        left.step(total, share, label=method_title(method), **options)
+        options = {"where": "post", "color": COLOURS[method], "linewidth": 1.2}
+        left.step(total, share, label=TITLES[method], **options)
         offset = 0.5 * (number / max(len(measured) - 1, 1) - 0.5)
         for wave in range(len(waves)):
             values = chi_square(arrays, wave)
             values = values[np.isfinite(values)]
             if values.size:
                 low, middle, high = percentiles(values)
-                right.vlines(wave + offset, low, high, color=colours[method], linewidth=0.9)
-                right.plot(wave + offset, middle, "o", color=colours[method], markersize=3)
+                right.vlines(wave + offset, low, high, color=COLOURS[method], linewidth=0.9)
+                right.plot(wave + offset, middle, "o", color=COLOURS[method], markersize=3)
     left.axvline(1.0, **GUIDE)
     right.axhline(1.0, **GUIDE)
     left.set(xscale="log", xlim=_CHI_SQUARE, ylim=(0, 1), ylabel="share of galaxies below")
@@ -153,7 +151,7 @@ def draw_prior_response(columns: Arrays, measured: Measured) -> Figure:
     lines = list(dict.fromkeys(change.line for change in CHANGES))
     figure = new_figure(4.6)
     panels = figure.subplots(len(_RESPONSES), len(lines), sharex=True, sharey=True, squeeze=False)
-    colours, snr = method_colours(measured), changed_line_snr(columns)
+    snr = changed_line_snr(columns)
     place = np.where(np.isnan(snr), -1, np.digitize(snr, _EDGES) - 1)
     for row, (name, label) in zip(panels, _RESPONSES.items(), strict=True):
         row[0].set_ylabel(label)
@@ -165,7 +163,7 @@ def draw_prior_response(columns: Arrays, measured: Measured) -> Figure:
             for number, (method, arrays) in enumerate(measured.items()):
                 found = per_bin(percentiles, arrays[name], chosen, _EDGES.size - 1, _LEAST)
                 x = set_apart(_EDGES, number, len(measured), _SPREAD)
-                draw_bins(axes, x, found, colours[method], method_title(method))
+                draw_bins(axes, x, found, COLOURS[method], TITLES[method])
     for axes, line in zip(panels[0], lines, strict=True):
         axes.set_title(_CHANGED.get(line, line))
     for axes in panels[-1]:

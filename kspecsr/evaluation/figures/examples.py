@@ -10,7 +10,7 @@ import numpy as np
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
-from data_pipeline.pictures.line_marks import CLOSE_LINES, KEY_LINES, mark_lines
+from data_pipeline.pictures.line_marks import KEY_LINES, magnify, mark_lines
 from data_pipeline.pictures.style import (
     ARM_COLOURS,
     OUTPUT_COLOUR,
@@ -147,8 +147,7 @@ def draw_examples(examples: Sequence[Example], method: str) -> Figure:
         _draw_galaxy(row, example, method)
     handles, labels = rows[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3)
-    for axes in rows[-1]:
-        axes.set_xlabel(WAVELENGTH_SHORT)
+    rows[-1, 0].set_xlabel(WAVELENGTH_SHORT)
     return figure
 
 
@@ -167,12 +166,12 @@ def _draw_galaxy(row: Sequence[Axes], example: Example, method: str) -> None:
     if np.isfinite(example.redshift):
         mark_lines(row[0], example.redshift, whole, KEY_LINES, label_gap=0.04)
     for axes, window in zip(row[1:], example.windows, strict=False):
-        axes.set_xlim(*window)
         _draw_spectra(axes, example, window, unit, method)
-        low, high = _zoom_limits(example, window)
-        axes.set_ylim(low / unit, high / unit)
-        axes.locator_params(axis="x", nbins=4)
-        mark_lines(axes, example.redshift, window, CLOSE_LINES, label_gap=0.09)
+        _, flux, error, mask = _cut(example.output, window)
+        upper = flux if error is None else flux + error
+        truth = example.truth[_inside(wavelength, window)]
+        drawn = np.concatenate([truth, flux[~mask], upper[~mask]])
+        magnify(axes, window, drawn / unit, example.redshift)
     for axes in row[1 + len(example.windows) :]:
         axes.set_axis_off()
 
@@ -201,14 +200,3 @@ def _cut(spectrum: Spectrum, window: tuple[float, float]) -> Spectrum:
     """The part of a spectrum that lies in a window."""
     rows = _inside(spectrum[0], window)
     return tuple(None if array is None else array[rows] for array in spectrum)
-
-
-def _zoom_limits(example: Example, window: tuple[float, float]) -> tuple[float, float]:
-    _, flux, error, mask = _cut(example.output, window)
-    truth = example.truth[_inside(example.output[0], window)]
-    upper = flux if error is None else flux + error
-    drawn = np.concatenate([truth, flux[~mask], [0.0]])
-    low = np.nanmin(drawn)
-    high = max(np.nanmax(np.concatenate([truth, upper[~mask]]), initial=0.0), low + 1e-30)
-    margin = 0.06 * (high - low)
-    return float(low - margin), float(high + margin)

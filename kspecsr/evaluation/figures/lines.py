@@ -8,17 +8,17 @@ import numpy as np
 
 from data_pipeline.pictures.style import legend_below, new_figure, styled
 from kspecsr.evaluation.figures.panels import (
+    COLOURS,
     GUIDE,
     Arrays,
     Measured,
     draw_bins,
-    method_colours,
-    method_title,
     per_bin,
     percentiles,
     row_per_method,
     set_apart,
 )
+from kspecsr.evaluation.methods import TITLES
 from kspecsr.measures.estimate import robust_scatter
 from kspecsr.measures.line_ratios import RATIOS, closer_than_prism, fainter_snr, ratio_parts
 from kspecsr.measures.line_recovery import (
@@ -60,10 +60,9 @@ def draw_line_recovery(columns: Arrays, measured: Measured) -> Figure:
     figure = new_figure(5.0)
     panels = figure.subplots(2, 2, sharex=True)
     shown = {name: arrays for name, arrays in measured.items() if np.isfinite(arrays["line_flux"]).any()}
-    colours = method_colours(shown)
     for number, (method, arrays) in enumerate(shown.items()):
         x = set_apart(_EDGES, number, len(shown), _SPREAD)
-        count = _draw_recovery(panels, x, columns, arrays, colours[method], method_title(method))
+        count = _draw_recovery(panels, x, columns, arrays, COLOURS[method], TITLES[method])
         if number == 0:
             _write_counts(panels[0, 0], count)
     _dress_recovery(panels)
@@ -118,20 +117,18 @@ def _dress_recovery(panels: np.ndarray) -> None:
 # -- S/N of lines in the output against that in the prism
 
 _SNR_TITLES = {"[OII]": "[O II] 3728", "Hbeta": "Hβ", "[OIII]_5008": "[O III] 5008", "Halpha": "Hα"}
-_AGAINST = {"snr_lr": "prism, interpolated", "snr_prism": "prism, own pixels"}
 _CELLS = 26  # hexagons across
 _SNR_RANGE = (0.3, 3e4)
 
 
 @styled
-def draw_line_signal_to_noise(measured: Measured, against: str = "snr_lr") -> Figure:
+def draw_line_signal_to_noise(measured: Measured) -> Figure:
     """Hexagons of galaxies, a row per method and a panel per line; dashed: one to one.
 
     Galaxies beyond the axes, S/N below zero among them, are counted at the edge.
 
     Args:
         measured: method to `line_signal_to_noise.measure`.
-        against: ``snr_lr`` or ``snr_prism``.
     """
     from matplotlib.colors import LogNorm
 
@@ -140,11 +137,11 @@ def draw_line_signal_to_noise(measured: Measured, against: str = "snr_lr") -> Fi
     drawn = []
     for row, (method, arrays) in zip(panels, measured.items(), strict=False):
         for number, axes in enumerate(row):
-            drawn += _draw_cells(axes, *(arrays[name][:, number].astype(float) for name in (against, "snr")))
-        row[0].set_ylabel(f"S/N\n{method_title(method)}")
+            drawn += _draw_cells(axes, *(arrays[name][:, number].astype(float) for name in ("snr_lr", "snr")))
+        row[0].set_ylabel(f"S/N\n{TITLES[method]}")
     for axes, line in zip(panels[0], LINES, strict=True):
         axes.set_title(_SNR_TITLES[line])
-    figure.supxlabel(f"S/N = A / δA of the line in the {_AGAINST[against]}", fontsize=9)
+    figure.supxlabel("S/N = A / δA of the line in the prism, interpolated", fontsize=9)
     top = max([2.0, *(float(np.asarray(cells.get_array()).max(initial=1.0)) for cells in drawn)])
     for cells in drawn:
         cells.set_norm(LogNorm(1.0, top))
@@ -187,7 +184,6 @@ def draw_line_ratios(columns: Arrays, measured: Measured) -> Figure:
     shown = {name: arrays for name, arrays in measured.items() if (arrays["ratio_measured"] > 0).any()}
     figure = new_figure(1.3 + 0.4 * max(len(shown), 2))
     panels = figure.subplots(1, len(RATIOS), sharey=True)
-    colours = method_colours(shown)
     enough = dict(ratio_parts(columns)).get("", np.zeros(fainter_snr(columns).shape, bool))
     near = closer_than_prism(columns["redshift"])
     heights = row_per_method(panels[0], shown)
@@ -198,7 +194,7 @@ def draw_line_ratios(columns: Arrays, measured: Measured) -> Figure:
             error = arrays["ratio_error"][:, number].astype(float)
             for blended, offset in ((False, 0.14), (True, -0.14)):
                 chosen = error[use & (near[:, number] == blended)]
-                _draw_ratio(axes, chosen, y + offset, colours[method], blended)
+                _draw_ratio(axes, chosen, y + offset, COLOURS[method], blended)
             lost = f"{np.mean(~np.isfinite(error[use])):.0%}" if use.any() else ""
             place = {"ha": "right", "va": "center", "transform": axes.get_yaxis_transform()}
             axes.text(0.93, y, lost, fontsize=6.5, **place)
@@ -241,17 +237,17 @@ def draw_presence(columns: Arrays, measured: Measured) -> Figure:
     figure = new_figure(4.0)
     axes = figure.subplot_mosaic([["reliability", "roc"], ["counts", "roc"]], height_ratios=(3, 1))
     axes["reliability"].sharex(axes["counts"])
-    colours, truth, judged = method_colours(measured), there(columns), judged_lines(columns)
+    truth, judged = there(columns), judged_lines(columns)
     axes["reliability"].plot([0, 1], [0, 1], **GUIDE)
     for method, arrays in measured.items():
         presence = arrays["line_presence"].astype(float)
         use = judged & np.isfinite(presence)
         if use.any():
-            _draw_reliability(axes["reliability"], axes["counts"], presence[use], truth[use], colours[method])
+            _draw_reliability(axes["reliability"], axes["counts"], presence[use], truth[use], COLOURS[method])
         for score, style, name in ((presence, "-", "presence"), (signal_to_noise(arrays), ":", "S/N")):
             use = judged & np.isfinite(score)
-            label = f"{method_title(method)}, {name}"
-            _draw_roc(axes["roc"], score[use], truth[use], colours[method], style, label)
+            label = f"{TITLES[method]}, {name}"
+            _draw_roc(axes["roc"], score[use], truth[use], COLOURS[method], style, label)
     axes["reliability"].set(ylim=(-0.03, 1.03), ylabel="share that is there")
     axes["reliability"].tick_params(labelbottom=False)
     axes["counts"].set(xlim=(0, 1), yscale="log", xlabel="stated presence", ylabel="lines")

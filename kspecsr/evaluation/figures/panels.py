@@ -18,7 +18,7 @@ Measured = Mapping[str, Arrays]  # method to the arrays of one group
 
 # Interpolation and deconvolutions are warm, direct fits black and grey, networks blue and green, oracles
 # purple. The prism interpolated is as red, and the output as blue, as in pictures of single spectra.
-_COLOURS = {
+COLOURS = {
     "cubic": ARM_COLOURS["PRISM"],
     "wiener": "#e69f00",
     "tikhonov": "#8c6d1f",
@@ -31,19 +31,7 @@ _COLOURS = {
     "truth_found_z": "#5b3a8c",
     "truth_bound_z": "#b39ddb",
 }
-_OTHERS = ("#c2b100", "#7f3b08", "#3a7d8c", "#d95f8a")
 GUIDE = {"linestyle": "--", "color": "0.4", "linewidth": 0.7, "zorder": 0.6}  # of lines of reference
-
-
-def method_colours(methods: Iterable[str]) -> dict[str, str]:
-    """Colour of each method; unknown ones get further colours in their order."""
-    further = [name for name in methods if name not in _COLOURS]
-    return {**_COLOURS, **{name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(further)}}
-
-
-def method_title(method: str) -> str:
-    """Name of a method in legends."""
-    return TITLES.get(method, method)
 
 
 def percentiles(values: np.ndarray) -> np.ndarray:
@@ -106,7 +94,7 @@ def draw_bins(axes: Axes, x: np.ndarray, found: np.ndarray, colour: str, label: 
 
 def row_per_method(axes: Axes, methods: Iterable[str]) -> np.ndarray:
     """Names of methods along the vertical axis, the first on top; returns their heights."""
-    titles = [method_title(name) for name in methods]
+    titles = [TITLES[name] for name in methods]
     place = np.arange(len(titles))[::-1]
     axes.set_yticks(place, titles)
     axes.set_ylim(-0.6, max(len(titles), 1) - 0.4)

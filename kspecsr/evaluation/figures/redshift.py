@@ -9,7 +9,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from data_pipeline.pictures.style import new_figure, note, styled
-from kspecsr.evaluation.figures.panels import GUIDE, Arrays, Measured, method_colours, method_title
+from kspecsr.evaluation.figures.panels import COLOURS, GUIDE, Arrays, Measured
+from kspecsr.evaluation.methods import TITLES
 from kspecsr.measures.calibration import PIT_BINS, ks_distance, pit_bin
 from kspecsr.measures.redshift import CATASTROPHIC, CONFIDENCE, RIGHT, nmad, reliability
 
@@ -41,13 +42,12 @@ def draw_redshift(measured: Measured) -> Figure:
     count = max(len(whole) + -(-len(alone) // _COLUMNS), 1)
     figure = new_figure(2.6 * count)
     rows = figure.subplots(count, _COLUMNS, squeeze=False)
-    colours = method_colours(shown)
     for axes, name in zip([*rows[: len(whole), 0], *rows[len(whole) :].flat], [*whole, *alone], strict=False):
         _draw_against_truth(axes, shown[name]["redshift_true"], shown[name]["redshift_found"])
-        axes.set_title(f"{method_title(name)}\n{axes.get_title()}", fontsize=8)
+        axes.set_title(f"{TITLES[name]}\n{axes.get_title()}", fontsize=8)
     for axes, name in zip(rows, whole, strict=False):
-        _draw_pit(axes[1], shown[name]["redshift_pit"], colours[name])
-        _draw_confidence(axes[2], shown[name], colours[name])
+        _draw_pit(axes[1], shown[name]["redshift_pit"], COLOURS[name])
+        _draw_confidence(axes[2], shown[name], COLOURS[name])
     for axes in rows[len(whole) :].flat[len(alone) :]:
         axes.set_axis_off()
     if not shown:

@@ -11,13 +11,13 @@ import numpy as np
 from data_pipeline.pictures.style import BAND_ALPHA, TRUTH_COLOUR, WAVELENGTH_SHORT, new_figure, styled
 from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid
 from kspecsr.evaluation.figures.panels import (
+    COLOURS,
     GUIDE,
     Arrays,
     Measured,
-    method_colours,
-    method_title,
     row_per_method,
 )
+from kspecsr.evaluation.methods import TITLES
 from kspecsr.measures.estimate import Estimate
 from kspecsr.measures.residuals import (
     INTERMEDIATE,
@@ -66,11 +66,10 @@ def draw_error_bars(summaries: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     figure = new_figure(2.0 + 0.36 * max(len(summaries), 3))
     grid = figure.subplots(2, 3, sharey=True)
     heights = row_per_method(grid[0, 0], summaries)
-    colours = method_colours(summaries)
     for axes, panel in zip(grid.flat, _PANELS, strict=True):
         _draw_guides(axes, panel)
         for y, (method, metrics) in zip(heights, summaries.items(), strict=True):
-            _draw_estimate(axes, metrics.get(panel.metric), y, colours[method])
+            _draw_estimate(axes, metrics.get(panel.metric), y, COLOURS[method])
         low, high = axes.get_xlim()
         if panel.logarithmic:
             axes.set_xlim(min(low, 0.8), max(high, 2.2))
@@ -128,7 +127,7 @@ def draw_residual_noise(
     order = np.argsort(redshift, kind="stable")
     order = order[np.isfinite(redshift[order])]
     prism, output = ({k: np.asarray(v)[order] for k, v in measured[name].items()} for name in (low, high))
-    title = method_title(high)
+    title = TITLES[high]
     panels = (
         ("prism − truth", _difference(prism), "residual_prism_noise", "prism noise"),
         (f"prism − {title}", _difference(prism, output), "residual_prism_noise", "prism noise"),
@@ -211,12 +210,12 @@ def draw_power_spectrum(measured: Measured, low: str = "cubic", high: str = "sr2
     """
     figure = new_figure(3.2)
     left, right = figure.subplots(1, 2, sharey=True)
-    title, colours = method_title(high), method_colours((low, high))
+    title = TITLES[high]
     _draw_power(left, measured[high]["power_truth"], TRUTH_COLOUR, "truth")
-    _draw_power(left, measured[low]["power_output"], colours[low], "prism, interpolated")
-    _draw_power(left, measured[high]["power_output"], colours[high], title)
-    _draw_power(right, measured[low]["power_residual"], colours[low], "prism − truth")
-    _draw_power(right, measured[high]["power_residual"], colours[high], f"{title} − truth")
+    _draw_power(left, measured[low]["power_output"], COLOURS[low], "prism, interpolated")
+    _draw_power(left, measured[high]["power_output"], COLOURS[high], title)
+    _draw_power(right, measured[low]["power_residual"], COLOURS[low], "prism − truth")
+    _draw_power(right, measured[high]["power_residual"], COLOURS[high], f"{title} − truth")
     top = max(np.nanmax(line.get_ydata(), initial=1e-30) for axes in (left, right) for line in axes.lines)
     for axes, name in ((left, "High-pass parts"), (right, "Residuals of high-pass parts")):
         axes.set(yscale="log", xlim=(0.0, 1.0), xlabel=r"Spatial frequency $k / k_{\rm Nyq}$", title=name)
