@@ -38,7 +38,8 @@ class WorkerError(OSError):
     """A worker process died before it had answered."""
 
 
-def _prepare_worker() -> None:
+def prepare_worker() -> None:
+    """Make this process ignore Ctrl-C and end with its parent."""
     # Ctrl-C reaches the whole process group; the parent alone decides what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
@@ -77,7 +78,7 @@ def worker_pool(workers: int, background: bool = False, ahead: int | None = None
     others = multiprocessing.active_children()
     with _single_threaded():
         pool = ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare_worker
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker
         )
         try:
             yield partial(_bounded_map, pool, ahead or 4 * workers)

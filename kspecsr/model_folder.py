@@ -18,6 +18,7 @@ from kspecsr.model_settings import (
     ModelFolderError,
     ModelSettings,
     check_archive,
+    check_upstream,
     read_calibration,
     read_settings,
     stage_hash,
@@ -214,14 +215,6 @@ def load_composed(folder: str | os.PathLike, calibrated: bool = True) -> keras.M
     """
     settings = read_settings(folder)
     check_manifest(folder)
-    hashes = {stage: stage_hash(folder, stage) for stage in STAGES}
-    for stage in STAGES:
-        upstream = settings.stages.get(stage, {}).get("upstream", {})
-        for other, expected in upstream.items():
-            if hashes.get(other) != expected:
-                raise ModelFolderError(
-                    f"{folder}: {stage} was trained on another {other} (SHA-256 {expected[:12]}) than the "
-                    f"one in the folder ({hashes.get(other, 'none')[:12]}); train {stage} again"
-                )
+    check_upstream(folder, settings, STAGES)
     calibration = read_calibration(folder) if calibrated else None
     return compose(*(load_stage(folder, stage) for stage in STAGES), calibration)

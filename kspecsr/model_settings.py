@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -183,6 +183,27 @@ def stage_hash(folder: str | os.PathLike, stage: str) -> str:
     except OSError as error:
         raise ModelFolderError(f"{path}: cannot be read ({error.strerror or error})") from None
     return digest.hexdigest()
+
+
+def check_upstream(folder: str | os.PathLike, settings: ModelSettings, stages: Sequence[str]) -> None:
+    """Refuse stages that were trained on other earlier stages than those in the folder.
+
+    Args:
+        folder: model folder.
+        settings: content of its ``model.json``.
+        stages: stages that are checked.
+
+    Raises:
+        ModelFolderError: naming both hashes, or a missing file.
+    """
+    hashes = {stage: stage_hash(folder, stage) for stage in stages}
+    for stage in stages:
+        for other, expected in settings.stages.get(stage, {}).get("upstream", {}).items():
+            if hashes.get(other) != expected:
+                raise ModelFolderError(
+                    f"{folder}: {stage} was trained on another {other} (SHA-256 {expected[:12]}) than the "
+                    f"one in the folder ({hashes.get(other, 'none')[:12]}); train {stage} again"
+                )
 
 
 def weights_hash(folder: str | os.PathLike, calibrated: bool = True) -> str:

@@ -26,7 +26,7 @@ NUMPY_ONLY = (
     "kspecsr.configuration",
     "kspecsr.feeds",
     "tuning.space",
-    "tuning.sweep_settings",
+    "tuning.study",
 )
 TENSORFLOW = frozenset({"tensorflow", "tensorflow_probability", "keras", "tf_keras", "keras_tuner"})
 # these run on every backend of Keras

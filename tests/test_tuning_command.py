@@ -20,11 +20,11 @@ from kspecsr.configuration import PRESETS, Preset, load_preset
 from kspecsr.training.output_folder import only_run
 from records_sample import write_records
 from tuning import report, run, sweep
-from tuning.axis import Axis
-from tuning.chief import role_from
-from tuning.reporting.importance import importances
-from tuning.reporting.parallel_coordinates import axis_scale
-from tuning.study_folder import StudyError, check_output, read_json, read_study, study_records
+from tuning.importance import importances
+from tuning.pictures import axis_scale
+from tuning.role import role_from
+from tuning.space import Axis
+from tuning.study import StudyError, check_output, read_json, read_study, study_records
 from tuning.trial_record import DONE, FAILED, STOPPED, TrialRecord, best_of
 from tuning.tuner import SweepTuner
 from tuning_sample import PAUSE, arithmetic_job, finished_epochs

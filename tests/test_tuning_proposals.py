@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from kspecsr.configuration import PRESETS
-from tuning.axis import Axis
 from tuning.proposals import Proposals
-from tuning.space import search_space, values_of
-from tuning.sweep_settings import ALGORITHMS
+from tuning.space import Axis, search_space, values_of
+from tuning.study import ALGORITHMS
 from tuning.trial_record import DONE, FAILED, RUNNING, STOPPED, TrialRecord
 
 SMALL = (Axis("a", "x.a", choices=(1, 2, 4)), Axis("b", "x.b", choices=("elu", "relu")))

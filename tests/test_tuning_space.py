@@ -7,8 +7,7 @@ import pytest
 from kspecsr.configuration import PRESETS, STAGES
 from kspecsr.training.run_settings import check_same_settings, stage_settings
 from kspecsr.training.state import StateError
-from tuning.axis import Axis, AxisError
-from tuning.space import SPACES, check_space, search_space, values_of, with_values
+from tuning.space import SPACES, Axis, AxisError, check_space, search_space, values_of, with_values
 
 
 def axis(stage, name):

@@ -12,10 +12,11 @@ from kspecsr.model_folder import load_composed, read_settings, stage_hash
 from kspecsr.training.stage_model import build_stage_model
 from training_sample import tiny_preset
 from tuning import sweep
-from tuning.chief import Role
-from tuning.study_folder import read_json
+from tuning.role import Role
+from tuning.study import read_json
 from tuning.sweep_plan import SweepPlan, check_plan
-from tuning.trial_process import TrialJob, train_job
+from tuning.trial_process import TrialJob
+from tuning.trial_training import train_job
 
 pytestmark = pytest.mark.filterwarnings(
     # KerasTuner asks for the thread's name in the old way
@@ -30,7 +31,7 @@ class InThisProcess:
     def __init__(self, train):
         self._train = train
 
-    def run(self, job, after_epoch):
+    def run(self, job, after_epoch, *_):
         return self._train(job, after_epoch)
 
     def __enter__(self):

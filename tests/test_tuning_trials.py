@@ -3,14 +3,15 @@
 import json
 import math
 import shutil
+import time
 
 import pytest
-from keras_tuner.engine.trial import Trial
+from keras_tuner.engine.trial import Trial, TrialStatus
 
-from tuning.leases import LostWorkers, SignOfLife
-from tuning.oracle import IDLE, RUNNING, STOP, SweepOracle
+from tuning.oracle import SweepOracle
 from tuning.proposals import Proposals
-from tuning.study_folder import read_json, study_records, trial_folder, write_study
+from tuning.study import read_json, study_records, trial_folder, write_study
+from tuning.sweep_plan import SweepPlan
 from tuning.trial_process import TrialError, TrialProcess
 from tuning.trial_record import DONE, FAILED, STOPPED, best_of, read_records
 from tuning.tuner import SweepTuner
@@ -23,10 +24,14 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def oracle_in(output, trials=5, lost=None, **changes):
+def silent(line):
+    pass
+
+
+def oracle_in(output, trials=5, lease=0.0, clock=time.monotonic, **changes):
     chosen = settings(**changes)
     proposals = Proposals(AXES, chosen.algorithm, 0, None, chosen.epochs, 1, 3)
-    oracle = SweepOracle(AXES, proposals, chosen.epochs, trials, 1, lost, say=lambda line: None)
+    oracle = SweepOracle(AXES, proposals, chosen.epochs, trials, 1, lease, say=silent, clock=clock)
     oracle._set_project_dir(str(output), "sr1")
     return oracle
 
@@ -36,10 +41,9 @@ def swept(output, trials=5, lines=None, **changes):
     chosen = settings(**changes)
     write_study(chosen, output, trials)
     oracle = oracle_in(output, trials, **changes)
-    say = (lambda line: None) if lines is None else lines.append
+    plan = SweepPlan(chosen.preset, ("sr1",), output, workers=0)
     with TrialProcess(arithmetic_job) as process:
-        tuner = SweepTuner(chosen, oracle, output, process, None, None, 0, say)
-        tuner.search()
+        SweepTuner(plan, chosen, None, oracle, process, silent if lines is None else lines.append).search()
     return oracle, study_records(output, chosen)
 
 
@@ -171,33 +175,52 @@ def test_the_goal_is_what_kerastuner_scores_by(tmp_path):
 
 def test_a_lost_worker_s_trial_goes_to_another_one_and_the_last_waits_for_it(tmp_path):
     now = [0.0]
-    lost = LostWorkers(tmp_path, 60.0, lambda: now[0])
-    oracle = oracle_in(tmp_path, 2, lost)
+    oracle = oracle_in(tmp_path, 2, 60.0, lambda: now[0])
     first, second = oracle.create_trial("worker0"), oracle.create_trial("worker1")
     assert (first.trial_id, second.trial_id) == ("0", "1")
+    now[0] = 50.0
+    oracle.get_trial("1")  # worker1 shows that it is alive
+    now[0] = 59.0
     second.status = "COMPLETED"
     oracle.update_trial("1", {"goal": 1.0}, step=1)
     oracle.end_trial(second)
-    assert oracle.create_trial("worker1").status == IDLE  # worker0 might be lost
-    now[0] = 50.0
-    with SignOfLife(tmp_path, "worker1", 60.0):
-        assert oracle.create_trial("worker1").status == IDLE
-        now[0] = 61.0
-        taken = oracle.create_trial("worker1")
-    assert (taken.trial_id, taken.status) == ("0", RUNNING)
+    assert oracle.create_trial("worker1").status == TrialStatus.IDLE  # worker0 might be lost
+    now[0] = 61.0
+    taken = oracle.create_trial("worker1")
+    assert (taken.trial_id, taken.status) == ("0", TrialStatus.RUNNING)
     assert oracle.tuner_ids == {"worker1"}
     taken.status = "COMPLETED"
     oracle.update_trial("0", {"goal": 2.0}, step=1)
     oracle.end_trial(taken)
-    assert oracle.create_trial("worker1").status == STOP
+    assert oracle.create_trial("worker1").status == TrialStatus.STOPPED
     assert not oracle.tuner_ids
     late = Trial(oracle.get_space(), "0", "INVALID")
     oracle.end_trial(late)  # of the one that was taken for lost
     assert [record.state for record in oracle.records()] == [STOPPED] * 2
 
 
+def test_a_chief_that_is_started_again_leaves_trials_with_the_workers_that_live(tmp_path):
+    now = [0.0]
+    before = oracle_in(tmp_path, 3, 60.0, lambda: now[0])
+    for worker in ("worker0", "worker1"):
+        before.create_trial(worker)
+    again = oracle_in(tmp_path, 3, 60.0, lambda: now[0])
+    again.reload()
+    assert {name: trial.trial_id for name, trial in again.ongoing_trials.items()} == {
+        "worker0": "0",
+        "worker1": "1",
+    }
+    again.reclaim()
+    now[0] = 59.0
+    again.update_trial("0", {"goal": 1.0}, step=1)
+    again.get_trial("0")
+    now[0] = 61.0
+    again.reclaim()
+    assert list(again.ongoing_trials) == ["worker0"]
+    assert again.create_trial("worker2").trial_id == "1"
+
+
 def test_values_are_the_same_after_the_network(tmp_path):
-    """KerasTuner's messages hold numbers in single precision."""
     trial = oracle_in(tmp_path).create_trial("tuner0")
     there = Trial.from_proto(trial.to_proto())
     for axis in AXES:

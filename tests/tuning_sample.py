@@ -13,8 +13,8 @@ from pathlib import Path
 
 from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import PRESETS, Preset
-from tuning.axis import Axis
-from tuning.sweep_settings import SweepSettings
+from tuning.space import Axis
+from tuning.study import SweepSettings
 
 AXES = (
     Axis("learning_rate", "training.learning_rate", 1e-4, 1e-1, log=True),

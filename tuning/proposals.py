@@ -1,12 +1,11 @@
-"""What to try next, and what to stop: Optuna's samplers and pruner, asked afresh from the trials so far.
+"""Proposals of trials and early stopping: Optuna's samplers and pruner, asked afresh from the trials so far.
 
-Nothing is remembered between two questions. A sweep that is interrupted and started again therefore asks
-what it would have asked, whatever was lost with the process.
+Nothing is kept in memory between two questions. An interrupted sweep that is started again therefore
+proposes what it would have proposed, whatever was lost with the process.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import warnings
@@ -16,18 +15,16 @@ from datetime import datetime
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, BruteForceSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
-from tuning.axis import Axis, Value
+from tuning.space import Axis, Value
 from tuning.trial_record import RUNNING, STOPPED, TrialRecord
 
 _STARTUP = 10  # random trials before the estimator is trusted
-_ASKS = 20  # of the sampler, before the next configuration is drawn at random
-_DRAWS = 1000
-_ENUMERATED = 20_000  # configurations that are listed where random draws hit no new one
-_DIVERGED = 3  # epochs in a row without a finite goal end a trial
-_BAD = 1e6  # goal of what diverged or failed, for the estimator
+_ASKS = 20  # questions to the sampler before an untried configuration is looked for systematically
+_DIVERGED = 3  # epochs in a row without a finite goal that end a trial
+_BAD = 1e6  # goal of trials that diverged or failed, for the estimator
 _EPOCH = datetime(2000, 1, 1)  # Optuna wants times, nothing depends on them
 
 
@@ -35,13 +32,13 @@ class Proposals:
     """Proposes configurations and stops trials.
 
     Args:
-        axes: of the search.
+        axes: axes of the search.
         algorithm: ``hyperband``, ``bayesian`` or ``random``.
-        seed: of what is random.
+        seed: seed of the proposals.
         start: configuration of the first trial; None draws it.
         epochs: most epochs of a trial.
-        first_epochs: before these no trial is stopped.
-        factor: of successive halving.
+        first_epochs: epochs before which no trial is stopped.
+        factor: reduction factor of successive halving.
     """
 
     def __init__(
@@ -60,7 +57,7 @@ class Proposals:
         logging.getLogger("optuna").setLevel(logging.WARNING)
 
     def propose(self, records: Sequence[TrialRecord]) -> dict[str, Value] | None:
-        """Values of the next trial, which no trial has had; None once the space is used up.
+        """Values of the next trial, which no trial has had; None once all have been tried.
 
         Args:
             records: all trials so far, running ones among them.
@@ -68,20 +65,28 @@ class Proposals:
         tried = {self._key(record.values) for record in records}
         if not tried and self._start is not None:
             return dict(self._start)
-        study = self._study(records)
+        study = self._study(records, self._sampler(len(records)))
         for _ in range(_ASKS):
-            trial = study.ask(self._distributions)
-            values = {axis.name: _from_optuna(axis, trial.params[axis.name]) for axis in self._axes}
-            if self._key(values) not in tried:
+            if (values := self._asked(study, tried)) is not None:
                 return values
-            study.tell(trial, state=TrialState.FAIL)
-        return self._untried(tried, len(records))
+        if not all(math.isfinite(axis.size) for axis in self._axes):
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            exhaustive = BruteForceSampler(self._seed, avoid_premature_stop=True)
+        return self._asked(self._study(records, exhaustive), tried)
+
+    def _asked(self, study: optuna.Study, tried: set[str]) -> dict[str, Value] | None:
+        """Values that Optuna proposes; None if they have been tried."""
+        trial = study.ask(self._distributions)
+        values = {axis.name: _from_optuna(axis, trial.params[axis.name]) for axis in self._axes}
+        return None if self._key(values) in tried else values
 
     def should_stop(self, records: Sequence[TrialRecord], current: TrialRecord) -> bool:
         """Whether a trial ends after the last epoch of its curve.
 
         Args:
-            records: all trials so far; their values at the epochs of decision are what it has to beat.
+            records: all trials so far; the trial is compared with their goals at the epochs of decision.
             current: trial that has just finished an epoch.
         """
         curve = [current.curve[epoch] for epoch in sorted(current.curve)]
@@ -98,13 +103,14 @@ class Proposals:
             for epoch in sorted(curve):
                 if record.number != current.number or epoch < current.epochs:
                     trials[record.number].report(_told(curve[epoch]), epoch)
-                    trials[record.number].should_prune()  # notes its value at each epoch of decision
+                    # the pruner notes a trial's goal only when asked about it
+                    trials[record.number].should_prune()
         trial = trials[current.number]
         trial.report(_told(current.curve[current.epochs]), current.epochs)
         return trial.should_prune()
 
-    def _study(self, records: Sequence[TrialRecord]) -> optuna.Study:
-        study = optuna.create_study(sampler=self._sampler(len(records)))
+    def _study(self, records: Sequence[TrialRecord], sampler: BaseSampler) -> optuna.Study:
+        study = optuna.create_study(sampler=sampler)
         for record in records:
             study.add_trial(self._optuna_trial(record))
         return study
@@ -133,25 +139,6 @@ class Proposals:
         if state is TrialState.RUNNING:
             trial.datetime_complete, trial.values = None, None
         return trial
-
-    def _untried(self, tried: set[str], number: int) -> dict[str, Value] | None:
-        generator = np.random.default_rng([self._seed, number, 1])
-        sampler = RandomSampler(seed=int(generator.integers(2**31)))
-        study = optuna.create_study(sampler=sampler)
-        for _ in range(_DRAWS):
-            drawn = study.ask(self._distributions).params
-            values = {axis.name: _from_optuna(axis, drawn[axis.name]) for axis in self._axes}
-            if self._key(values) not in tried:
-                return values
-        if math.prod(axis.size for axis in self._axes) > _ENUMERATED:
-            return None
-        names = [axis.name for axis in self._axes]
-        rest = [
-            values
-            for each in itertools.product(*(axis.values() for axis in self._axes))
-            if self._key(values := dict(zip(names, each, strict=True))) not in tried
-        ]
-        return rest[int(generator.integers(len(rest)))] if rest else None
 
     def _key(self, values: dict[str, Value]) -> str:
         return "|".join(f"{axis.nearest(values[axis.name])}" for axis in self._axes)

@@ -31,8 +31,8 @@ def _options(p: argparse.ArgumentParser) -> None:
 @cli.command("kspecsr tune-report", EXAMPLES, _options, extra="tuning")
 def main(args: argparse.Namespace) -> None:
     """Pictures and tables of a sweep, finished or not."""
-    from tuning.reporting.stage_report import any_ended, write_report
-    from tuning.study_folder import studies
+    from tuning.stage_report import any_ended, write_report
+    from tuning.study import studies
 
     folder = args.directory
     if not folder.is_dir():

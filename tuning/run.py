@@ -11,7 +11,7 @@ from pathlib import Path
 from data_pipeline import command_line as cli
 from kspecsr.configuration import PRESETS, STAGES, load_preset
 from tuning.space import SPACES, search_space
-from tuning.sweep_settings import ALGORITHMS
+from tuning.study import ALGORITHMS
 
 _NEEDED = ("keras_tuner", "optuna", "tensorboard", "sklearn", "plotly")
 EXAMPLES = """examples:
@@ -130,7 +130,7 @@ def _sweep(args: argparse.Namespace, stages: tuple[str, ...], narrowed, preset, 
     with cli.suppress_startup_stderr():  # TensorFlow is loaded here
         from kspecsr.feeds.choice import choose_data
         from kspecsr.model_settings import find_model
-        from tuning.chief import role_from
+        from tuning.role import role_from
         from tuning.sweep import run_plan
         from tuning.sweep_plan import SweepPlan, check_plan
 
@@ -189,7 +189,7 @@ def _narrowed(given: list[str]) -> dict[str, str]:
 
 
 def _export(output: Path, args: argparse.Namespace) -> None:
-    from tuning.study_folder import StudyError, best_preset, studies, write_preset
+    from tuning.study import StudyError, best_preset, studies, write_preset
 
     found = studies(output)
     if not found:
@@ -206,7 +206,7 @@ def _export(output: Path, args: argparse.Namespace) -> None:
 
 
 def _has_best(output: Path, stage: str) -> bool:
-    from tuning.study_folder import read_study, study_records
+    from tuning.study import read_study, study_records
     from tuning.trial_record import best_of
 
     return best_of(study_records(output, read_study(output, stage))) is not None

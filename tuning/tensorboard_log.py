@@ -1,4 +1,4 @@
-"""Trials for TensorBoard's HParams page, written without TensorFlow's runtime, which would take the GPU."""
+"""Trials for TensorBoard's HParams page, written without TensorFlow, which would take the GPU."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tensorboard.plugins.hparams import api
 from tensorboard.plugins.hparams.summary_v2 import hparams_config_pb, hparams_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from tuning.axis import Axis
+from tuning.space import Axis
 from tuning.trial_record import OBJECTIVE, TrialRecord
 
 FOLDER = "tensorboard"
 
 
 def log_experiment(folder: Path, axes: tuple[Axis, ...]) -> None:
-    """Writes the axes and what is measured, once.
+    """Write the axes and the names of the metrics, once.
 
     Args:
-        folder: of the stage's sweep.
-        axes: of the search.
+        folder: folder of the study.
+        axes: axes of the search.
     """
     where = folder / FOLDER
     if any(where.glob("events.*")):
@@ -33,15 +33,15 @@ def log_experiment(folder: Path, axes: tuple[Axis, ...]) -> None:
 
 
 def log_trial(folder: Path, axes: tuple[Axis, ...], record: TrialRecord) -> None:
-    """Writes a trial that has ended: its values, its goal after each epoch, and how it ended.
+    """Write a trial that has ended: its values, and its goal after each epoch.
 
     Args:
-        folder: of the stage's sweep.
-        axes: of the search.
+        folder: folder of the study.
+        axes: axes of the search.
         record: trial.
     """
     where = folder / FOLDER / record.name
-    shutil.rmtree(where, ignore_errors=True)  # of an earlier start
+    shutil.rmtree(where, ignore_errors=True)  # events of an earlier start
     values = {axis.name: record.values[axis.name] for axis in axes}
     summaries = [(0, hparams_pb(values, trial_id=f"trial {record.name}", start_time_secs=0))]
     for epoch in sorted(record.curve):
@@ -58,7 +58,7 @@ def _write(where: Path, summaries: list[tuple[int, Summary]]) -> None:
     where.mkdir(parents=True, exist_ok=True)
     writer = EventFileWriter(str(where))
     for step, summary in summaries:
-        # the same class, as far as the bytes go
+        # TensorBoard's class and TensorFlow's are two for Python, but the same bytes
         writer.add_event(Event(step=step, summary=Summary.FromString(summary.SerializeToString())))
     writer.close()
 

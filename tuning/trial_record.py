@@ -1,4 +1,4 @@
-"""What is known of one trial, whoever keeps it: KerasTuner while it runs, its file afterwards."""
+"""One trial: its values and goals, from KerasTuner's own description of it in memory or in its file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuning.axis import Value
+from tuning.space import Value
 
 OBJECTIVE = "goal"  # column of a training's history; lower is better
 RUNNING, DONE, STOPPED, FAILED = "running", "done", "stopped early", "failed"
@@ -20,11 +20,11 @@ class TrialRecord:
     """One trial.
 
     Attributes:
-        number: from 0, in the order of their start.
-        values: by name of the axis.
+        number: number of the trial, from 0, in order of start.
+        values: axis name to value.
         curve: epoch, from 1, to the goal after it.
         state: ``running``, ``done``, ``stopped early`` or ``failed``.
-        name: as its folder has it.
+        name: number as it stands in the folder's name.
     """
 
     number: int
@@ -35,59 +35,59 @@ class TrialRecord:
 
     @property
     def epochs(self) -> int:
-        """Epochs trained."""
+        """Number of epochs trained."""
         return max(self.curve, default=0)
 
     @property
     def goal(self) -> float:
-        """Lowest goal of all epochs; infinite for a trial that diverged, failed or has none."""
+        """Lowest goal of all epochs; infinite for a trial that failed or has no finite one."""
         if self.state == FAILED:
             return math.inf
         return min(filter(math.isfinite, self.curve.values()), default=math.inf)
 
     @property
     def finished(self) -> bool:
-        """Nothing more will come of it."""
+        """The trial has ended."""
         return self.state != RUNNING
 
     @property
     def diverged(self) -> bool:
-        """It was trained, and its last goal is not finite."""
+        """The trial was trained, and its last goal is not finite."""
         return self.state != FAILED and bool(self.curve) and not math.isfinite(self.curve[self.epochs])
 
 
 def best_of(records: list[TrialRecord]) -> TrialRecord | None:
-    """The finished trial with the lowest goal; None where no trial has a finite one."""
+    """The finished trial with the lowest goal; None if no trial has a finite one."""
     good = [record for record in records if record.finished and math.isfinite(record.goal)]
     return min(good, key=lambda record: (record.goal, record.number)) if good else None
 
 
 def record_of(state: Mapping, epochs: int) -> TrialRecord:
-    """A trial from KerasTuner's own description of it.
+    """Trial from KerasTuner's description of it.
 
     Args:
         state: content of its ``trial.json``.
-        epochs: of a trial that is not stopped early.
+        epochs: number of epochs of a trial that is not stopped early.
     """
     metrics = state["metrics"]["metrics"].get(OBJECTIVE, {"observations": []})
     curve = {int(seen["step"]): float(seen["value"][-1]) for seen in metrics["observations"]}
     stopped = STOPPED if max(curve, default=0) < epochs else DONE
-    words = {"COMPLETED": stopped, "FAILED": FAILED}
+    states = {"COMPLETED": stopped, "FAILED": FAILED}
     return TrialRecord(
         number=int(state["trial_id"]),
         values=dict(state["hyperparameters"]["values"]),
         curve=curve,
-        state=words.get(state["status"], RUNNING),
+        state=states.get(state["status"], RUNNING),
         name=str(state["trial_id"]),
     )
 
 
 def read_records(folder: Path, epochs: int) -> list[TrialRecord]:
-    """All trials of a stage's folder, in their order.
+    """All trials in the folder of a study, in their order.
 
     Args:
-        folder: of the stage's sweep.
-        epochs: of a trial that is not stopped early.
+        folder: folder of the study.
+        epochs: number of epochs of a trial that is not stopped early.
 
     Raises:
         ValueError: for a damaged file, naming it.

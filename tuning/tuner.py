@@ -5,145 +5,133 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from keras_tuner.engine.base_tuner import BaseTuner
-from keras_tuner.engine.trial import Trial
+from keras_tuner.engine.trial import Trial, TrialStatus
 
-from tuning.oracle import COMPLETED, STOP, SweepOracle
-from tuning.study_folder import RESULT_FILE, trial_folder, write_json
-from tuning.sweep_settings import SweepSettings, stage_folder
+from tuning.oracle import SweepOracle
+from tuning.study import RESULT_FILE, SweepSettings, stage_folder, trial_folder, write_json
+from tuning.sweep_plan import SweepPlan
 from tuning.tensorboard_log import log_experiment, log_trial
 from tuning.trial_process import TrialError, TrialJob, TrialProcess
 from tuning.trial_record import DONE, FAILED, OBJECTIVE, RUNNING, STOPPED, TrialRecord, record_of
 
 _IDLE = 1.0  # seconds before a worker without a trial asks again
+_SIGNS = 6  # requests of a worker within its lease, while it is training
 
 
 class SweepTuner(BaseTuner):
-    """Runs trials of one stage, in this process' own turn or for a chief.
+    """Runs the trials of one stage: all of them, or those that a chief hands out; as a chief, serves workers.
 
     Args:
-        settings: of the sweep.
-        oracle: that hands out trials.
-        output: folder of the studies.
-        process: that trains.
-        data: record directory; None for fresh simulation.
-        upstream: model folder with the stages before.
-        workers: processes that simulate.
-        say: takes a line of text.
+        plan: what the user asks for.
+        settings: settings of the sweep.
+        upstream: model folder with the earlier stages.
+        oracle: oracle that hands out trials.
+        process: process that trains.
+        say: called with each line of text.
     """
 
     def __init__(
         self,
+        plan: SweepPlan,
         settings: SweepSettings,
-        oracle: SweepOracle,
-        output: Path,
-        process: TrialProcess,
-        data: Path | None,
         upstream: Path | None,
-        workers: int = 1,
+        oracle: SweepOracle,
+        process: TrialProcess,
         say: Callable[[str], None] = print,
     ):
-        self._settings, self._output, self._process = settings, output, process
-        self._data, self._upstream, self._workers, self._say = data, upstream, workers, say
+        self._plan, self._settings, self._upstream = plan, settings, upstream
+        self._process, self._say = process, say
+        self._folder = stage_folder(plan.output, settings.stage)
         self._idle = False
-        super().__init__(oracle=oracle, directory=str(output), project_name=settings.stage)
+        super().__init__(oracle=oracle, directory=str(plan.output), project_name=settings.stage)
         if not self._is_worker():
+            # KerasTuner does so only where a tuner of the same name has saved a file of its own before
             self.oracle.reload()
-            log_experiment(stage_folder(output, settings.stage), settings.axes)
-
-    def _get_tuner_fname(self) -> str:
-        # KerasTuner reloads only what a tuner of the same name has saved: here the oracle's files say it all
-        return str(stage_folder(self._output, self._settings.stage) / ".tuner.json")
+            log_experiment(self._folder, settings.axes)
 
     def save(self) -> None:
-        """Nothing beyond the oracle's files, which it writes itself."""
+        """Write nothing: the oracle's files hold everything, and it writes them itself."""
 
     def pre_create_trial(self) -> None:
-        """Waits a little where the last answer was to ask again later."""
+        """Wait a little if the last answer was IDLE; KerasTuner itself asks again at once."""
         if self._idle:
             time.sleep(_IDLE)
         self._idle = True
 
     def on_trial_begin(self, trial: Trial) -> None:
-        """There is something to do."""
-        self._idle = False
-        super().on_trial_begin(trial)
+        """Note that there is something to do."""
+        self._idle, self._start = False, time.monotonic()
 
-    def run_trial(self, trial: Trial) -> dict[str, float]:
-        """Trains a trial, or goes on with it.
+    def run_trial(self, trial: Trial) -> None:
+        """Train a trial, or continue it; the oracle is told after each epoch.
 
         Raises:
             TrialError: if its process did not come to the end.
         """
-        settings, name = self._settings, trial.trial_id
-        folder = trial_folder(self._output, settings.stage, name)
+        plan, settings, name = self._plan, self._settings, trial.trial_id
+        folder = trial_folder(plan.output, settings.stage, name)
         values = {axis.name: axis.nearest(trial.hyperparameters.values[axis.name]) for axis in settings.axes}
-        preset = settings.trial_preset(values)
         job = TrialJob(
             stage=settings.stage,
-            preset=preset.to_json(),
-            data=self._data,
+            preset=settings.trial_preset(values).to_json(),
+            data=plan.data,
             folder=folder / "run",
             upstream=self._upstream,
             seed=settings.seed,
-            workers=self._workers,
+            workers=plan.workers,
             log=folder / "log.txt",
         )
         curve: dict[int, float] = {}
 
         def after_epoch(epoch: int, goal: float) -> bool:
             curve[epoch] = goal
-            return self.oracle.update_trial(name, {OBJECTIVE: goal}, step=epoch).status == STOP
+            return self.oracle.update_trial(name, {OBJECTIVE: goal}, step=epoch).status == TrialStatus.STOPPED
 
-        outcome = self._process.run(job, after_epoch)
-        state = STOPPED if outcome["epochs"] < settings.epochs else DONE
+        show_alive = partial(self.oracle.get_trial, name)
+        outcome = self._process.run(job, after_epoch, show_alive, plan.lease / _SIGNS)
         result = {
             "stage": settings.stage,
             "trial": name,
             "values": values,
             **outcome,
-            "ended": state,
+            "ended": STOPPED if outcome["epochs"] < settings.epochs else DONE,
             "upstream": settings.upstream,
             "seed": settings.seed,
         }
         write_json(folder / RESULT_FILE, result)
-        log_trial(
-            stage_folder(self._output, settings.stage),
-            settings.axes,
-            TrialRecord(int(name), values, curve, name=name),
-        )
-        return {OBJECTIVE: outcome["goal"]}
+        log_trial(self._folder, settings.axes, TrialRecord(int(name), values, curve, name=name))
 
     def _try_run_and_update_trial(self, trial: Trial, *args: object, **options: object) -> None:
-        # KerasTuner's own would take the goal from the return value, and warns of what is told epoch by epoch
-        start = time.monotonic()
+        # KerasTuner's own prints the traceback of each trial that fails, and warns of goals that are told
+        # epoch by epoch, without which no trial can be stopped early
         try:
             self.run_trial(trial)
-            trial.status, trial.message = COMPLETED, None
+            trial.status, trial.message = TrialStatus.COMPLETED, None
         except Exception as error:
-            trial.status = "INVALID"
+            trial.status = TrialStatus.INVALID
             trial.message = str(error) if isinstance(error, TrialError) else traceback.format_exc()
-            folder = trial_folder(self._output, self._settings.stage, trial.trial_id)
+            folder = trial_folder(self._plan.output, self._settings.stage, trial.trial_id)
             with open(folder / "errors.txt", "a", encoding="utf-8") as file:
                 file.write(f"{trial.message}\n")
             self._say(f"trial {trial.trial_id}: {trial.message.splitlines()[0]}")
-        self._seconds = time.monotonic() - start
 
     def on_trial_end(self, trial: Trial) -> None:
-        """Tells the oracle, and the user."""
+        """Tell the oracle and the user."""
         self.oracle.end_trial(trial)
         state = self.oracle.get_trial(trial.trial_id).get_state()
         record = record_of(state, self._settings.epochs)
+        if record.state == FAILED:
+            log_trial(self._folder, self._settings.axes, record)
         if record.state != RUNNING:
-            if record.state == FAILED:
-                log_trial(stage_folder(self._output, self._settings.stage), self._settings.axes, record)
-            self._say(trial_line(record, self._settings, self._seconds))
+            self._say(trial_line(record, self._settings, time.monotonic() - self._start))
 
 
 def trial_line(record: TrialRecord, settings: SweepSettings, seconds: float) -> str:
-    """A trial that has ended, in one line."""
+    """One line of text about a trial that has ended."""
     values = ", ".join(
         f"{axis.name} {value:.4g}"
         if isinstance(value := record.values[axis.name], float)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from data_pipeline.pictures.style import new_figure, styled
-from tuning.axis import Axis
+from tuning.space import Axis
 from tuning.trial_record import FAILED, STOPPED, TrialRecord
 
 if TYPE_CHECKING:

@@ -11,10 +11,17 @@ from tqdm import tqdm
 
 from data_pipeline.pictures.style import save_picture
 from data_pipeline.writers.atomic import replacing
-from tuning.reporting.importance import Importances, TooFewTrialsError, draw_importances, importances
-from tuning.reporting.parallel_coordinates import draw_learning_curves, draw_parallel, write_interactive
-from tuning.study_folder import RESULT_FILE, StudyError, read_json, read_study, study_records, trial_folder
-from tuning.sweep_settings import SweepSettings
+from tuning.importance import Importances, TooFewTrialsError, draw_importances, importances
+from tuning.pictures import draw_learning_curves, draw_parallel, write_interactive
+from tuning.study import (
+    RESULT_FILE,
+    StudyError,
+    SweepSettings,
+    read_json,
+    read_study,
+    study_records,
+    trial_folder,
+)
 from tuning.trial_record import TrialRecord
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipeline.pictures.style import new_figure, styled
 from data_pipeline.writers.atomic import replacing
-from tuning.axis import Axis
+from tuning.space import Axis
 from tuning.trial_record import TrialRecord
 
 if TYPE_CHECKING:
