@@ -1,4 +1,4 @@
-"""Everything that is told about one stage's sweep."""
+"""Report of one stage's sweep: tables and pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from data_pipeline.pictures.style import save_picture
 from data_pipeline.writers.atomic import replacing
-from tuning.importance import Importances, TooFewTrialsError, draw_importances, importances
+from tuning.importance import TooFewTrialsError, draw_importances, importances
 from tuning.pictures import draw_learning_curves, draw_parallel, write_interactive
 from tuning.study import (
     RESULT_FILE,
@@ -30,7 +30,7 @@ def trial_table(output: Path, settings: SweepSettings, records: Sequence[TrialRe
 
     Args:
         output: folder of the studies.
-        settings: of the sweep.
+        settings: settings of the sweep.
         records: trials.
     """
     rows = []
@@ -61,24 +61,24 @@ def trial_table(output: Path, settings: SweepSettings, records: Sequence[TrialRe
 
 
 def write_table(table: Table, path: Path) -> None:
-    """Writes it as ECSV, whole or not at all."""
+    """Write a table as ECSV, complete or not at all."""
     with replacing(path) as temporary:
         table.write(temporary, format="ascii.ecsv", overwrite=True)
 
 
 def any_ended(directory: Path, stage: str) -> bool:
-    """Whether there is something to report."""
+    """Whether a trial of the stage has ended."""
     return any(record.finished for record in study_records(directory, read_study(directory, stage)))
 
 
 def write_report(directory: Path, stage: str, output: Path, top: int = 10) -> Iterator[str]:
-    """Writes tables and pictures of a stage; yields lines to print.
+    """Write tables and pictures of a stage; yields lines to print.
 
     Args:
         directory: folder of the studies.
-        stage: its name.
+        stage: name of the stage.
         output: folder of the report.
-        top: trials that are printed.
+        top: number of trials that are printed.
 
     Raises:
         StudyError: for a folder without a study of that stage, or one in which no trial has ended.
@@ -91,52 +91,41 @@ def write_report(directory: Path, stage: str, output: Path, top: int = 10) -> It
     title = (
         f"{stage.upper()}: {len(records)} trials, {settings.algorithm}, goal up to {settings.epochs} epochs"
     )
-    with tqdm(total=5, desc=f"{stage} report", unit="part", disable=None, leave=False) as bar:
-        table = trial_table(directory, settings, records)
+    table, importance = trial_table(directory, settings, records), None
+    with tqdm(total=3, desc=f"{stage} report", unit="part", disable=None, leave=False) as bar:
         write_table(table, output / "trials.ecsv")
-        bar.update()
         save_picture(draw_parallel(settings.axes, records, title), output / "parallel.png")
-        bar.update()
         write_interactive(settings.axes, records, title, output / "parallel.html")
         bar.update()
         save_picture(draw_learning_curves(records, title), output / "learning_curves.png")
         bar.update()
         try:
-            found = importances(settings.axes, records)
+            importance = importances(settings.axes, records)
         except TooFewTrialsError as error:
-            found, why = None, str(error)
+            reason = str(error)
         bar.update()
     yield title
-    yield from _top(table, [axis.name for axis in settings.axes], top)
-    if found is None:
-        yield f"no importance: {why}"
+    table["goal"].format = ".4f"
+    shown = table[["trial", "goal", "state", "epochs", *(axis.name for axis in settings.axes)]][:top]
+    yield from shown.pformat(max_lines=-1, max_width=-1)
+    if importance is None:
+        yield f"no importance: {reason}"
     else:
-        write_table(_importance_table(found), output / "importance.ecsv")
-        save_picture(draw_importances(found, _importance_title(stage, found)), output / "importance.png")
-        yield _importance_title(stage, found)
-        for axis in found.axes:
-            sign = (
-                ""
-                if math.isnan(axis.correlation)
-                else (f"  rank correlation {axis.correlation:+.2f} (p {axis.p_value:.2g})")
-            )
-            yield f"  {axis.name:14} {axis.importance:+.3f} +- {axis.error:.3f}{sign}"
+        yield from _write_importance(importance, stage, output)
     yield f"written to {output}"
 
 
-def _top(table: Table, axes: list[str], top: int) -> list[str]:
-    table["goal"].format = ".4f"
-    return table[["trial", "goal", "state", "epochs", *axes]][:top].pformat(max_lines=-1, max_width=-1)
-
-
-def _importance_title(stage: str, found: Importances) -> str:
-    return (
-        f"{stage.upper()}: {found.trials} trials, {found.stopped} stopped early; of trials it has not seen "
-        f"the forest explains {max(found.explained, 0.0):.0%}"
+def _write_importance(table: Table, stage: str, output: Path) -> Iterator[str]:
+    write_table(table, output / "importance.ecsv")
+    meta = table.meta
+    title = (
+        f"{stage.upper()}: {meta['trials']} trials, {meta['stopped_early']} stopped early; of trials it has "
+        f"not seen the forest explains {max(meta['explained'], 0.0):.0%}"
     )
-
-
-def _importance_table(found: Importances) -> Table:
-    table = Table(rows=[vars(axis) for axis in found.axes])
-    table.meta = {"explained": found.explained, "stopped_early": found.stopped, "trials": found.trials}
-    return table
+    save_picture(draw_importances(table, title), output / "importance.png")
+    yield title
+    for row in table:
+        line = f"  {row['name']:14} {row['importance']:+.3f} +- {row['error']:.3f}"
+        if not math.isnan(row["correlation"]):
+            line += f"  rank correlation {row['correlation']:+.2f} (p {row['p_value']:.2g})"
+        yield line
