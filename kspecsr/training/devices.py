@@ -1,4 +1,4 @@
-"""On what a training runs: one device or several, and reproducibly or not."""
+"""Devices and precision of a training, and whether it is reproducible."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DeviceError(ValueError):
 
 
 def find_devices() -> None:
-    """Loads TensorFlow, which writes to the standard error about it and about GPUs; starts nothing.
+    """Load TensorFlow, which then writes to the standard error about itself and GPUs; starts nothing.
 
     Keras loads it with another backend as well, if it is installed, as soon as it is given data.
     """
@@ -28,7 +28,7 @@ def find_devices() -> None:
 
 
 def make_reproducible(seed: int, deterministic: bool) -> None:
-    """Seeds all random generators; ``deterministic`` also makes operations repeatable, which is slower."""
+    """Seed all random generators; ``deterministic`` also makes operations repeatable, which is slower."""
     keras.utils.set_random_seed(seed)
     if deterministic and keras.backend.backend() == "tensorflow":
         import tensorflow as tf  # only where it is the backend
@@ -37,8 +37,19 @@ def make_reproducible(seed: int, deterministic: bool) -> None:
 
 
 @contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Layers made inside have that Keras dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextmanager
 def on_devices(count: int) -> Iterator[str]:
-    """Models made inside are trained on that many devices; yields what they are, in words.
+    """Models made inside are trained on that many devices; yields a description of these.
 
     Several devices are GPUs of this machine. Tests without any set ``KSPECSR_LOGICAL_CPUS=1`` in the
     environment: as many logical CPUs then, which share the cores and are slower than one.

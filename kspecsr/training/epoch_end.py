@@ -1,11 +1,9 @@
-"""What happens after each epoch: measure, keep the best, write it all down, stop where nothing improves."""
+"""End of an epoch: measure the goal, keep the best weights, write logs and state, decide whether to stop."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -18,16 +16,17 @@ from kspecsr.training.data import TimedBatches
 from kspecsr.training.logs import TensorBoardScalars, append_history, epoch_line
 from kspecsr.training.optimizer import skipped_steps
 from kspecsr.training.pictures import draw_redshifts, draw_spectra, shown_rows
-from kspecsr.training.state import Progress, save_state, training_variables
+from kspecsr.training.run_settings import StageRun
+from kspecsr.training.state import Progress, PublishedStage, save_state, training_variables
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The fixed galaxies and what is needed to measure on them.
+    """Fixed validation galaxies, and what is needed to measure the goal on them.
 
     Attributes:
-        x: inputs.
-        y: targets.
+        x: inputs, see `kspecsr.feeds.INPUTS`.
+        y: targets, see `kspecsr.feeds.TARGETS`.
         reference: cubic interpolation and line S/N of these galaxies.
         prism: (P,) wavelength [um].
         grid: (N,) wavelength [um].
@@ -42,45 +41,31 @@ class Judged:
     bins: np.ndarray
 
 
-@dataclass(eq=False)
 class EpochEnd(keras.callbacks.Callback):
     """Callback of the training loop.
 
-    Attributes:
-        stage: that is trained.
-        folder: of the stage's logs, state and pictures.
-        epochs: most epochs.
-        batch_size: examples per step.
-        patience: epochs without a better goal before the training stops; 0 never stops it.
-        judged: fixed galaxies.
-        batches: that the steps take.
-        progress: so far; changed in place.
-        best: weights of the stage's network after the best epoch so far; changed in place.
-        publish: called with these when an epoch is the best so far, after the state is on disk.
-        report: takes each line of text.
-        pictures: draw one per epoch.
-        stop_after: called with the row of each epoch at the very end; True ends the training for now.
+    Args:
+        run: training of the stage.
+        judged: fixed galaxies that measure the goal.
+        batches: batches that the steps take.
+        progress: progress so far; changed in place.
+        published: best weights so far, and their file in the model folder.
     """
 
-    stage: str
-    folder: Path
-    epochs: int
-    batch_size: int
-    patience: int
-    judged: Judged
-    batches: TimedBatches
-    progress: Progress
-    best: list[np.ndarray]
-    publish: Callable[[list[np.ndarray], Progress], None]
-    report: Callable[[str], None]
-    pictures: bool = True
-    stop_after: Callable[[Mapping[str, float]], bool] | None = None
-    _begun: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        run: StageRun,
+        judged: Judged,
+        batches: TimedBatches,
+        progress: Progress,
+        published: PublishedStage,
+    ):
         super().__init__()
-        self._scalars = TensorBoardScalars(self.folder / "tensorboard", keras.backend.backend())
-        self._rows = shown_rows(self.judged.x, self.judged.y)
+        self._run, self._judged, self._batches = run, judged, batches
+        self._progress, self._published = progress, published
+        self._scalars = TensorBoardScalars(run.folder / "tensorboard", keras.backend.backend())
+        self._rows = shown_rows(judged.x, judged.y)
+        self._begun: list[float] = []  # times at which the steps of this epoch began
         self._first_step = True  # of this process: it compiles
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -91,75 +76,80 @@ class EpochEnd(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         """Keras hook."""
         self._begun.append(time.perf_counter())
-        self.batches.begin_step()
+        self._batches.begin_step()
 
     def on_epoch_end(self, epoch, logs=None):
         """Keras hook."""
-        now = time.perf_counter()
-        outputs = {
-            name: np.asarray(value, np.float32) if np.asarray(value).dtype.kind != "b" else np.asarray(value)
-            for name, value in self.model.predict(
-                self.judged.x, batch_size=self.batch_size, verbose=0
-            ).items()
-        }
-        metrics = goal_metrics(self.stage, outputs, self.judged.y, self.judged.reference, self.judged.bins)
+        run, progress, end = self._run, self._progress, time.perf_counter()
+        outputs = self._outputs()
+        judged = self._judged
+        metrics = goal_metrics(run.stage, outputs, judged.y, judged.reference, judged.bins)
         row = {
             "epoch": epoch + 1,
             **{name: float(value) for name, value in (logs or {}).items()},
             **metrics,
-            **self._speed(now),
+            **self._speed(end),
             "learning_rate": float(ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "skipped_steps": skipped_steps(self.model.optimizer),
         }
-        progress = self.progress
-        is_best = metrics["goal"] < progress.best_goal or progress.best_epoch == 0
         progress.epoch = epoch + 1
+        is_best = metrics["goal"] < progress.best_goal or progress.best_epoch == 0
         if is_best:
             progress.best_goal, progress.best_epoch = metrics["goal"], epoch + 1
             progress.best_metrics = metrics
-            self.best[:] = [np.array(weight) for weight in self.model.stage_network.get_weights()]
-        if self.pictures:
-            self._draw(outputs, epoch + 1)
+            self._published.best = [np.array(weight) for weight in self.model.stage_network.get_weights()]
+        if run.options.pictures:
+            self._draw(outputs)
         progress.seconds += time.perf_counter() - self._epoch_start
         row["seconds"] = progress.seconds
-        append_history(self.folder / "history.csv", row)
+        append_history(run.folder / "history.csv", row)
         self._scalars.write(row)
-        self.report(epoch_line(self.stage, row, self.epochs, is_best))
+        run.report(epoch_line(run.stage, row, run.config.epochs, is_best))
         self._decide()
         # Whatever an earlier line wrote is written again when the run is killed before this. What the model
         # folder holds follows the state: where the run is killed between the two, the next start mends it.
-        save_state(self.folder / "state.npz", training_variables(self.model), progress, self.best)
+        save_state(run.state, training_variables(self.model), progress, self._published.best)
         if is_best:
-            self.publish(self.best, progress)
-        if self.stop_after is not None and self.stop_after(row):
+            self._published.publish(progress)
+        if run.options.stop_after is not None and run.options.stop_after(row):
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
         """Keras hook."""
         self._scalars.close()
 
-    def _speed(self, now: float) -> dict[str, float]:
-        """Spectra per second and the share of waiting, without the first step of the process."""
+    def _outputs(self) -> Batch:
+        """Outputs for the fixed galaxies; numbers in float32, whatever the precision of the training."""
+        outputs = self.model.predict(self._judged.x, batch_size=self._run.config.batch_size, verbose=0)
+        arrays = {name: np.asarray(value) for name, value in outputs.items()}
+        return {name: a if a.dtype.kind == "b" else a.astype(np.float32) for name, a in arrays.items()}
+
+    def _speed(self, end: float) -> dict[str, float]:
+        """Spectra per second and fraction of time spent waiting, without the first step of the process."""
         skip = 1 if self._first_step and len(self._begun) > 1 else 0
         self._first_step = False
         steps = len(self._begun) - skip
-        seconds = max(now - self._begun[skip], 1e-9)
-        wait = sum(self.batches.waits()[-steps:])
-        return {"spectra_per_second": steps * self.batch_size / seconds, "input_wait": wait / seconds}
+        seconds = max(end - self._begun[skip], 1e-9)
+        wait = sum(self._batches.waits()[-steps:])
+        return {
+            "spectra_per_second": steps * self._run.config.batch_size / seconds,
+            "input_wait": wait / seconds,
+        }
 
     def _decide(self) -> None:
-        progress = self.progress
-        if self.patience and progress.without_improvement >= self.patience:
+        """End the training where all epochs are done, or the goal no longer improves."""
+        progress, config = self._progress, self._run.config
+        if config.patience and progress.without_improvement >= config.patience:
             progress.stopped = f"no better goal for {progress.without_improvement} epochs"
             self.model.stop_training = True
-        elif progress.epoch >= self.epochs:
-            progress.stopped = f"all {self.epochs} epochs done"
+        elif progress.epoch >= config.epochs:
+            progress.stopped = f"all {config.epochs} epochs done"
 
-    def _draw(self, outputs: Batch, epoch: int) -> None:
-        judged, rows = self.judged, self._rows
-        if self.stage == "zhead":
+    def _draw(self, outputs: Batch) -> None:
+        run, judged, rows, epoch = self._run, self._judged, self._rows, self._progress.epoch
+        if run.stage == "zhead":
             figure = draw_redshifts(epoch, outputs, judged.y, rows, judged.bins)
         else:
             seen = (outputs, judged.x, judged.y, rows, judged.prism, judged.grid)
-            figure = draw_spectra(self.stage, epoch, *seen)
-        save_picture(figure, self.folder / "pictures" / f"epoch_{epoch:03d}.png")
+            figure = draw_spectra(run.stage, epoch, *seen)
+        save_picture(figure, run.folder / "pictures" / f"epoch_{epoch:03d}.png")

@@ -1,4 +1,4 @@
-"""What has to be the same for a training to be gone on with, and what differs."""
+"""Options of a training, and the checks that it fits what its folder holds."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.configuration import to_dict
-from kspecsr.configuration import STAGES, LossConfig, Preset
+from kspecsr.configuration import STAGES, LossConfig, Preset, TrainingConfig
 from kspecsr.configuration.differences import differences
 from kspecsr.model_folder import copy_stage, load_stage, read_settings, stage_hash, stage_path
 from kspecsr.model_settings import SETTINGS_FILE, check_same_grid
+from kspecsr.training.data import TrainingData
 from kspecsr.training.state import Progress, StateError
 
 
 class UpstreamError(ValueError):
-    """A stage that another one is trained on is missing or does not fit; the text says what to do."""
+    """An earlier stage that is missing or does not fit; the text says what to do."""
 
 
 def stage_settings(
@@ -29,11 +30,11 @@ def stage_settings(
     """Settings of a stage's training as plain JSON values.
 
     Args:
-        stage: that is trained.
+        stage: stage that is trained.
         preset: model, losses, schedule.
-        data: description of the feed.
-        upstream: stage to SHA-256 of its file.
-        options: whatever else the weights depend on.
+        data: description of the examples.
+        upstream: earlier stage to the SHA-256 of its file.
+        options: everything else that the weights depend on.
     """
     everything = to_dict(preset)
     return {
@@ -48,7 +49,7 @@ def stage_settings(
 
 
 def check_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Refuses to go on with a training under other settings.
+    """Refuse to resume a training with other settings.
 
     Raises:
         StateError: naming the first differences.
@@ -64,7 +65,7 @@ def check_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], folde
 
 
 def check_other_stages(folder: Path, stage: str, preset: Preset) -> None:
-    """Refuses a folder whose earlier stages are other networks than the preset's.
+    """Refuse a folder whose earlier stages are not the networks of the preset.
 
     Raises:
         ModelFolderError: naming both grids.
@@ -88,7 +89,7 @@ def check_other_stages(folder: Path, stage: str, preset: Preset) -> None:
 
 
 def load_upstream(folder: Path, stage: str, preset: Preset) -> tuple[dict, dict[str, str]]:
-    """Networks that a stage is trained on, and the SHA-256 of their files.
+    """Networks of the earlier stages, and the SHA-256 of their files.
 
     Raises:
         UpstreamError: for a missing stage.
@@ -110,9 +111,7 @@ def load_upstream(folder: Path, stage: str, preset: Preset) -> tuple[dict, dict[
 
 
 def copy_upstream(source: Path, folder: Path, stage: str, preset: Preset) -> None:
-    """Puts the stages that a stage needs from another model into a run folder, so that it is complete.
-
-    Stages that the folder already has stay.
+    """Copy earlier stages that a run folder lacks from another model, so that it is complete.
 
     Raises:
         UpstreamError: if the other model lacks one, or has one trained on other stages than the folder's.
@@ -138,16 +137,16 @@ def copy_upstream(source: Path, folder: Path, stage: str, preset: Preset) -> Non
 
 
 def check_first_weights(source: Path, folder: Path, stage: str, preset: Preset, other_stages: bool) -> None:
-    """Refuses first weights on another grid, or of a stage trained on others than those in the folder.
+    """Refuse first weights on another grid, or of a stage trained on other ones than those in the folder.
 
     A stage of the folder that was itself fine-tuned from the same model counts as that model's.
 
     Args:
         source: model whose weights are the first ones.
-        folder: of the run.
-        stage: that is trained.
-        preset: of the training.
-        other_stages: the earlier stages are another model's by intention (--upstream).
+        folder: folder of the run.
+        stage: stage that is trained.
+        preset: preset of the training.
+        other_stages: the earlier stages belong to another model by intention (--upstream).
 
     Raises:
         ModelFolderError: for another grid, naming both, or a missing stage.
@@ -175,17 +174,17 @@ class TrainingOptions:
     """How a stage is trained, beside its preset.
 
     Attributes:
-        seed: of weights, dropout and examples.
+        seed: seed of weights, dropout and examples.
         deterministic: repeatable to the last bit, slower.
-        devices: GPUs that share a batch.
+        devices: number of GPUs that share a batch.
         jit: compile with XLA; ``auto`` leaves it to Keras.
-        restart: begin again where the folder holds a training.
+        restart: begin again if the folder holds a training.
         init_from: model folder whose weights are the first ones.
-        upstream: model folder whose earlier stages are taken where the output has none.
+        upstream: model folder whose earlier stages are taken if the output has none.
         pictures: draw one per epoch.
-        bar: show the steps of an epoch; None on a terminal only.
+        bar: show the steps of an epoch; None for on a terminal only.
         stop_after: called with the row of each epoch once it is on disk; True ends the training there for
-            now, and the next one goes on from it.
+            now, and the next start continues it.
     """
 
     seed: int = 0
@@ -201,12 +200,48 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True)
-class StageResult:
-    """Outcome of a stage.
+class StageRun:
+    """The training of one stage: what, with which examples, into which folder and how.
 
     Attributes:
-        stage: its name.
-        progress: best goal, epochs, and why it stopped.
+        stage: ``sr1``, ``zhead`` or ``sr2``.
+        preset: networks, losses, schedule.
+        data: training examples and validation galaxies.
+        output: model folder.
+        options: how it is trained.
+        report: called with each line of text.
+    """
+
+    stage: str
+    preset: Preset
+    data: TrainingData
+    output: Path
+    options: TrainingOptions
+    report: Callable[[str], None]
+
+    @property
+    def config(self) -> TrainingConfig:
+        """Optimiser and schedule of the stage."""
+        return self.preset.training[self.stage]
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the stage's logs, pictures and state."""
+        return self.output / self.stage
+
+    @property
+    def state(self) -> Path:
+        """File that the training is resumed from."""
+        return self.folder / "state.npz"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """Outcome of a stage's training.
+
+    Attributes:
+        stage: name of the stage.
+        progress: best goal, number of epochs, and why it stopped.
         path: file with the best weights.
     """
 

@@ -14,19 +14,20 @@ import keras
 import numpy as np
 
 from data_pipeline.instrument import PRISM, load_instrument
-from kspecsr.configuration import STAGES, Preset, TrainingConfig
+from kspecsr.configuration import STAGES, Preset
 from kspecsr.feeds import split_batch
 from kspecsr.measures.goal import goal_reference, unmeasurable_terms
 from kspecsr.model_folder import load_stage, stage_hash, stage_path
 from kspecsr.models import redshift_bins
 from kspecsr.training.data import TimedBatches, TrainingData
-from kspecsr.training.devices import make_reproducible, on_devices
+from kspecsr.training.devices import dtype_policy, make_reproducible, on_devices
 from kspecsr.training.epoch_end import EpochEnd, Judged
 from kspecsr.training.logs import StepBar
 from kspecsr.training.optimizer import GuardedAdamW, learning_rate_schedule, teacher_probability
 from kspecsr.training.output_folder import check_room, only_run, sweep
 from kspecsr.training.run_settings import (
     StageResult,
+    StageRun,
     TrainingOptions,
     UpstreamError,
     check_first_weights,
@@ -35,7 +36,7 @@ from kspecsr.training.run_settings import (
     load_upstream,
     stage_settings,
 )
-from kspecsr.training.stage_model import MirroredStageModel, build_stage_model
+from kspecsr.training.stage_model import MirroredStageModel, StageModel, build_stage_model
 from kspecsr.training.state import (
     Progress,
     PublishedStage,
@@ -60,18 +61,18 @@ def train_stage(
     options: TrainingOptions,
     report: Callable[[str], None] = print,
 ) -> StageResult:
-    """Trains a stage, or goes on with its training, until its epochs are done or nothing improves.
+    """Train a stage, or resume its training, until its epochs are done or the goal no longer improves.
 
-    The best epoch's weights, by `goal_metrics`, are in the model folder ``output`` from that epoch on; logs,
-    pictures and the state to go on from lie in ``output/<stage>/``.
+    The weights with the lowest goal (`goal_metrics`) are in the model folder ``output`` from their epoch on;
+    logs, pictures and the state to resume from are in ``output/<stage>/``.
 
     Args:
-        stage: ``sr1``, ``zhead`` or ``sr2``; the earlier ones are taken from the folder and not changed.
+        stage: ``sr1``, ``zhead`` or ``sr2``; earlier ones are taken from the folder and not changed.
         preset: networks, losses, schedule.
-        data: examples.
+        data: training examples and validation galaxies.
         output: model folder.
         options: see `TrainingOptions`.
-        report: takes each line of text.
+        report: called with each line of text.
 
     Raises:
         OutputError: if the folder cannot be written, has no room or another run is at work in it.
@@ -80,40 +81,33 @@ def train_stage(
         ModelFolderError: for a damaged one or one on another grid.
         DeviceError: for devices that are not there.
     """
-    config, folder = preset.training[stage], output / stage
-    check_room(folder, _ROOM)
+    run = StageRun(stage, preset, data, output, options, report)
+    check_room(run.folder, _ROOM)
     with ExitStack() as stack:
         stack.enter_context(only_run(output))
-        sweep(output, STAGES)
-        if options.init_from is not None:
-            check_first_weights(options.init_from, output, stage, preset, options.upstream is not None)
-        source = options.upstream or options.init_from
-        if source is not None:
-            copy_upstream(source, output, stage, preset)
+        _prepare_folder(run)
         make_reproducible(options.seed * len(STAGES) + STAGES.index(stage), options.deterministic)
-        words = stack.enter_context(on_devices(options.devices))
-        model, upstream, hashes = _built(stage, preset, output, options)
-        settings = stage_settings(
-            stage, preset, _description(data, stage, config), hashes, _weight_options(options, stage)
-        )
-        progress = _progress(folder, settings, options.restart)
-        published = PublishedStage(output, stage, preset)
-        best = read_best(folder / "state.npz") if progress.epoch else []
-        published.agree(best, progress)
+        devices = stack.enter_context(on_devices(options.devices))
+        upstream, hashes = load_upstream(output, stage, preset)
+        model = _compiled(run, upstream)
+        progress = _progress(run, _settings(run, hashes))
+        best = read_best(run.state) if progress.epoch else []
+        published = PublishedStage(output, stage, preset, best)
+        published.mend(progress)
         if progress.stopped:
             report(f"{stage}: finished before ({progress.stopped}); {_best(progress)}")
             return StageResult(stage, progress, stage_path(output, stage))
-        _begin(model, stage, folder, progress, options)
-        check_room(folder, _ROOM + 4 * _COPIES * model.count_params())
+        _set_weights(run, model, progress)
+        check_room(run.folder, _ROOM + 4 * _COPIES * model.count_params())
         if warning := note_code(progress):
             report(f"{stage}: {warning}")
+        report(_start_line(run, model, devices, progress))
         frozen = weights_digest(upstream)
-        report(_start_line(stage, model, words, progress, config))
-        _fit(model, stage, preset, data, output, progress, (best, published), options, report)
+        _fit(run, model, progress, published)
         if weights_digest(upstream) != frozen:
             raise RuntimeError(f"{stage}: training changed the weights of {' or '.join(upstream)}")
-        how = progress.stopped or f"stopped for now after epoch {progress.epoch}"
-        report(f"{stage}: {how}; {_best(progress)}")
+        reason = progress.stopped or f"stopped for now after epoch {progress.epoch}"
+        report(f"{stage}: {reason}; {_best(progress)}")
         return StageResult(stage, progress, stage_path(output, stage))
 
 
@@ -127,48 +121,77 @@ def weights_digest(networks: Mapping[str, keras.Model]) -> str:
 
 
 def begin_again(output: Path, stages: Sequence[str]) -> None:
-    """Forgets the training of stages; their weights stay until the first epoch's replace them.
+    """Forget the training of stages; their weights stay until the first epoch's replace them.
 
-    All of them at once: a run of several that is interrupted in the first one must not go on with what is
+    All of them at once: a run of several stages that is interrupted in the first one must not resume what is
     left of the others.
 
     Args:
         output: run folder.
-        stages: that are to be trained again.
+        stages: stages that are to be trained again.
     """
     for stage in stages:
         state = output / stage / "state.npz"
         if state.is_file():
-            save_state(state, [], Progress({}))
-            _clear(state.parent)
+            _forget(state, Progress())
 
 
-def _clear(folder: Path) -> None:
-    """Removes the traces of an earlier training, not the weights that it left in the model folder."""
-    (folder / "history.csv").unlink(missing_ok=True)
+def _forget(state: Path, progress: Progress) -> None:
+    """Replace a training by one of no epochs, and remove its logs; its weights stay in the model folder."""
+    # without a state, weights that are in the folder would not be overwritten by a start without --restart
+    save_state(state, [], progress)
+    (state.parent / "history.csv").unlink(missing_ok=True)
     for name in ("pictures", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.rmtree(state.parent / name, ignore_errors=True)
 
 
-def _description(data: TrainingData, stage: str, config: TrainingConfig) -> dict:
-    with data.open(stage, config.batch_size) as feed:
-        return feed.description
+# -- before the first epoch ------------------------------------------------------------------------------------
 
 
-def _weight_options(options: TrainingOptions, stage: str) -> dict:
-    start = stage_hash(options.init_from, stage) if options.init_from else ""
-    return {"seed": options.seed, "deterministic": options.deterministic, "init_from": start}
+def _prepare_folder(run: StageRun) -> None:
+    """Remove what a killed run left, and copy earlier stages that the folder lacks."""
+    options = run.options
+    sweep(run.output, STAGES)
+    if options.init_from is not None:
+        other_stages = options.upstream is not None
+        check_first_weights(options.init_from, run.output, run.stage, run.preset, other_stages)
+    source = options.upstream or options.init_from
+    if source is not None:
+        copy_upstream(source, run.output, run.stage, run.preset)
 
 
-def _progress(folder: Path, settings: dict, restart: bool) -> Progress:
-    if restart:
-        # A state of no epochs: the weights from before may be replaced, also by a start without --restart.
-        save_state(folder / "state.npz", [], Progress(settings))
-        _clear(folder)
+def _compiled(run: StageRun, upstream: Mapping[str, keras.Model]) -> StageModel:
+    """The model that is trained, on the frozen networks before it."""
+    config, options = run.config, run.options
+    with dtype_policy(config.precision):
+        build = MirroredStageModel if options.devices > 1 else build_stage_model
+        model = build(run.stage, run.preset, upstream)
+        model.build(None)
+        optimizer = GuardedAdamW(
+            learning_rate_schedule(config), weight_decay=config.weight_decay, clip_norm=config.clip_norm
+        )
+        model.compile(optimizer=optimizer, jit_compile=options.jit)
+    return model
+
+
+def _settings(run: StageRun, hashes: Mapping[str, str]) -> dict:
+    """Everything that the weights depend on."""
+    options = run.options
+    with run.data.open(run.stage, run.config.batch_size) as feed:
+        description = feed.description
+    start = stage_hash(options.init_from, run.stage) if options.init_from else ""
+    more = {"seed": options.seed, "deterministic": options.deterministic, "init_from": start}
+    return stage_settings(run.stage, run.preset, description, hashes, more)
+
+
+def _progress(run: StageRun, settings: dict) -> Progress:
+    """Progress of the training in the folder; that of a new one if there is none."""
+    if run.options.restart:
+        _forget(run.state, Progress(settings))
         return Progress(settings)
-    progress = read_progress(folder / "state.npz")
+    progress = read_progress(run.state)
     if progress is None:
-        held = stage_path(folder.parent, folder.name)
+        held = stage_path(run.output, run.stage)
         if held.is_file():
             raise StateError(
                 f"{held} is there, but no training of it to go on with; give --restart to replace it "
@@ -177,89 +200,61 @@ def _progress(folder: Path, settings: dict, restart: bool) -> Progress:
         return Progress(settings)
     if not progress.epoch:
         return Progress(settings)
-    check_same_settings(progress.settings, settings, folder)
+    check_same_settings(progress.settings, settings, run.folder)
     return progress
 
 
-def _built(stage: str, preset: Preset, output: Path, options: TrainingOptions):
-    """The model that is trained, compiled; the networks it is trained on, and their hashes."""
-    config = preset.training[stage]
-    upstream, hashes = load_upstream(output, stage, preset)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.precision)
-    try:
-        build = MirroredStageModel if options.devices > 1 else build_stage_model
-        model = build(stage, preset, upstream)
-        model.build(None)
-        optimizer = GuardedAdamW(
-            learning_rate_schedule(config), weight_decay=config.weight_decay, clip_norm=config.clip_norm
-        )
-        model.compile(optimizer=optimizer, jit_compile=options.jit)
-    finally:
-        keras.config.set_dtype_policy(before)
-    return model, upstream, hashes
-
-
-def _begin(
-    model: keras.Model, stage: str, folder: Path, progress: Progress, options: TrainingOptions
-) -> None:
-    """Gives the model its first weights, or those after the last finished epoch."""
+def _set_weights(run: StageRun, model: StageModel, progress: Progress) -> None:
+    """Give the model its first weights, or those after the last finished epoch."""
     model.optimizer.build(model.trainable_variables)
+    source = run.options.init_from
     if progress.epoch:
-        restore_variables(folder / "state.npz", training_variables(model))
-    elif options.init_from is not None:
+        restore_variables(run.state, training_variables(model))
+    elif source is not None:
         # by name: the order of weights follows that of layers, which another version may change
-        first = {weight.path: weight for weight in load_stage(options.init_from, stage).weights}
-        network = model.stage_network
-        wanted = {weight.path: tuple(weight.shape) for weight in network.weights}
-        if {path: tuple(weight.shape) for path, weight in first.items()} != wanted:
+        first = {weight.path: weight for weight in load_stage(source, run.stage).weights}
+        weights = model.stage_network.weights
+        if {path: weight.shape for path, weight in first.items()} != {w.path: w.shape for w in weights}:
             raise UpstreamError(
-                f"{options.init_from}: its {stage} is another network than this preset's; give the preset "
-                "that it was trained with"
+                f"{source}: its {run.stage} is another network than this preset's; give the preset that it "
+                "was trained with"
             )
-        for weight in network.weights:
+        for weight in weights:
             weight.assign(first[weight.path])
 
 
-def _fit(
-    model: keras.Model,
-    stage: str,
-    preset: Preset,
-    data: TrainingData,
-    output: Path,
-    progress: Progress,
-    kept: tuple[list[np.ndarray], PublishedStage],
-    options: TrainingOptions,
-    report: Callable[[str], None],
-) -> None:
-    config = preset.training[stage]
-    teacher = partial(teacher_probability, config=config) if stage == "sr2" else None
+def _start_line(run: StageRun, model: StageModel, devices: str, progress: Progress) -> str:
+    config = run.config
+    trained = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    start = f"goes on after epoch {progress.epoch} ({_best(progress)})" if progress.epoch else "begins"
+    return (
+        f"{run.stage}: {trained:,} parameters, {config.epochs} epochs of {config.steps_per_epoch} steps of "
+        f"{config.batch_size}, {devices}, {config.precision}, jit_compile {model.jit_compile}; {start}"
+    )
+
+
+def _best(progress: Progress) -> str:
+    return f"best goal {progress.best_goal:.4f} in epoch {progress.best_epoch}"
+
+
+# -- the epochs ------------------------------------------------------------------------------------------------
+
+
+def _fit(run: StageRun, model: StageModel, progress: Progress, published: PublishedStage) -> None:
+    """Train from the last finished epoch on; progress and best weights are changed in place."""
+    config = run.config
+    teacher = partial(teacher_probability, config=config) if run.stage == "sr2" else None
     first_step = progress.epoch * config.steps_per_epoch
-    judged = _judged(stage, preset, data, report)
-    best, published = kept
-    with TimedBatches(data.open(stage, config.batch_size, first_step, teacher)) as batches:
-        epoch_end = EpochEnd(
-            stage=stage,
-            folder=output / stage,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            patience=config.patience,
-            judged=judged,
-            batches=batches,
-            progress=progress,
-            best=best,
-            publish=published.publish,
-            report=report,
-            pictures=options.pictures,
-            stop_after=options.stop_after,
-        )
+    judged = _judged(run)
+    with TimedBatches(run.data.open(run.stage, config.batch_size, first_step, teacher)) as batches:
+        bar = StepBar(run.stage, config, run.options.bar)
         try:
             model.fit(
                 iter(batches),
                 initial_epoch=progress.epoch,
                 epochs=config.epochs,
                 steps_per_epoch=config.steps_per_epoch,
-                callbacks=[StepBar(stage, config, options.bar), epoch_end],
+                callbacks=[bar, EpochEnd(run, judged, batches, progress, published)],
                 verbose=0,
                 shuffle=False,
             )
@@ -267,29 +262,14 @@ def _fit(
             gc.collect()  # iterators over devices that are still there when Python ends never end themselves
 
 
-def _judged(stage: str, preset: Preset, data: TrainingData, report: Callable[[str], None]) -> Judged:
-    batch = data.validation(stage, preset.training[stage].validation_size)
-    x, y = split_batch(batch)
-    prism, grid = load_instrument(PRISM).wavelength, preset.model.grid.wavelength
+def _judged(run: StageRun) -> Judged:
+    """The fixed galaxies that measure the goal; reports terms of it that none of them measures."""
+    x, y = split_batch(run.data.validation(run.stage, run.config.validation_size))
+    prism, grid = load_instrument(PRISM).wavelength, run.preset.model.grid.wavelength
     reference = goal_reference(x, y, prism, grid)
-    if missing := unmeasurable_terms(stage, y, reference):
-        report(
-            f"{stage}: the goal leaves out {', '.join(missing)}: nothing in the {len(y['true_redshift'])} "
-            "validation galaxies measures it; more of them would"
+    if missing := unmeasurable_terms(run.stage, y, reference):
+        run.report(
+            f"{run.stage}: the goal leaves out {', '.join(missing)}: nothing in the "
+            f"{len(y['true_redshift'])} validation galaxies measures it; more of them would"
         )
-    return Judged(x, y, reference, prism, grid, redshift_bins(preset.model))
-
-
-def _start_line(
-    stage: str, model: keras.Model, words: str, progress: Progress, config: TrainingConfig
-) -> str:
-    trained = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    start = f"goes on after epoch {progress.epoch} ({_best(progress)})" if progress.epoch else "begins"
-    return (
-        f"{stage}: {trained:,} parameters, {config.epochs} epochs of {config.steps_per_epoch} steps of "
-        f"{config.batch_size}, {words}, {config.precision}, jit_compile {model.jit_compile}; {start}"
-    )
-
-
-def _best(progress: Progress) -> str:
-    return f"best goal {progress.best_goal:.4f} in epoch {progress.best_epoch}"
+    return Judged(x, y, reference, prism, grid, redshift_bins(run.preset.model))

@@ -24,9 +24,8 @@ from kspecsr.losses import (
     shifted,
     spectrum_nll,
 )
-from kspecsr.models import build_sr1, build_sr2, build_zhead, redshift_step
+from kspecsr.models import BUILDERS, redshift_step
 
-_BUILDERS = {"sr1": build_sr1, "zhead": build_zhead, "sr2": build_sr2}
 _PRISM = ("prism_flux", "prism_error", "prism_mask")
 
 
@@ -62,7 +61,7 @@ class StageModel(keras.Model):
         self.frozen = [upstream[name] for name in needed]
         for model in self.frozen:
             model.trainable = False
-        self.stage_network = _BUILDERS[stage](preset.model) if network is None else network
+        self.stage_network = BUILDERS[stage](preset.model) if network is None else network
         self.trackers = {}
         self.line_terms = _SR1LineTerms(preset.losses, plain_grid(preset.model.grid))
 

@@ -1,4 +1,4 @@
-"""Resume state: everything that a training needs to go on after its last finished epoch, in one file."""
+"""Resume state: everything that a training needs to continue after its last epoch, in one file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,11 +21,8 @@ from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import Preset
 from kspecsr.model_folder import ModelFolderError, load_stage, read_settings, write_stage
 from kspecsr.model_settings import SETTINGS_FILE, with_stage, write_settings
-from kspecsr.models import build_sr1, build_sr2, build_zhead
-
-if TYPE_CHECKING:
-    import keras
-
+from kspecsr.models import BUILDERS
+from kspecsr.training.devices import dtype_policy
 
 _PROGRESS = "progress"
 
@@ -36,17 +33,17 @@ class StateError(ValueError):
 
 @dataclass
 class Progress:
-    """How far a stage's training is.
+    """Progress of a stage's training.
 
     Attributes:
-        settings: of the training, plain JSON values; going on needs the same.
-        epoch: epochs finished.
-        best_goal: lowest goal metric so far.
-        best_epoch: epoch that had it, from 1; 0 before the first.
+        settings: settings of the training, plain JSON values; resuming needs the same ones.
+        epoch: number of finished epochs.
+        best_goal: lowest goal so far.
+        best_epoch: epoch with the lowest goal, from 1; 0 before the first.
         best_metrics: all metrics of that epoch.
-        seconds: of training so far, over all starts.
+        seconds: time spent in training, over all starts.
         stopped: why no more epochs follow; empty while some do.
-        code: which code trained from which epoch on (`note_code`).
+        code: version and hash of the code, and the epoch from which on it trained (`note_code`).
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -60,7 +57,7 @@ class Progress:
 
     @property
     def without_improvement(self) -> int:
-        """Epochs since the best one."""
+        """Number of epochs since the best one."""
         return self.epoch - self.best_epoch
 
 
@@ -77,12 +74,12 @@ def save_state(
     progress: Progress,
     best: Sequence[np.ndarray] = (),
 ) -> None:
-    """Writes the state, complete or not at all, and on disk when this returns.
+    """Write the state, complete or not at all, and on disk when this returns.
 
     Args:
-        path: of the file.
-        variables: of the training, as they are now.
-        progress: so far.
+        path: state file.
+        variables: variables of the training, with their present values.
+        progress: progress so far.
         best: weights of the stage's network after the best epoch.
     """
     arrays = {f"v{i:05d}": variable.numpy() for i, variable in enumerate(variables)}
@@ -95,7 +92,7 @@ def save_state(
 
 
 def read_progress(path: Path) -> Progress | None:
-    """Progress in a state file; None where there is none.
+    """Progress in a state file; None if there is no file.
 
     Raises:
         StateError: for a damaged file.
@@ -107,7 +104,7 @@ def read_progress(path: Path) -> Progress | None:
 
 
 def read_best(path: Path) -> list[np.ndarray]:
-    """Weights of the best epoch; none in a state of before the first epoch's end.
+    """Weights after the best epoch; empty in a state from before the end of the first one.
 
     Raises:
         StateError: for a damaged file.
@@ -117,7 +114,7 @@ def read_best(path: Path) -> list[np.ndarray]:
 
 
 def restore_variables(path: Path, variables: Sequence[keras.Variable]) -> None:
-    """Gives the variables their stored values.
+    """Give the variables their stored values.
 
     Raises:
         StateError: for a damaged file, or one of another network.
@@ -161,7 +158,7 @@ def source_hash() -> str:
 
 
 def note_code(progress: Progress) -> str:
-    """Writes into the progress which code trains from the next epoch on.
+    """Note in the progress which code trains from the next epoch on.
 
     Returns:
         A warning if it is not the code of the epochs before; empty otherwise.
@@ -182,7 +179,7 @@ def note_code(progress: Progress) -> str:
 
 
 def code_of_best(progress: Progress) -> list[Mapping[str, Any]]:
-    """The codes that the best epoch's weights were trained with, in order."""
+    """Versions of the code that the best epoch's weights were trained with, in order."""
     return [dict(code) for code in progress.code if code["from_epoch"] <= progress.best_epoch]
 
 
@@ -190,32 +187,34 @@ def _words(code: Mapping[str, Any]) -> str:
     return f"{code['version']} (source {code['sha256'][:12]})"
 
 
-_BUILDERS = {"sr1": build_sr1, "zhead": build_zhead, "sr2": build_sr2}
-
-
 class PublishedStage:
-    """A stage's file and its entry in ``model.json``; float32, in whatever precision it is trained.
+    """Best weights of a stage, its file and its entry in ``model.json``; float32 in any training precision.
 
     Args:
         output: model folder.
         stage: ``sr1``, ``zhead`` or ``sr2``.
-        preset: of the training.
+        preset: preset of the training.
+        best: weights after the best epoch so far; empty before the end of the first one.
+
+    Attributes:
+        best: as above.
     """
 
-    def __init__(self, output: Path, stage: str, preset: Preset):
+    def __init__(self, output: Path, stage: str, preset: Preset, best: Sequence[np.ndarray]):
         self._output, self._stage, self._preset = output, stage, preset
+        self.best = list(best)
 
-    def publish(self, best: Sequence[np.ndarray], progress: Progress) -> None:
-        """Writes the best epoch's weights and what is known about them."""
-        self._network.set_weights(best)
+    def publish(self, progress: Progress) -> None:
+        """Write the best weights, and the training's progress, into the model folder."""
+        self._network.set_weights(self.best)
         write_stage(self._output, self._stage, self._network, self._preset, self._provenance(progress))
 
-    def agree(self, best: Sequence[np.ndarray], progress: Progress) -> None:
-        """Publishes what the state holds where the folder holds something else, and only then."""
-        if not best:  # a state of before the first epoch's end
+    def mend(self, progress: Progress) -> None:
+        """Publish the best weights where the model folder holds something else, and only then."""
+        if not self.best:
             return
-        if not self._holds(best):
-            self.publish(best, progress)
+        if not self._is_published():
+            self.publish(progress)
             return
         provenance = self._provenance(progress)
         held = read_settings(self._output).stages.get(self._stage, {})
@@ -225,24 +224,20 @@ class PublishedStage:
 
     @cached_property
     def _network(self) -> keras.Model:
-        before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy("float32")
-        try:
-            return _BUILDERS[self._stage](self._preset.model)
-        finally:
-            keras.config.set_dtype_policy(before)
+        with dtype_policy("float32"):
+            return BUILDERS[self._stage](self._preset.model)
 
-    def _holds(self, best: Sequence[np.ndarray]) -> bool:
+    def _is_published(self) -> bool:
         if not (self._output / SETTINGS_FILE).is_file():
             return False
         try:
             held = load_stage(self._output, self._stage).get_weights()
         except ModelFolderError:
             return False
-        return len(held) == len(best) and all(map(np.array_equal, held, best))
+        return len(held) == len(self.best) and all(map(np.array_equal, held, self.best))
 
     def _provenance(self, progress: Progress) -> dict[str, Any]:
-        """What the model folder says about the best epoch."""
+        """Entry of the best epoch in ``model.json``."""
         settings = progress.settings
         steps = self._preset.training[self._stage].steps_per_epoch
         return {
