@@ -145,7 +145,7 @@ def _forget(state: Path, progress: Progress) -> None:
         shutil.rmtree(state.parent / name, ignore_errors=True)
 
 
-# -- before the first epoch ------------------------------------------------------------------------------------
+# -- before the first epoch ----------------------------------------------------------------------------------
 
 
 def _prepare_folder(run: StageRun) -> None:
@@ -237,7 +237,7 @@ def _best(progress: Progress) -> str:
     return f"best goal {progress.best_goal:.4f} in epoch {progress.best_epoch}"
 
 
-# -- the epochs ------------------------------------------------------------------------------------------------
+# -- the epochs ----------------------------------------------------------------------------------------------
 
 
 def _fit(run: StageRun, model: StageModel, progress: Progress, published: PublishedStage) -> None:
