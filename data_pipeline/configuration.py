@@ -12,11 +12,12 @@ import json
 import platform
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_SHOWN = 4  # differences that a message names
 
 
 class ConfigurationError(ValueError):
@@ -72,6 +73,31 @@ def json_hash(data: Any) -> str:
     """SHA-256 of the canonical JSON text (sorted keys, no blanks), as hexadecimal digits."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Description of the first differences of two nested settings; empty if there are none.
+
+    Args:
+        before: plain JSON values.
+        now: plain JSON values.
+    """
+    first, second = dict(_flat(before)), dict(_flat(now))
+    found = [
+        f"{key} was {first.get(key, 'not set')}, now {second.get(key, 'not set')}"
+        for key in dict.fromkeys([*first, *second])
+        if first.get(key) != second.get(key)
+    ]
+    more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return "; ".join(found[:_SHOWN]) + more
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

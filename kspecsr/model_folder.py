@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from kspecsr.model_settings import (
     ModelSettings,
     check_archive,
     check_upstream,
+    file_hash,
     read_calibration,
     read_settings,
     stage_hash,
@@ -33,6 +33,19 @@ if TYPE_CHECKING:
     import keras
 
 
+__all__ = [
+    "ModelFolderError",
+    "ModelSettings",
+    "copy_stage",
+    "load_composed",
+    "load_stage",
+    "read_settings",
+    "stage_hash",
+    "stage_path",
+    "weights_hash",
+    "write_stage",
+]
+
 MANIFEST_FILE = "manifest.json"
 
 
@@ -41,7 +54,7 @@ def write_manifest(folder: str | os.PathLike) -> Path:
     folder = Path(folder)
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST_FILE)
     content = {
-        "files": {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+        "files": {path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in files}
     }
     with replacing(folder / MANIFEST_FILE) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -68,31 +81,12 @@ def check_manifest(folder: str | os.PathLike) -> None:
             raise ModelFolderError(
                 f"{file}: no such file, but {MANIFEST_FILE} lists it; get an unaltered copy"
             )
-        found = _sha256(file)
+        found = file_hash(file)
         if found != sha256:
             raise ModelFolderError(
                 f"{file}: SHA-256 {found[:12]}, expected {sha256[:12]} ({MANIFEST_FILE}); get an unaltered "
                 f"copy, or remove {MANIFEST_FILE} if you changed the model yourself"
             )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-__all__ = [
-    "ModelFolderError",
-    "ModelSettings",
-    "copy_stage",
-    "load_composed",
-    "load_stage",
-    "read_settings",
-    "stage_hash",
-    "stage_path",
-    "weights_hash",
-    "write_stage",
-]
 
 
 def write_stage(

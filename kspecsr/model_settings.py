@@ -21,7 +21,6 @@ SETTINGS_FILE = "model.json"
 CALIBRATION_FILE = "calibration.json"
 DEFAULT_MODEL = "default"
 _BACKENDS = ("keras", "tensorflow", "jax", "tensorflow-probability")
-_BLOCK = 1 << 20  # bytes hashed at a time
 
 
 class ModelFolderError(ValueError):
@@ -169,11 +168,8 @@ def stage_hash(folder: str | os.PathLike, stage: str) -> str:
         ModelFolderError: if it is not there.
     """
     path = stage_path(folder, stage)
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        return file_hash(path)
     except FileNotFoundError:
         present = [s for s in STAGES if stage_path(folder, s).is_file()]
         raise ModelFolderError(
@@ -182,7 +178,12 @@ def stage_hash(folder: str | os.PathLike, stage: str) -> str:
         ) from None
     except OSError as error:
         raise ModelFolderError(f"{path}: cannot be read ({error.strerror or error})") from None
-    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_upstream(folder: str | os.PathLike, settings: ModelSettings, stages: Sequence[str]) -> None:
@@ -219,7 +220,7 @@ def weights_hash(folder: str | os.PathLike, calibrated: bool = True) -> str:
     joined = "".join(stage_hash(folder, stage) for stage in STAGES)
     calibration = Path(folder) / CALIBRATION_FILE
     if calibrated and calibration.is_file():
-        joined += hashlib.sha256(calibration.read_bytes()).hexdigest()
+        joined += file_hash(calibration)
     return hashlib.sha256(joined.encode("ascii")).hexdigest()
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.configuration import to_dict
+from data_pipeline.configuration import differences, to_dict
 from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import STAGES, Preset
-from kspecsr.configuration.differences import differences
 from kspecsr.configuration.model import check_choice, check_range
 from tuning.space import Axis, steps_for, with_values
 from tuning.trial_record import TrialRecord, best_of, read_records

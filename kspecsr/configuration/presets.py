@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,14 +22,14 @@ class Preset:
         name: ``default``, ``paper``, ``small``, or your own.
         model: networks and grid.
         losses: weights of the loss terms.
-        training: optimiser and schedule of each stage, by its name.
-        feed: fresh examples, where the data are simulated.
+        training: stage to its optimiser and schedule.
+        feed: simulated training examples.
     """
 
     name: str = "default"
     model: ModelConfig = field(default_factory=ModelConfig)
     losses: LossConfig = field(default_factory=LossConfig)
-    training: Mapping[str, TrainingConfig] = field(
+    training: dict[str, TrainingConfig] = field(
         default_factory=lambda: {stage: TrainingConfig() for stage in STAGES}
     )
     feed: FeedConfig = field(default_factory=FeedConfig)
@@ -43,15 +42,15 @@ class Preset:
             )
 
     def to_json(self) -> str:
-        """This preset as JSON text."""
+        """JSON text of this preset."""
         return json.dumps(to_dict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Preset:
-        """Reads what `to_json` writes; keys left out keep their defaults.
+        """Preset from the text of `to_json`; keys left out keep their defaults.
 
         Raises:
-            ValueError: for what is no JSON, or unknown keys, naming their place.
+            ValueError: for text that is no JSON, or unknown keys, naming their place.
         """
         try:
             given = json.loads(text)
@@ -60,27 +59,11 @@ class Preset:
         if isinstance(given, dict) and isinstance(given.get("training"), dict):
             unchanged = {stage: {} for stage in STAGES}
             given = {**given, "training": {**unchanged, **given["training"]}}
-        return from_dict(_PlainPreset, given, "preset").preset
+        return from_dict(cls, given, "preset")
 
     def with_training(self, stage: str, **changes) -> Preset:
         """A copy with some training settings of one stage changed."""
         return replace(self, training={**self.training, stage: replace(self.training[stage], **changes)})
-
-
-@dataclass(frozen=True)
-class _PlainPreset:
-    """The same with a type that `from_dict` can follow."""
-
-    name: str = "default"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    losses: LossConfig = field(default_factory=LossConfig)
-    training: dict[str, TrainingConfig] = field(default_factory=dict)
-    feed: FeedConfig = field(default_factory=FeedConfig)
-
-    @property
-    def preset(self) -> Preset:
-        training = self.training or {stage: TrainingConfig() for stage in STAGES}
-        return Preset(self.name, self.model, self.losses, training, self.feed)
 
 
 _PAPER_TRAINING = TrainingConfig(

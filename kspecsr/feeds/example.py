@@ -1,8 +1,9 @@
-"""A batch of training examples: names, shapes and types of its arrays."""
+"""Batches of training examples: names, shapes and types of the arrays, and the feed that yields them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
 
 import numpy as np
 
@@ -23,7 +24,7 @@ TARGETS = (
     "line_detectable",
     "true_redshift",
 )
-# NaN says there: to be inferred, or unknown.
+# NaN in these means: to be inferred, or unknown
 REDSHIFTS = ("redshift", "true_redshift")
 _BOOLEANS = ("prism_mask", "target_mask", "continuum_known", "line_known", "line_detectable")
 
@@ -65,7 +66,7 @@ def example_type(name: str) -> np.dtype:
 
 
 def check_batch(batch: Mapping[str, np.ndarray], grid: UnifiedGrid) -> None:
-    """Refuses what is no batch of training examples.
+    """Refuse arrays that are no batch of training examples.
 
     Raises:
         ValueError: for missing or surplus arrays, a wrong shape or type, numbers that are not finite, or
@@ -111,13 +112,13 @@ Teacher = Callable[[int], float]
 
 
 def given_redshift(true_redshift: np.ndarray, teacher: Teacher | None, seed: int, step: int) -> np.ndarray:
-    """(b,) the true redshift where it is given, else NaN: to be inferred.
+    """(b,) redshifts as input: the true one where it is given, else NaN.
 
     Args:
         true_redshift: (b,) float32, NaN where there is none.
-        teacher: step to the probability of being given it; None gives it to nobody.
-        seed: the draw depends on seed and step alone.
-        step: of the training.
+        teacher: step to the probability that it is given; None never gives it.
+        seed: seed of the draw, which depends on seed and step alone.
+        step: step of the training.
 
     Raises:
         ValueError: for a probability outside [0, 1].
@@ -129,3 +130,55 @@ def given_redshift(true_redshift: np.ndarray, teacher: Teacher | None, seed: int
         raise ValueError(f"teacher: expected a probability from 0 to 1 at step {step}, got {probability!r}")
     chance = np.random.default_rng([seed, step]).random(true_redshift.size)
     return np.where(chance < probability, true_redshift, np.float32(np.nan))
+
+
+class Feed:
+    """Endless batches in the order of the training steps; a context that ends whatever makes them.
+
+    Args:
+        batches: batches without redshifts as input, from the first step on.
+        seed: seed of the redshifts that are given.
+        first_step: step of the first batch.
+        teacher: step to the probability that a galaxy's true redshift is given; None gives none.
+
+    Attributes:
+        step: step of the next batch.
+        waited: seconds that callers have spent waiting for batches.
+    """
+
+    def __init__(
+        self, batches: Generator[Batch, None, None], seed: int, first_step: int, teacher: Teacher | None
+    ):
+        self.seed, self.step, self.waited = seed, first_step, 0.0
+        self._batches, self._teacher = batches, teacher
+
+    @property
+    def description(self) -> dict:
+        """Description of the examples, plain JSON values."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Feed:
+        return self
+
+    def __next__(self) -> Batch:
+        """The next batch.
+
+        Raises:
+            WorkerError: if a worker process died.
+        """
+        start = time.perf_counter()
+        batch = next(self._batches)
+        batch["redshift"] = given_redshift(batch["true_redshift"], self._teacher, self.seed, self.step)
+        self.step += 1
+        self.waited += time.perf_counter() - start
+        return batch
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers, or close the files; there are no batches afterwards."""
+        self._batches.close()

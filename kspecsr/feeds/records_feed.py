@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from data_pipeline.records import Manifest, iterate
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.simulation.noise import grating_line_error
 from data_pipeline.simulation.survey import load_tiers
-from kspecsr.feeds.example import Batch, Teacher, given_redshift
+from kspecsr.feeds.example import Batch, Feed, Teacher
 from kspecsr.feeds.simulated import DETECTABLE
 
 FIELDS = (
@@ -106,27 +105,25 @@ def _grating_error(tiers: Sequence[str], observed: np.ndarray) -> np.ndarray:
     return error / FLUX_UNIT_IN_RECORDS
 
 
-class RecordsFeed:
-    """Batches in the order of the training steps, epoch after epoch in an order of its own.
+class RecordsFeed(Feed):
+    """Recorded observations, epoch after epoch in an order of its own.
 
     Step k gets examples k B to (k + 1) B of the epochs joined, so that no example is left out; the order
-    depends on the seed and the epoch alone, and a feed may start at any step. Same interface as
-    `SimulationFeed`.
+    depends on the seed and the epoch alone, and a feed may start at any step.
 
     Args:
         directory: record directory, verified on first use.
-        split: e.g. ``train``.
+        split: name of the split, e.g. ``train``.
         batch_size: B.
-        seed: of the order, zero or more.
+        seed: seed of the order, zero or more.
         first_step: step of the first batch.
         teacher: step to the probability that an object's redshift is given; None gives none.
-        grid: what the records' grid has to be; None for any.
+        grid: grid that the records must have; None for any.
         noise_free_targets: as in `FeedConfig`: False for the gratings even where the truth is recorded.
 
     Attributes:
         grid: unified grid of the records.
-        step: step of the next batch.
-        waited: seconds that callers have spent waiting for batches.
+        count: number of examples in the split.
 
     Raises:
         FileNotFoundError: without a manifest.
@@ -150,19 +147,16 @@ class RecordsFeed:
                 "records feed: expected batch_size >= 1, first_step >= 0 and seed >= 0, got "
                 f"batch_size={batch_size}, first_step={first_step}, seed={seed}"
             )
-        self.directory, self.split, self.batch_size, self.seed = Path(directory), split, batch_size, seed
+        self.directory, self.split, self.batch_size = Path(directory), split, batch_size
         self._manifest = open_records(directory, grid)
-        self.count = self._manifest.count(split)
-        self.grid = self._manifest.grid
-        self.step, self.waited = first_step, 0.0
-        self._teacher = teacher
+        self.count, self.grid = self._manifest.count(split), self._manifest.grid
         self._noise_free_targets = noise_free_targets
+        super().__init__(self._read(first_step * batch_size), seed, first_step, teacher)
         self._epoch(0, 0)  # damage and empty splits are found now
-        self._rows = self._endless(first_step * batch_size)
 
     @property
     def description(self) -> dict:
-        """What the examples are, as plain JSON values."""
+        """Description of the examples, plain JSON values."""
         return {
             "data": "records",
             "directory": self.directory.name,
@@ -174,37 +168,19 @@ class RecordsFeed:
             "noise_free_targets": self._noise_free_targets,
         }
 
-    def __iter__(self) -> RecordsFeed:
-        return self
-
-    def __next__(self) -> Batch:
-        """The next batch."""
-        start = time.perf_counter()
-        rows = [next(self._rows) for _ in range(self.batch_size)]
-        batch = recorded_examples(rows, self.grid, self._noise_free_targets)
-        batch["redshift"] = given_redshift(batch["true_redshift"], self._teacher, self.seed, self.step)
-        self.step += 1
-        self.waited += time.perf_counter() - start
-        return batch
-
-    def __enter__(self) -> RecordsFeed:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the files; there are no batches afterwards."""
-        self._rows.close()
-
     def _epoch(self, epoch: int, first: int) -> Iterator[dict]:
         order = int(np.random.default_rng([self.seed, epoch]).integers(2**62))
         return iterate(self.directory, self.split, shuffle_seed=order, fields=FIELDS, first=first)
 
-    def _endless(self, first: int) -> Iterator[dict]:
+    def _read(self, first: int) -> Generator[Batch, None, None]:
         epoch, first = divmod(first, self.count)
+        rows: list[dict] = []
         while True:
-            yield from self._epoch(epoch, first)
+            for row in self._epoch(epoch, first):
+                rows.append(row)
+                if len(rows) == self.batch_size:
+                    yield recorded_examples(rows, self.grid, self._noise_free_targets)
+                    rows = []
             epoch, first = epoch + 1, 0
 
 

@@ -18,7 +18,7 @@ from kspecsr.feeds import (
     split_batch,
     validation_examples,
 )
-from kspecsr.feeds.example import Batch
+from kspecsr.feeds.example import Batch, Feed
 
 # The same galaxies judge every training on simulation, whatever its seed: goals can be compared.
 VALIDATION_SEED = 20261124
@@ -42,9 +42,7 @@ class TrainingData:
     seed: int = 0
     workers: int = 1
 
-    def open(
-        self, stage: str, batch_size: int, first_step: int = 0, teacher: Teacher | None = None
-    ) -> SimulationFeed | RecordsFeed:
+    def open(self, stage: str, batch_size: int, first_step: int = 0, teacher: Teacher | None = None) -> Feed:
         """Batches from a step on; step k is the same whatever the first one was."""
         seed = len(STAGES) * self.seed + STAGES.index(stage)
         if self.directory is not None:
@@ -83,7 +81,7 @@ class TimedBatches:
         feed: of the batches, in the order of the steps.
     """
 
-    def __init__(self, feed: SimulationFeed | RecordsFeed):
+    def __init__(self, feed: Feed):
         self._feed = feed
         self._handed: list[float] = []
         self._begun: list[float] = []

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_pipeline.configuration import to_dict
+from data_pipeline.configuration import differences, to_dict
 from kspecsr.configuration import STAGES, LossConfig, Preset, TrainingConfig
-from kspecsr.configuration.differences import differences
 from kspecsr.model_folder import copy_stage, load_stage, read_settings, stage_hash, stage_path
 from kspecsr.model_settings import SETTINGS_FILE, check_same_grid
 from kspecsr.training.data import TrainingData
