@@ -197,7 +197,7 @@ def read_study(output: Path, stage: str) -> SweepSettings:
     if not path.is_file():
         raise StudyError(
             f"{output}: holds no sweep of {stage} ({', '.join(studies(output)) or 'nor of any other stage'} "
-            "there); expected a folder that python -m tuning.run wrote"
+            "there); expected a folder that kspecsr tune wrote"
         )
     content = read_json(path)
     try:
