@@ -15,10 +15,10 @@ from kspecsr.configuration import STAGES, Preset
 from kspecsr.feeds import SimulationFeed, split_batch, validation_examples
 from kspecsr.feeds.example import Batch
 from kspecsr.feeds.simulation_feed import LOOK_AHEAD
-from kspecsr.models import build_sr1, build_zhead
+from kspecsr.models import BUILDERS
 from kspecsr.training.data import TimedBatches
 from kspecsr.training.optimizer import GuardedAdamW
-from kspecsr.training.stage_model import StageModel, build_stage_model
+from kspecsr.training.stage_model import StageModel
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -218,9 +218,8 @@ def input_wait(preset: Preset, stage: str, batch_size: int, steps: int, workers:
 
 def _model(preset: Preset, stage: str) -> StageModel:
     """A stage on fresh ones before it; what weights they have does not matter here."""
-    builders = {"sr1": build_sr1, "zhead": build_zhead}
     needed = STAGES[: STAGES.index(stage)]
-    model = build_stage_model(stage, preset, {name: builders[name](preset.model) for name in needed})
+    model = StageModel(stage, preset, {name: BUILDERS[name](preset.model) for name in needed})
     model.build(None)
     model.compile(optimizer=GuardedAdamW(1e-4))
     model.optimizer.build(model.trainable_variables)

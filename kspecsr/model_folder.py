@@ -50,7 +50,7 @@ MANIFEST_FILE = "manifest.json"
 
 
 def write_manifest(folder: str | os.PathLike) -> Path:
-    """Lists all other files of a folder with their size and SHA-256."""
+    """Write the manifest of a folder: size and SHA-256 of all its other files."""
     folder = Path(folder)
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST_FILE)
     content = {
@@ -62,7 +62,7 @@ def write_manifest(folder: str | os.PathLike) -> Path:
 
 
 def check_manifest(folder: str | os.PathLike) -> None:
-    """Compares a folder with its manifest; one that has none is not checked.
+    """Compare a folder with its manifest; a folder without one is not checked.
 
     Raises:
         ModelFolderError: naming the file that is missing or differs.
@@ -138,16 +138,16 @@ def copy_stage(
     preset: Preset,
     provenance: Mapping[str, Any],
 ) -> str:
-    """Puts a stage's file into another model folder byte for byte: Keras would write another one.
+    """Copy a stage's file into another model folder, byte for byte: Keras would write another one.
 
     A calibration in that folder is removed.
 
     Args:
         source: model folder that has the stage.
-        folder: made if it is not there.
+        folder: model folder, made if it does not exist.
         stage: ``sr1``, ``zhead`` or ``sr2``.
-        preset: of the model in ``folder``.
-        provenance: of the stage, as ``source`` states it.
+        preset: preset of the model in ``folder``.
+        provenance: provenance of the stage, as ``source`` states it.
 
     Returns:
         SHA-256 of the file, the same as in ``source``.
@@ -169,13 +169,13 @@ def copy_stage(
 
 
 def _to_disk(path: Path) -> None:
-    """Waits until a file's content is on disk, so that its new name never stands for an empty one."""
+    """Wait until a file's content is on disk, so that its new name never stands for an empty one."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def load_stage(folder: str | os.PathLike, stage: str) -> keras.Model:
-    """The functional network of a stage, in record units.
+    """Functional network of a stage, in record units.
 
     Raises:
         ModelFolderError: if it is missing, damaged, or was written by another version of this package.

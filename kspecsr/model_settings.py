@@ -1,4 +1,4 @@
-"""What a model folder says about itself: settings, provenance, hashes. Needs no Keras."""
+"""A model folder's description of itself: settings, provenance, hashes. Needs no Keras."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class ModelSettings:
 
     Attributes:
         preset: networks, grid, losses and training.
-        name: of the model, as results state it.
+        name: name of the model, as results state it.
         stages: stage to its provenance (trained steps, goal metric, hash of the data, ``upstream`` hashes).
-        software: package to version, when it was last written.
+        software: package to its version when the file was last written.
     """
 
     preset: Preset
@@ -49,7 +49,7 @@ class ModelSettings:
         return self.preset.model.grid
 
     def to_json(self) -> str:
-        """As the file holds it."""
+        """Content of the file."""
         content = {
             "name": self.name,
             "preset": to_dict(self.preset),
@@ -71,7 +71,7 @@ def stage_path(folder: str | os.PathLike, stage: str) -> Path:
 
 
 def read_settings(folder: str | os.PathLike) -> ModelSettings:
-    """Reads ``model.json``.
+    """Content of ``model.json``.
 
     Raises:
         ModelFolderError: for a folder that is none or holds no model, or a file that is damaged or has
@@ -107,7 +107,7 @@ def read_settings(folder: str | os.PathLike) -> ModelSettings:
 
 
 def write_settings(folder: str | os.PathLike, settings: ModelSettings) -> None:
-    """Writes ``model.json``, complete or not at all."""
+    """Write ``model.json``, complete or not at all."""
     path = Path(folder) / SETTINGS_FILE
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(settings.to_json() + "\n")
@@ -121,11 +121,11 @@ def with_stage(
     """Settings of a folder once a stage is written into it; nothing is written here.
 
     Args:
-        folder: may not exist yet.
-        stage: that is added or replaced.
-        preset: of the training; takes the place of the one in the folder.
-        provenance: plain JSON values.
-        name: of the model; empty for the one it has, or else the folder's.
+        folder: model folder, which may not exist yet.
+        stage: stage that is added or replaced.
+        preset: preset of the training; takes the place of the one in the folder.
+        provenance: provenance of the stage, plain JSON values.
+        name: name of the model; empty for its present one, or else the folder's.
 
     Raises:
         ModelFolderError: if the folder's other stages were trained on another grid, naming both.
@@ -144,7 +144,7 @@ def with_stage(
 
 
 def check_same_grid(first: UnifiedGrid, second: UnifiedGrid, first_name: str, second_name: str) -> None:
-    """Refuses stages on different grids.
+    """Refuse stages on different grids.
 
     Raises:
         ModelFolderError: naming both grids.
@@ -157,7 +157,7 @@ def check_same_grid(first: UnifiedGrid, second: UnifiedGrid, first_name: str, se
 
 
 def grid_text(grid: UnifiedGrid) -> str:
-    """A grid in words, as errors and results state it."""
+    """Description of a grid, as errors and results state it."""
     return f"{grid.start:g}-{grid.stop:g} um at lambda/dlambda {grid.sampling:g} ({grid.size} px)"
 
 
@@ -208,11 +208,11 @@ def check_upstream(folder: str | os.PathLike, settings: ModelSettings, stages: S
 
 
 def weights_hash(folder: str | os.PathLike, calibrated: bool = True) -> str:
-    """SHA-256 of a complete model: of the hashes of its stages' files, in stage order, and its calibration's.
+    """SHA-256 of a complete model: of the joined hashes of its stages' files and its calibration.
 
     Args:
         folder: model folder.
-        calibrated: with the calibration, if there is one.
+        calibrated: include the calibration, if there is one.
 
     Raises:
         ModelFolderError: if a stage is missing.
@@ -225,7 +225,7 @@ def weights_hash(folder: str | os.PathLike, calibrated: bool = True) -> str:
 
 
 def check_archive(path: Path) -> None:
-    """Refuses a truncated or altered ``.keras`` file, which is a zip archive with checksums.
+    """Refuse a truncated or altered ``.keras`` file, which is a zip archive with checksums.
 
     Raises:
         ModelFolderError: naming the file.
@@ -240,7 +240,7 @@ def check_archive(path: Path) -> None:
 
 
 def find_model(name_or_folder: str | os.PathLike = DEFAULT_MODEL) -> Path:
-    """Folder of a model that ships with the package, or a folder of the caller's.
+    """Folder of a model that ships with the package, or one named by its path.
 
     Shipped models are looked for in ``saved_models`` beside the package and inside it.
 
@@ -269,7 +269,7 @@ def find_model(name_or_folder: str | os.PathLike = DEFAULT_MODEL) -> Path:
 
 
 def read_calibration(folder: str | os.PathLike) -> Calibration | None:
-    """The calibration of a model folder; None where it has none.
+    """Calibration of a model folder; None if it has none.
 
     Raises:
         ModelFolderError: for a file that is damaged or has unknown keys.
@@ -286,7 +286,7 @@ def read_calibration(folder: str | os.PathLike) -> Calibration | None:
 
 
 def write_calibration(folder: str | os.PathLike, calibration: Calibration) -> Path:
-    """Writes the calibration of a model folder, complete or not at all."""
+    """Write the calibration of a model folder, complete or not at all."""
     path = Path(folder) / CALIBRATION_FILE
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(to_dict(calibration), indent=1) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 
 from kspecsr.configuration import PRESETS, STAGES
 from kspecsr.feeds import simulated_examples, split_batch
-from kspecsr.training.stage_model import TERMS, build_stage_model
+from kspecsr.training.stage_model import TERMS, StageModel
 from model_sample import TINY
 
 PRESET = replace(PRESETS["small"], model=TINY)
@@ -31,7 +31,7 @@ def trained(batch):
     keras.utils.set_random_seed(3)
     networks, before, histories = {}, {}, {}
     for stage in STAGES:
-        model = build_stage_model(stage, PRESET, networks)
+        model = StageModel(stage, PRESET, networks)
         model.compile(optimizer=keras.optimizers.AdamW(1e-3))
         histories[stage] = model.fit(*batch, batch_size=8, epochs=2, verbose=0).history
         networks[stage] = model.stage_network
@@ -59,7 +59,7 @@ def test_a_frozen_stage_is_the_same_to_the_bit_after_the_next_ones_trained(train
         for now, then in zip(networks[stage].get_weights(), before[stage], strict=True):
             assert np.array_equal(now, then), stage
     # and a stage does move while it is trained
-    fresh = build_stage_model("sr1", PRESET, {})
+    fresh = StageModel("sr1", PRESET, {})
     moved = [
         not np.array_equal(a, b)
         for a, b in zip(fresh.stage_network.get_weights(), before["sr1"], strict=True)
@@ -69,13 +69,13 @@ def test_a_frozen_stage_is_the_same_to_the_bit_after_the_next_ones_trained(train
 
 def test_dropout_of_a_frozen_stage_is_off(trained, batch):
     networks = trained[0]
-    model = build_stage_model("zhead", PRESET, {"sr1": networks["sr1"]})
+    model = StageModel("zhead", PRESET, {"sr1": networks["sr1"]})
     first, second = (np.asarray(model(batch[0], training=True)["sr1_flux"]) for _ in range(2))
     assert np.array_equal(first, second)
 
 
 def test_what_is_missing_or_unknown_is_named():
     with pytest.raises(ValueError, match="stage sr2 needs the trained stage sr1 and zhead before it"):
-        build_stage_model("sr2", PRESET, {})
+        StageModel("sr2", PRESET, {})
     with pytest.raises(ValueError, match="expected a stage among sr1, zhead, sr2, got 'sr3'"):
-        build_stage_model("sr3", PRESET, {})
+        StageModel("sr3", PRESET, {})

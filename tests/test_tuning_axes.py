@@ -9,7 +9,7 @@ import pytest
 from kspecsr.configuration import STAGES, FeedConfig, LossConfig, Preset, TrainingConfig
 from kspecsr.feeds import simulated_examples, split_batch
 from kspecsr.training.optimizer import GuardedAdamW, learning_rate_schedule
-from kspecsr.training.stage_model import build_stage_model
+from kspecsr.training.stage_model import StageModel
 from training_sample import tiny_preset
 from tuning.space import SPACES, search_space, values_of, with_values
 
@@ -38,7 +38,7 @@ def frozen():
     keras.utils.set_random_seed(1)
     networks = {}
     for stage in STAGES[:2]:
-        networks[stage] = build_stage_model(stage, PRESET, networks).stage_network
+        networks[stage] = StageModel(stage, PRESET, networks).stage_network
     return networks
 
 
@@ -46,7 +46,7 @@ def after_a_step(stage, preset, frozen, batches):
     """Weights after one step as a training would do it."""
     keras.utils.set_random_seed(2)
     config = preset.training[stage]
-    model = build_stage_model(stage, preset, {k: v for k, v in frozen.items() if k != stage})
+    model = StageModel(stage, preset, {k: v for k, v in frozen.items() if k != stage})
     model.build(None)
     optimizer = GuardedAdamW(
         learning_rate_schedule(config), weight_decay=config.weight_decay, clip_norm=config.clip_norm

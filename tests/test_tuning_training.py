@@ -9,7 +9,7 @@ import pytest
 from kspecsr.configuration import STAGES
 from kspecsr.feeds import simulated_examples, split_batch
 from kspecsr.model_folder import load_composed, read_settings, stage_hash
-from kspecsr.training.stage_model import build_stage_model
+from kspecsr.training.stage_model import StageModel
 from training_sample import tiny_preset
 from tuning import sweep
 from tuning.role import Role
@@ -106,7 +106,7 @@ def test_each_stage_is_swept_on_the_frozen_best_before_it(tmp_path, monkeypatch)
 def test_sr1_s_line_term_wants_lines_sharp_and_its_smoothness_the_rest_smooth():
     preset = tiny_preset()
     weights = replace(preset.losses, sr1_line_shape=1.0, sr1_smoothness=1.0)
-    model = build_stage_model("sr1", replace(preset, losses=weights), {})
+    model = StageModel("sr1", replace(preset, losses=weights), {})
     x, y = split_batch(simulated_examples(np.arange(8), 5, preset.feed, preset.model.grid))
     truth = y["target_flux"]
     blurred = np.apply_along_axis(lambda row: np.convolve(row, np.ones(9) / 9, "same"), 1, truth)
@@ -122,4 +122,4 @@ def test_sr1_s_line_term_wants_lines_sharp_and_its_smoothness_the_rest_smooth():
     assert terms(noisy)["sr1_smoothness"] > 2 * terms(truth)["sr1_smoothness"]
     # without a redshift no place is a line's
     assert terms(blurred, np.full(8, np.nan, np.float32))["sr1_line_shape"] == 0.0
-    assert build_stage_model("sr1", preset, {}).line_terms(x, y, truth) == {}
+    assert StageModel("sr1", preset, {}).line_terms(x, y, truth) == {}

@@ -20,8 +20,8 @@ class ErrorScale:
 
     Attributes:
         start: log10(S/N) of the first knot.
-        step: between knots.
-        factor: at the knots.
+        step: spacing of the knots in log10(S/N).
+        factor: factors at the knots.
     """
 
     start: float = 0.0
@@ -53,15 +53,15 @@ def log_signal_to_noise(value: np.ndarray, error: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of all that a model states with an uncertainty.
+    """Calibration of everything that a model states with an uncertainty.
 
     Attributes:
-        sr1: errors of the first stage's pixels.
-        continuum: part of the spectrum's errors that lines have no share in, by the continuum's S/N.
-        line_pixels: the lines' part, by the S/N of what is drawn of lines in a pixel.
-        line_flux: errors of line fluxes.
-        redshift_exponent: of P(z), which is normalised again: above 1 it gets narrower.
-        measured_on: what it was measured on, plain JSON values.
+        sr1: scale of the first stage's pixel errors.
+        continuum: scale of the continuum's part of the pixel errors, by the continuum's S/N.
+        line_pixels: scale of the lines' part of the pixel errors, by the S/N of the lines in a pixel.
+        line_flux: scale of the errors of line fluxes.
+        redshift_exponent: exponent of P(z), which is normalised again: above 1 narrows it.
+        measured_on: description of the galaxies that it was measured on, plain JSON values.
     """
 
     sr1: ErrorScale = field(default_factory=ErrorScale)
@@ -79,7 +79,7 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], where: str = "calibration") -> Calibration:
-        """From plain JSON values.
+        """Calibration from plain JSON values.
 
         Raises:
             ConfigurationError, ValueError: for unknown keys or values without sense.

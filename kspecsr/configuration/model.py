@@ -9,7 +9,7 @@ from data_pipeline.pixel_grid import UnifiedGrid
 
 
 def check_range(where: str, value: float, low: float, high: float = math.inf) -> None:
-    """Refuses what is no finite number in [low, high].
+    """Refuse anything but a finite number in [low, high].
 
     Raises:
         ValueError: naming the field, what was received and what is expected.
@@ -22,7 +22,7 @@ def check_range(where: str, value: float, low: float, high: float = math.inf) ->
 
 
 def check_choice(where: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuses what is none of the choices.
+    """Refuse anything but one of the choices.
 
     Raises:
         ValueError: listing them.
@@ -37,19 +37,19 @@ ACTIVATIONS = ("elu", "relu", "gelu", "silu")
 
 @dataclass(frozen=True)
 class SR1Config:
-    """First stage: residual convolutions to a coarse super-resolution (paper section 3.3; DESIGN section 4).
+    """First stage: residual convolutions to a coarse super-resolution (docs/design.md, networks).
 
     Attributes:
         trunk: ``detector`` convolves on the prism's own pixels, where its line-spread function is constant,
             and goes to the unified grid by a fixed operator; ``grid`` convolves the up-sampled prism (the
             paper's).
-        channels: of the trunk.
-        blocks: residual blocks.
+        channels: number of channels of the trunk.
+        blocks: number of residual blocks.
         kernel: width of the convolutions [pixels].
-        dilations: of the blocks, in turn.
-        activation: Keras name.
-        dropout: probability, inside residual blocks.
-        head_channels: of the light head on the unified grid.
+        dilations: dilations of the blocks, in turn.
+        activation: name of the activation in Keras.
+        dropout: dropout probability inside residual blocks.
+        head_channels: number of channels of the light head on the unified grid.
     """
 
     trunk: str = "detector"
@@ -75,19 +75,19 @@ class SR1Config:
 
 @dataclass(frozen=True)
 class ZHeadConfig:
-    """Second stage: redshift by correlation in log wavelength (DESIGN section 4).
+    """Second stage: redshift by correlation in log wavelength (docs/design.md, redshift).
 
     Attributes:
         pooling: pixels of the unified grid per step of the features.
         finer: bins of P(z) per such step.
-        max_redshift: P(z) covers 0 to this.
-        channels: of the convolutions.
-        layers: convolutions before the correlation.
-        kernel: their width [steps].
-        templates: feature channels that are correlated with a learned rest-frame template each.
-        groups: scores per redshift before the last, pointwise layers.
-        activation: Keras name.
-        dropout: probability, after each convolution.
+        max_redshift: upper end of P(z), which begins at 0.
+        channels: number of channels of the convolutions.
+        layers: number of convolutions before the correlation.
+        kernel: width of the convolutions [steps].
+        templates: number of feature channels, each correlated with a learned rest-frame template.
+        groups: number of scores per redshift before the last, pointwise layers.
+        activation: name of the activation in Keras.
+        dropout: dropout probability after each convolution.
     """
 
     pooling: int = 3
@@ -115,25 +115,25 @@ class ZHeadConfig:
 
 @dataclass(frozen=True)
 class SR2Config:
-    """Third stage: line tokens and a smooth continuum correction (paper section 3.3; DESIGN section 4).
+    """Third stage: line tokens and a smooth continuum correction (paper section 3.3; docs/design.md, lines).
 
     Attributes:
         half_width: W; a line's window has 2 W + 1 samples, half a prism pixel apart.
-        window_channels: of the window encoder.
+        window_channels: number of channels of the window encoder.
         token_dim: width of a line token.
-        heads: attention heads.
-        layers: Transformer layers.
-        direct_fit: give each token flux and error of the linear fit to the prism (DESIGN section 2, point 4).
-        knots: of the fit's continuum.
-        continuum_channels: of the continuum branch.
-        continuum_blocks: its residual blocks, whose skips are scaled by 0.5.
+        heads: number of attention heads.
+        layers: number of Transformer layers.
+        direct_fit: give each token flux and error of the linear fit to the observed spectrum.
+        knots: number of knots of the fit's continuum.
+        continuum_channels: number of channels of the continuum branch.
+        continuum_blocks: number of its residual blocks, whose skips are scaled by 0.5.
         continuum_kernel: width of its convolutions [prism pixels].
         residual_cap: largest correction to SR1, in units of the brightest flux of the spectrum.
         velocity_shift: largest shift of all lines together, as a fraction of the wavelength.
         line_shift: largest further shift of one line, as a fraction of the wavelength.
         max_velocity_sigma: broadest line [km/s].
-        activation: Keras name.
-        dropout: probability.
+        activation: name of the activation in Keras.
+        dropout: dropout probability.
     """
 
     half_width: int = 16

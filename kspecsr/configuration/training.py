@@ -12,7 +12,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms; a weight of 0 leaves the term out (DESIGN section 4).
+    """Weights of the loss terms; a weight of 0 leaves the term out (docs/design.md, losses).
 
     Attributes:
         likelihood: Gaussian likelihood of the pixels, SR1 and SR2.
@@ -57,16 +57,16 @@ class TrainingConfig:
 
     Attributes:
         epochs: most epochs.
-        steps_per_epoch: optimiser steps in each.
+        steps_per_epoch: optimiser steps in an epoch.
         batch_size: examples per step, over all devices.
-        learning_rate: at its peak.
-        final_learning_rate: at the end of the cosine decay, as a share of the peak.
-        warmup: share of all steps in which the learning rate rises linearly.
-        weight_decay: AdamW's, decoupled.
-        clip_norm: gradients are scaled down to this global norm.
+        learning_rate: learning rate at its peak.
+        final_learning_rate: learning rate at the end of the cosine decay, as a fraction of the peak.
+        warmup: fraction of all steps in which the learning rate rises linearly.
+        weight_decay: decoupled weight decay of AdamW.
+        clip_norm: largest global norm of the gradients, which are scaled down to it.
         patience: epochs without a better goal metric after which training stops; 0 never stops.
-        validation_size: galaxies on which the goal metric is measured.
-        teacher_start: SR2: probability of being given the true redshift, at the first step.
+        validation_size: number of galaxies that measure the goal.
+        teacher_start: probability that SR2 is given the true redshift, at the first step.
         teacher_stop: the same at the last step; linear between (paper section 3.3).
         precision: Keras dtype policy; heads and losses stay float32.
     """
@@ -99,23 +99,23 @@ class TrainingConfig:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps in all."""
+        """Total number of optimiser steps."""
         return self.epochs * self.steps_per_epoch
 
 
 @dataclass(frozen=True)
 class FeedConfig:
-    """Examples drawn afresh from the simulator (DESIGN sections 3.4 and 4, nuisances).
+    """Training examples drawn afresh from the simulator, with its nuisances (docs/design.md, simulator).
 
     Attributes:
-        population: of the simulator.
+        population: population of galaxies, a name of the simulator.
         noise_free_targets: train on the noise-free truth; False for the stitched, noisy gratings.
         resolution_scatter: scatter [natural log] of the prism's resolving power between spectra.
         zero_point_shift: scatter of the prism's zero point [prism pixels].
         error_scatter: scatter [natural log] of quoted over true errors.
-        gap_fraction: share of spectra with a stretch of missing pixels.
-        truncated_fraction: share of spectra that miss part of the range at an end.
-        coarse_fraction: share of spectra sampled on detector pixels, as DJA releases them.
+        gap_fraction: fraction of spectra with a stretch of missing pixels.
+        truncated_fraction: fraction of spectra that miss part of the range at an end.
+        coarse_fraction: fraction of spectra sampled on detector pixels, as DJA releases them.
     """
 
     population: str = "wide"

@@ -1,4 +1,4 @@
-"""The examples of a training: where they come from, and the fixed galaxies that its epochs are judged by."""
+"""Examples of a training, and the fixed galaxies that measure the goal after each epoch."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class TrainingData:
 
     Attributes:
         directory: record directory; None for fresh simulation.
-        feed: what is simulated.
+        feed: population and nuisances of the simulation.
         grid: unified grid of the model.
-        seed: of the run; each stage draws galaxies of its own.
-        workers: background processes that simulate.
+        seed: seed of the run; each stage draws galaxies of its own.
+        workers: number of background processes that simulate.
     """
 
     directory: Path | None
@@ -43,7 +43,7 @@ class TrainingData:
     workers: int = 1
 
     def open(self, stage: str, batch_size: int, first_step: int = 0, teacher: Teacher | None = None) -> Feed:
-        """Batches from a step on; step k is the same whatever the first one was."""
+        """Batches from a step on; step k is the same whatever the first step was."""
         seed = len(STAGES) * self.seed + STAGES.index(stage)
         if self.directory is not None:
             return RecordsFeed(
@@ -78,7 +78,7 @@ class TimedBatches:
     thread is waiting for it.
 
     Args:
-        feed: of the batches, in the order of the steps.
+        feed: batches, in the order of the steps.
     """
 
     def __init__(self, feed: Feed):

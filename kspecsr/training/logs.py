@@ -1,4 +1,8 @@
-"""What a training writes down each epoch: history.csv, TensorBoard scalars, one line of text."""
+"""Logs of a training: history.csv, TensorBoard scalars, a line of text for each epoch; a bar over its steps.
+
+Keras' own callbacks do not serve: `CSVLogger` keeps rows of epochs that are done again after a kill, and
+`TensorBoard` needs the package of that name.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +43,13 @@ _SHOWN = {
 
 
 def epoch_line(stage: str, row: Mapping[str, float], epochs: int, is_best: bool) -> str:
-    """One epoch in one line.
+    """Line of text about an epoch.
 
     Args:
-        stage: whose metrics are named.
-        row: of the history.
-        epochs: in all.
-        is_best: its goal is the lowest so far.
+        stage: stage that is trained.
+        row: row of the history.
+        epochs: total number of epochs.
+        is_best: whether its goal is the lowest so far.
     """
     parts = [f"{stage} epoch {int(row['epoch'])}/{epochs}", f"loss {row['loss']:.4f}"]
     parts += [f"{word} {text.format(row[name])}" for name, (word, text) in _SHOWN[stage].items()]
@@ -58,7 +62,7 @@ def epoch_line(stage: str, row: Mapping[str, float], epochs: int, is_best: bool)
 
 
 def append_history(path: Path, row: Mapping[str, float]) -> None:
-    """Adds an epoch to the CSV file; rows of this epoch and later ones, of an earlier start, are dropped."""
+    """Add an epoch to the CSV file; rows of the same and later epochs, from an earlier start, are dropped."""
     rows: list[dict[str, object]] = []
     if path.is_file():
         with open(path, newline="", encoding="utf-8") as file:
@@ -75,8 +79,8 @@ class TensorBoardScalars:
     """Scalars for TensorBoard, which need not be installed to write them.
 
     Args:
-        folder: of the event files.
-        backend: of Keras; only with ``tensorflow`` something is written, for the others there is history.csv.
+        folder: folder of the event files.
+        backend: backend of Keras; nothing is written but with ``tensorflow``.
     """
 
     def __init__(self, folder: Path, backend: str):
@@ -87,7 +91,7 @@ class TensorBoardScalars:
             self._writer = tf.summary.create_file_writer(str(folder))
 
     def write(self, row: Mapping[str, float]) -> None:
-        """One point per number, at the row's epoch."""
+        """Write one point per number, at the row's epoch."""
         if self._writer is None:
             return
         import tensorflow as tf
@@ -104,7 +108,7 @@ class TensorBoardScalars:
         self._writer.flush()
 
     def close(self) -> None:
-        """Ends the event file."""
+        """Close the event file."""
         if self._writer is not None:
             self._writer.close()
 
@@ -113,9 +117,9 @@ class StepBar(keras.callbacks.Callback):
     """A bar over the steps of each epoch, gone when the epoch's line appears.
 
     Args:
-        stage: that is named.
-        config: steps and epochs.
-        show: False for none; None where the output is a terminal.
+        stage: stage that is trained.
+        config: numbers of steps and epochs.
+        show: False for no bar; None for one on a terminal only.
     """
 
     def __init__(self, stage: str, config: TrainingConfig, show: bool | None = None):

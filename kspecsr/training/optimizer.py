@@ -1,4 +1,4 @@
-"""AdamW that clips by global norm, and skips and counts the steps whose gradient is not finite."""
+"""AdamW that clips by global norm and skips steps whose gradient is not finite; schedules of a training."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class GuardedAdamW(keras.optimizers.AdamW):
 
     Args:
         learning_rate: number or schedule.
-        weight_decay: per unit of learning rate.
+        weight_decay: decoupled weight decay, per unit of learning rate.
         clip_norm: largest global norm of the gradients.
-        **options: of `keras.optimizers.AdamW`.
+        **options: options of `keras.optimizers.AdamW`.
     """
 
     def __init__(self, learning_rate=1e-3, weight_decay=1e-4, clip_norm=1.0, **options):
@@ -92,7 +92,7 @@ class GuardedAdamW(keras.optimizers.AdamW):
 
 
 def skipped_steps(optimizer: keras.optimizers.Optimizer) -> int:
-    """Steps skipped so far; also of an optimizer inside one that scales the loss (float16)."""
+    """Number of skipped steps, also of an optimizer inside one that scales the loss (float16)."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return int(inner.skipped_steps.numpy())
 
@@ -103,9 +103,9 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         peak: learning rate at the end of the warm-up.
-        steps: in all; later ones keep the last value.
-        warmup: steps of the warm-up; the first has ``peak / warmup``.
-        final: last value as a share of the peak.
+        steps: total number of steps; later ones keep the last value.
+        warmup: number of steps of the warm-up; the first has ``peak / warmup``.
+        final: last value as a fraction of the peak.
     """
 
     def __init__(self, peak: float, steps: int, warmup: int = 0, final: float = 0.01):
@@ -126,13 +126,13 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def learning_rate_schedule(config: TrainingConfig) -> WarmUpCosine:
-    """The schedule that a training's settings ask for."""
+    """Schedule of a training."""
     return WarmUpCosine(
         config.learning_rate, config.steps, round(config.warmup * config.steps), config.final_learning_rate
     )
 
 
 def teacher_probability(step: int, config: TrainingConfig) -> float:
-    """Probability that SR2 is given the true redshift in this step, linear over the training."""
+    """Teacher forcing: probability that SR2 is given the true redshift in a step, linear in the step."""
     progress = min(max(step / max(config.steps - 1, 1), 0.0), 1.0)
     return config.teacher_start + (config.teacher_stop - config.teacher_start) * progress

@@ -1,4 +1,4 @@
-"""Checks on a run folder before the first epoch: writable, room enough, nobody else at work in it."""
+"""Checks of a run folder before the first epoch: writable, enough room, no other run at work in it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class OutputError(OSError):
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Makes the folder and writes a file of the needed size there, which is deleted again.
+    """Make the folder, and reserve the needed room there for a moment.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         needed: bytes.
 
     Raises:
@@ -41,7 +41,7 @@ def check_room(folder: Path, needed: int) -> None:
 
 
 def _allocate(descriptor: int, folder: Path, needed: int) -> None:
-    """Reserves room; where the system (macOS) or the file system cannot, asks how much is free."""
+    """Reserve room; if the system (macOS) or the file system cannot, ask how much is free."""
     try:
         os.posix_fallocate(descriptor, 0, needed)
         return
@@ -55,7 +55,7 @@ def _allocate(descriptor: int, folder: Path, needed: int) -> None:
 
 
 def sweep(folder: Path, stages: Sequence[str]) -> None:
-    """Removes temporary files and folders that a killed run left; only under the lock of `only_run`."""
+    """Remove temporary files and folders that a killed run left; only under the lock of `only_run`."""
     for place in (folder, *(folder / stage for stage in stages)):
         for path in place.glob(".*.part"):
             if path.is_dir():
@@ -66,7 +66,7 @@ def sweep(folder: Path, stages: Sequence[str]) -> None:
 
 @contextmanager
 def only_run(folder: Path) -> Iterator[None]:
-    """Holds the folder: a second run in it is refused while the block lasts.
+    """Hold the folder: a second run in it is refused inside the block.
 
     Raises:
         OutputError: if another run holds it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from data_pipeline.configuration import differences, to_dict
 from kspecsr.configuration import STAGES, LossConfig, Preset, TrainingConfig
 from kspecsr.model_folder import copy_stage, load_stage, read_settings, stage_hash, stage_path
-from kspecsr.model_settings import SETTINGS_FILE, check_same_grid
+from kspecsr.model_settings import SETTINGS_FILE, ModelSettings, check_same_grid
 from kspecsr.training.data import TrainingData
 from kspecsr.training.state import Progress, StateError
 
@@ -63,26 +63,18 @@ def check_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], folde
         )
 
 
-def check_other_stages(folder: Path, stage: str, preset: Preset) -> None:
-    """Refuse a folder whose earlier stages are not the networks of the preset.
+def _check_networks(folder: Path, held: ModelSettings, stages: Sequence[str], preset: Preset) -> None:
+    """Refuse stages of a folder that are not the networks of the preset.
 
     Raises:
-        ModelFolderError: naming both grids.
+        ModelFolderError: for another grid, naming both.
         UpstreamError: for another network on the same grid.
     """
-    if not (folder / SETTINGS_FILE).is_file():
-        return
-    held = read_settings(folder)
-    earlier = [name for name in STAGES[: STAGES.index(stage)] if name in held.stages]
-    if not earlier:
-        return
-    check_same_grid(
-        held.grid, preset.model.grid, f"{folder}: {', '.join(earlier)}", f"preset {preset.name!r}"
-    )
-    for name in earlier:
-        if getattr(held.preset.model, name) != getattr(preset.model, name):
+    check_same_grid(held.grid, preset.model.grid, f"{folder}: {', '.join(stages)}", f"preset {preset.name!r}")
+    for stage in stages:
+        if getattr(held.preset.model, stage) != getattr(preset.model, stage):
             raise UpstreamError(
-                f"{folder}: its {name} is not the one of preset {preset.name!r} (model.{name} differs); "
+                f"{folder}: its {stage} is not the one of preset {preset.name!r} (model.{stage} differs); "
                 "give the preset that it was trained with, or another --output"
             )
 
@@ -101,8 +93,10 @@ def load_upstream(folder: Path, stage: str, preset: Preset) -> tuple[dict, dict[
             f"{stage} is trained on {' and '.join(needed)}, but {folder} holds no {missing[0]}.keras; train "
             f"it first (--stage {missing[0]} or --stage all), or name a model that has it with --upstream"
         )
-    if needed:
-        check_other_stages(folder, stage, preset)
+    if needed and (folder / SETTINGS_FILE).is_file():
+        held = read_settings(folder)
+        if known := [name for name in needed if name in held.stages]:
+            _check_networks(folder, held, known, preset)
     return (
         {name: load_stage(folder, name) for name in needed},
         {name: stage_hash(folder, name) for name in needed},
@@ -122,9 +116,7 @@ def copy_upstream(source: Path, folder: Path, stage: str, preset: Preset) -> Non
         if not stage_path(source, name).is_file():
             raise UpstreamError(f"{source} holds no {name}.keras, which {stage} is trained on")
         held = read_settings(source)
-        check_same_grid(held.grid, preset.model.grid, f"{source}: {name}", f"preset {preset.name!r}")
-        if getattr(held.preset.model, name) != getattr(preset.model, name):
-            raise UpstreamError(f"{source}: its {name} is not the one of preset {preset.name!r}")
+        _check_networks(source, held, (name,), preset)
         for other, trained_on in held.stages.get(name, {}).get("upstream", {}).items():
             if stage_path(folder, other).is_file() and stage_hash(folder, other) != trained_on:
                 raise UpstreamError(

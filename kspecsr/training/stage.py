@@ -36,7 +36,7 @@ from kspecsr.training.run_settings import (
     load_upstream,
     stage_settings,
 )
-from kspecsr.training.stage_model import MirroredStageModel, StageModel, build_stage_model
+from kspecsr.training.stage_model import MirroredStageModel, StageModel
 from kspecsr.training.state import (
     Progress,
     PublishedStage,
@@ -164,7 +164,7 @@ def _compiled(run: StageRun, upstream: Mapping[str, keras.Model]) -> StageModel:
     """The model that is trained, on the frozen networks before it."""
     config, options = run.config, run.options
     with dtype_policy(config.precision):
-        build = MirroredStageModel if options.devices > 1 else build_stage_model
+        build = MirroredStageModel if options.devices > 1 else StageModel
         model = build(run.stage, run.preset, upstream)
         model.build(None)
         optimizer = GuardedAdamW(

@@ -1,4 +1,4 @@
-"""A stage ready for `fit`: frozen stages before it, its own network, and its loss."""
+"""A stage ready for `fit`: the frozen stages before it, its own network, and its loss."""
 
 from __future__ import annotations
 
@@ -35,22 +35,17 @@ class StageModel(keras.Model):
     Args:
         stage: ``sr1``, ``zhead`` or ``sr2``.
         preset: networks and weights of the loss terms.
-        upstream: trained networks of the stages before, by name. They are frozen here, and called with
+        upstream: stage to trained network, for the stages before. They are frozen here, and called with
             ``training=False``: a frozen network's dropout would be live otherwise.
-        network: the stage's own network; built from the preset when left out.
+
+    Raises:
+        ValueError: for an unknown stage, or a missing stage before it.
     """
 
-    def __init__(
-        self,
-        stage: str,
-        preset: Preset,
-        upstream: Mapping[str, keras.Model],
-        network: keras.Model | None = None,
-    ):
+    def __init__(self, stage: str, preset: Preset, upstream: Mapping[str, keras.Model]):
         super().__init__(name=f"{stage}_training")
-        self.stage, self.losses_config = stage, preset.losses
-        self.step_of_log = redshift_step(preset.model)
-        self.sampling = float(preset.model.grid.sampling)
+        if stage not in STAGES:
+            raise ValueError(f"expected a stage among {', '.join(STAGES)}, got {stage!r}")
         needed = STAGES[: STAGES.index(stage)]
         missing = [name for name in needed if name not in upstream]
         if missing:
@@ -58,10 +53,13 @@ class StageModel(keras.Model):
                 f"stage {stage} needs the trained stage {' and '.join(missing)} before it; "
                 f"train {'them' if len(missing) > 1 else 'it'} first, or --stage all"
             )
+        self.stage, self.losses_config = stage, preset.losses
+        self.step_of_log = redshift_step(preset.model)
+        self.sampling = float(preset.model.grid.sampling)
         self.frozen = [upstream[name] for name in needed]
         for model in self.frozen:
             model.trainable = False
-        self.stage_network = BUILDERS[stage](preset.model) if network is None else network
+        self.stage_network = BUILDERS[stage](preset.model)
         self.trackers = {}
         self.line_terms = _SR1LineTerms(preset.losses, plain_grid(preset.model.grid))
 
@@ -103,7 +101,7 @@ class StageModel(keras.Model):
         return total
 
     def build(self, input_shape=None):
-        """Trackers of the loss terms that count."""
+        """Make trackers of the loss terms that count."""
         for name in TERMS[self.stage]:
             if getattr(self.losses_config, name, 1.0) > 0 and name not in self.trackers:
                 self.trackers[name] = keras.metrics.Mean(name=name)
@@ -111,7 +109,7 @@ class StageModel(keras.Model):
 
     @property
     def metrics(self):
-        """Means of the loss terms beside Keras' own."""
+        """Keras' own metrics, and the means of the loss terms."""
         return [*super().metrics, *self.trackers.values()]
 
     def _sr1_terms(self, x, y, outputs):
@@ -188,7 +186,7 @@ class StageModel(keras.Model):
         return {name: value for name, value in terms.items() if getattr(weights, name) > 0}
 
     def _moved(self, y, redshift, right):
-        """Target where lines are drawn: flux, error, and 1 where both of them are good."""
+        """Target moved to where lines are drawn: flux, error, and 1 where both of them are good."""
         pixels = pixels_between(redshift, y["true_redshift"], right, self.sampling)
         whole = shifted(1.0 - ops.cast(y["target_mask"], "float32"), pixels)
         return {
@@ -205,7 +203,7 @@ class _SR1LineTerms:
     both weights are 0.
 
     Args:
-        losses: weights.
+        losses: weights of the loss terms.
         grid: unified grid.
     """
 
@@ -218,7 +216,13 @@ class _SR1LineTerms:
             self._mask = LineMask(grid, dtype="float32")
 
     def __call__(self, x, y, flux) -> dict:
-        """Terms by name; flux (B, N)."""
+        """Loss terms by name.
+
+        Args:
+            x: inputs.
+            y: targets.
+            flux: (B, N) output of the stage.
+        """
         if not any(self._weights.values()):
             return {}
         prism = self._normalisation(*(x[name] for name in _PRISM))
@@ -245,28 +249,6 @@ TERMS = {
     "zhead": ("redshift",),
     "sr2": tuple(name for name in LossConfig.__dataclass_fields__ if name not in _SR1_LINE_TERMS),
 }
-
-
-def build_stage_model(
-    stage: str,
-    preset: Preset,
-    upstream: Mapping[str, keras.Model],
-    network: keras.Model | None = None,
-) -> StageModel:
-    """A stage ready to be compiled and fitted.
-
-    Args:
-        stage: ``sr1``, ``zhead`` or ``sr2``.
-        preset: networks and weights of the loss terms.
-        upstream: trained networks of the stages before, by name.
-        network: to go on training; built afresh when left out.
-
-    Raises:
-        ValueError: for an unknown stage, or a missing stage before it.
-    """
-    if stage not in STAGES:
-        raise ValueError(f"expected a stage among {', '.join(STAGES)}, got {stage!r}")
-    return StageModel(stage, preset, upstream, network)
 
 
 class MirroredStageModel(StageModel):
