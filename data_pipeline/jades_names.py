@@ -13,7 +13,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class JadesFileName:
-    """What a JADES file name says.
+    """Parts of a JADES file name.
 
     Attributes:
         tier: e.g. ``goods-s-deephst``.

@@ -1,4 +1,4 @@
-"""The one container for a measured spectrum, and the border at which units are checked."""
+"""The container of a measured spectrum, where units are checked once; unit strings of archives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SpectrumError(ValueError):
 
 @dataclass(frozen=True)
 class SpectrumMeta:
-    """Where a spectrum comes from.
+    """Provenance of a spectrum.
 
     Attributes:
         target: name of the source as the archive writes it.
@@ -110,7 +110,7 @@ class ObservedSpectrum:
         mask: np.ndarray | None = None,
         meta: SpectrumMeta | None = None,
     ) -> ObservedSpectrum:
-        """Checks units, order and sanity once, and converts in float64.
+        """Check units, order and sanity once, and convert to float64.
 
         A descending grid is reversed. Pixels without a (positive) wavelength are dropped. Pixels whose flux
         or error is not finite, or whose error is not positive, are masked. Each repair leaves a note.
@@ -209,7 +209,7 @@ def _flux_density(values: u.Quantity, wave_um: np.ndarray, name: str, meta: Spec
 
 
 def _mask_unusable(value: np.ndarray, sigma: np.ndarray, bad: np.ndarray) -> list[str]:
-    """Sets `bad` where flux or error cannot be used, and says of how many pixels."""
+    """Set `bad` where flux or error cannot be used; notes on how many pixels that concerns."""
     notes = []
     with np.errstate(invalid="ignore"):
         for text, rows in (

@@ -1,4 +1,4 @@
-"""Work spread over processes, in order, surviving Ctrl-C."""
+"""Work over processes: ordered results, bounded look-ahead, a clean end on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def prepare_worker() -> None:
 
 
 def _leave_with_parent() -> None:
-    """Ends this worker when its parent is gone, even killed, so that none is left behind."""
+    """End this worker when its parent is gone, even killed, so that none is left behind."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -105,6 +105,6 @@ def _bounded_map(
             yield pending.popleft().result()
     except BrokenProcessPool as error:
         raise WorkerError(
-            "a worker process died (killed, or out of memory?); the same command goes on where it was; "
+            "a worker process died (killed, or out of memory?); rerun the same command to resume; "
             "use fewer --workers"
         ) from error

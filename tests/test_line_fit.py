@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipeline.building.sources import _gratings, _prism
+from data_pipeline.building.sources import _spectra
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.grating_fit import FittedArm, fit_lines
@@ -121,7 +121,7 @@ def test_pulls_of_faint_lines_have_unit_width_and_no_bias():
     )
     pulls = []
     for i in range(24):
-        lines = make_pair(_prism(batch, i), _gratings(batch, i), float(batch.redshift[i])).lines
+        lines = make_pair(*_spectra(batch, i), float(batch.redshift[i])).lines
         alone = np.bincount(lines.tied_to, minlength=len(lines.names)) == 1
         free = lines.covered & alone & (lines.tied_to == np.arange(len(lines.names)))
         faint = free & (batch.line_flux[i] < 10 * lines.error)

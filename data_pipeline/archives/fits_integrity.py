@@ -1,4 +1,4 @@
-"""Finds a FITS file that was cut short or altered, without the archive's help.
+"""Find a FITS file that was cut short or altered, without the archive's help.
 
 Done on the bytes: opening the file with astropy would repair or merely warn about what must be an error here,
 and its warnings cannot be caught in one thread of several.

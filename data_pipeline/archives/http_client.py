@@ -47,7 +47,7 @@ class InterruptedTransferError(Exception):
 
 @dataclass(frozen=True)
 class Politeness:
-    """How hard a server may be asked.
+    """Pace and patience of requests to a server.
 
     Attributes:
         delay: least time between the starts of two requests [s], all connections together.
@@ -71,7 +71,7 @@ class Politeness:
 
 
 def user_agent() -> str:
-    """What the server's log shows: the project and its version."""
+    """User agent for the server's log: the project and its version."""
     try:
         release = version("kspecsr")
     except PackageNotFoundError:  # run from a checkout that is not installed

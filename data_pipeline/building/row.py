@@ -26,7 +26,7 @@ QUANTITIES = ("flux", "error", "mask")
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of a simulated galaxy.
+    """Truth of a simulated galaxy.
 
     Attributes:
         kind: class of object.

@@ -1,10 +1,11 @@
-"""Which prism file belongs to which gratings and which catalogue row (paper section 3.1)."""
+"""Matching of prism files, grating files and catalogue rows (paper section 3.1)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ GRATING_DISPERSERS = ("G140M", "G235M", "G395M")
 
 @dataclass(frozen=True)
 class MatchConfig:
-    """What counts as the same source, and as a known redshift.
+    """Criteria for the same source and for a secure redshift.
 
     Attributes:
         separation_arcsec: largest separation of a match by position (paper: 0.2).
@@ -103,6 +104,14 @@ class Dropped:
     reason: str
 
 
+class QualityError(ValueError):
+    """An object that a step of the pipeline does not keep; carries the step's name."""
+
+    def __init__(self, step: str, reason: str):
+        super().__init__(reason)
+        self.step = step
+
+
 def scan_archive(
     directory: str | os.PathLike, progress: Callable | None = None
 ) -> tuple[list[ArchiveFile], list[Dropped]]:
@@ -177,7 +186,7 @@ def find_catalogue(directory: str | os.PathLike) -> Path:
 def match(
     files: Sequence[ArchiveFile], catalogue: Catalogue, config: MatchConfig | None = None
 ) -> tuple[list[Match], list[Dropped]]:
-    """Joins prism files, grating files and catalogue rows.
+    """Join prism files, grating files and catalogue rows.
 
     JADES files belong together by (tier, id): ids repeat across tiers for different galaxies. What no id
     joins is joined by position, of each disperser the one within ``separation_arcsec`` whose name is most
@@ -188,80 +197,28 @@ def match(
         The matches, ordered by id, and the prism files that no match was made for.
     """
     config = config or MatchConfig()
-    prisms = [f for f in files if f.disperser == "PRISM"]
-    gratings = [f for f in files if f.disperser in GRATING_DISPERSERS]
-    by_name: dict[tuple[str, str], list[ArchiveFile]] = {}
-    for grating in gratings:
-        by_name.setdefault((grating.tier, grating.source_id), []).append(grating)
-    claimed = {(prism.tier, prism.source_id) for prism in prisms if prism.tier}
-    near = _NearbyGratings([g for g in gratings if (g.tier, g.source_id) not in claimed], config)
+    prisms = sorted(
+        (f for f in files if f.disperser == "PRISM"), key=lambda f: (f.tier, f.source_id.zfill(12), f.path)
+    )
+    gratings = _Gratings([f for f in files if f.disperser in GRATING_DISPERSERS], prisms, config)
     rows = _CatalogueRows(catalogue, config)
-    has_flags = any(str(flag) for flag in catalogue.redshift_flag)
-
     matches, dropped, seen = [], [], set()
-    for prism in sorted(prisms, key=lambda f: (f.tier, f.source_id.zfill(12), f.path)):
+    for prism in prisms:
         unique_id = f"{prism.tier}_{prism.source_id}" if prism.tier else Path(prism.path).name.split(".")[0]
-        if unique_id in seen:
-            dropped.append(Dropped(unique_id, "one prism file", f"second file of an object: {prism.path}"))
+        try:
+            if unique_id in seen:
+                raise QualityError("one prism file", f"second file of an object: {prism.path}")
+            seen.add(unique_id)
+            chosen = gratings.of(prism)
+            row = rows.secure(unique_id, prism)
+        except QualityError as error:
+            dropped.append(Dropped(unique_id, error.step, str(error)))
             continue
-        seen.add(unique_id)
-        own = by_name.get((prism.tier, prism.source_id), []) if prism.tier else []
-        if not own:
-            prism = located(prism)
-            own = near.around(prism)
-        chosen = _one_per_disperser(prism, own)
-        if len(chosen) < config.minimum_gratings:
-            dropped.append(
-                Dropped(
-                    unique_id,
-                    "grating matched",
-                    f"too few gratings: {len(chosen)}, {config.minimum_gratings} needed",
-                )
-            )
-            continue
-        row = rows.find(unique_id, prism)
-        if row is None:
-            dropped.append(Dropped(unique_id, "in catalogue", "no row with this id or position"))
-            continue
-        redshift, flag = float(catalogue.redshift[row]), str(catalogue.redshift_flag[row])
-        insecure = has_flags and (not flag or flag not in config.flags)
-        if not np.isfinite(redshift) or insecure:
-            reason = (
-                f"insecure redshift: flag {flag!r}, not one of {config.flags}"
-                if np.isfinite(redshift)
-                else "no redshift: the catalogue has none"
-            )
-            dropped.append(Dropped(unique_id, "secure redshift", reason))
-            continue
-        matches.append(
-            Match(
-                unique_id,
-                prism.tier,
-                str(catalogue.field[row]),
-                float(catalogue.ra[row]),
-                float(catalogue.dec[row]),
-                redshift,
-                flag,
-                prism.path,
-                tuple(f.path for f in chosen),
-            )
-        )
+        place = (str(catalogue.field[row]), float(catalogue.ra[row]), float(catalogue.dec[row]))
+        redshift = (float(catalogue.redshift[row]), str(catalogue.redshift_flag[row]))
+        paths = tuple(f.path for f in chosen)
+        matches.append(Match(unique_id, prism.tier, *place, *redshift, prism.path, paths))
     return matches, dropped
-
-
-def _one_per_disperser(prism: ArchiveFile, candidates: Sequence[ArchiveFile]) -> list[ArchiveFile]:
-    """One candidate per disperser, by likeness of name: the same mask, where a source was observed twice."""
-    chosen: dict[str, ArchiveFile] = {}
-    for disperser in GRATING_DISPERSERS:
-        of_it = [c for c in candidates if c.disperser == disperser]
-        if of_it:
-            chosen[disperser] = max(of_it, key=lambda c: _shared_start(c.path, prism.path))
-    return list(chosen.values())
-
-
-def _shared_start(a: str, b: str) -> int:
-    """Number of leading characters that two names share."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 class _Positions:
@@ -294,45 +251,81 @@ def located(file: ArchiveFile) -> ArchiveFile:
     return replace(file, ra=meta.ra, dec=meta.dec)
 
 
-class _NearbyGratings:
-    """Gratings that no prism claims by id, found by position; opened when the first is looked for."""
+def _shared_start(a: str, b: str) -> int:
+    """Number of leading characters that two names share."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
-    def __init__(self, gratings: Sequence[ArchiveFile], config: MatchConfig):
-        self._gratings = list(gratings)
-        self._separation = config.separation_arcsec
-        self._near: _Positions | None = None
 
-    def around(self, prism: ArchiveFile) -> list[ArchiveFile]:
-        """Gratings within the separation, nearest first."""
-        if self._near is None:
-            self._gratings = [located(grating) for grating in self._gratings]
-            self._near = _Positions(
-                [g.ra for g in self._gratings], [g.dec for g in self._gratings], self._separation
-            )
-        return [self._gratings[i] for i in self._near.around(prism.ra, prism.dec)]
+class _Gratings:
+    """Gratings by (tier, id); those that no prism claims also by position, opened when first needed."""
+
+    def __init__(self, files: Sequence[ArchiveFile], prisms: Sequence[ArchiveFile], config: MatchConfig):
+        self._config = config
+        self._by_id: dict[tuple[str, str], list[ArchiveFile]] = {}
+        for file in files:
+            self._by_id.setdefault((file.tier, file.source_id), []).append(file)
+        claimed = {(prism.tier, prism.source_id) for prism in prisms if prism.tier}
+        self._unclaimed = [file for file in files if (file.tier, file.source_id) not in claimed]
+
+    @cached_property
+    def _near(self) -> _Positions:
+        self._unclaimed = [located(file) for file in self._unclaimed]
+        ra, dec = [file.ra for file in self._unclaimed], [file.dec for file in self._unclaimed]
+        return _Positions(ra, dec, self._config.separation_arcsec)
+
+    def of(self, prism: ArchiveFile) -> list[ArchiveFile]:
+        """One grating per disperser: by likeness of name, for a source observed with two masks.
+
+        Raises:
+            QualityError: for too few gratings.
+        """
+        own = self._by_id.get((prism.tier, prism.source_id), []) if prism.tier else []
+        if not own:
+            prism = located(prism)
+            own = [self._unclaimed[i] for i in self._near.around(prism.ra, prism.dec)]
+        by_disperser = [[file for file in own if file.disperser == name] for name in GRATING_DISPERSERS]
+        chosen = [max(same, key=lambda f: _shared_start(f.path, prism.path)) for same in by_disperser if same]
+        if len(chosen) < self._config.minimum_gratings:
+            needed = f"{len(chosen)}, {self._config.minimum_gratings} needed"
+            raise QualityError("grating matched", f"too few gratings: {needed}")
+        return chosen
 
 
 class _CatalogueRows:
     """Rows of a catalogue by id, otherwise by position."""
 
     def __init__(self, catalogue: Catalogue, config: MatchConfig):
+        self._catalogue, self._flags = catalogue, config.flags
+        self._has_flags = any(str(flag) for flag in catalogue.redshift_flag)
         self._by_id: dict[str, int] = {}
         for i, name in enumerate(map(str, catalogue.unique_id)):
             first = self._by_id.setdefault(name, i)
             a, b = catalogue.redshift[first], catalogue.redshift[i]
             if name and not np.isclose(a, b, rtol=0, atol=1e-3, equal_nan=True):
-                where = catalogue.path or "catalogue"
                 raise CatalogueError(
-                    f"{where}: id {name!r} stands in rows {first} and {i} with redshifts "
-                    f"{a} and {b}; keep one row per id, or name a column that tells them apart with "
-                    "unique_id=..."
+                    f"{catalogue.path or 'catalogue'}: id {name!r} stands in rows {first} and {i} with "
+                    f"redshifts {a} and {b}; keep one row per id, or name a column that "
+                    "tells them apart with unique_id=..."
                 )
         self._by_id.pop("", None)
         self._near = _Positions(catalogue.ra, catalogue.dec, config.separation_arcsec)
 
-    def find(self, unique_id: str, prism: ArchiveFile) -> int | None:
-        if unique_id in self._by_id:
-            return self._by_id[unique_id]
-        prism = located(prism)
-        nearest = self._near.around(prism.ra, prism.dec)
-        return nearest[0] if nearest else None
+    def secure(self, unique_id: str, prism: ArchiveFile) -> int:
+        """Row of an object with a secure redshift.
+
+        Raises:
+            QualityError: for no such row, no redshift or another flag.
+        """
+        row = self._by_id.get(unique_id)
+        if row is None:
+            prism = located(prism)
+            row = next(iter(self._near.around(prism.ra, prism.dec)), None)
+        if row is None:
+            raise QualityError("in catalogue", "no row with this id or position")
+        flag = str(self._catalogue.redshift_flag[row])
+        if not np.isfinite(self._catalogue.redshift[row]):
+            raise QualityError("secure redshift", "no redshift: the catalogue has none")
+        if self._has_flags and (not flag or flag not in self._flags):
+            reason = f"insecure redshift: flag {flag!r}, not one of {self._flags}"
+            raise QualityError("secure redshift", reason)
+        return row

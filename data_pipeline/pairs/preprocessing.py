@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipeline.instrument import PRISM, instrument_for, load_instrument
 from data_pipeline.lines.grating_fit import FittedArm, LineFitConfig, LineFluxes, fit_lines, unfitted_lines
-from data_pipeline.pairs.matching import GRATING_DISPERSERS, Match
+from data_pipeline.pairs.matching import GRATING_DISPERSERS, Match, QualityError
 from data_pipeline.pairs.sky_groups import chord, unit_vectors
 from data_pipeline.pairs.stitching import StitchConfig, StitchedSpectrum, stitch
 from data_pipeline.pixel_grid import UnifiedGrid
@@ -22,7 +22,7 @@ QUALITY_LINES = (("Halpha",), ("[OII]_3727", "[OII]_3730"), ("[OIII]_5008",))
 
 @dataclass(frozen=True)
 class PreprocessingConfig:
-    """How a pair is made.
+    """Settings of a pair.
 
     Attributes:
         grid: unified grid.
@@ -73,14 +73,6 @@ class Pair:
     notes: dict[str, tuple[str, ...]]
 
 
-class QualityError(ValueError):
-    """An object that a step of the pipeline does not keep; carries the step's name."""
-
-    def __init__(self, step: str, reason: str):
-        super().__init__(reason)
-        self.step = step
-
-
 def read_match(match: Match, config: PreprocessingConfig) -> tuple[ObservedSpectrum, list[ObservedSpectrum]]:
     """Prism and gratings of a match, in one extraction.
 
@@ -129,7 +121,7 @@ def make_pair(
     redshift: float,
     config: PreprocessingConfig | None = None,
 ) -> Pair:
-    """Stitches, aligns and measures one galaxy; a missing grating is a gap.
+    """Stitch, align and measure one galaxy; a missing grating is a gap.
 
     Without a redshift (NaN) no line is fitted.
 

@@ -54,7 +54,7 @@ def group_by_position(ra: np.ndarray, dec: np.ndarray, separation_arcsec: float 
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How sky groups are divided.
+    """Division of sky groups into training, validation and test part.
 
     Attributes:
         test_fraction: share of the groups held out.

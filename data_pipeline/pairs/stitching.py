@@ -17,7 +17,7 @@ from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
 @dataclass(frozen=True)
 class StitchConfig:
-    """How segments are joined.
+    """Settings of the stitching.
 
     Attributes:
         bin_pixels: grid pixels per bin in which an overlap is compared. Bins much wider than a line make
@@ -54,7 +54,7 @@ class StitchConfig:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What one overlap of two arms gave.
+    """Comparison of two arms in their overlap.
 
     Attributes:
         low: its first wavelength [um].
@@ -108,7 +108,7 @@ def stitch(
     config: StitchConfig | None = None,
     reference: str = "G235M",
 ) -> StitchedSpectrum:
-    """Joins one to three grating spectra.
+    """Join one to three grating spectra.
 
     Each arm is resampled to the grid with its flux conserved. In each overlap the relative scale minimises
     the error-weighted squared flux difference, with the errors of *both* arms in the denominator (the
@@ -228,7 +228,7 @@ def _relative_scale(
 
 
 def _correct(wavelength, segment, overlap: Overlap, redward: bool, config: StitchConfig):
-    """Applies scale and step correction to the arm farther from the reference."""
+    """Apply scale and step correction to the arm farther from the reference."""
     flux, error, mask = segment
     if overlap.bins == 0:
         return segment
@@ -238,7 +238,7 @@ def _correct(wavelength, segment, overlap: Overlap, redward: bool, config: Stitc
 
 
 def _average(segments, names, wavelength):
-    """Joins the arms by shares over variance; where the arm in charge is blind the other stands in."""
+    """Join the arms by shares over variance; where the arm in charge is blind the other stands in."""
     shares = arm_shares(wavelength)
     good = {name: ~segments[name][2] for name in names}
     in_charge = np.any([good[name] & (shares.get(name, 1.0) > 0) for name in names], axis=0)

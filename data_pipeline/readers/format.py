@@ -1,4 +1,4 @@
-"""What a format is: how a file is recognised, how it is read, and which keywords hold its metadata."""
+"""A file format: its recognition, its reader, and the header keywords with its metadata."""
 
 from __future__ import annotations
 

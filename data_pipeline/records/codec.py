@@ -113,7 +113,7 @@ def decode_example(data: bytes, names: Container[str] | None = None) -> dict[str
 def decode_in_layout(
     data: bytes, layout: Sequence[tuple[str, bytes | None, int]]
 ) -> dict[str, memoryview] | None:
-    """What ``decode_example`` gives, several times faster, for a message of a known layout.
+    """As ``decode_example``, several times faster, for a message of a known layout.
 
     Args:
         data: serialised ``tf.train.Example``.
@@ -165,7 +165,7 @@ def _entry(data: bytes, at: int, end: int) -> tuple[str, tuple[int, int]]:
 
 
 def _only_bytes(data: bytes, name: str, at: int, end: int) -> tuple[int, int]:
-    """Where the single byte string of a Feature message lies."""
+    """First and last-plus-one byte of the single byte string of a Feature message."""
     values = []
     for tag, list_at, list_end in _fields(data, at, end):
         if tag != FIELD_1:
@@ -249,7 +249,7 @@ def field_value(field: Field, payload: memoryview) -> np.ndarray | str:
 
 
 class ExampleCodec:
-    """Serialises and parses records of one schema.
+    """Serialiser and parser of records of one schema.
 
     Args:
         schema: what a record holds.

@@ -1,4 +1,4 @@
-"""Damage found and named before training starts."""
+"""Integrity of records, checked before training starts."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _size_problem(path: Path, shard: Shard) -> str:
 
 
 def _shard_problem(path: Path, shard: Shard, codec: ExampleCodec, bar: tqdm) -> str:
-    """What is wrong with one shard of the right size; empty if nothing is."""
+    """Damage of one shard of the right size; empty if there is none."""
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):

@@ -1,4 +1,4 @@
-"""The manifest: what a record directory holds, where it came from, and how to know that it is whole."""
+"""The manifest of a record directory: its contents, their provenance, and checksums."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _REBUILD = "build the records again, or copy the whole directory again"
 
 @dataclass(frozen=True)
 class StepCount:
-    """What one step of the build did to the sample.
+    """Effect of one step of the build on the sample.
 
     Attributes:
         step: name of the step, e.g. ``match``.
-        kept: objects that went on.
-        dropped: objects that did not.
+        kept: objects that it passed on.
+        dropped: objects that it dropped.
         reasons: number of dropped objects by reason.
     """
 
@@ -54,7 +54,7 @@ class PrismPixels:
 
     Attributes:
         table: ECSV file in ``data_pipeline/tables`` with a column ``wavelength_um``.
-        sha256: of the wavelengths as little-endian float64; empty to compute it.
+        sha256: SHA-256 of the wavelengths as little-endian float64; empty to compute it.
     """
 
     table: str = PRISM_TABLE

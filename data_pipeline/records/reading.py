@@ -1,4 +1,4 @@
-"""Reading records as NumPy arrays: no TensorFlow, for other frameworks and for looking at the data."""
+"""Reading records: as NumPy arrays without TensorFlow (`iterate`), and as a ``tf.data.Dataset`` (`load`)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ from data_pipeline.records.shards import CURE, HEADER_BYTES, Shard, frame, recor
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+# Files read in turn; more than this many decays (tensorflow issue 39197).
+MOST_OPEN = 64
+# Shuffling: runs of so many neighbouring records are drawn in random order over the whole split, so many runs
+# are read in turn, and a buffer of so many records (70 MB) mixes what they give.
+RUN_LENGTH = 16
+OPEN_RUNS = 16
+SHUFFLE_BUFFER = 512
+# Records decoded together where single examples are asked for: one by one takes twice as long.
+DECODE_TOGETHER = 32
 
 
 def shard_positions(directory: Path, shards: tuple[Shard, ...]) -> list[np.ndarray]:
@@ -137,17 +147,6 @@ def _batches(
         yield batch
 
 
-# Files read in turn; more than this many decays (tensorflow issue 39197).
-MOST_OPEN = 64
-# Shuffling: runs of so many neighbouring records are drawn in random order over the whole split, so many runs
-# are read in turn, and a buffer of so many records (70 MB) mixes what they give.
-RUN_LENGTH = 16
-OPEN_RUNS = 16
-SHUFFLE_BUFFER = 512
-# Records decoded together where single examples are asked for: one by one takes twice as long.
-DECODE_TOGETHER = 32
-
-
 def load(
     directory: str | Path,
     split: str,
@@ -160,30 +159,22 @@ def load(
     drop_remainder: bool = False,
     deterministic: bool = True,
 ) -> tf.data.Dataset:
-    """A split as a dataset of dicts of tensors.
+    """A split as a ``tf.data.Dataset`` of dicts of tensors, prefetched.
+
+    Arguments, errors and checks are those of `iterate`, except that ``shuffle_seed`` gives another order over
+    the whole split in each pass (the same sequence of orders for the same seed and ``tf.random.set_seed``),
+    that the written order holds only roughly for more than 64 shards, and that texts are ``tf.string``.
 
     Args:
         directory: record directory.
         split: e.g. ``train``.
-        batch_size: examples per element, along a new first axis; None for one at a time.
-        shuffle_seed: random order over the whole split, another one in each pass; the sequence of orders is
-            the same for the same seed and ``tf.random.set_seed``. None for the written order (which more than
-            64 shards keep only roughly).
-        fields: names to decode; others are skipped. None for all.
+        batch_size: as for `iterate`.
+        shuffle_seed: seed of the orders; None for the written order.
+        fields: as for `iterate`.
         repeat: start again for ever; batches then run on across the end of a pass.
-        verify: compare all shards with the manifest's SHA-256 first, once per process. If False, sizes are
-            still compared, and TensorFlow checks each record's CRC-32C while reading.
+        verify: as for `iterate`; if False, TensorFlow checks each record's CRC-32C while reading.
         drop_remainder: leave out a last batch that is not full; makes the batch size static.
         deterministic: keep the order reproducible; False lets quicker reads overtake.
-
-    Returns:
-        Dataset of dicts: name to tensor of shape ``field.shape`` or (batch, *field.shape) in the schema's
-        type; texts as ``tf.string``. Prefetched.
-
-    Raises:
-        FileNotFoundError: without a manifest.
-        ValueError: for an unknown split or field, or a batch size below 1.
-        RecordIntegrityError: for damage, before the dataset is made.
     """
     # Inside the function: builders and other frameworks import this package where TensorFlow is absent.
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""What one record holds: the single statement that writer and readers share."""
+"""Fields of a record, for writer and readers alike."""
 
 from __future__ import annotations
 

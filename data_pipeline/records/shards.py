@@ -59,7 +59,7 @@ def frame(payload: bytes) -> tuple[bytes, bytes]:
 
 
 def record_positions(path: str | Path) -> np.ndarray:
-    """Where each payload lies, from the framing alone: no payload is read.
+    """Position of each payload, from the framing alone: no payload is read.
 
     Returns:
         (n, 2) int64: first byte and length of each payload.
@@ -125,7 +125,7 @@ class Shard:
     Attributes:
         file: name within the record directory.
         count: records in it.
-        n_bytes: its size.
+        n_bytes: its size [bytes].
         sha256: hexadecimal SHA-256 of the whole file.
     """
 
@@ -167,7 +167,7 @@ def _explained(error: OSError, path: Path, n_bytes: int) -> OSError:
 
 
 class ShardWriter:
-    """Writes records round-robin to shards; context manager.
+    """Write records round-robin to shards; context manager.
 
     Row i goes to shard i modulo ``n_shards``, so that readers which take one record from each shard in turn
     get the written order. Shards have temporary names until the block ends without an exception; they are

@@ -116,7 +116,7 @@ class SimulatedBatch:
 def simulate_batch(
     index: np.ndarray, seed: int, config: SimulationConfig | None = None, gratings: bool = True
 ) -> SimulatedBatch:
-    """Simulates the observations ``index`` of a simulation.
+    """Simulate the observations ``index`` of a simulation.
 
     Args:
         index: (b,) numbers of the observations, zero or more.
@@ -179,7 +179,7 @@ def simulate_batch(
 def simulate_batches(
     n: int, seed: int, batch_size: int = 64, config: SimulationConfig | None = None, gratings: bool = True
 ) -> Iterator[SimulatedBatch]:
-    """Simulates ``n`` observations, ``batch_size`` at a time; memory does not grow with ``n``.
+    """Simulate ``n`` observations, ``batch_size`` at a time; memory does not grow with ``n``.
 
     An observation depends on ``seed``, the configuration and its number alone, so batch size and
     workers change nothing.

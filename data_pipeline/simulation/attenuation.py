@@ -17,8 +17,7 @@ _LYMAN_LIMIT = 0.09118
 def calzetti(wavelength: np.ndarray) -> np.ndarray:
     """Calzetti et al. (2000) k(lambda) = A(lambda) / E(B-V) with R_V = 4.05, for the stars.
 
-    Args:
-        wavelength: rest wavelength [um]; beyond 2.2 um the curve falls off as 1/lambda^1.6.
+    ``wavelength`` is at rest [um]; beyond 2.2 um the curve falls off as 1/lambda^1.6.
     """
     x = np.maximum(np.asarray(wavelength, dtype=np.float64), 0.09)
     blue = 2.659 * (-2.156 + 1.509 / x - 0.198 / x**2 + 0.011 / x**3) + 4.05
@@ -29,11 +28,7 @@ def calzetti(wavelength: np.ndarray) -> np.ndarray:
 
 
 def cardelli(wavelength: np.ndarray) -> np.ndarray:
-    """Cardelli, Clayton & Mathis (1989) k(lambda) with R_V = 3.1, for the gas.
-
-    Args:
-        wavelength: rest wavelength [um], 0.1-5.
-    """
+    """Cardelli, Clayton & Mathis (1989) k(lambda) with R_V = 3.1, for the gas; rest wavelength 0.1-5 um."""
     x = 1.0 / np.asarray(wavelength, dtype=np.float64)
     y = x - 1.82
     infrared = 0.574 * x**1.61, -0.527 * x**1.61
@@ -55,15 +50,12 @@ def cardelli(wavelength: np.ndarray) -> np.ndarray:
 
 
 def intergalactic_transmission(bounds: np.ndarray, redshift: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Mean transmission per pixel, with each edge shared out within its pixel.
+    """(b, n) mean transmission per pixel, with each edge shared out within its pixel.
 
     Args:
         bounds: (2, n) observed pixel bounds [um].
         redshift: (b,).
         column: (b,) log10 of the neutral hydrogen column at the galaxy [cm-2], for the damping wing.
-
-    Returns:
-        (b, n) values in [0, 1].
     """
     lower, upper = bounds
     centre = 0.5 * (lower + upper)

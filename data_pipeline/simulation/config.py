@@ -32,7 +32,7 @@ def _check_numbers(config: Population | Nuisances, positive: tuple[str, ...]) ->
 
 @dataclass(frozen=True)
 class Population:
-    """Which galaxies are drawn. Fluxes and ratios are those of JADES DR4 unless a factor says otherwise.
+    """Statistics of the galaxies. Fluxes and ratios are those of JADES DR4 unless a factor says otherwise.
 
     Attributes:
         name: ``survey`` or ``wide`` for the shipped ones; free for your own.
@@ -122,7 +122,7 @@ POPULATIONS = {
 
 @dataclass(frozen=True)
 class Nuisances:
-    """What differs from one observation to the next besides the galaxy. Scatters are one sigma.
+    """Differences between observations besides the galaxy. Scatters are one sigma.
 
     Attributes:
         prism_resolution_scale: median factor on the tabulated prism resolving power (JADES: 1.22).
@@ -204,7 +204,7 @@ class SimulationConfig:
 
     @classmethod
     def from_json(cls, text: str) -> SimulationConfig:
-        """Reads what `to_json` writes; keys left out keep their defaults.
+        """Read what `to_json` writes; keys left out keep their defaults.
 
         ``population`` may be a name or an object, which starts from the shipped population of its ``name``.
 
@@ -225,7 +225,7 @@ class SimulationConfig:
 
     @classmethod
     def from_file(cls, path: str | Path) -> SimulationConfig:
-        """Reads a JSON file.
+        """Read a JSON file.
 
         Raises:
             OSError: naming the file, for one that is missing, a directory or unreadable.

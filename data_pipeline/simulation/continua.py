@@ -149,18 +149,15 @@ def _cumulative() -> tuple[float, np.ndarray]:
 
 
 def templates_on(edges: np.ndarray, sampling: float, redshift: float) -> np.ndarray:
-    """Mean of every template over the pixels of a logarithmic grid.
+    """(K, n) mean flux density of every template per pixel of a logarithmic grid; 1 near 0.505 um rest.
 
-    Exact integrals of the fine templates: because both grids are logarithmic, all edges share one
-    fractional position between the fine ones.
+    Exact integrals of the fine templates: because both grids are logarithmic, all edges share one fractional
+    position between the fine ones.
 
     Args:
         edges: (n + 1,) observed pixel edges [um], logarithmic.
         sampling: lambda / step of that grid; divides the fine sampling.
         redshift: of the galaxy.
-
-    Returns:
-        (K, n) mean flux density per pixel; 1 near 0.505 um rest.
     """
     start, total = _cumulative()
     every = round(_SAMPLING / sampling)

@@ -41,7 +41,7 @@ class Galaxies:
 
 
 def draw_galaxies(population: Population, seed: int, targets: Targets, lines: LineList) -> Galaxies:
-    """Draws the galaxies behind ``targets``; re-observed ones come out the same again."""
+    """Draw the galaxies behind ``targets``; re-observed ones come out the same again."""
     draws = Draws(seed, targets.galaxy, population.stream)
     kind = _draw_kind(population, draws)
     redshift = draw_redshifts(

@@ -1,4 +1,4 @@
-"""Fluxes of all lines of the list relative to Hbeta: Case B, atomic ratios, species, dust."""
+"""Fluxes of all lines of the list relative to Hbeta: strong-line ratios, Case B, atomic ratios, dust."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REDSHIFT = np.array([1.0, 2.0, 3.0, 4.0, 5.25, 6.5, 8.3])
 # 16, 50 and 84 % of the JADES DR4 catalogue (tables/jades_line_ratios.ecsv) with the catalogue's own
 # flux errors taken off in quadrature. Where non-detections hide a percentile (all of [NII], the lower
 # ones of [OII] and [NeIII] at z 1 and 6.5) it is extrapolated: [NII] from the galaxies whose error is
-# below 2 % of Halpha (facts: -1.10 at z 2, -1.42 at z 3, -1.45 at z 4, below -1.5 beyond).
+# below 2 % of Halpha (-1.10 at z 2, -1.42 at z 3, -1.45 at z 4, below -1.5 beyond).
 _PERCENTILES = {
     "[OIII]/Hbeta": (
         (0.52, 0.47, 0.62, 0.71, 0.67, 0.70, 0.70),
@@ -57,14 +57,9 @@ _FACTOR = np.linalg.cholesky(_CORRELATION)
 
 
 def strong_line_ratios(redshift: np.ndarray, normal: np.ndarray) -> dict[str, np.ndarray]:
-    """log10 ratios with the measured medians, asymmetric scatter and correlations.
+    """(b,) log10 ratio for each name of `STRONG`: measured medians, asymmetric scatter and correlations.
 
-    Args:
-        redshift: (b,).
-        normal: (b, 4) standard normal numbers.
-
-    Returns:
-        (b,) log10 ratio for each name of `STRONG`.
+    ``redshift`` is (b,), ``normal`` (b, 4) standard normal numbers.
     """
     latent = np.clip(normal, -3.0, 3.0) @ _FACTOR.T
     ratios = {}
@@ -78,13 +73,7 @@ def strong_line_ratios(redshift: np.ndarray, normal: np.ndarray) -> dict[str, np
 
 
 def gas_reddening(redshift: np.ndarray, normal: np.ndarray, factor: float) -> np.ndarray:
-    """(b,) E(B-V) of the gas [mag], lognormal.
-
-    Args:
-        redshift: (b,).
-        normal: (b,) standard normal numbers.
-        factor: on the scatter.
-    """
+    """(b,) E(B-V) of the gas [mag], lognormal, from normal numbers (b,) and a factor on the scatter."""
     median = np.interp(redshift, _REDSHIFT, _REDDENING)
     return np.minimum(median * np.exp(_REDDENING_SCATTER * factor * normal), 1.2)
 
@@ -92,11 +81,8 @@ def gas_reddening(redshift: np.ndarray, normal: np.ndarray, factor: float) -> np
 def doublet_ratios(log_density: np.ndarray) -> dict[str, np.ndarray]:
     """Flux ratios of the density-sensitive doublets, longer over shorter partner as in the line list.
 
-    Interpolated between the PyNeb values at 1e2 and 1e3 cm-3 (1e4 K) with the usual collisional form
-    and bounded by its low- and high-density limits.
-
-    Args:
-        log_density: (b,) log10 of the electron density [cm-3].
+    Interpolated between the PyNeb values at 1e2 and 1e3 cm-3 (1e4 K) with the usual collisional form and
+    bounded by its low- and high-density limits; ``log_density`` (b,) is log10 of the electron density [cm-3].
     """
     density = 10.0**log_density
 
@@ -210,7 +196,7 @@ def line_ratios_to_hbeta(
 
 
 def _set_doublet(out: np.ndarray, lines: LineList, name: str, total: np.ndarray, ratio: np.ndarray) -> None:
-    """Shares a doublet's summed flux between its lines."""
+    """Share a doublet's summed flux between its lines."""
     strong = lines.index(name)
     weak = lines.index(lines.partner[strong])
     out[:, weak] = total / (1.0 + ratio)
@@ -218,7 +204,7 @@ def _set_doublet(out: np.ndarray, lines: LineList, name: str, total: np.ndarray,
 
 
 def _tie_fixed(out: np.ndarray, lines: LineList, free: tuple[str, ...]) -> None:
-    """Sets the weaker partner of every doublet that atomic physics fixes, exactly."""
+    """Set the weaker partner of every doublet that atomic physics fixes, exactly."""
     for strong, (name, partner) in enumerate(zip(lines.names, lines.partner, strict=True)):
         if partner and name not in free:
             out[:, lines.index(partner)] = out[:, strong] / lines.ratio[strong]
@@ -236,9 +222,7 @@ def _lyman_alpha(redshift: np.ndarray, reddening: np.ndarray, draws: Draws) -> n
 def broad_ratios_to_halpha(lines: LineList, reddening: np.ndarray) -> np.ndarray:
     """(b, L) fluxes of the broad hydrogen and helium lines over broad Halpha.
 
-    Args:
-        lines: the list.
-        reddening: (b,) E(B-V) towards the broad-line region [mag].
+    ``reddening`` (b,) is E(B-V) towards the broad-line region [mag].
     """
     level = np.where(np.isfinite(lines.case_b), lines.case_b / 2.863, 0.0)
     for name, ratio in (

@@ -1,4 +1,4 @@
-"""What an observation adds to a galaxy.
+"""Effects of an observation on a galaxy's spectrum.
 
 Noise with its level per tier and wavelength, its correlation between pixels and the quoted errors; and the
 conditions that differ between observations: resolution, zero point, flux scales, bad pixels, gaps.
@@ -36,11 +36,10 @@ def _prism_table() -> tuple[np.ndarray, np.ndarray]:
 
 
 def prism_error(wavelength: np.ndarray, latent: np.ndarray) -> np.ndarray:
-    """(b, n) error per prism pixel [erg/s/cm2/A] without source noise.
+    """(b, n) error per prism pixel [erg/s/cm2/A] without source noise, at ``wavelength`` (n,) [um].
 
-    Args:
-        wavelength: (n,) um; beyond the table its end values hold.
-        latent: (b,) noise level as a standard normal number: -1, 0 and 1 give the 16, 50 and 84 %.
+    ``latent`` (b,) is the noise level as a standard normal number: -1, 0 and 1 give the 16, 50 and 84 %.
+    Beyond the table its end values hold.
     """
     x, table = _prism_table()
     low, middle, high = (np.interp(wavelength, x, row) for row in table)
@@ -77,11 +76,9 @@ def _line_errors() -> tuple[np.ndarray, np.ndarray]:
 
 
 def grating_line_error(tier: np.ndarray, wavelength: np.ndarray) -> np.ndarray:
-    """Typical one-sigma line-flux error [erg/s/cm2] of the medium gratings.
+    """(b, m) typical one-sigma line-flux error [erg/s/cm2] of the medium gratings.
 
-    Args:
-        tier: (b,) index into the tiers.
-        wavelength: (b, m) observed wavelength [um].
+    ``tier`` (b,) is the index into the tiers, ``wavelength`` (b, m) observed [um].
     """
     centre, log_error = _line_errors()
     x = np.log(wavelength)
@@ -135,12 +132,7 @@ def detector_pixels(pixels: int) -> int:
 
 
 def grating_noise(normal: np.ndarray, correlation: float) -> np.ndarray:
-    """(b, n) unit-variance noise whose neighbours correlate by ``correlation`` (at most 0.5).
-
-    Args:
-        normal: (b, n + 1) standard normal numbers.
-        correlation: lag-1 autocorrelation.
-    """
+    """(b, n) unit-variance noise from (b, n + 1) normal numbers; neighbours correlate by at most 0.5."""
     theta = 0.0 if correlation == 0 else (1.0 - np.sqrt(1.0 - 4.0 * correlation**2)) / (2.0 * correlation)
     return (normal[:, 1:] + theta * normal[:, :-1]) / np.sqrt(1.0 + theta**2)
 
@@ -186,7 +178,7 @@ def gap_width(instrument: str) -> float:
 def draw_conditions(
     nuisances: Nuisances, draws: Draws, noise_level: np.ndarray, ultradeep: np.ndarray
 ) -> ObservingConditions:
-    """Draws the conditions of a batch of observations.
+    """Draw the conditions of a batch of observations.
 
     Args:
         nuisances: their scatters.
@@ -246,14 +238,9 @@ def bad_prism_pixels(nuisances: Nuisances, draws: Draws, pixels: int) -> tuple[n
 def bad_grating_pixels(
     nuisances: Nuisances, draws: Draws, arm: str, wavelength: np.ndarray, gap_start: np.ndarray
 ) -> np.ndarray:
-    """(b, n) bool: bad pixels of a grating, scattered and in the detector gap.
+    """(b, n) bool: bad pixels of a grating at ``wavelength`` (n,), scattered and in the detector gap.
 
-    Args:
-        nuisances: share of bad pixels.
-        draws: random numbers, keyed by observation.
-        arm: instrument name.
-        wavelength: (n,) pixel centres [um].
-        gap_start: (b,) [um]; NaN for none.
+    ``gap_start`` (b,) [um] is NaN where there is no gap.
     """
     scattered = draws.uniform(f"bad pixels {arm}", wavelength.size) < nuisances.bad_pixel_fraction
     start = gap_start[:, None]

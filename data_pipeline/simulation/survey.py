@@ -54,7 +54,7 @@ def load_tiers() -> Tiers:
 
 @dataclass(frozen=True)
 class Targets:
-    """What is observed, apart from the galaxies' physics.
+    """Observations apart from the galaxies' physics.
 
     Attributes:
         index: (b,) number of the observation.
@@ -160,13 +160,9 @@ def _tier_histograms() -> tuple[np.ndarray, np.ndarray]:
 def draw_redshifts(
     population: Population, tier: np.ndarray, uniform: np.ndarray, is_flat: np.ndarray
 ) -> np.ndarray:
-    """(b,) redshifts.
+    """(b,) redshifts, from the tiers (b,) and two uniform numbers (b,) each.
 
-    Args:
-        population: gives the flat part's share and range.
-        tier: (b,) index into the tiers.
-        uniform: (b,) uniform numbers that pick the redshift.
-        is_flat: (b,) uniform numbers that decide whether it comes from the flat part.
+    ``uniform`` picks the redshift, ``is_flat`` decides whether it comes from the population's flat part.
     """
     edges, cumulative = _tier_histograms()
     survey = np.array([np.interp(u, cumulative[t], edges) for u, t in zip(uniform, tier, strict=True)])

@@ -43,5 +43,5 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_cure(error: OSError) -> str:
-    """What to do about a failed write; the system's own text for a rare error."""
+    """Advice after a failed write; the system's own text for a rare error."""
     return _CURES.get(error.errno, error.strerror or str(error))
