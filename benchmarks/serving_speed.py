@@ -20,8 +20,8 @@ from kspecsr.model_folder import load_composed, read_settings
 from kspecsr.models import RECORD_UNIT, redshift_bins
 from kspecsr.results.prism_input import PrismInput, prism_wavelength
 from kspecsr.results.result import ModelIdentity
+from kspecsr.serving.saved_model import read_warm_up, warm_up_inputs
 from kspecsr.serving.signatures import CLASSIFY_REDSHIFT, FROM_WAVELENGTH, SERVING_DEFAULT
-from kspecsr.serving.warm_up import read_warm_up, warm_up_inputs
 from kspecsr.super_resolver import SuperResolver
 
 _SEED = 7

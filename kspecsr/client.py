@@ -51,17 +51,15 @@ def connect(
         EndpointError: if no kspecsr model answers there.
         ModuleNotFoundError: for gRPC without the extra ``serving``.
     """
-    # astropy, and TensorFlow for gRPC: not for --help
-    from kspecsr.serving.endpoint import Address, Retries
-    from kspecsr.serving.remote_resolver import RemoteResolver
+    # astropy: not for --help
+    from kspecsr.serving.remote_resolver import RemoteResolver, Retries
+    from kspecsr.serving.transports import Address, GrpcTransport, RestTransport
 
     address = Address.parse(endpoint)
-    if address.scheme in ("http", "https"):
-        from kspecsr.serving.transports import RestTransport as Chosen
-    else:
-        with cli.suppress_startup_stderr():
-            from kspecsr.serving.transports import GrpcTransport as Chosen
-    return RemoteResolver(Chosen(address, timeout), Retries(attempts), batch_size, parallel)
+    transport = RestTransport if address.scheme in ("http", "https") else GrpcTransport
+    with cli.suppress_startup_stderr():  # of TensorFlow, which gRPC needs
+        chosen = transport(address, timeout)
+    return RemoteResolver(chosen, Retries(attempts), batch_size, parallel)
 
 
 def _options(p: argparse.ArgumentParser) -> None:

@@ -19,9 +19,9 @@ from enhancement_sample import BINS, IDENTITY, prism_spectrum
 from kspecsr import client, enhance
 from kspecsr.results.flags import flags_of
 from kspecsr.results.prism_input import observed_spectrum, prism_input
-from kspecsr.serving.endpoint import Address, EndpointError, Retries, Transport
-from kspecsr.serving.remote_resolver import RemoteResolver
+from kspecsr.serving.remote_resolver import RemoteResolver, Retries
 from kspecsr.serving.signatures import SIGNATURES, identity_text, parse_identity
+from kspecsr.serving.transports import Address, EndpointError, Transport
 from prediction_service import prediction_service
 from serving_binary import serving_binary
 from serving_sample import serving_sample
@@ -113,7 +113,7 @@ def test_batches_are_as_large_as_asked(stand_in, sample):
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_busy_endpoint_is_asked_again(stand_in, transport, monkeypatch):
     waits = []
-    monkeypatch.setattr("kspecsr.serving.endpoint.time.sleep", waits.append)
+    monkeypatch.setattr("kspecsr.serving.remote_resolver.time.sleep", waits.append)
     stand_in.failures = 3
     assert client.connect(stand_in.endpoints[transport], attempts=4).identity.name == "default"
     assert pytest.approx(waits, rel=0.26) == [0.5, 1.0, 2.0]

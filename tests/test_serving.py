@@ -26,9 +26,8 @@ from kspecsr.results.flags import (
 from kspecsr.results.interpretation import results_of
 from kspecsr.results.prism_input import prism_wavelength
 from kspecsr.serving.resampling_graph import resample_to
-from kspecsr.serving.saved_model import foreign_operations, graph_operations, next_version
+from kspecsr.serving.saved_model import foreign_operations, graph_operations, next_version, read_warm_up
 from kspecsr.serving.signatures import SIGNATURES
-from kspecsr.serving.warm_up import read_warm_up
 from serving_sample import FAINT, LITTLE, NOTHING, grids, serving_sample
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,24 +11,32 @@ LOW_SN = "LOW_SN"
 NO_CLEAR_REDSHIFT = "NO_CLEAR_REDSHIFT"
 NO_LINE_IN_RANGE = "NO_LINE_IN_RANGE"
 NOT_FINITE = "NOT_FINITE"
+INVALID_WAVELENGTH = "INVALID_WAVELENGTH"
+INVALID_REDSHIFT = "INVALID_REDSHIFT"
 
+# in the order of the status bits of a served model
 FLAG_MEANINGS = {
     NO_COVERAGE: "too few good pixels on the model's range",
     LOW_SN: "neither continuum nor any feature is detected",
     NO_CLEAR_REDSHIFT: "no mode of P(z) holds enough of it",
     NO_LINE_IN_RANGE: "no line of the list falls on data at this redshift",
     NOT_FINITE: "the network gave numbers that are not finite",
+    # only of a served model: in Python these are errors before the networks run
+    INVALID_WAVELENGTH: "fewer than four wavelengths, or they neither rise nor fall throughout",
+    INVALID_REDSHIFT: "the redshift is negative or infinite",
 }
+STATUS_BITS = {name: 1 << number for number, name in enumerate(FLAG_MEANINGS)}
 
 
 @dataclass(frozen=True)
 class FlagThresholds:
-    """Below what a spectrum is flagged.
+    """Limits below which a spectrum is flagged.
 
     Attributes:
-        coverage: share of the prism pixels on the model's range that are good.
-        continuum_signal_to_noise: of the inverse-variance weighted mean flux ...
-        feature_signal_to_noise: ... and of the best three neighbouring pixels together: flagged below both.
+        coverage: fraction of the prism pixels on the model's range that are good.
+        continuum_signal_to_noise: S/N of the inverse-variance weighted mean flux; flagged only if the S/N of
+            the best feature is low as well.
+        feature_signal_to_noise: S/N of the best three neighbouring pixels together.
         redshift_confidence: mass of the main mode of P(z).
     """
 
@@ -103,26 +111,6 @@ def detection(flux, error, mask, xp=np):
     all_good = good[..., :-2] & good[..., 1:-1] & good[..., 2:]
     best = xp.max(xp.where(all_good, middle, 0.0), axis=-1)
     return continuum, 3.0**0.5 * xp.maximum(best, 0.0)
-
-
-# what only a served model can meet: in Python these are errors before the networks run
-INVALID_WAVELENGTH = "INVALID_WAVELENGTH"
-INVALID_REDSHIFT = "INVALID_REDSHIFT"
-
-STATUS_BITS = {
-    NO_COVERAGE: 1,
-    LOW_SN: 2,
-    NO_CLEAR_REDSHIFT: 4,
-    NO_LINE_IN_RANGE: 8,
-    NOT_FINITE: 16,
-    INVALID_WAVELENGTH: 32,
-    INVALID_REDSHIFT: 64,
-}
-STATUS_MEANINGS = {
-    **FLAG_MEANINGS,
-    INVALID_WAVELENGTH: "fewer than four wavelengths, or they neither rise nor fall throughout",
-    INVALID_REDSHIFT: "the redshift is negative or infinite",
-}
 
 
 def flags_of(status: int) -> tuple[str, ...]:

@@ -42,11 +42,6 @@ def redshift_cdf(probability: np.ndarray, bins: np.ndarray, redshift: np.ndarray
     return (probability * ndtr(place)).sum(axis=-1)
 
 
-def redshift_density(probability: np.ndarray, bins: np.ndarray) -> np.ndarray:
-    """Probability per unit of z at the bins, (Z,); arguments as in `redshift_quantile`."""
-    return _smooth(probability) / (_step(bins) * np.exp(bins))
-
-
 def redshift_quantile(
     probability: np.ndarray, bins: np.ndarray, share: float | Sequence[float]
 ) -> np.ndarray:
@@ -188,7 +183,7 @@ class RedshiftSummary:
     @property
     def density(self) -> np.ndarray:
         """(Z,) probability per unit of z at `grid`: the density of `distribution`."""
-        return redshift_density(self.probability, self.bins)
+        return _smooth(self.probability) / (_step(self.bins) * np.exp(self.bins))
 
     @cached_property
     def modes(self) -> tuple[RedshiftMode, ...]:

@@ -14,27 +14,6 @@ import tensorflow as tf
 from data_pipeline.pixel_grid import pixel_bounds
 
 
-def good_neighbours(good: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Good pixels before and after each pixel, a good one being its own neighbour on both sides.
-
-    Args:
-        good: (B, n) bool.
-
-    Returns:
-        Positions (B, n) int32 each: -1 where no good pixel comes before, n where none comes after.
-    """
-    n = tf.shape(good)[1]
-    place = tf.range(n)
-    # good positions first, in order; what follows them is never looked at
-    listed = tf.sort(tf.where(good, place, n), axis=1)
-    listed = tf.pad(listed, [[0, 0], [1, 1]])
-    listed = tf.concat([-tf.ones_like(listed[:, :1]), listed[:, 1:-1], n * tf.ones_like(listed[:, :1])], 1)
-    rank = tf.cumsum(tf.cast(good, tf.int32), axis=1)  # good pixels up to and including this one
-    before = tf.gather(listed, rank, batch_dims=1)
-    after = tf.gather(listed, tf.where(good, rank, rank + 1), batch_dims=1)
-    return before, after
-
-
 def running_integral(
     count: tf.Tensor, bounds: tuple[tf.Tensor, tf.Tensor], flux: tf.Tensor, out: np.ndarray
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -264,13 +243,15 @@ def _running_median(step: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 
 def _bridged(pixels: Pixels) -> tf.Tensor:
-    """Flux with bad pixels interpolated between their good neighbours, (B, n)."""
-    before, after = good_neighbours(pixels.good)
+    """Flux with bad pixels interpolated between their good neighbours, and constant beyond these, (B, n)."""
     n = tf.shape(pixels.good)[1]
-    first, last = (tf.where(a < 0, b, a) for a, b in ((before, after), (_inside(after, n), before)))
-    first, last = (_within(one, 0, n - 1) for one in (first, last))
-    x0, x1 = (tf.gather(pixels.wavelength, one, batch_dims=1) for one in (first, last))
-    y0, y1 = (tf.gather(pixels.flux, one, batch_dims=1) for one in (first, last))
+    listed = tf.sort(tf.where(pixels.good, tf.range(n), n), axis=1)  # good pixels first, in order
+    rank = tf.cumsum(tf.cast(pixels.good, tf.int32), axis=1)  # of them, up to and including each pixel
+    last = tf.maximum(rank[:, -1:] - 1, 0)
+    numbers = (_within(rank - 1, 0, last), _within(rank, 0, last))
+    before, after = (_within(tf.gather(listed, one, batch_dims=1), 0, n - 1) for one in numbers)
+    x0, x1 = (tf.gather(pixels.wavelength, one, batch_dims=1) for one in (before, after))
+    y0, y1 = (tf.gather(pixels.flux, one, batch_dims=1) for one in (before, after))
     slope = tf.math.divide_no_nan(y1 - y0, x1 - x0)
     return tf.where(pixels.good, pixels.flux, y0 + slope * (pixels.wavelength - x0))
 
@@ -278,11 +259,6 @@ def _bridged(pixels: Pixels) -> tf.Tensor:
 def _within(values: tf.Tensor, low, high) -> tf.Tensor:
     """Clipped, with limits that may be broadcast."""
     return tf.maximum(tf.minimum(values, high), low)
-
-
-def _inside(place: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
-    """-1 instead of n."""
-    return tf.where(place >= n, -1, place)
 
 
 def _overlap_mean(target: np.ndarray, pixels: Pixels, bounds) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -7,23 +7,26 @@ import os
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework.graph_pb2 import GraphDef
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from data_pipeline.instrument import ANGSTROM_PER_UM
 from data_pipeline.lines import load_lines
 from data_pipeline.writers.atomic import replacing
-from kspecsr.results.flags import STATUS_BITS, STATUS_MEANINGS
+from kspecsr.results.flags import FLAG_MEANINGS, STATUS_BITS
 from kspecsr.results.prism_input import prism_wavelength
 from kspecsr.results.result import ModelIdentity
 from kspecsr.serving.served_model import ServedModel
 from kspecsr.serving.signatures import SIGNATURES
-from kspecsr.serving.warm_up import write_warm_up
 
 DESCRIPTION_FILE = "description.json"
 MODELS_CONFIG = """model_config_list {{
@@ -73,7 +76,7 @@ def description(identity: ModelIdentity, bins: np.ndarray) -> dict:
             {"name": name, "rest_wavelength_angstrom": float(wavelength * ANGSTROM_PER_UM)}
             for name, wavelength in zip(lines.names, lines.wavelength, strict=True)
         ],
-        "status_bits": {str(bit): f"{name}: {STATUS_MEANINGS[name]}" for name, bit in STATUS_BITS.items()},
+        "status_bits": {str(bit): f"{name}: {FLAG_MEANINGS[name]}" for name, bit in STATUS_BITS.items()},
     }
 
 
@@ -103,7 +106,7 @@ def write_server_files(folder: Path, identity: ModelIdentity, bins: np.ndarray, 
         signatures=SIGNATURES,
         sizes={"P": prism_wavelength().size, "N": identity.grid.size, "K": len(load_lines()), "Z": bins.size},
         step=float(bins[1] - bins[0]),
-        status=[(bit, name, STATUS_MEANINGS[name]) for name, bit in STATUS_BITS.items()],
+        status=[(bit, name, FLAG_MEANINGS[name]) for name, bit in STATUS_BITS.items()],
     )
     texts = {
         "models.config": MODELS_CONFIG.format(name=folder.name),
@@ -115,8 +118,85 @@ def write_server_files(folder: Path, identity: ModelIdentity, bins: np.ndarray, 
             temporary.write_text(text, encoding="utf-8")
 
 
+WARM_UP_FILE = "tf_serving_warmup_requests"
+BATCH_SIZES = (1, 64)
+_FLUX, _ERROR, _REDSHIFT = 1e-20, 1e-21, 3.0
+
+
+def warm_up_inputs(signature: str, batch_size: int) -> dict[str, np.ndarray]:
+    """Inputs that send a batch through the whole graph: flat spectra of S/N 10.
+
+    Args:
+        signature: one of `SIGNATURES`.
+        batch_size: spectra.
+    """
+    wavelength = prism_wavelength()
+    # as on the prism's own pixels, but not quite: they must be resampled
+    moved = wavelength[:-1] + 0.4 * np.diff(wavelength)
+    shape = (batch_size, moved.size if signature == "from_wavelength" else wavelength.size)
+    values = {
+        "wavelength": np.tile(moved, (batch_size, 1)),
+        "flux": np.full(shape, _FLUX),
+        "error": np.full(shape, _ERROR),
+        "mask": np.zeros(shape, bool),
+        "redshift": np.full(batch_size, _REDSHIFT),
+    }
+    inputs = SIGNATURES[signature].inputs
+    return {name: values[name].astype(array.dtype) for name, array in inputs.items()}
+
+
+def write_warm_up(folder: str | os.PathLike, model_name: str, version: int | None = None) -> Path:
+    """Writes ``assets.extra/tf_serving_warmup_requests`` of an exported version.
+
+    Args:
+        folder: of the version.
+        model_name: that the server knows the model by.
+        version: of the model; None for whichever is loaded.
+    """
+    path = Path(folder) / "assets.extra" / WARM_UP_FILE
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(os.fspath(path)) as writer:
+        for size in BATCH_SIZES:
+            for signature in SIGNATURES:
+                request = predict_pb2.PredictRequest()
+                request.model_spec.name = model_name
+                request.model_spec.signature_name = signature
+                if version is not None:
+                    request.model_spec.version.value = version
+                for name, values in warm_up_inputs(signature, size).items():
+                    request.inputs[name].CopyFrom(_proto(values))
+                log = prediction_log_pb2.PredictionLog(
+                    predict_log=prediction_log_pb2.PredictLog(request=request)
+                )
+                writer.write(log.SerializeToString())
+    return path
+
+
+def _proto(values: np.ndarray) -> TensorProto:
+    """A tensor as a message; short where all values are the same."""
+    if np.all(values == values.flat[0]):
+        return tf.make_tensor_proto(values.flat[0], values.dtype, values.shape)
+    return tf.make_tensor_proto(values)
+
+
+def read_warm_up(folder: str | os.PathLike) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Signature and inputs of each warm-up request of an exported version."""
+    path = Path(folder) / "assets.extra" / WARM_UP_FILE
+    for record in tf.data.TFRecordDataset(os.fspath(path)):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        yield request.model_spec.signature_name, inputs
+
+
 # what TensorFlow registers, and a server of another build may lack or refuse
 _FOREIGN = ("Xla", "PyFunc", "EagerPyFunc", "TPU", "Infeed", "Outfeed", "Collective", "NumericalPredict")
+
+
+def _graphs(folder: str | os.PathLike) -> list[GraphDef]:
+    """The main graphs of an exported version."""
+    model = saved_model_pb2.SavedModel()
+    model.ParseFromString((Path(folder) / "saved_model.pb").read_bytes())
+    return [meta_graph.graph_def for meta_graph in model.meta_graphs]
 
 
 def graph_operations(folder: str | os.PathLike) -> Counter[str]:
@@ -128,15 +208,12 @@ def graph_operations(folder: str | os.PathLike) -> Counter[str]:
     Raises:
         FileNotFoundError: if it holds no ``saved_model.pb``.
     """
-    model = saved_model_pb2.SavedModel()
-    model.ParseFromString((Path(folder) / "saved_model.pb").read_bytes())
-    found: Counter[str] = Counter()
-    for meta_graph in model.meta_graphs:
-        graph = meta_graph.graph_def
-        found.update(node.op for node in graph.node)
+    operations: Counter[str] = Counter()
+    for graph in _graphs(folder):
+        operations.update(node.op for node in graph.node)
         for function in graph.library.function:
-            found.update(node.op for node in function.node_def)
-    return found
+            operations.update(node.op for node in function.node_def)
+    return operations
 
 
 def foreign_operations(folder: str | os.PathLike) -> list[str]:
@@ -145,26 +222,12 @@ def foreign_operations(folder: str | os.PathLike) -> list[str]:
     Args:
         folder: as above.
     """
-    model_functions = _functions(folder)
+    functions = {function.signature.name for graph in _graphs(folder) for function in graph.library.function}
     return sorted(
         name
         for name in graph_operations(folder)
-        if name.startswith(_FOREIGN) or not (name in model_functions or _is_registered(name))
+        if name.startswith(_FOREIGN) or not (name in functions or hasattr(tf.raw_ops, name))
     )
-
-
-def _functions(folder: str | os.PathLike) -> set[str]:
-    model = saved_model_pb2.SavedModel()
-    model.ParseFromString((Path(folder) / "saved_model.pb").read_bytes())
-    return {
-        function.signature.name
-        for meta_graph in model.meta_graphs
-        for function in meta_graph.graph_def.library.function
-    }
-
-
-def _is_registered(name: str) -> bool:
-    return hasattr(tf.raw_ops, name)
 
 
 _OF_GRAPHS = re.compile(r"\{\{.*?\}\} | \[Op:\w+\]")  # what TensorFlow adds for readers of graphs

@@ -1,25 +1,103 @@
-"""Requests over REST; needs no TensorFlow on this side."""
+"""Requests to a served model: its address, and its transports REST and gRPC."""
 
 from __future__ import annotations
 
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-import grpc
 import numpy as np
 import requests
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from kspecsr.serving.endpoint import Address, EndpointError, Transport
 from kspecsr.serving.signatures import SIGNATURES
 
-_PASSING = (408, 429, 502, 503, 504)
+SCHEMES = ("grpc", "grpcs", "http", "https")
+DEFAULT_MODEL_NAME = "kspecsr"
+
+
+class EndpointError(OSError):
+    """The endpoint cannot be reached, or does not answer as it should.
+
+    Attributes:
+        passing: whether the same request may well succeed a little later.
+    """
+
+    def __init__(self, text: str, passing: bool = False):
+        super().__init__(text)
+        self.passing = passing
+
+
+@dataclass(frozen=True)
+class Address:
+    """Address of a served model.
+
+    Attributes:
+        scheme: one of `SCHEMES`; the ones with s are encrypted.
+        host: with port.
+        model: name that the server has for it.
+        version: of the model; None for the newest.
+    """
+
+    scheme: str
+    host: str
+    model: str = DEFAULT_MODEL_NAME
+    version: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """From ``SCHEME://HOST:PORT[/MODEL[/VERSION]]``.
+
+        Raises:
+            ValueError: for anything else, saying what is expected.
+        """
+        form = "SCHEME://HOST:PORT[/MODEL[/VERSION]], such as grpc://localhost:8500/kspecsr"
+        parts = urlsplit(text)
+        path = [part for part in parts.path.split("/") if part]
+        try:
+            port = parts.port
+        except ValueError:
+            port = None
+        if parts.scheme not in SCHEMES or not parts.hostname or port is None or len(path) > 2:
+            raise ValueError(f"endpoint {text!r}: expected {form}, with a scheme out of {', '.join(SCHEMES)}")
+        if len(path) == 2 and not path[1].isdecimal():
+            raise ValueError(f"endpoint {text!r}: expected a number as VERSION, got {path[1]!r} ({form})")
+        model = path[0] if path else DEFAULT_MODEL_NAME
+        return cls(parts.scheme, parts.netloc, model, int(path[1]) if len(path) == 2 else None)
+
+    def __str__(self) -> str:
+        version = "" if self.version is None else f"/{self.version}"
+        return f"{self.scheme}://{self.host}/{self.model}{version}"
+
+
+class Transport(ABC):
+    """Sends one request and takes the answer.
+
+    Args:
+        address: of the model.
+        timeout: seconds that an answer may take.
+    """
+
+    def __init__(self, address: Address, timeout: float):
+        self.address = address
+        self.timeout = timeout
+
+    @abstractmethod
+    def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs of a signature; safe to be called from several threads.
+
+        Raises:
+            EndpointError: saying which endpoint, and what it answered.
+        """
+
+
+_PASSING_STATUS = (408, 429, 502, 503, 504)
 
 
 class RestTransport(Transport):
-    """See `Transport`."""
+    """Requests over REST; needs neither TensorFlow nor gRPC on this side."""
 
     def __init__(self, address: Address, timeout: float):
         super().__init__(address, timeout)
@@ -44,7 +122,7 @@ class RestTransport(Transport):
         if answer.status_code != requests.codes.ok:
             raise EndpointError(
                 f"{self.address}: HTTP {answer.status_code}: {_reason(answer)}",
-                answer.status_code in _PASSING,
+                answer.status_code in _PASSING_STATUS,
             )
         return self._arrays(signature, answer)
 
@@ -77,21 +155,26 @@ def _reason(answer: requests.Response) -> str:
     return " ".join(str(text).split())[:300]
 
 
-_GRPC_TRANSPORT_PASSING = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.ABORTED,
-)
+_PASSING_CODES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
 # an answer for 64 spectra has 10 MB, gRPC's own limit is 4
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
 class GrpcTransport(Transport):
-    """See `Transport`."""
+    """Requests over gRPC.
+
+    Raises:
+        ModuleNotFoundError: without the extra ``serving``.
+    """
 
     def __init__(self, address: Address, timeout: float):
+        # TensorFlow takes seconds, and REST needs none of these
+        import grpc
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
         super().__init__(address, timeout)
+        self._tf, self._request, self._error = tf, predict_pb2.PredictRequest, grpc.RpcError
         if address.scheme == "grpcs":
             channel = grpc.secure_channel(address.host, grpc.ssl_channel_credentials(), _OPTIONS)
         else:
@@ -100,18 +183,16 @@ class GrpcTransport(Transport):
 
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See `Transport.predict`."""
-        request = predict_pb2.PredictRequest()
+        request = self._request()
         request.model_spec.name = self.address.model
         request.model_spec.signature_name = signature
         if self.address.version is not None:
             request.model_spec.version.value = self.address.version
         for name, array in SIGNATURES[signature].inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(np.asarray(inputs[name], array.dtype)))
+            request.inputs[name].CopyFrom(self._tf.make_tensor_proto(np.asarray(inputs[name], array.dtype)))
         try:
             answer = self._service.Predict(request, timeout=self.timeout)
-        except grpc.RpcError as error:
-            text = " ".join(str(error.details()).split())[:300]
-            raise EndpointError(
-                f"{self.address}: {error.code().name}: {text}", error.code() in _GRPC_TRANSPORT_PASSING
-            ) from error
-        return {name: tf.make_ndarray(tensor) for name, tensor in answer.outputs.items()}
+        except self._error as error:
+            code, text = error.code().name, " ".join(str(error.details()).split())[:300]
+            raise EndpointError(f"{self.address}: {code}: {text}", code in _PASSING_CODES) from error
+        return {name: self._tf.make_ndarray(tensor) for name, tensor in answer.outputs.items()}
