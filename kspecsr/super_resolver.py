@@ -13,7 +13,7 @@ from kspecsr.model_folder import load_composed, read_settings, weights_hash
 from kspecsr.models import redshift_bins
 from kspecsr.results.flags import FlagThresholds
 from kspecsr.results.interpretation import Interpreter, results_of
-from kspecsr.results.prism_input import PrismInput, prism_wavelength, stacked
+from kspecsr.results.prism_input import PrismInput, masked, prism_wavelength, stacked
 from kspecsr.results.resolver import Resolver, redshifts_of
 from kspecsr.results.result import ModelIdentity, Result
 
@@ -148,10 +148,9 @@ class SuperResolver(Resolver):
             yield {name: np.asarray(values)[:n] for name, values in self._predict(batch).items()}
 
     def _batch_size(self, n: int) -> int:
-        """The small size for few spectra, unless the large one is compiled already."""
-        size = SMALL_BATCH if n <= SMALL_BATCH and LARGE_BATCH not in self._sizes else LARGE_BATCH
-        if n <= SMALL_BATCH and SMALL_BATCH in self._sizes:
-            size = SMALL_BATCH
+        """The small size for few spectra, unless only the large one is compiled already."""
+        small = n <= SMALL_BATCH and (SMALL_BATCH in self._sizes or LARGE_BATCH not in self._sizes)
+        size = SMALL_BATCH if small else LARGE_BATCH
         self._sizes.add(size)
         return size
 
@@ -170,13 +169,8 @@ def _checked(flux, error, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             f"expected {pixels} pixels (kspecsr.results.prism_input.prism_wavelength), got {flux.shape[1]}; "
             "other pixels go through the call with a spectrum, which resamples them"
         )
-    with np.errstate(invalid="ignore"):
-        mask = mask | ~np.isfinite(flux) | ~np.isfinite(error) | ~(error > 0)
-    return (
-        np.where(mask, 0.0, flux).astype(np.float32),
-        np.where(mask, 1e-20, error).astype(np.float32),
-        mask,
-    )
+    flux, error, mask = masked(flux, error, mask)
+    return flux.astype(np.float32), error.astype(np.float32), mask
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:

@@ -69,8 +69,15 @@ def prism_input(spectrum: ObservedSpectrum) -> PrismInput:
     flux, error, bad = to_pixels(
         spectrum.wavelength, spectrum.flux, spectrum.error, spectrum.mask, prism_wavelength()
     )
-    bad = bad | ~np.isfinite(flux) | ~np.isfinite(error) | ~(error > 0)
-    return PrismInput(spectrum, np.where(bad, 0.0, flux), np.where(bad, MASKED_ERROR, error), bad)
+    return PrismInput(spectrum, *masked(flux, error, bad))
+
+
+def masked(
+    flux: np.ndarray, error: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flux, error and mask with unusable pixels masked too, and finite values there; any shape."""
+    bad = mask | ~np.isfinite(flux) | ~np.isfinite(error) | ~(error > 0)
+    return np.where(bad, 0.0, flux), np.where(bad, MASKED_ERROR, error), bad
 
 
 def observed_spectrum(given: Any, extraction: str = "3pix") -> ObservedSpectrum:
