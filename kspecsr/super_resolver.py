@@ -1,4 +1,4 @@
-"""From prism spectra to results: the three stages behind one call."""
+"""A trained model in this process: from prism spectra to results."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from kspecsr.results.prism_input import PrismInput, masked, prism_wavelength, st
 from kspecsr.results.resolver import Resolver, redshifts_of
 from kspecsr.results.result import ModelIdentity, Result
 
-# Batches have one of two sizes: every further size would be compiled anew.
+# Batches have one of two sizes, because Keras compiles each size anew.
 SMALL_BATCH, LARGE_BATCH = 8, 128
 _BACKENDS = ("keras", "tensorflow", "jax")
 
 
 class SuperResolver(Resolver):
-    """Super-resolves prism spectra.
+    """A trained model, called with prism spectra.
 
     Example:
         >>> sr = SuperResolver.from_folder("runs/mine")
@@ -31,10 +31,10 @@ class SuperResolver(Resolver):
         >>> result.redshift.value, result.lines, result.spectrum
 
     Args:
-        network: the composed model: mapping of arrays to mapping of arrays, physical units.
-        identity: which model this is.
+        network: composed model, from a mapping of arrays to a mapping of arrays in physical units.
+        identity: name, hash and grid of the model.
         bins: (Z,) ln(1 + z) of P(z).
-        thresholds: below what a spectrum is flagged.
+        thresholds: limits below which a spectrum is flagged.
         compiled: compile with XLA, where the network is a Keras model.
     """
 
@@ -67,11 +67,11 @@ class SuperResolver(Resolver):
         compiled: bool = False,
         calibrated: bool = True,
     ) -> SuperResolver:
-        """Loads a model folder.
+        """Load a model folder.
 
         Args:
-            folder: that ``kspecsr train`` wrote.
-            thresholds: below what a spectrum is flagged.
+            folder: model folder, as ``kspecsr train`` writes it.
+            thresholds: limits below which a spectrum is flagged.
             compiled: compile with XLA.
             calibrated: apply the folder's calibration, if it has one.
 
@@ -93,7 +93,7 @@ class SuperResolver(Resolver):
     def resolve(
         self, inputs: Sequence[PrismInput], redshift: float | Sequence[float | None] | None = None
     ) -> list[Result]:
-        """Super-resolves spectra that are on the prism's pixels already; see `__call__`."""
+        """See `Resolver.resolve`."""
         redshifts = redshifts_of(redshift, len(inputs))
         results = []
         for start in range(0, len(inputs), LARGE_BATCH):
@@ -112,12 +112,12 @@ class SuperResolver(Resolver):
         mask: np.ndarray | None = None,
         redshift: float | Sequence[float | None] | np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """The networks' outputs for arrays on the prism's pixels: the fast way, without flags or units.
+        """Outputs of the networks for arrays on the prism's pixels: the fast way, without flags or units.
 
         Args:
             flux: (n, P) [erg/s/cm2/A].
             error: (n, P) one sigma.
-            mask: (n, P) bool, True = bad; pixels without finite flux and positive error are masked besides.
+            mask: (n, P) bool, True = bad; pixels without finite flux and positive error are masked too.
             redshift: as in `__call__`.
 
         Returns:
@@ -174,6 +174,6 @@ def _checked(flux, error, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
-    """Repeats the last row up to a full batch."""
+    """Repeat the last row up to a full batch."""
     missing = size - values.shape[0]
     return values if missing == 0 else np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])

@@ -19,7 +19,8 @@ from data_pipeline.readers import read_spectrum
 from data_pipeline.resampling import to_pixels
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 
-MASKED_ERROR = 1e-20  # [erg/s/cm2/A] where masked: finite, and of the size of real ones
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+MASKED_ERROR = 1e-20  # [erg/s/cm2/A] of masked pixels: finite, and of the size of real ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +28,8 @@ class PrismInput:
     """A spectrum on the prism's P pixels.
 
     Attributes:
-        observed: the spectrum as read, on its own pixels.
-        flux: (P,) [erg/s/cm2/A]; 0 where masked.
+        observed: observed spectrum as read, on its own pixels.
+        flux: (P,) flux density [erg/s/cm2/A]; 0 where masked.
         error: (P,) one sigma; positive everywhere.
         mask: (P,) bool, True = bad.
     """
@@ -39,7 +40,7 @@ class PrismInput:
     mask: np.ndarray
 
 
-def stacked(inputs: Sequence[PrismInput]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def stacked(inputs: Sequence[PrismInput]) -> Arrays:
     """Flux, error and mask of several spectra, (B, P) each."""
     return tuple(np.stack([getattr(one, name) for one in inputs]) for name in ("flux", "error", "mask"))
 
@@ -50,12 +51,12 @@ def prism_wavelength() -> np.ndarray:
 
 
 def is_prism(spectrum: ObservedSpectrum) -> bool:
-    """Whether a spectrum is one of the prism, or does not say what it is."""
+    """Whether a spectrum was taken with the prism, or does not say with what."""
     return spectrum.meta.disperser in ("", "PRISM")
 
 
 def prism_input(spectrum: ObservedSpectrum) -> PrismInput:
-    """Brings a prism spectrum onto the pixels that the networks take; exact where it has them already.
+    """Resample a prism spectrum onto the pixels that the networks take; exact where it has them already.
 
     Raises:
         SpectrumError: for a spectrum that was not taken with the prism, naming the file.
@@ -72,9 +73,7 @@ def prism_input(spectrum: ObservedSpectrum) -> PrismInput:
     return PrismInput(spectrum, *masked(flux, error, bad))
 
 
-def masked(
-    flux: np.ndarray, error: np.ndarray, mask: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def masked(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> Arrays:
     """Flux, error and mask with unusable pixels masked too, and finite values there; any shape."""
     bad = mask | ~np.isfinite(flux) | ~np.isfinite(error) | ~(error > 0)
     return np.where(bad, 0.0, flux), np.where(bad, MASKED_ERROR, error), bad

@@ -1,4 +1,4 @@
-"""What makes results of spectra, here or on a server: the interface that both have."""
+"""Interface of a model in this process or on a server: observed spectra in, results out."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kspecsr.results.result import ModelIdentity, Result
 
 
 class Resolver(ABC):
-    """Super-resolves prism spectra.
+    """A model that super-resolves prism spectra.
 
     Attributes:
-        identity: which model does it.
+        identity: name, hash and grid of the model.
         redshift_bins: (Z,) ln(1 + z) of P(z).
     """
 
@@ -28,7 +28,7 @@ class Resolver(ABC):
     def resolve(
         self, inputs: Sequence[PrismInput], redshift: float | Sequence[float | None] | None = None
     ) -> list[Result]:
-        """Super-resolves spectra that are on the prism's pixels already; see `__call__`."""
+        """Super-resolve spectra that are on the prism's pixels already; see `__call__`."""
 
     def __call__(
         self,
@@ -36,16 +36,16 @@ class Resolver(ABC):
         redshift: float | Sequence[float | None] | None = None,
         extraction: str = "3pix",
     ) -> Result | list[Result]:
-        """Super-resolves one spectrum or a list.
+        """Super-resolve one spectrum or a list.
 
         Args:
             spectra: path, specutils Spectrum, `ObservedSpectrum`, or wavelength, flux, error[, mask] as
                 Quantity arrays (tuple or dict); or a list of these.
-            redshift: where it is known: one for all, or one for each, None or NaN for "infer it".
+            redshift: known redshift, one for all or one for each; None or NaN to infer it.
             extraction: ``3pix`` or ``5pix``, for files that hold both.
 
         Returns:
-            A result, or a list of them in the order given.
+            One result, or a list in the order of the spectra.
 
         Raises:
             SpectrumError: for what cannot be read or is no prism spectrum, naming it.
@@ -57,12 +57,12 @@ class Resolver(ABC):
         return results if several else results[0]
 
 
-def redshifts_of(given: Any, n: int) -> np.ndarray:
-    """(n,) float64, NaN where it is to be inferred."""
-    if given is None or np.ndim(given) == 0:
-        values = np.full(n, np.nan if given is None else given, dtype=np.float64)
+def redshifts_of(redshift: Any, n: int) -> np.ndarray:
+    """Known redshifts (n,) float64, NaN where the redshift is to be inferred."""
+    if redshift is None or np.ndim(redshift) == 0:
+        values = np.full(n, np.nan if redshift is None else redshift, dtype=np.float64)
     else:
-        values = np.array([np.nan if one is None else one for one in given], dtype=np.float64)
+        values = np.array([np.nan if value is None else value for value in redshift], dtype=np.float64)
     if values.shape != (n,):
         raise ValueError(f"redshift: expected one value or one for each of {n} spectra, got {values.size}")
     if np.any(values < 0) or np.any(np.isinf(values)):
@@ -77,12 +77,12 @@ _FULL = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "MemoryError", "out of memor
 
 
 class NetworkError(RuntimeError):
-    """The networks could not be run; the text says why, and what to do."""
+    """The networks could not be run; the text says why, and what to do about it."""
 
 
 @contextmanager
 def named_backend_errors() -> Iterator[None]:
-    """Turns errors of the backend, and a lack of memory, into `NetworkError`; others pass."""
+    """Turn errors of the backend, and a lack of memory, into `NetworkError`; others pass."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Super-resolution on a server, with the interface of `kspecsr.super_resolver.SuperResolver`."""
+"""A model on a server, with the interface of `kspecsr.super_resolver.SuperResolver`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _JITTER = 0.25  # so that many callers do not come back at the same moment
 
 @dataclass(frozen=True)
 class Retries:
-    """How often, and after how long.
+    """Number of attempts at a request, and the waits between them.
 
     Attributes:
-        attempts: in all.
-        first_wait: seconds before the second attempt; each further wait is twice as long.
-        longest_wait: seconds.
+        attempts: number of attempts, the first one included.
+        first_wait: wait before the second attempt [s]; each further wait is twice as long.
+        longest_wait: upper limit of a wait [s].
     """
 
     attempts: int = 6
@@ -47,14 +47,14 @@ class Retries:
             raise ValueError(f"retries: expected one attempt or more and waits of 0 or more, got {self}")
 
     def wait_before(self, attempt: int) -> float:
-        """Seconds before an attempt (the second one is 1), without the random part."""
+        """Wait [s] before an attempt, without its random part; the second attempt is number 1."""
         return min(self.first_wait * 2.0 ** (attempt - 1), self.longest_wait)
 
     def call(self, ask: Callable[[], Answer]) -> Answer:
-        """Asks until there is an answer.
+        """Ask until there is an answer.
 
         Raises:
-            EndpointError: the last one, where all attempts failed or another one would fail as well.
+            EndpointError: if all attempts failed, or another attempt would fail as well; the last error.
         """
         attempt = 1
         while True:
@@ -76,14 +76,14 @@ class RemoteResolver(Resolver):
     """Sends prism spectra to a served model.
 
     Attributes:
-        identity: of the model that answers.
+        identity: name, hash and grid of the model that answers.
         redshift_bins: (Z,) ln(1 + z) of P(z).
 
     Args:
-        transport: to the endpoint.
-        retries: when it does not answer.
-        batch_size: spectra in a request at most.
-        parallel: requests that are under way at the same time.
+        transport: transport to the endpoint.
+        retries: attempts and waits while it does not answer.
+        batch_size: largest number of spectra in a request.
+        parallel: number of requests at the same time.
 
     Raises:
         EndpointError: if no kspecsr model answers there.
@@ -117,15 +117,15 @@ class RemoteResolver(Resolver):
         """See `Resolver.resolve`.
 
         Raises:
-            EndpointError: if the endpoint does not answer, or another model does than at the start.
+            EndpointError: if the endpoint does not answer, or another model answers than at the start.
             ValueError: for redshifts that do not match.
         """
         redshifts = redshifts_of(redshift, len(inputs))
         starts = range(0, len(inputs), self._batch_size)
         parts = [slice(start, start + self._batch_size) for start in starts]
         with ThreadPoolExecutor(self._parallel) as threads:
-            found = threads.map(lambda rows: self._resolve_batch(inputs[rows], redshifts[rows]), parts)
-            return [result for batch in found for result in batch]
+            batches = threads.map(lambda rows: self._resolve_batch(inputs[rows], redshifts[rows]), parts)
+            return [result for batch in batches for result in batch]
 
     def _resolve_batch(self, inputs: Sequence[PrismInput], redshifts: np.ndarray) -> list[Result]:
         arrays = dict(zip(("flux", "error", "mask"), stacked(inputs), strict=True))

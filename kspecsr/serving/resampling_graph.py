@@ -1,7 +1,7 @@
-"""Spectra on pixels of their own onto the prism's: `data_pipeline.resampling.to_pixels` as TensorFlow ops.
+"""Spectra on any pixels onto the prism's: `data_pipeline.resampling.to_pixels` in TensorFlow operations.
 
-Everything is in float64, and row by row the same arithmetic as in NumPy: fluxes of 1e-20 squared twice are
-below what float32 holds, and wavelengths in float32 are off by a hundred-thousandth of a pixel.
+Everything is in float64, with the arithmetic of NumPy row by row: fluxes of 1e-20 squared twice are below the
+range of float32, and wavelengths in float32 are off by a hundred-thousandth of a pixel.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def running_integral(
     The spline through the integral at the pixels' bounds is the not-a-knot one, as SciPy's `CubicSpline`.
 
     Args:
-        count: (B,) pixels of each spectrum, four or more; what comes after them is none.
+        count: (B,) number of pixels of each spectrum, four or more; the arrays may be longer.
         bounds: lower and upper bounds of the pixels [um], (B, n) float64 each.
         flux: (B, n) float64.
         out: (2, m) bounds of the other pixels [um].
@@ -101,8 +101,8 @@ def _derivatives(count: tf.Tensor, knots: tf.Tensor, step: tf.Tensor, slope: tf.
     return tf.linalg.tridiagonal_solve(diagonals, right[..., None])[..., 0]
 
 
-LEAST_PIXELS = 4  # with a wavelength; fewer hold no spectrum
-_BEYOND = 1e30  # [um] where pixels that are none are put: after all others
+LEAST_PIXELS = 4  # with a wavelength; fewer are no spectrum
+_BEYOND = 1e30  # [um] wavelength of the filling after the last pixel
 _REACH = 5  # of the running median of pixel steps, as in `pixel_bounds`
 _SAME = 1e-6  # relative: pixels this close are the same
 _HALF = 0.5  # share of a target pixel that good input must cover
@@ -122,19 +122,19 @@ class Pixels(NamedTuple):
 def resample_to(
     target: np.ndarray, wavelength: tf.Tensor, flux: tf.Tensor, error: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Brings spectra onto other pixels, conserving flux.
+    """Resample spectra onto other pixels, conserving flux.
 
     Args:
         target: (m,) pixel centres [um].
-        wavelength: (B, n) pixel centres [um, vacuum], float64, rising or falling. NaN and what is not
-            positive is no pixel, nor is a last value that is repeated, or is the first one again: spectra
-            of several lengths share a batch.
+        wavelength: (B, n) pixel centres [um, vacuum], float64, rising or falling. NaN and values of 0 or less
+            are no pixels, nor is a last value that is repeated or equals the first: spectra of several
+            lengths share a batch.
         flux: (B, n) float64.
         error: (B, n) one sigma; pixels without finite flux and finite, positive error are bad.
 
     Returns:
-        Flux, error and mask (B, m), True = bad; flux and error are of no meaning there. And whether the
-        wavelengths are valid, (B,): all is masked where not.
+        Flux, error and mask (B, m), True = bad, where flux and error have no meaning; and whether the
+        wavelengths are valid (B,): spectra without valid ones are masked throughout.
     """
     pixels, valid = _in_order(wavelength, flux, error)
     found, row = _rows_of(target, pixels)
@@ -187,7 +187,7 @@ def _in_order(wavelength, flux, error) -> tuple[Pixels, tf.Tensor]:
 
 
 def _filled_up(wavelength: tf.Tensor) -> tf.Tensor:
-    """(B, n) bool: what TensorFlow Serving put behind shorter spectra when it batched several requests.
+    """(B, n) bool: filling that TensorFlow Serving appends to shorter spectra when it joins requests.
 
     It repeats the first value of a request (``pad_variable_length_inputs``).
     """

@@ -1,4 +1,4 @@
-"""A model folder written as a version of a SavedModel, complete or not at all."""
+"""Export of a model folder as a version of a SavedModel for TensorFlow Serving, complete or not at all."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ MODELS_CONFIG = """model_config_list {{
   }}
 }}
 """
-# Several requests become one batch: 64 spectra at once cost a third to a half of 64 times one. Spectra of
-# several lengths (from_wavelength) are filled up by the server; the graph knows what was filled.
+# The server joins requests: a batch of 64 spectra costs a third to a half of 64 single ones. It fills up
+# spectra of several lengths (from_wavelength); the graph recognises the filling.
 BATCHING_CONFIG = """max_batch_size {{ value: 64 }}
 batch_timeout_micros {{ value: 5000 }}
 max_enqueued_batches {{ value: 100 }}
@@ -49,10 +49,10 @@ pad_variable_length_inputs: true
 
 
 def description(identity: ModelIdentity, bins: np.ndarray) -> dict:
-    """What a caller has to know and signatures do not say: grids, lines, status bits; JSON values.
+    """Grids, lines and status bits, which callers need and signatures do not tell; JSON values.
 
     Args:
-        identity: of the exported model.
+        identity: name, hash and grid of the exported model.
         bins: (Z,) ln(1 + z) of P(z).
     """
     grid, lines = identity.grid, load_lines()
@@ -81,7 +81,7 @@ def description(identity: ModelIdentity, bins: np.ndarray) -> dict:
 
 
 def write_description(folder: Path, identity: ModelIdentity, bins: np.ndarray) -> Path:
-    """Writes ``assets.extra/description.json`` of an exported version."""
+    """Write ``assets.extra/description.json`` of an exported version."""
     path = folder / "assets.extra" / DESCRIPTION_FILE
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(description(identity, bins), indent=1) + "\n", encoding="utf-8")
@@ -89,13 +89,13 @@ def write_description(folder: Path, identity: ModelIdentity, bins: np.ndarray) -
 
 
 def write_server_files(folder: Path, identity: ModelIdentity, bins: np.ndarray, threads: int = 2) -> None:
-    """Writes ``models.config``, ``batching.config`` and ``README.md`` beside the versions.
+    """Write ``models.config``, ``batching.config`` and ``README.md`` beside the versions.
 
     Args:
-        folder: that holds the versions; its name is the model's.
-        identity: of the newest version.
+        folder: folder of the versions; its name is the name of the model.
+        identity: name, hash and grid of the newest version.
         bins: (Z,) ln(1 + z) of P(z).
-        threads: batches that the server works on at the same time.
+        threads: number of batches that the server works on at the same time.
     """
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("kspecsr.serving", ""), undefined=jinja2.StrictUndefined, autoescape=False
@@ -128,7 +128,7 @@ def warm_up_inputs(signature: str, batch_size: int) -> dict[str, np.ndarray]:
 
     Args:
         signature: one of `SIGNATURES`.
-        batch_size: spectra.
+        batch_size: number of spectra.
     """
     wavelength = prism_wavelength()
     # as on the prism's own pixels, but not quite: they must be resampled
@@ -145,13 +145,12 @@ def warm_up_inputs(signature: str, batch_size: int) -> dict[str, np.ndarray]:
     return {name: values[name].astype(array.dtype) for name, array in inputs.items()}
 
 
-def write_warm_up(folder: str | os.PathLike, model_name: str, version: int | None = None) -> Path:
-    """Writes ``assets.extra/tf_serving_warmup_requests`` of an exported version.
+def write_warm_up(folder: str | os.PathLike, model_name: str) -> Path:
+    """Write requests that a server answers before it takes others: a first answer takes seconds.
 
     Args:
-        folder: of the version.
-        model_name: that the server knows the model by.
-        version: of the model; None for whichever is loaded.
+        folder: folder of the version.
+        model_name: name of the model on the server.
     """
     path = Path(folder) / "assets.extra" / WARM_UP_FILE
     path.parent.mkdir(exist_ok=True)
@@ -161,8 +160,6 @@ def write_warm_up(folder: str | os.PathLike, model_name: str, version: int | Non
                 request = predict_pb2.PredictRequest()
                 request.model_spec.name = model_name
                 request.model_spec.signature_name = signature
-                if version is not None:
-                    request.model_spec.version.value = version
                 for name, values in warm_up_inputs(signature, size).items():
                     request.inputs[name].CopyFrom(_proto(values))
                 log = prediction_log_pb2.PredictionLog(
@@ -188,7 +185,7 @@ def read_warm_up(folder: str | os.PathLike) -> Iterator[tuple[str, dict[str, np.
         yield request.model_spec.signature_name, inputs
 
 
-# what TensorFlow registers, and a server of another build may lack or refuse
+# operations that TensorFlow registers, but a server of another build may lack or refuse
 _FOREIGN = ("Xla", "PyFunc", "EagerPyFunc", "TPU", "Infeed", "Outfeed", "Collective", "NumericalPredict")
 
 
@@ -200,10 +197,10 @@ def _graphs(folder: str | os.PathLike) -> list[GraphDef]:
 
 
 def graph_operations(folder: str | os.PathLike) -> Counter[str]:
-    """Kind of operation to how often it occurs, in the main graph and in every function.
+    """Counts of each kind of operation, in the main graph and in every function.
 
     Args:
-        folder: version of an exported model.
+        folder: folder of an exported version.
 
     Raises:
         FileNotFoundError: if it holds no ``saved_model.pb``.
@@ -220,7 +217,7 @@ def foreign_operations(folder: str | os.PathLike) -> list[str]:
     """Operations that are not stock TensorFlow, or that need a compiler or Python where the model is served.
 
     Args:
-        folder: as above.
+        folder: folder of an exported version.
     """
     functions = {function.signature.name for graph in _graphs(folder) for function in graph.library.function}
     return sorted(
@@ -230,8 +227,8 @@ def foreign_operations(folder: str | os.PathLike) -> list[str]:
     )
 
 
-_OF_GRAPHS = re.compile(r"\{\{.*?\}\} | \[Op:\w+\]")  # what TensorFlow adds for readers of graphs
-LARGEST_SIZE = 40e6  # bytes of one version: it lies in a repository
+_OF_GRAPHS = re.compile(r"\{\{.*?\}\} | \[Op:\w+\]")  # names of graph nodes in messages of TensorFlow
+LARGEST_SIZE = 40e6  # bytes of one version: the shipped one lies in a git repository
 
 
 class ExportError(ValueError):
@@ -240,13 +237,13 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """What was written.
+    """A version that was written.
 
     Attributes:
-        folder: of the version.
-        identity: of the model.
-        size: bytes.
-        operations: kinds of TensorFlow operations in it.
+        folder: folder of the version.
+        identity: name, hash and grid of the model.
+        size: size on disk [bytes].
+        operations: number of kinds of TensorFlow operations in it.
     """
 
     folder: Path
@@ -258,18 +255,18 @@ class ExportedModel:
 def export_model(
     model: str | os.PathLike, output: str | os.PathLike, version: int | None = None
 ) -> ExportedModel:
-    """Writes a version, and settings and README beside it.
+    """Write a version, and settings and README beside it.
 
     Args:
         model: model folder.
-        output: folder of all versions; its name is what the server calls the model.
+        output: folder of all versions; its name is the name of the model on the server.
         version: number; None for the next free one.
 
     Raises:
-        ExportError: for a version that is there, or a model with operations that a stock server lacks, or
-            too large.
+        ExportError: for a version that exists, and for a model that is too large or has operations that a
+            stock server lacks.
         ModelFolderError: for a folder without a complete, undamaged model.
-        OSError: where nothing can be written, or not all of it.
+        OSError: if not everything can be written.
     """
     output = Path(output)
     version = next_version(output) if version is None else version
@@ -310,6 +307,6 @@ def export_model(
 
 
 def next_version(output: Path) -> int:
-    """One more than the highest version in a folder; 1 where there is none."""
+    """One more than the highest version in a folder; 1 for a folder without versions."""
     numbers = [int(path.name) for path in output.glob("*") if path.name.isdecimal()]
     return max(numbers, default=0) + 1

@@ -1,4 +1,4 @@
-"""A model folder as one TensorFlow module with four signatures; no Python of this package in it."""
+"""A model folder as one TensorFlow module with four signatures, which runs without this package."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _LARGE = 16_384  # bytes: smaller constants stay in the graph
 
 
 class SharedConstants:
-    """Takes large constants out of traced functions.
+    """Large constants of traced functions as variables: each is once in the file, whichever functions use it.
 
     Attributes:
-        variables: what was taken out, to be tracked by whatever is saved.
+        variables: the constants, to be tracked by the saved module.
     """
 
     def __init__(self):
@@ -45,14 +45,14 @@ class SharedConstants:
     def without(self, function: tf.types.experimental.ConcreteFunction) -> Callable:
         """The same function with its large constants read from variables.
 
-        Checks that raise for a whole batch are left out besides (``CheckNumerics``, which Keras puts behind a
-        Cholesky factorisation): a bad spectrum's NaN stays with that spectrum.
+        ``CheckNumerics``, which Keras puts behind a Cholesky factorisation, is left out too: it would raise
+        for a whole batch, but the NaN of a bad spectrum stay with that spectrum.
 
         Args:
-            function: of tensors, with an input signature.
+            function: traced function of tensors, with an input signature.
 
         Returns:
-            Callable to be used inside another traced function, with the same arguments and results.
+            Callable for use inside another traced function, with the same arguments and results.
         """
         graph = function.graph
         definition = graph.as_graph_def()
@@ -67,6 +67,7 @@ class SharedConstants:
                 node.op = "Identity"
                 del node.attr["message"]
             kept.append(node)
+        # control inputs of constants that are gone
         for node in kept:
             wanted = [
                 name for name in node.input if name.removeprefix("^") not in constants or name[0] != "^"
@@ -79,14 +80,14 @@ class SharedConstants:
         names = [tensor.name for tensor in function.outputs]
 
         def call(*arguments: tf.Tensor):
-            here = tf.compat.v1.get_default_graph()
-            placed = dict(zip((tensor.name for tensor in explicit), arguments, strict=True))
-            placed |= {inner.name: here.capture(outer) for outer, inner in graph.captures}
-            placed |= {f"{name}:0": variable.read_value() for name, variable in constants.items()}
-            found = tf.graph_util.import_graph_def(
-                definition, input_map=placed, return_elements=names, name="kspecsr"
+            outer_graph = tf.compat.v1.get_default_graph()
+            inputs = dict(zip((tensor.name for tensor in explicit), arguments, strict=True))
+            inputs |= {inner.name: outer_graph.capture(outer) for outer, inner in graph.captures}
+            inputs |= {f"{name}:0": variable.read_value() for name, variable in constants.items()}
+            outputs = tf.graph_util.import_graph_def(
+                definition, input_map=inputs, return_elements=names, name="kspecsr"
             )
-            return tf.nest.pack_sequence_as(function.structured_outputs, found)
+            return tf.nest.pack_sequence_as(function.structured_outputs, outputs)
 
         return call
 
@@ -108,15 +109,15 @@ class ServedModel(tf.Module):
     """The three stages with everything around them: masks in, flags and NaN out.
 
     Attributes:
-        identity: which model.
+        identity: name, hash and grid of the model.
         bins: (Z,) ln(1 + z) of P(z).
         functions: signature to concrete function, as `kspecsr.serving.signatures.SIGNATURES` describes them.
 
     Args:
         network: composed model.
-        identity: which model.
+        identity: name, hash and grid of the model.
         bins: (Z,) ln(1 + z) of P(z).
-        thresholds: below what a spectrum is flagged.
+        thresholds: limits below which a spectrum is flagged.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class ServedModel(tf.Module):
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike) -> ServedModel:
-        """Of a model folder, calibrated.
+        """Load a model folder, calibrated.
 
         Raises:
             ModelFolderError: for a folder without a complete, undamaged model.
@@ -169,7 +170,7 @@ class ServedModel(tf.Module):
         return cls(load_composed(folder), identity, redshift_bins(settings.preset.model))
 
     def _traced(self, call: Callable) -> tf.types.experimental.ConcreteFunction:
-        """A function of flux, error (B, P) float64, mask (B, P) bool and redshift (B,) float64."""
+        """Trace a function of flux, error (B, P) float64, mask (B, P) bool and redshift (B,) float64."""
         pixels = self._target.size
         specifications = [
             tf.TensorSpec((None, pixels), tf.float64),
@@ -180,7 +181,7 @@ class ServedModel(tf.Module):
         return tf.function(call, specifications, autograph=False).get_concrete_function()
 
     def _signature(self, name: str, call) -> tf.types.experimental.ConcreteFunction:
-        """Traces a call with the inputs that the signature names, and its outputs alone."""
+        """Trace a call with the inputs and outputs that the signature names."""
         signature = SIGNATURES[name]
         length = {"P": [self._target.size], "n": [None], "": []}
         specifications = [
@@ -203,7 +204,7 @@ class ServedModel(tf.Module):
         return self._redshift(*_masked(flux, error, mask), _unknown(flux))
 
     def _with_redshift(self, flux, error, mask, redshift) -> Tensors:
-        # what is no redshift must not pass for one that is to be inferred
+        # an invalid redshift must not pass for one that is to be inferred
         invalid = (redshift < 0) | tf.math.is_inf(redshift)
         redshift = tf.where(invalid, tf.constant(np.nan, redshift.dtype), redshift)
         prism = _masked(flux, error, mask | invalid[:, None])
@@ -219,7 +220,7 @@ class ServedModel(tf.Module):
 
 
 def _answer_of(network: keras.Model, interpret: Callable) -> Callable:
-    """Networks and interpretation in one."""
+    """Networks and interpretation in one: float64 in the interpretation, float32 in the answer."""
 
     def call(flux, error, mask, redshift):
         batch = {
@@ -240,7 +241,7 @@ def _answer_of(network: keras.Model, interpret: Callable) -> Callable:
 
 
 def _masked(flux, error, mask) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Masks what cannot be used, in float32 either: (B, P) float64, float64, bool."""
+    """Flux, error (B, P) float64 and mask (B, P), with pixels masked that float32 cannot hold."""
     flux, error = tf.cast(flux, tf.float64), tf.cast(error, tf.float64)
     usable = tf.math.is_finite(tf.cast(flux, tf.float32)) & tf.math.is_finite(tf.cast(error, tf.float32))
     bad = mask | ~usable | ~(tf.cast(error, tf.float32) > 0)

@@ -20,11 +20,11 @@ class Array:
     """One named input or output; the first axis is the batch.
 
     Attributes:
-        dtype: as TensorFlow names it.
-        axis: ``P`` prism pixels, ``n`` pixels of the caller's, ``N`` output pixels, ``K`` lines, ``Z``
-            redshift bins; empty for one value per spectrum.
-        unit: of the values; empty for none.
-        meaning: in words.
+        dtype: type of the values, as TensorFlow names it.
+        axis: ``P`` prism pixels, ``n`` pixels of the caller, ``N`` output pixels, ``K`` lines, ``Z`` redshift
+            bins; empty for one value per spectrum.
+        unit: unit of the values; empty for none.
+        meaning: description for the README of an export.
     """
 
     dtype: str
@@ -43,9 +43,9 @@ class Signature:
     """One of the calls that a served model answers.
 
     Attributes:
-        meaning: in words.
-        inputs: name to array.
-        outputs: name to array.
+        meaning: description for the README of an export.
+        inputs: arrays by name.
+        outputs: arrays by name.
     """
 
     meaning: str
@@ -118,10 +118,10 @@ SIGNATURES = {
 
 
 def identity_text(identity: ModelIdentity, bins: np.ndarray) -> str:
-    """One line of JSON.
+    """The output ``model``: identity and redshift bins as one line of JSON.
 
     Args:
-        identity: name, hash, grid and software.
+        identity: name, hash, grid and software of the model.
         bins: (Z,) ln(1 + z) of P(z), evenly spaced from 0.
     """
     content = {

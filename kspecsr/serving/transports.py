@@ -22,7 +22,7 @@ class EndpointError(OSError):
     """The endpoint cannot be reached, or does not answer as it should.
 
     Attributes:
-        passing: whether the same request may well succeed a little later.
+        passing: True if the same request may succeed a little later.
     """
 
     def __init__(self, text: str, passing: bool = False):
@@ -35,10 +35,10 @@ class Address:
     """Address of a served model.
 
     Attributes:
-        scheme: one of `SCHEMES`; the ones with s are encrypted.
-        host: with port.
-        model: name that the server has for it.
-        version: of the model; None for the newest.
+        scheme: one of `SCHEMES`; those with an s are encrypted.
+        host: host and port.
+        model: name of the model on the server.
+        version: version of the model; None for the newest.
     """
 
     scheme: str
@@ -48,10 +48,10 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """From ``SCHEME://HOST:PORT[/MODEL[/VERSION]]``.
+        """Read ``SCHEME://HOST:PORT[/MODEL[/VERSION]]``.
 
         Raises:
-            ValueError: for anything else, saying what is expected.
+            ValueError: for any other text, saying what is expected.
         """
         form = "SCHEME://HOST:PORT[/MODEL[/VERSION]], such as grpc://localhost:8500/kspecsr"
         parts = urlsplit(text)
@@ -73,11 +73,11 @@ class Address:
 
 
 class Transport(ABC):
-    """Sends one request and takes the answer.
+    """Sends one request and returns the answer.
 
     Args:
-        address: of the model.
-        timeout: seconds that an answer may take.
+        address: address of the model.
+        timeout: longest wait for an answer [s].
     """
 
     def __init__(self, address: Address, timeout: float):
@@ -86,10 +86,10 @@ class Transport(ABC):
 
     @abstractmethod
     def predict(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs of a signature; safe to be called from several threads.
+        """Outputs of a signature; safe in several threads.
 
         Raises:
-            EndpointError: saying which endpoint, and what it answered.
+            EndpointError: with the address, and what the endpoint answered.
         """
 
 
@@ -147,7 +147,7 @@ class RestTransport(Transport):
 
 
 def _reason(answer: requests.Response) -> str:
-    """What the server says, in one line."""
+    """Error text of the server, in one line."""
     try:
         text = answer.json()["error"]
     except (KeyError, TypeError, ValueError):
