@@ -22,9 +22,23 @@ from enhancement_sample import (
     prism_spectrum,
     sharp_lines,
 )
-from kspecsr.results.flags import LOW_SN, NO_CLEAR_REDSHIFT, NO_COVERAGE, NO_LINE_IN_RANGE, detection
+from kspecsr.results.flags import (
+    LOW_SN,
+    NO_CLEAR_REDSHIFT,
+    NO_COVERAGE,
+    NO_LINE_IN_RANGE,
+    detection,
+    flags_of,
+)
+from kspecsr.results.interpretation import Interpreter
 from kspecsr.results.picture import draw_enhanced_spectrum, zoom_windows
-from kspecsr.results.prism_input import output_mask, prism_input, prism_wavelength
+from kspecsr.results.prism_input import (
+    degraded_to_prism,
+    output_mask,
+    prism_input,
+    prism_wavelength,
+    stacked,
+)
 from kspecsr.super_resolver import LARGE_BATCH, SMALL_BATCH, SuperResolver
 
 
@@ -182,6 +196,30 @@ def test_the_output_is_masked_in_gaps_wider_than_the_resolution(run):
             pixel = (prism.bounds[0] <= wavelength) & (wavelength < prism.bounds[1])
             assert masked == (lost[pixel].all() if pixel.any() else True)
     assert found[2:12].any() and not found[2:12].all()
+
+
+def test_keras_ops_report_what_numpy_reports():
+    """On any backend; what is exported runs with `keras.ops`, results in Python are made with NumPy."""
+    spectra = [prism_spectrum(seed) for seed in range(4)]
+    noise = ERROR * np.random.default_rng(0).standard_normal(len(spectra[1]))
+    spectra[1] = spectra[1].replace(flux=noise)
+    spectra[2], spectra[3] = masked(spectra[2], slice(300, 320)), masked(spectra[3], slice(20, None))
+    prism, given = stacked([prism_input(one) for one in spectra]), np.array([np.nan, np.nan, 2.0, np.nan])
+    batch = {"prism_flux": prism[0], "prism_error": prism[1], "redshift": given}
+    batch = {name: values.astype("f4") for name, values in batch.items()}
+    outputs = StandIn()({**batch, "prism_mask": prism[2]})
+    outputs = {name: np.asarray(values, float) for name, values in outputs.items()}
+    expected = Interpreter(IDENTITY, BINS).everything(prism, outputs, given)
+    assert [flags_of(status) for status in expected["status"]] == [(), (LOW_SN,), (), (NO_COVERAGE,)]
+    tensor = keras.ops.convert_to_tensor
+    interpreter = Interpreter(
+        IDENTITY, BINS, xp=keras.ops, degrade=lambda flux: tensor(degraded_to_prism(np.asarray(flux), GRID))
+    )
+    tensors = {name: tensor(values) for name, values in outputs.items()}
+    found = interpreter.everything(tuple(map(tensor, prism)), tensors, tensor(given))
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, err_msg=name)
 
 
 def test_a_line_in_a_gap_is_not_reported(resolver):

@@ -24,7 +24,7 @@ from kspecsr.results.flags import (
     flags_of,
 )
 from kspecsr.results.interpretation import results_of
-from kspecsr.results.prism_input import prism_wavelength
+from kspecsr.results.prism_input import output_mask, prism_wavelength
 from kspecsr.serving.resampling_graph import resample_to
 from kspecsr.serving.saved_model import foreign_operations, graph_operations, next_version, read_warm_up
 from kspecsr.serving.signatures import SIGNATURES
@@ -131,6 +131,7 @@ def test_a_served_spectrum_is_that_of_python(sample, answers, signature, size):
         given, expected = sample.given[signature][row], sample.results[signature][row]
         redshift = expected.redshift.value if expected.redshift.given else np.nan
         one = {name: values[row : row + 1] for name, values in outputs.items()}
+        one["mask"] = output_mask(given.mask[None], expected.model.grid)
         (result,) = results_of(one, [given], [redshift], expected.model, expected.redshift.bins)
         assert_same(result, expected, given.error)
 

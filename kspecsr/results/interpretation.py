@@ -21,7 +21,6 @@ from kspecsr.results.prism_input import (
     prism_chi_square,
     prism_wavelength,
     seen_on_grid,
-    stacked,
 )
 from kspecsr.results.redshift import RedshiftSummary, summarise_redshift
 from kspecsr.results.result import ModelIdentity, Result
@@ -37,9 +36,9 @@ class Interpreter:
     Arrays are float64 of the library that ``xp`` belongs to, masks bool.
 
     Args:
-        identity: which model.
+        identity: name, hash and grid of the model.
         bins: (Z,) ln(1 + z) of P(z).
-        thresholds: below what a spectrum is flagged.
+        thresholds: limits below which a spectrum is flagged.
         xp: `numpy` or `keras.ops`.
         degrade: flux density on the output grid (B, N) to the prism's pixels (B, P); None for NumPy's.
     """
@@ -87,7 +86,8 @@ class Interpreter:
             given: as above.
 
         Returns:
-            As above, and spectra (B, N), ``line_*`` (B, K), ``chi_square`` (B,), ``prism_model`` (B, P).
+            As above, and spectra and their ``mask`` (B, N), ``line_*`` (B, K), ``chi_square`` (B,),
+            ``prism_model`` (B, P).
         """
         xp = self._xp
         lost = output_mask(prism[2], self.identity.grid, xp)
@@ -105,6 +105,7 @@ class Interpreter:
         spectra["continuum"] = xp.where(rows, np.nan, outputs["continuum"])
         return {
             **{name: xp.where(lost, np.nan, values) for name, values in spectra.items()},
+            "mask": lost,
             **_blanked(lines, rows, xp),
             **redshift,
             "prism_model": xp.where(rows, alone, outputs["prism_model"]),
@@ -156,45 +157,48 @@ def results_of(
     identity: ModelIdentity,
     bins: np.ndarray,
 ) -> list[Result]:
-    """Results of B spectra, from what `Interpreter.everything` or a server reports of them.
+    """Results of B spectra, from what `Interpreter.everything` reports of them, or a server and their ``mask``.
 
     Args:
         reported: name to array (B, ...).
-        inputs: what the networks saw.
+        inputs: spectra that the networks saw.
         redshifts: (B,) that the caller gave; NaN for none.
-        identity: of the model that answered.
+        identity: name, hash and grid of the model.
         bins: (Z,) ln(1 + z) of P(z).
     """
-    arrays = {name: np.asarray(values, np.float64) for name, values in reported.items() if name != "model"}
-    masks = output_mask(stacked(inputs)[2], identity.grid)
-    return [
-        _result({name: values[row] for name, values in arrays.items()}, mask, prism, redshift, identity, bins)
-        for row, (mask, prism, redshift) in enumerate(zip(masks, inputs, redshifts, strict=True))
-    ]
+    arrays = {name: values for name, values in reported.items() if name != "model"}
+    wavelength = identity.grid.wavelength
+    results = []
+    for row, (prism, redshift) in enumerate(zip(inputs, redshifts, strict=True)):
+        # copies: a result that is kept must not keep its batch
+        one = {name: np.array(values[row], np.float64) for name, values in arrays.items()}
+        lines = {field.name: one[f"line_{field.name}"] for field in fields(LineMeasurements)}
+        result = Result(
+            observed=prism.observed,
+            model=identity,
+            wavelength=wavelength,
+            **{name: one[name] for name in (*_SPECTRA, "prism_model")},
+            mask=one["mask"] > 0,
+            redshift=_redshift_summary(one, redshift, bins),
+            measurements=LineMeasurements(**{**lines, "in_range": lines["in_range"] > 0}),
+            chi_square=float(one["chi_square"]),
+            flags=flags_of(int(one["status"])),
+            prism_wavelength=prism_wavelength(),
+            prism_flux=prism.flux,
+            prism_error=prism.error,
+            prism_mask=prism.mask,
+        )
+        results.append(result)
+    return results
 
 
-def _result(arrays: Arrays, mask, prism: PrismInput, redshift: float, identity, bins) -> Result:
-    known = bool(np.isfinite(redshift))
-    lines = {field.name: arrays[f"line_{field.name}"] for field in fields(LineMeasurements)}
-    return Result(
-        observed=prism.observed,
-        model=identity,
-        wavelength=identity.grid.wavelength,
-        **{name: arrays[name] for name in (*_SPECTRA, "prism_model")},
-        mask=mask,
-        redshift=RedshiftSummary(
-            value=float(redshift if known else arrays["redshift"]),
-            error=float(arrays["redshift_error"]),
-            confidence=float(arrays["redshift_confidence"]),
-            given=known,
-            bins=bins,
-            probability=arrays["redshift_probability"],
-        ),
-        measurements=LineMeasurements(**{**lines, "in_range": lines["in_range"] > 0}),
-        chi_square=float(arrays["chi_square"]),
-        flags=flags_of(int(arrays["status"])),
-        prism_wavelength=prism_wavelength(),
-        prism_flux=prism.flux,
-        prism_error=prism.error,
-        prism_mask=prism.mask,
+def _redshift_summary(reported: Arrays, redshift: float, bins: np.ndarray) -> RedshiftSummary:
+    given = bool(np.isfinite(redshift))
+    return RedshiftSummary(
+        value=float(redshift if given else reported["redshift"]),
+        error=float(reported["redshift_error"]),
+        confidence=float(reported["redshift_confidence"]),
+        given=given,
+        bins=bins,
+        probability=reported["redshift_probability"],
     )

@@ -342,11 +342,12 @@ def _peaks_and_valleys(probability, xp):
 
 
 def _segment_min(values, segment, count, xp):
-    """Lowest value of each segment, (count,)."""
+    """Lowest value of each segment, (count,); ``segment`` rises."""
     if xp is not np:
         return -xp.segment_max(-values, segment, count)
-    lowest = np.full(count, values.max(initial=0))
-    np.minimum.at(lowest, segment, values)
+    lowest = np.full(count, values.max())
+    starts = np.flatnonzero(np.append(True, segment[1:] != segment[:-1]))
+    lowest[segment[starts]] = np.minimum.reduceat(values, starts)
     return lowest
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kspecsr.results.interpretation import results_of
-from kspecsr.results.prism_input import MASKED_ERROR, PrismInput, prism_wavelength, stacked
+from kspecsr.results.prism_input import MASKED_ERROR, PrismInput, output_mask, prism_wavelength, stacked
 from kspecsr.results.resolver import Resolver, redshifts_of
 from kspecsr.results.result import ModelIdentity, Result
 from kspecsr.serving.signatures import (
@@ -140,6 +140,7 @@ class RemoteResolver(Resolver):
                 f"start ({self.identity.sha256[:12]}); run the same command again, or give the version in "
                 "the endpoint"
             )
+        outputs["mask"] = output_mask(arrays["mask"], identity.grid)  # no output of the signatures
         return results_of(outputs, inputs, redshifts, identity, bins)
 
     def _ask(self, signature: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
