@@ -157,7 +157,7 @@ def results_of(
     identity: ModelIdentity,
     bins: np.ndarray,
 ) -> list[Result]:
-    """Results of B spectra, from what `Interpreter.everything` reports of them, or a server and their ``mask``.
+    """Results of B spectra, from what `Interpreter.everything` reports, or a server beside their ``mask``.
 
     Args:
         reported: name to array (B, ...).
