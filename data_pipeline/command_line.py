@@ -256,6 +256,20 @@ def _messages(args: argparse.Namespace) -> Iterator[None]:
             logger.setLevel(earlier)
 
 
+def from_clone(module: str) -> Command:
+    """The command of a module, which may lie in ``benchmarks``: a clone has it and the wheel has not.
+
+    Raises:
+        SystemExit: outside a clone, saying so.
+    """
+    try:
+        return importlib.import_module(module).main
+    except ModuleNotFoundError as error:
+        if error.name not in (module, module.split(".")[0]):
+            raise
+        sys.exit(f"error: {module} is part of a clone of the repository; run this command in one")
+
+
 def list_failures(failures: Sequence[str], what: str = "failed") -> int:
     """Lists on stderr what failed and returns the exit status.
 
@@ -299,7 +313,7 @@ class CommandTable:
     def command(self, words: str) -> Command:
         """The command of these words, imported if need be."""
         place = self.commands[words]
-        return importlib.import_module(place).main if isinstance(place, str) else place
+        return from_clone(place) if isinstance(place, str) else place
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
         """Runs the command that the arguments name and returns its exit status."""

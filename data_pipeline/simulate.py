@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from data_pipeline import command_line as cli
 
 if TYPE_CHECKING:
@@ -108,22 +106,13 @@ def _config(args: argparse.Namespace) -> SimulationConfig:
 
 
 def _check(config: SimulationConfig, args: argparse.Namespace) -> None:
-    from data_pipeline.pictures.simulation_check import draw_simulation_check
-    from data_pipeline.pictures.style import save_picture
-    from data_pipeline.simulation.check import compare, report
-    from data_pipeline.simulation.check_measurements import measure_simulation
-    from data_pipeline.writers.atomic import replacing
-
-    n, output = args.n or 1500, args.check_output
-    with tqdm(total=n, desc="check", unit="galaxies", disable=args.quiet) as bar:
-        measured = measure_simulation(n, args.seed, config, bar.update)
-    text = report(compare(measured), n)
-    print(text, end="")
-    if output:
-        with replacing(output / "simulation_check.txt") as path:
-            path.write_text(text, encoding="utf-8")
-        picture = save_picture(draw_simulation_check(measured), output / "simulation_check.png")
-        print(f"picture: {picture}")
+    try:
+        from benchmarks.simulation_picture import check
+    except ModuleNotFoundError as error:
+        raise cli.OptionError(
+            "--check needs a clone of the repository, whose benchmarks/ hold what it compares with"
+        ) from error
+    check(config, args.n or 1500, args.seed, args.check_output, args.quiet)
 
 
 if __name__ == "__main__":

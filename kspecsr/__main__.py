@@ -108,13 +108,13 @@ main = cli.CommandTable(
             "evaluate": ("kspecsr.evaluate", "report on galaxies that it never saw"),
             "robustness": ("kspecsr.evaluation.robustness", "difficult spectra, case by case"),
             "identical-networks": (
-                "kspecsr.evaluation.identical_networks",
+                "benchmarks.identical_networks",
                 "redshifts from prism, super-resolved and grating spectra (Fig. 9)",
             ),
             "publish": ("kspecsr.publish", "a model folder for others, with a model card"),
             "tune": ("tuning.run", "hyper-parameter sweeps"),
             "tune-report": ("tuning.report", "pictures and tables of a sweep"),
-            "tune-baselines": ("kspecsr.tune_baselines", "tune the classical deconvolutions"),
+            "tune-baselines": ("benchmarks.tune_baselines", "tune the classical deconvolutions"),
         },
         "prepare data": {
             "data simulate": ("data_pipeline.simulate", "a JADES-like survey with known truth"),
@@ -124,7 +124,7 @@ main = cli.CommandTable(
             "data readers": ("data_pipeline.readers.__main__", "read spectra and print a line on each"),
             "data inspect": ("data_pipeline.inspect", "pictures of spectra, pairs and records"),
             "data compare": ("data_pipeline.compare", "prism against gratings, line by line"),
-            "data check": ("data_pipeline.check", "stitching and alignment against the truth"),
+            "data check": ("benchmarks.stitching_check", "stitching and alignment against the truth"),
         },
         "about the installation": {
             "info": ("kspecsr.info", "model, versions, backend, threads and how to cite"),

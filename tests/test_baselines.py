@@ -3,6 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks import tune_baselines as tuning
+from benchmarks.baseline_guards import GuardedSample, Limits
+from benchmarks.tune_baselines import TunedBaselines, main, read_tuned
 from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
 from data_pipeline.instrument.prism_pixels import LAG_COVARIANCE, LOW_FREQUENCY_VARIANCE, PIXEL_NOISE_VARIANCE
 from data_pipeline.lines import load_lines
@@ -13,13 +16,10 @@ from kspecsr.configuration import FeedConfig
 from kspecsr.feeds import validation_examples
 from kspecsr.measures.held_out import HeldOut
 from kspecsr.measures.lines import line_signal_to_noise
-from kspecsr.methods import tuned as tuning
 from kspecsr.methods.baseline import CubicInterpolation, prism_view
-from kspecsr.methods.guards import GuardedSample, Limits
 from kspecsr.methods.regularised import STEP, Tikhonov, Wiener, nodes_for, signal_power
 from kspecsr.methods.richardson_lucy import RichardsonLucy, iterate
-from kspecsr.methods.tuned import TunedBaselines, default_baselines, make_baseline, read_tuned
-from kspecsr.tune_baselines import main
+from kspecsr.methods.tuned import default_baselines, make_baseline
 
 GRID = UnifiedGrid()
 SHORT = UnifiedGrid(2.0, 2.4)

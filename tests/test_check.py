@@ -1,15 +1,20 @@
 import numpy as np
 import pytest
 
-from data_pipeline.check import FLUX_TOLERANCE, SCALE_TOLERANCE, Findings, examine, main, report
-from data_pipeline.instrument import GRATINGS, PRISM
-from data_pipeline.pairs.preprocessing import PreprocessingConfig, make_pair
-from data_pipeline.pairs.truth_comparison import (
+from benchmarks.stitching_check import (
+    FLUX_TOLERANCE,
+    SCALE_TOLERANCE,
+    Findings,
     ScaleRecovery,
+    examine,
     line_flux_ratio,
+    main,
+    report,
     scale_recoveries,
     seam_steps,
 )
+from data_pipeline.instrument import GRATINGS, PRISM
+from data_pipeline.pairs.preprocessing import PreprocessingConfig, make_pair
 from data_pipeline.simulation.archive import write_archive
 from data_pipeline.simulation.config import Nuisances, SimulationConfig
 from pair_sample import REDSHIFT, observe
@@ -155,7 +160,7 @@ def test_exit_status_follows_the_report_and_what_was_left_out(sharp, monkeypatch
         (good_findings(steps=[2.0, 3.0]), 1),
         (good_findings(skipped=["galaxy: files readable: cut"]), 1),
     ):
-        monkeypatch.setattr("data_pipeline.check.examine", lambda *_, found=findings: found)
+        monkeypatch.setattr("benchmarks.stitching_check.examine", lambda *_, found=findings: found)
         assert main(arguments) == status
     assert "galaxy: files readable: cut" in capsys.readouterr().err
 

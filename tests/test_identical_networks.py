@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
-from kspecsr.evaluation.figures.redshift import draw_identical_networks
-from kspecsr.evaluation.identical_examples import (
+from benchmarks.identical_examples import (
     INPUTS,
     NOISY,
     identical_examples,
@@ -17,12 +15,14 @@ from kspecsr.evaluation.identical_examples import (
     network_inputs,
     training_examples,
 )
-from kspecsr.evaluation.identical_training import (
+from benchmarks.identical_training import (
     IdenticalRun,
     build_spectrum_redshift,
     compare_inputs,
     offset_figures,
 )
+from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
+from kspecsr.evaluation.figures.redshift import draw_identical_networks
 from kspecsr.evaluation.sources import SHIPPED_SEED, SimulatedHeldOut
 from kspecsr.training.state import StateError
 from training_sample import tiny_preset

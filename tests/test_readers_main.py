@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from data_pipeline import check, compare
+from benchmarks import stitching_check
+from data_pipeline import compare
 from data_pipeline.readers import read_spectrum
 from data_pipeline.readers.__main__ import main
 from layouts import LAYOUTS, example
@@ -95,7 +96,7 @@ def test_an_interrupt_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("data_pipeline.readers.__main__.read_spectrum", interrupt)
     assert main([str(tmp_path / "a.fits")]) == 130
     assert capsys.readouterr().err == "\ninterrupted; what was written is complete\n"
-    for command, place in ((compare.main, "compare.compare"), (check.main, "check.examine")):
+    for command, place in ((compare.main, "compare.compare"), (stitching_check.main, "check.examine")):
         monkeypatch.setattr(f"data_pipeline.{place}", interrupt)
         assert command(["--archive", str(tmp_path)]) == 130
         assert capsys.readouterr().err.startswith("\ninterrupted; nothing was")

@@ -96,7 +96,7 @@ def test_places_that_cannot_be_written_are_named(tmp_path, capsys):
 def test_the_output_of_the_check_is_tried_before_the_work(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr(
-        "data_pipeline.simulation.check_measurements.measure_simulation",
+        "benchmarks.simulation_measurements.measure_simulation",
         lambda *_: pytest.fail("worked first"),
     )
     assert main(["--check", "--check-output", str(tmp_path / "file" / "sub")]) == 1
@@ -124,7 +124,7 @@ def test_an_interrupt_promises_no_more_than_it_keeps(tmp_path, capsys, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr("data_pipeline.simulation.archive.write_archive", interrupt)
-    monkeypatch.setattr("data_pipeline.simulation.check_measurements.measure_simulation", interrupt)
+    monkeypatch.setattr("benchmarks.simulation_measurements.measure_simulation", interrupt)
     assert main(["--archive", str(tmp_path), "--n", "1"]) == 130
     assert "rerun the same command to resume" in capsys.readouterr().err
     assert main(["--check", "--n", "1"]) == 130

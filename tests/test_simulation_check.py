@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from data_pipeline.pictures.simulation_check import draw_simulation_check
+from benchmarks.simulation_check import REASONS, Comparison, compare, report
+from benchmarks.simulation_measurements import measure_simulation
+from benchmarks.simulation_picture import draw_simulation_check
 from data_pipeline.simulation import Nuisances, Population, SimulationConfig
-from data_pipeline.simulation.check import REASONS, Comparison, compare, report
-from data_pipeline.simulation.check_measurements import measure_simulation
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from kspecsr.evaluation.topics import (
 )
 from kspecsr.measures.gate import SHIPPED, Gate, shipped_gate
 from kspecsr.measures.held_out import HeldOut, Reconstruction
-from kspecsr.methods.tuned import default_baselines, read_tuned
+from kspecsr.methods.tuned import default_baselines
 from kspecsr.model_settings import read_settings, weights_hash
 from kspecsr.super_resolver import SuperResolver
 
@@ -70,8 +70,7 @@ class Evaluation:
             if records is None
             else RecordedHeldOut(records, grid, config.split)
         )
-        self.tuned = read_tuned()
-        self._baselines = {one.name: one for one in default_baselines(self.tuned)}
+        self._baselines = {one.name: one for one in default_baselines()}
         self.unread: list[str] = []
         self.metrics: Metrics = {}
 

@@ -225,7 +225,7 @@ def metric_table(title: str, metrics: Metrics, prefix: str) -> ShownTable:
     return ShownTable(title, ["metric", *methods], rows)
 
 
-# -- identical networks (paper Fig. 9), as kspecsr.evaluation.identical_networks wrote them
+# -- identical networks (paper Fig. 9), as benchmarks.identical_networks wrote them
 
 IDENTICAL_ROWS = (
     Row("NMAD of dz / (1 + z)", "nmad"),

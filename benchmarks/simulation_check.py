@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from benchmarks.simulation_measurements import BANDS, LAGS, Measurements
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.catalogue_fit import CATALOGUE_LINES
-from data_pipeline.simulation.check_measurements import BANDS, LAGS, Measurements
 from data_pipeline.tables import read_table
 
 REASONS = {

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
-from data_pipeline.pictures.style import WAVELENGTH_LABEL, flux_label, leave_headroom, styled
-from data_pipeline.simulation.check import (
+from benchmarks.simulation_check import (
     AUTOCORRELATION,
     CONTINUUM_SN,
     DETECTED_FRACTIONS,
     PRISM_ERRORS,
     RESOLUTION,
+    compare,
     ratio_percentiles,
+    report,
 )
-from data_pipeline.simulation.check_measurements import BANDS, LAGS, Measurements
+from benchmarks.simulation_measurements import BANDS, LAGS, Measurements, measure_simulation
+from data_pipeline.pictures.style import WAVELENGTH_LABEL, flux_label, leave_headroom, save_picture, styled
+from data_pipeline.simulation import SimulationConfig
 from data_pipeline.tables import read_table
+from data_pipeline.writers.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +45,7 @@ def draw_simulation_check(measured: Measurements) -> Figure:
     """Draws redshifts, detections, prism noise and S/N, resolution and line ratios, real and simulated.
 
     Args:
-        measured: from `data_pipeline.simulation.check_measurements.measure_simulation`.
+        measured: from `benchmarks.simulation_measurements.measure_simulation`.
     """
     from matplotlib.figure import Figure  # slow to import
 
@@ -198,3 +204,16 @@ def _point_down(axis: Axes, place: np.ndarray, values: np.ndarray, color: str) -
     lost = _hidden(values)
     lowest = np.where(np.isnan(values[1]), values[2], values[1])[lost]
     axis.errorbar(place[lost], lowest, 0.12, uplims=True, fmt="none", color=color, elinewidth=1.0, capsize=2)
+
+
+def check(config: SimulationConfig, n: int, seed: int, output: Path | None, quiet: bool) -> None:
+    """Prints a simulation beside JADES; with a folder, writes table and picture there."""
+    with tqdm(total=n, desc="check", unit="galaxies", disable=quiet) as bar:
+        measured = measure_simulation(n, seed, config, bar.update)
+    text = report(compare(measured), n)
+    print(text, end="")
+    if output:
+        with replacing(output / "simulation_check.txt") as path:
+            path.write_text(text, encoding="utf-8")
+        picture = save_picture(draw_simulation_check(measured), output / "simulation_check.png")
+        print(f"picture: {picture}")
