@@ -124,7 +124,7 @@ def test_an_interrupt_promises_no_more_than_it_keeps(tmp_path, capsys, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr("data_pipeline.simulation.archive.write_archive", interrupt)
-    monkeypatch.setattr("benchmarks.simulation_measurements.measure_simulation", interrupt)
+    monkeypatch.setattr("benchmarks.simulation_picture.measure_simulation", interrupt)
     assert main(["--archive", str(tmp_path), "--n", "1"]) == 130
     assert "rerun the same command to resume" in capsys.readouterr().err
     assert main(["--check", "--n", "1"]) == 130
