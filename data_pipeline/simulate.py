@@ -28,7 +28,7 @@ EXAMPLES = """examples:
 
 def _options(p: argparse.ArgumentParser) -> None:
     what = p.add_argument_group("what to do (one or both)")
-    cli.add(what, "--archive", "write a JADES-layout archive to DIR", type=Path, metavar="DIR")
+    cli.add(what, "--archive", "write a JADES-layout archive to DIR", type=Path, default=None)
     cli.add(what, "--check", "compare a simulation with JADES", action="store_true")
     cli.add(
         p, "--n", "number of observations (archive: required; check: 1500 by default)", type=cli.at_least(1)
