@@ -48,17 +48,6 @@ def test_dr4_gives_back_both_extractions_bit_by_bit(path, extraction, seed):
         np.testing.assert_array_equal(good(read)[name], values)
 
 
-def test_dr3_layout(path):
-    write_jades_x1d(path, None, spectrum(2), layout="dr3")
-    read = read_spectrum(path, extraction="5pix")
-    assert read.meta.format == "jades-dr3"
-    np.testing.assert_array_equal(good(read)["flux"], good(spectrum(2))["flux"])
-    with fits.open(path) as hdus:
-        assert [hdu.name for hdu in hdus] == ["PRIMARY", "EXTRACT1D", "ASDF"]
-        assert len(hdus["ASDF"].columns) == 0
-        assert hdus[0].header["APERFH"] == 5
-
-
 def test_metadata_comes_back(path):
     write_jades_x1d(path, spectrum(), spectrum())
     read = read_spectrum(path).meta
@@ -97,13 +86,14 @@ def test_masked_pixels_are_nan_and_so_is_an_absent_two_nod_flux(path):
         assert np.isnan(data["FLUX_NOD2"]).all()
 
 
-def test_two_nod_flux(path):
-    write_jades_x1d(path, spectrum(1), spectrum(2), nod2_3pix=spectrum(3), nod2_5pix=spectrum(4))
-    for extraction, seed in (("3pix", 3), ("5pix", 4)):
-        read = read_spectrum(path, extraction=extraction, flux_column="FLUX_NOD2")
-        np.testing.assert_array_equal(good(read)["flux"], good(spectrum(seed))["flux"])
-    with pytest.raises(ValueError, match=r"EXTRACT5PIX1D: the two-nod spectrum must share the wavelengths"):
-        write_jades_x1d(path, spectrum(), spectrum(), nod2_5pix=spectrum(pixels=20))
+def test_two_nod_flux_is_read_with_its_own_error(path):
+    write_jades_x1d(path, spectrum(1), spectrum(2))
+    with fits.open(path, mode="update") as hdus:
+        for name in ("FLUX", "FLUX_ERR"):
+            hdus["EXTRACT3PIX1D"].data[f"{name}_NOD2"] = 2 * hdus["EXTRACT3PIX1D"].data[name]
+    read = read_spectrum(path, flux_column="FLUX_NOD2")
+    for name in ("flux", "error"):
+        np.testing.assert_array_equal(good(read)[name], 2 * good(spectrum(1))[name])
 
 
 def test_a_simulation_says_so(path):
@@ -113,13 +103,6 @@ def test_a_simulation_says_so(path):
     assert "no telescope saw it" in str(header["COMMENT"])
     write_jades_x1d(path, spectrum(), spectrum())
     assert "SIMULATE" not in fits.getheader(path)
-
-
-def test_bad_arguments(path):
-    with pytest.raises(ValueError, match=r"layout='dr5' is unknown; expected one of dr4, dr3"):
-        write_jades_x1d(path, spectrum(), spectrum(), layout="dr5")
-    with pytest.raises(ValueError, match=r"a DR4 file needs spectrum_3pix"):
-        write_jades_x1d(path, None, spectrum())
 
 
 def test_a_failed_write_leaves_the_old_file(path, monkeypatch):

@@ -10,18 +10,14 @@ import numpy as np
 import pytest
 
 from data_pipeline.configuration import from_dict, json_hash, to_dict
-from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records import (
     SCHEMA_VERSION,
-    Field,
     Manifest,
     PrismPixels,
     RecordIntegrityError,
-    Schema,
     StepCount,
     iterate,
     load,
-    record_schema,
     verify_records,
 )
 from data_pipeline.records.__main__ import main
@@ -208,17 +204,6 @@ def test_without_verification_cut_and_missing_files_are_still_found_and_flips_wh
     for read in (iterate, load):
         with pytest.raises(RecordIntegrityError, match="2 whole records"):
             read(records, "train", verify=False)
-
-
-def test_a_schema_that_the_caller_insists_on(records):
-    assert verify_records(records, schema=SCHEMA).schema == SCHEMA
-    finer = record_schema(UnifiedGrid(1.0, 1.05, 400.0), line_names=LINES)
-    message = r"another schema: field 'prism_flux_unified' found with shape \(10,\), expected \(20,\); build"
-    with pytest.raises(RecordIntegrityError, match=message):
-        verify_records(records, schema=finer)
-    fewer = Schema((*SCHEMA.fields, Field("weight", (), "float64")))
-    with pytest.raises(RecordIntegrityError, match="field 'weight' found absent"):
-        verify_records(records, schema=fewer)
 
 
 def test_verification_runs_once_per_process(records, monkeypatch):

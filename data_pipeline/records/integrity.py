@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from data_pipeline.records.codec import ExampleCodec
 from data_pipeline.records.manifest import Manifest
-from data_pipeline.records.schema import RecordFormatError, RecordIntegrityError, Schema
+from data_pipeline.records.schema import RecordFormatError, RecordIntegrityError
 from data_pipeline.records.shards import CURE, MANIFEST_NAME, Shard, read_records, record_positions
 
 _CHUNK = 1 << 22
@@ -20,12 +20,11 @@ _THREADS = 2
 _verified: dict[Path, tuple] = {}
 
 
-def verify_records(directory: str | Path, *, schema: Schema | None = None, progress: bool = True) -> Manifest:
+def verify_records(directory: str | Path, *, progress: bool = True) -> Manifest:
     """Read every byte of every shard and compare with the manifest.
 
     Args:
         directory: record directory.
-        schema: what the caller wants to read, where it insists on one.
         progress: show a bar if this takes longer than two seconds.
 
     Returns:
@@ -36,7 +35,7 @@ def verify_records(directory: str | Path, *, schema: Schema | None = None, progr
         RecordIntegrityError: one line for each damaged, missing or surplus file: found, expected, cure.
     """
     directory = Path(directory)
-    manifest = check_files(directory, schema=schema)
+    manifest = check_files(directory)
     shards = [shard for split in manifest.splits.values() for shard in split]
     total = sum(shard.n_bytes for shard in shards)
     label = f"verifying {directory.name}"
@@ -53,7 +52,7 @@ def verify_records(directory: str | Path, *, schema: Schema | None = None, progr
     return manifest
 
 
-def check_files(directory: str | Path, *, schema: Schema | None = None) -> Manifest:
+def check_files(directory: str | Path) -> Manifest:
     """The quick part of ``verify_records``: names and sizes of the shards, without reading them.
 
     Raises:
@@ -62,11 +61,6 @@ def check_files(directory: str | Path, *, schema: Schema | None = None) -> Manif
     """
     directory = Path(directory)
     manifest = Manifest.read(directory)
-    if schema is not None and schema.hash != manifest.schema.hash:
-        raise RecordIntegrityError(
-            f"{directory / MANIFEST_NAME}: records of another schema: "
-            f"{_difference(manifest.schema, schema)}; build them again with the settings that you train with"
-        )
     problems = list(_file_problems(directory, manifest))
     if problems:
         raise RecordIntegrityError("\n".join(problems))
@@ -107,20 +101,6 @@ def _signature(directory: Path, manifest: Manifest) -> tuple:
     return manifest.hash, tuple((path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
-def _difference(found: Schema, expected: Schema) -> str:
-    for name in dict.fromkeys((*expected.names, *found.names)):
-        ours, theirs = expected.by_name.get(name), found.by_name.get(name)
-        if ours is None or theirs is None:
-            return f"field {name!r} found {'absent' if theirs is None else 'there'}, expected otherwise"
-        for what in ("shape", "dtype", "unit"):
-            if getattr(ours, what) != getattr(theirs, what):
-                return (
-                    f"field {name!r} found with {what} {getattr(theirs, what)}, "
-                    f"expected {getattr(ours, what)}"
-                )
-    return f"found fields or version {found.version} in another order, expected version {expected.version}"
-
-
 def _file_problems(directory: Path, manifest: Manifest) -> Iterator[str]:
     shards = {shard.file: shard for split in manifest.splits.values() for shard in split}
     for name, shard in shards.items():
@@ -140,12 +120,17 @@ def _file_problems(directory: Path, manifest: Manifest) -> Iterator[str]:
             )
 
 
+def _bare(error: RecordIntegrityError, path: Path) -> str:
+    """The text of an error without its file and its cure, which the caller's text has."""
+    return str(error).removeprefix(f"{path}: ").removesuffix(f"; {CURE}")
+
+
 def _size_problem(path: Path, shard: Shard) -> str:
     found = path.stat().st_size
     try:
         where = f"{len(record_positions(path))} whole records, so it was cut or joined at a record boundary"
     except RecordIntegrityError as error:
-        where = str(error).removeprefix(f"{path}: ").removesuffix(f"; {CURE}")
+        where = _bare(error, path)
     return (
         f"{path}: found {found:,} bytes, expected {shard.n_bytes:,} bytes in {shard.count} records; it has "
         f"{where}; {CURE}"
@@ -184,7 +169,7 @@ def _where_altered(path: Path) -> str:
     try:
         n = sum(1 for _ in read_records(path))
     except RecordIntegrityError as error:
-        return str(error).removeprefix(f"{path}: ").removesuffix(f"; {CURE}")
+        return _bare(error, path)
     except ImportError:
         return "which record was not searched, as google-crc32c is not installed"
     return f"all {n} records have matching checksums, so whole records were replaced or reordered"

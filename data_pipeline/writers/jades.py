@@ -1,4 +1,4 @@
-"""Writers of JADES HLSP x1d files (DR4 and DR3 layouts) and of a catalogue in the layout of DR4."""
+"""Writers of JADES HLSP x1d files and of a catalogue, in the layouts of DR4."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from astropy.io import fits
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from data_pipeline.writers.atomic import replacing
 
-LAYOUTS = ("dr4", "dr3")
 OBS_INFO_COLUMNS = (
     *("Unique_ID", "TIER", "NIRSpec_ID", "RA_TARG", "Dec_TARG", "Field"),
     *("z_Spec", "z_Spec_flag", "z_R1000"),
@@ -55,45 +54,27 @@ def _fits_format(values: np.ndarray) -> str:
 
 def write_jades_x1d(
     path: str | os.PathLike,
-    spectrum_3pix: ObservedSpectrum | None,
+    spectrum_3pix: ObservedSpectrum,
     spectrum_5pix: ObservedSpectrum,
     *,
-    nod2_3pix: ObservedSpectrum | None = None,
-    nod2_5pix: ObservedSpectrum | None = None,
     simulated: bool = False,
-    layout: str = "dr4",
 ) -> None:
-    """Write one x1d file; masked pixels become NaN in flux and error.
+    """Write one x1d file in the layout of DR4; masked pixels become NaN in flux and error.
 
-    Header values come from ``spectrum_5pix.meta``. The DR4 intermediate products, shutter regions and image
-    cutouts are not written; FLUX_NOD2 is NaN where no two-nod spectrum is given.
+    Header values come from ``spectrum_5pix.meta``. The intermediate products, shutter regions and image
+    cutouts of DR4 are not written, and its two-nod flux FLUX_NOD2 is NaN.
 
     Args:
         path: the file; name it with `data_pipeline.jades_names.jades_file_name`.
-        spectrum_3pix: three-pixel extraction; not used by the DR3 layout, which has five pixels only.
+        spectrum_3pix: three-pixel extraction.
         spectrum_5pix: five-pixel extraction.
-        nod2_3pix: two-nod version of `spectrum_3pix`, on the same grid.
-        nod2_5pix: two-nod version of `spectrum_5pix`, on the same grid.
         simulated: says in the header that no telescope saw this.
-        layout: ``dr4`` or ``dr3``.
-
-    Raises:
-        ValueError: for an unknown layout, or a DR4 file without three-pixel extraction.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout={layout!r} is unknown; expected one of {', '.join(LAYOUTS)}.")
-    if layout == "dr4" and spectrum_3pix is None:
-        raise ValueError(
-            'a DR4 file needs spectrum_3pix; use layout="dr3" for the five-pixel extraction only.'
-        )
-    hdus = [fits.PrimaryHDU(header=_primary_header(spectrum_5pix.meta, simulated, layout))]
-    if layout == "dr4":
-        hdus.append(_dr4_table("EXTRACT5PIX1D", spectrum_5pix, nod2_5pix, 5))
-        hdus.append(_dr4_table("EXTRACT3PIX1D", spectrum_3pix, nod2_3pix, 3))
-    else:
-        hdus.append(_spectrum_table("EXTRACT1D", spectrum_5pix))
-        hdus.append(table_hdu("ASDF", {}))
-    _write(path, hdus)
+    tables = [
+        _spectrum_table("EXTRACT5PIX1D", spectrum_5pix, 5),
+        _spectrum_table("EXTRACT3PIX1D", spectrum_3pix, 3),
+    ]
+    _write(path, [fits.PrimaryHDU(header=_primary_header(spectrum_5pix.meta, simulated)), *tables])
 
 
 def _write(path: str | os.PathLike, hdus: list) -> None:
@@ -102,40 +83,30 @@ def _write(path: str | os.PathLike, hdus: list) -> None:
         fits.HDUList(hdus).writeto(stream)
 
 
-def _dr4_table(name: str, spectrum: ObservedSpectrum, nod2: ObservedSpectrum | None, aperture: int):
-    if nod2 is None:
-        missing = np.full(len(spectrum), np.nan)
-        nod2_columns = {"FLUX_NOD2": missing, "FLUX_ERR_NOD2": missing}
-    elif not np.array_equal(nod2.wavelength, spectrum.wavelength):
-        raise ValueError(
-            f"{name}: the two-nod spectrum must share the wavelengths of the three-nod spectrum."
-        )
-    else:
-        nod2_columns = _flux_columns(nod2, "FLUX_NOD2", "FLUX_ERR_NOD2")
-    height = ("APERFH", aperture, "extraction height in pixels")
-    return _spectrum_table(name, spectrum, nod2_columns, [height])
-
-
-def _flux_columns(spectrum: ObservedSpectrum, flux: str, error: str) -> dict[str, np.ndarray]:
-    return {
-        name: np.where(spectrum.mask, np.nan, values)
-        for name, values in ((flux, spectrum.flux), (error, spectrum.error))
+def _spectrum_table(name: str, spectrum: ObservedSpectrum, height: int) -> fits.BinTableHDU:
+    missing = np.full(len(spectrum), np.nan)
+    columns = {
+        "WAVELENGTH": spectrum.wavelength,
+        "FLUX": np.where(spectrum.mask, np.nan, spectrum.flux),
+        "FLUX_ERR": np.where(spectrum.mask, np.nan, spectrum.error),
+        "FLUX_NOD2": missing,
+        "FLUX_ERR_NOD2": missing,
     }
-
-
-def _spectrum_table(name: str, spectrum: ObservedSpectrum, further: dict | None = None, cards: Iterable = ()):
-    columns = {"WAVELENGTH": spectrum.wavelength, **_flux_columns(spectrum, "FLUX", "FLUX_ERR")}
-    columns |= further or {}
     units = {column: "um" if column == "WAVELENGTH" else _FLUX_UNIT for column in columns}
-    source = [("SOURCEID", _padded_id(spectrum.meta)), ("SRCTYPE", "POINT"), ("SLTNAME", "NRS_MSASPEC")]
-    return table_hdu(name, columns, units, [*source, *cards])
+    cards = [
+        ("SOURCEID", _padded_id(spectrum.meta)),
+        ("SRCTYPE", "POINT"),
+        ("SLTNAME", "NRS_MSASPEC"),
+        ("APERFH", height, "extraction height in pixels"),
+    ]
+    return table_hdu(name, columns, units, cards)
 
 
 def _padded_id(meta: SpectrumMeta) -> str:
     return meta.source_id.zfill(8) if meta.source_id.isdigit() else meta.source_id
 
 
-def _primary_header(meta: SpectrumMeta, simulated: bool, layout: str) -> fits.Header:
+def _primary_header(meta: SpectrumMeta, simulated: bool) -> fits.Header:
     """The keywords of the real files; unknown numbers are left out."""
     numbers = (
         ("RA", meta.ra, "[deg] right ascension"),
@@ -162,8 +133,6 @@ def _primary_header(meta: SpectrumMeta, simulated: bool, layout: str) -> fits.He
         ("TELESCOP", "JWST"),
         ("DATAMODL", "MultiSpecModel"),
     ]
-    if layout == "dr3":
-        cards.append(("APERFH", 5, "extraction height in pixels"))
     if simulated:
         cards.append(("ORIGIN", "kspecsr simulation", "not observed"))
         cards.append(("SIMULATE", True, "simulated, not observed"))
