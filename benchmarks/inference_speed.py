@@ -12,7 +12,7 @@ from kspecsr.configuration import Preset
 from kspecsr.feeds import validation_examples
 from kspecsr.model_folder import load_composed
 from kspecsr.models import RECORD_UNIT, build_sr1, build_sr2, build_zhead, compose, redshift_bins
-from kspecsr.results.result import ModelIdentity
+from kspecsr.results.data import ModelIdentity
 from kspecsr.super_resolver import LARGE_BATCH, SuperResolver
 
 _SEED = 7

@@ -18,8 +18,8 @@ from benchmarks.training_speed import largest_product, operations
 from kspecsr.feeds import validation_examples
 from kspecsr.model_folder import load_composed, read_settings
 from kspecsr.models import RECORD_UNIT, redshift_bins
+from kspecsr.results.data import ModelIdentity
 from kspecsr.results.prism_input import PrismInput, prism_wavelength
-from kspecsr.results.result import ModelIdentity
 from kspecsr.serving.saved_model import read_warm_up, warm_up_inputs
 from kspecsr.serving.signatures import CLASSIFY_REDSHIFT, FROM_WAVELENGTH, SERVING_DEFAULT
 from kspecsr.super_resolver import SuperResolver

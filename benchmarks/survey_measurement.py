@@ -19,9 +19,15 @@ from kspecsr.surveys.engine import ClusterOptions, SurveySummary, connected, run
 from kspecsr.surveys.hats_catalogue import write_hats
 from kspecsr.surveys.output import is_done, table_names
 from kspecsr.surveys.partition import load_resolver, process_partition
-from kspecsr.surveys.plan import PLAN_FILE, PlannedFile, partition_counts, write_files_plan
+from kspecsr.surveys.plan import (
+    CHUNK,
+    PLAN_FILE,
+    SurveyInput,
+    SurveySettings,
+    partition_counts,
+    write_files_plan,
+)
 from kspecsr.surveys.reading import read_partition
-from kspecsr.surveys.settings import CHUNK, SurveySettings
 from kspecsr.surveys.tables import OBJECTS
 
 
@@ -344,7 +350,7 @@ def _listing(folder: Path) -> float:
     place, where = folder / ".listing", os.fspath(folder / "survey.json")
     place.mkdir(exist_ok=True)
     started = time.perf_counter()
-    files = (PlannedFile(f"{where}.{k}", state=str(os.stat(where).st_mtime_ns)) for k in range(_STATED))
+    files = (SurveyInput(0, "", f"{where}.{k}") for k in range(_STATED))
     write_files_plan(place, files, 1024)
     seconds = (time.perf_counter() - started) / _STATED
     for path in place.iterdir():

@@ -36,7 +36,9 @@ class SpectrumMeta:
         format: name of the reader, e.g. ``jades-dr4``.
         extraction: which extraction was read, e.g. ``3pix``; empty if there is only one.
         flux_unit: unit of the flux as the file gives it (astropy string).
+        redshift: redshift that the file states for the spectrum; NaN where it states none.
         path: file that was read.
+        sha256: SHA-256 of that file; empty where the spectrum came from no file of its own.
         hdu: extension that was read.
         notes: what the reader repaired or masked, one sentence each.
     """
@@ -54,7 +56,9 @@ class SpectrumMeta:
     format: str = ""
     extraction: str = ""
     flux_unit: str = ""
+    redshift: float = float("nan")
     path: str = ""
+    sha256: str = ""
     hdu: str = ""
     notes: tuple[str, ...] = ()
 
@@ -157,16 +161,26 @@ class ObservedSpectrum:
         meta = replace(meta, notes=tuple(notes), flux_unit=unit)
         return cls(wave, value, sigma, bad, meta)
 
-    def to_specutils(self):
-        """The same as a `specutils.Spectrum` with units, `StdDevUncertainty`, mask and meta."""
+    def to_specutils(self, unit: u.UnitBase = FLUX_UNIT):
+        """The same as a `specutils.Spectrum` with units, `StdDevUncertainty`, mask, redshift and meta.
+
+        Args:
+            unit: of the flux.
+        """
         from astropy.nddata import StdDevUncertainty
         from specutils import Spectrum  # seconds to import: only where it is asked for
 
+        wavelength = self.wavelength * WAVELENGTH_UNIT
+        flux, error = (
+            (values * FLUX_UNIT).to(unit, u.spectral_density(wavelength))
+            for values in (self.flux, self.error)
+        )
         return Spectrum(
-            spectral_axis=self.wavelength * WAVELENGTH_UNIT,
-            flux=self.flux * FLUX_UNIT,
-            uncertainty=StdDevUncertainty(self.error * FLUX_UNIT),
+            spectral_axis=wavelength,
+            flux=flux,
+            uncertainty=StdDevUncertainty(error),
             mask=self.mask,
+            redshift=self.meta.redshift if np.isfinite(self.meta.redshift) else None,
             meta={"kspecsr": self.meta, **{k: v for k, v in vars(self.meta).items() if k != "notes"}},
         )
 

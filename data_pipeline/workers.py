@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -13,8 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
+LOCK_FILE = ".lock"
 OrderedMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
@@ -32,6 +35,22 @@ def _single_threaded() -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def only_process(folder: Path, error: Exception) -> Iterator[None]:
+    """Holds the lock file of a folder; the lock goes with the process, however it ends.
+
+    Args:
+        folder: an existing folder.
+        error: raised if another process holds the lock.
+    """
+    with (folder / LOCK_FILE).open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise error from None
+        yield
 
 
 class WorkerError(OSError):

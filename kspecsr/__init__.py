@@ -12,11 +12,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import data_pipeline  # noqa: F401 (registers its readers, results among them, with specutils)
+
 if TYPE_CHECKING:
+    from kspecsr.results.result import Result
     from kspecsr.super_resolver import SuperResolver
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["load", "read_result"]
 
 
 def load(name_or_folder: str | os.PathLike = "default") -> SuperResolver:
@@ -40,3 +43,11 @@ def load(name_or_folder: str | os.PathLike = "default") -> SuperResolver:
         from kspecsr.super_resolver import SuperResolver
 
         return SuperResolver.from_folder(find_model(name_or_folder))
+
+
+def read_result(path: str | os.PathLike) -> Result:
+    """Reads a result file; see `kspecsr.results.result.Result.read`."""
+    # a second of astropy and matplotlib: only once a result is wanted
+    from kspecsr.results.result import Result
+
+    return Result.read(path)

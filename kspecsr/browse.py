@@ -36,10 +36,8 @@ def main(args: argparse.Namespace) -> NoReturn:
     if not 0 <= args.port < 65536:
         raise cli.OptionError(f"--port: expected 0 to 65535, got {args.port}")
     # seconds of Panel: not for --help
-    from kspecsr.browser.model_runner import ModelRunner
-    from kspecsr.browser.page import serve
-    from kspecsr.browser.sources import EnhanceSource, SurveySource
-    from kspecsr.browser.view import place_of
+    from kspecsr.browser.page import ModelRunner, serve
+    from kspecsr.browser.sources import EnhanceSource, SurveySource, place_of
     from kspecsr.model_settings import find_model
 
     kind, folder = place_of(args.path)

@@ -11,11 +11,12 @@ import numpy as np
 from data_pipeline.configuration import software_versions
 from kspecsr.model_folder import load_composed, read_settings, weights_hash
 from kspecsr.models import redshift_bins
+from kspecsr.results.data import ModelIdentity
 from kspecsr.results.flags import FlagThresholds
 from kspecsr.results.interpretation import Interpreter, results_of
 from kspecsr.results.prism_input import PrismInput, masked, prism_wavelength, stacked
 from kspecsr.results.resolver import Resolver, redshifts_of
-from kspecsr.results.result import ModelIdentity, Result
+from kspecsr.results.result import Result
 
 # Batches have one of two sizes, because Keras compiles each size anew.
 SMALL_BATCH, LARGE_BATCH = 8, 128

@@ -13,8 +13,8 @@ from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from kspecsr.configuration import PRESETS
+from kspecsr.results.data import ModelIdentity
 from kspecsr.results.prism_input import degraded_to_prism, prism_chi_square, prism_wavelength
-from kspecsr.results.result import ModelIdentity
 
 REDSHIFT = 3.235
 LINE_FLUX = {"[OII]_3730": 8e-19, "[OIII]_5008": 3e-18, "Halpha": 2e-18}

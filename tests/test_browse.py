@@ -33,8 +33,8 @@ from enhancement_sample import (
 from kspecsr import browse, survey
 from kspecsr.browser.page import BrowsePage, chosen_rows
 from kspecsr.browser.plots import MARKED, UNIT, marked_lines
-from kspecsr.browser.sources import EnhanceSource, SurveySource
-from kspecsr.browser.view import TABLE_COLUMNS, place_of
+from kspecsr.browser.sources import TABLE_COLUMNS, EnhanceSource, SurveySource, place_of
+from kspecsr.results.table import row_of
 from kspecsr.super_resolver import SuperResolver
 from kspecsr.surveys import partition as partition_module
 from kspecsr.surveys.inputs import prepare
@@ -135,11 +135,11 @@ def test_the_slider_moves_lines_and_the_model_runs_there(place, name):
         page.slider.value_throttled = 2.5
     settle(page)
     assert runner.asked[calls:] == [2.5]
-    assert page._view.given and page._view.z == 2.5 and "(given)" in page.summary.object
+    assert page._view.row.z_given and page._view.row.z == 2.5 and "(given)" in page.summary.object
     assert page.status.object == "fresh from the model, at z = 2.5000"
     page._run(math.nan)
     settle(page)
-    assert page._view.z == pytest.approx(REDSHIFT, abs=1e-6) and not page._view.given
+    assert page._view.row.z == pytest.approx(REDSHIFT, abs=1e-6) and not page._view.row.z_given
 
 
 @pytest.mark.parametrize("name", ["results", "stored", "bare"])
@@ -157,6 +157,20 @@ def test_downloads_hold_what_is_shown(place, name):
     with zipfile.ZipFile(page._download("ecsv")) as archive:
         assert sorted(archive.namelist()) == ["spectrum_sr.ecsv", "spectrum_sr_lines.ecsv"]
         assert b"Z: 1.75" in archive.read("spectrum_sr.ecsv")
+
+
+def test_every_source_says_the_same_of_a_galaxy(place):
+    """One definition of S/N and detection, and one of the density of P(z), whatever the page reads."""
+    result = SuperResolver(StandIn(), IDENTITY, BINS)(str(place / "files" / "gal1.fits"))
+    row = row_of(result, "t1")
+    for name in ("results", "stored", "bare"):
+        shown = source_of(place, name).table.iloc[1]
+        for column in ("sn_pixel", "sn_feature", "chi_square", "z_error", "brightest_snr"):
+            assert shown[column] == pytest.approx(getattr(row, column), rel=1e-5), (name, column)
+        assert shown["lines_detected"] == row.lines_detected == 3
+    for name in ("results", "stored"):
+        view = source_of(place, name).view(1)
+        np.testing.assert_allclose(view.pz, result.redshift.density, atol=1e-4 * view.pz.max())
 
 
 def test_a_redshift_that_was_given_is_given_again(place):
@@ -179,7 +193,7 @@ def test_an_input_that_is_gone_is_said_so_and_the_page_goes_on(place):
         (place / "gal1.away").rename(moved)
     page.open(1)
     settle(page)
-    assert page._view.name == "t1"
+    assert page._view.row.name == "t1"
 
 
 def test_rows_are_chosen_by_redshift_and_flags():

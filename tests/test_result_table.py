@@ -34,20 +34,20 @@ def known(tmp_path_factory):
 
 def test_a_row_holds_redshift_consistency_and_the_strongest_line(results, known):
     row = read_row(results / "clear_sr.fits", KnownRedshifts.parse(f"{known}:z"))
-    assert row.redshift == pytest.approx(REDSHIFT)
+    assert row.z == pytest.approx(REDSHIFT)
     assert row.offset == pytest.approx(0.0, abs=1e-6)
-    assert row.confidence > 0.9
+    assert row.z_confidence > 0.9
     assert row.chi_square > 0
-    assert row.line == "[OIII]_5008"
-    assert row.flux == pytest.approx(LINE_FLUX["[OIII]_5008"], rel=1e-4, abs=0)
+    assert row.brightest_line == "[OIII]_5008"
+    assert row.brightest_flux == pytest.approx(LINE_FLUX["[OIII]_5008"], rel=1e-4, abs=0)
     assert row.flags == ""
 
 
 def test_a_flagged_result_has_no_line(results):
     row = read_row(results / "vague_sr.fits", KnownRedshifts())
     assert "NO_CLEAR_REDSHIFT" in row.flags
-    assert row.line == ""
-    assert math.isnan(row.flux) and math.isnan(row.known)
+    assert row.brightest_line == ""
+    assert math.isnan(row.brightest_flux) and math.isnan(row.known)
 
 
 def test_agreement_counts_close_wrong_and_flagged(results, known):
@@ -62,7 +62,7 @@ def test_a_given_redshift_is_no_agreement(known, tmp_path):
         tmp_path / "clear_sr.fits"
     )
     row = read_row(tmp_path / "clear_sr.fits", KnownRedshifts.parse(f"{known}:z"))
-    assert row.given
+    assert row.z_given
     assert "0 known redshifts" in agreement([row])
     assert "1 made at a given redshift, not compared" in agreement([row])
     assert math.isnan(row.offset)
@@ -78,9 +78,9 @@ def test_the_line_shown_is_the_brightest_and_not_the_most_significant(results, t
         for row, flux, snr in ((bright, 9e-18, 4.0), (dim, 1e-18, 90.0), (doubtful, 5e-17, 2.9)):
             lines["FLUX"][row], lines["FLUX_ERR"][row], lines["SNR"][row] = flux, flux / snr, snr
     row = read_row(Path(path), KnownRedshifts())
-    assert row.line == LINE_ROWS[0]
-    assert row.flux == pytest.approx(9e-18, rel=1e-6, abs=0)
-    assert row.flux_error == pytest.approx(9e-18 / 4, rel=1e-6, abs=0)
+    assert row.brightest_line == LINE_ROWS[0]
+    assert row.brightest_flux == pytest.approx(9e-18, rel=1e-6, abs=0)
+    assert row.brightest_flux_error == pytest.approx(9e-18 / 4, rel=1e-6, abs=0)
 
 
 def test_objects_are_found_by_their_id_and_unknown_ones_counted(results, tmp_path):

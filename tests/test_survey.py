@@ -34,9 +34,8 @@ from kspecsr.surveys.hats_catalogue import write_hats
 from kspecsr.surveys.inputs import prepare, resolved_columns
 from kspecsr.surveys.output import MANIFEST_FILE, is_done, locked, read_manifest
 from kspecsr.surveys.partition import LEAST, process_partition
-from kspecsr.surveys.plan import partition_counts
-from kspecsr.surveys.reading import FAILURE_KINDS, read_rows
-from kspecsr.surveys.settings import CHUNK, InputColumns
+from kspecsr.surveys.plan import CHUNK, FAILURE_KINDS, InputColumns, partition_counts
+from kspecsr.surveys.reading import read_rows
 from kspecsr.surveys.tables import COLUMNS
 from survey_sample import (
     ROOT,
@@ -228,7 +227,7 @@ def test_rows_are_found_whatever_the_row_groups(tmp_path):
     for start, stop in ((0, 40), (5, 12), (16, 18), (33, 40), (39, 40)):
         found = list(read_rows(str(path), start, stop, 100 + start, columns))
         assert [one.source_row for one in found] == list(range(start, stop))
-        assert [one.row for one in found] == list(range(100 + start, 100 + stop))
+        assert [one.input_row for one in found] == list(range(100 + start, 100 + stop))
         for one in found:
             np.testing.assert_allclose(
                 one.spectrum.observed.flux * 1e20, want["flux"][one.source_row].as_py(), rtol=1e-12
@@ -343,6 +342,29 @@ def test_another_run_in_the_folder_is_refused(model, tree, capsys, change, text)
     make(model, tree)
     error = refused(model, capsys, tree, *change)
     assert text in error and "belongs to another run" in error and "--output" in error
+
+
+def test_tables_of_an_older_layout_are_not_mixed_with_new_ones(model, tree, capsys):
+    path = make(model, tree) / MANIFEST_FILE
+    content = json.loads(path.read_text())
+    del content["settings"]["layout"]  # as version 0.1.0 wrote it
+    path.write_text(json.dumps(content))
+    assert "layout 1 there, 2 now" in refused(model, capsys, tree)
+
+
+def test_the_table_of_lines_has_the_columns_of_result_files(model, tree):
+    out = make(model, tree)
+    table = pq.read_table(out / "lines" / "part-000000.parquet")
+    assert table.column_names[2:] == [
+        "line", "wave_rest", "wave_obs", "flux", "flux_error", "fwhm", "ew_rest", "presence", "snr",
+        "upper_limit", "in_range", "prior_weight",
+    ]  # fmt: skip
+    flux, error = (table[name].to_numpy() for name in ("flux", "flux_error"))
+    np.testing.assert_allclose(table["snr"].to_numpy(), flux / error, rtol=1e-6)
+    np.testing.assert_allclose(table["upper_limit"].to_numpy(), 3 * error, rtol=1e-6)
+    assert all(table["in_range"].to_pylist())
+    field = table.schema.field("upper_limit")
+    assert field.metadata == {b"description": b"3 FLUX_ERR", b"unit": b"erg / (s cm2)"}
 
 
 def test_other_inputs_and_other_weights_are_refused(model, tree, capsys):

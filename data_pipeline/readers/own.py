@@ -1,9 +1,15 @@
-"""The project's own FITS spectra, as `data_pipeline.writers.spectrum_fits.write_spectrum` writes them."""
+"""The project's own files: spectra of `data_pipeline.writers.spectrum_fits`, and results of kspecsr."""
 
 from __future__ import annotations
 
-from data_pipeline.readers.format import Format, ReadOptions, metadata, text_of
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from data_pipeline.readers.format import Format, ReadOptions, metadata, text_of, value_of
 from data_pipeline.readers.source import Source
+from data_pipeline.readers.table import read_table
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
 # Field of SpectrumMeta to FITS keyword, for the writer too.
@@ -20,6 +26,8 @@ KEYWORDS = {
     **NUMBER_KEYWORDS,
 }
 FORMAT_KEYWORD, FORMAT_NAME, TABLE_NAME = "SPECFMT", "kspecsr", "SPECTRUM"
+RESULT_FORMAT = "kspecsr-sr"  # files of `kspecsr.results.result.Result`
+_HEAD = 4096  # characters of an ECSV result that hold the metadata needed here
 
 
 def identify(source: Source) -> bool:
@@ -49,4 +57,27 @@ def _datasum_holds(hdu) -> bool:
         return False
 
 
-OWN = Format("kspecsr", "the project's own FITS spectrum", identify, read)
+def identify_result(source: Source) -> bool:
+    """True if the primary header, or the metadata of an ECSV table, name a result."""
+    return text_of(_result_cards(source), FORMAT_KEYWORD) == RESULT_FORMAT
+
+
+def read_result_spectrum(source: Source, options: ReadOptions) -> ObservedSpectrum:
+    """Read the super-resolved spectrum of a result; it does not pass for an observed one."""
+    spectrum, cards = read_table(source, options), _result_cards(source)
+    texts = {"disperser": text_of(cards, "DISPERSE"), "format": RESULT_FORMAT}
+    return spectrum.replace(meta=replace(spectrum.meta, redshift=value_of(cards, "Z"), **texts))
+
+
+def _result_cards(source: Source) -> Mapping[str, Any]:
+    """Primary header; of an ECSV table, the first entries of its metadata."""
+    if source.hdus is not None:
+        return source.primary
+    with open(source.path, encoding="utf-8", errors="replace") as file:
+        rows = dict(re.findall(r"^# - \{(\w+): (.*)\}$", file.read(_HEAD), re.MULTILINE))
+    redshift = rows.get("Z", "null")
+    return {**rows, "Z": None if redshift == "null" else float(redshift)}
+
+
+OWN = Format(FORMAT_NAME, "the project's own FITS spectrum", identify, read)
+RESULT = Format(RESULT_FORMAT, "a result of kspecsr (FITS or ECSV)", identify_result, read_result_spectrum)

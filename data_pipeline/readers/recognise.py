@@ -7,8 +7,10 @@ alone costs nothing.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,11 +21,11 @@ from data_pipeline.readers.euclid import EUCLID
 from data_pipeline.readers.format import Format, ReadOptions
 from data_pipeline.readers.gto import GTO
 from data_pipeline.readers.jades import JADES_DR3, JADES_DR4
-from data_pipeline.readers.own import OWN
+from data_pipeline.readers.own import OWN, RESULT, RESULT_FORMAT
 from data_pipeline.readers.source import Source, open_source
 from data_pipeline.readers.stsci import CEERS, STSCI
 from data_pipeline.readers.table import TABLE
-from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+from data_pipeline.spectrum import FLUX_UNIT, ObservedSpectrum, SpectrumError, SpectrumMeta, parse_unit
 
 
 def identify_specutils(source: Source) -> bool:
@@ -73,7 +75,8 @@ SPECUTILS = Format("specutils", "any format with a loader in specutils", identif
 
 # The first that recognises a file reads it: the particular before the general. JADES and CEERS come before
 # STScI, whose names they borrow; plain tables and specutils, which accept almost anything, come last.
-FORMATS: tuple[Format, ...] = (OWN, JADES_DR4, JADES_DR3, GTO, DJA, EUCLID, CEERS, STSCI, TABLE, SPECUTILS)
+_OBSERVATORIES = (JADES_DR4, JADES_DR3, GTO, DJA, EUCLID, CEERS, STSCI)
+FORMATS: tuple[Format, ...] = (OWN, RESULT, *_OBSERVATORIES, TABLE, SPECUTILS)
 
 
 def identify_format(path: str | os.PathLike) -> Format:
@@ -110,7 +113,10 @@ def read_spectrum(
     """
     options = ReadOptions(extraction, hdu, flux_column)
     with open_source(path) as source:
-        return _identify(source).read(source, options)
+        spectrum = _identify(source).read(source, options)
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return spectrum.replace(meta=replace(spectrum.meta, sha256=digest))
 
 
 def _identify(source: Source) -> Format:
@@ -138,7 +144,7 @@ def register(specutils) -> None:
             f"kspecsr {known.name}",
             identifier=_identifier(known.name),
             dtype=specutils.Spectrum,
-            extensions=["fits", "fits.gz"],
+            extensions=["fits", "fits.gz", "ecsv"],
             priority=PRIORITY,
             force=True,
         )(_load)
@@ -148,7 +154,10 @@ def _load(file, **options):
     """Read one file; `options` are those of `data_pipeline.readers.read_spectrum`."""
     # astropy hands over the open file whenever it had to recognise the format
     path = file if isinstance(file, str | os.PathLike) else file.name
-    return read_spectrum(path, **options).to_specutils()
+    spectrum = read_spectrum(path, **options)
+    # results stay in the unit in which they were written
+    own = spectrum.meta.format == RESULT_FORMAT
+    return spectrum.to_specutils(parse_unit(spectrum.meta.flux_unit) if own else FLUX_UNIT)
 
 
 def _identifier(name: str):

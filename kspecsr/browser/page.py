@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import math
 import socket
+import tempfile
+import threading
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import panel as pn
 
-from kspecsr.browser.model_runner import ModelRunner, as_file
+import kspecsr
+from data_pipeline.spectrum import ObservedSpectrum
 from kspecsr.browser.plots import RedshiftPlot, SpectrumPlot
-from kspecsr.browser.view import LINE_COLUMNS, TABLE_COLUMNS, BrowseError, ResultSource, SpectrumView, view_of
+from kspecsr.browser.sources import TABLE_COLUMNS, BrowseError, ResultSource, SpectrumView, view_of
+from kspecsr.results.table import row_of
+from kspecsr.surveys.tables import LINE_NAMES
 
 if TYPE_CHECKING:
     from kspecsr.results.result import Result
+    from kspecsr.super_resolver import SuperResolver
 
 
 MOST_REDSHIFT = 15.0
@@ -45,6 +53,49 @@ _FORMATS = {
     "chi_square": "0.00",
     "brightest_snr": "0.0",
 }
+
+
+class ModelRunner:
+    """Runs one model, from any thread.
+
+    Args:
+        model: name of a shipped model, or a model folder.
+    """
+
+    def __init__(self, model: str):
+        self._model = model
+        self._resolver: SuperResolver | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Loads the model in the background, so that the first spectrum need not wait for it."""
+        threading.Thread(target=self._loaded, daemon=True).start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded."""
+        return self._resolver is not None
+
+    def _loaded(self) -> SuperResolver:
+        with self._lock:
+            if self._resolver is None:
+                self._resolver = kspecsr.load(self._model)
+            return self._resolver
+
+    def run(self, observed: ObservedSpectrum, redshift: float) -> Result:
+        """The result of one spectrum.
+
+        Args:
+            observed: the spectrum.
+            redshift: to place the lines at; NaN to infer it.
+
+        Raises:
+            ModelFolderError: for a model that cannot be loaded.
+            SpectrumError: for what is no prism spectrum.
+        """
+        resolver = self._loaded()
+        with self._lock:
+            return resolver(observed, None if math.isnan(redshift) else redshift)
 
 
 class BrowsePage:
@@ -88,7 +139,7 @@ class BrowsePage:
         )
         self.infer = pn.widgets.Button(label="infer it again", width=120, disabled=True)
         self.lines = pn.widgets.Tabulator(
-            _shown_lines(pd.DataFrame(columns=list(LINE_COLUMNS))),
+            _shown_lines(pd.DataFrame(columns=list(LINE_NAMES))),
             disabled=True,
             show_index=False,
             pagination="local",
@@ -156,14 +207,14 @@ class BrowsePage:
         self.lines.value = _shown_lines(view.lines)
         self._loading = True
         try:
-            if math.isfinite(view.z):
-                self.slider.value = float(np.clip(view.z, self.slider.start, self.slider.end))
-                self.exact.value = round(view.z, 5)
+            if math.isfinite(view.row.z):
+                self.slider.value = float(np.clip(view.row.z, self.slider.start, self.slider.end))
+                self.exact.value = round(view.row.z, 5)
         finally:
             self._loading = False
         for form, download in zip(("fits", "ecsv"), self.downloads, strict=True):
             ending = "fits" if form == "fits" else "zip"
-            download.filename = f"{view.name}_sr.{ending}".replace("/", "_")
+            download.filename = f"{view.row.name}_sr.{ending}".replace("/", "_")
         for widget in (self.slider, self.exact, self.infer, *self.downloads):
             widget.disabled = False
 
@@ -177,7 +228,7 @@ class BrowsePage:
         self.pz.place(z)
 
     def _released(self, event) -> None:
-        if not self._loading and self._view is not None and abs(event.new - self._view.z) > _SAME:
+        if not self._loading and self._view is not None and abs(event.new - self._view.row.z) > _SAME:
             self._run(float(event.new))
 
     def _typed(self, event) -> None:
@@ -200,7 +251,7 @@ class BrowsePage:
         observed, given = self.source.observed(row)
         wanted = given if stored else redshift
         result = self.runner.run(observed, wanted)
-        view = view_of(str(self.source.table["object_id"].iloc[row]), result)
+        view = view_of(row_of(result, str(self.source.table["object_id"].iloc[row])), result)
         how = "as in the survey" if stored else "inferred" if math.isnan(wanted) else f"at z = {wanted:.4f}"
         return result, view, f"fresh from the model, {how}"
 
@@ -210,7 +261,7 @@ class BrowsePage:
     def _take(self, request: int, future: Future) -> None:
         if request != self._request:
             return  # another row or redshift was asked for since
-        error = future.exception()  # of TensorFlow too: the page goes on
+        error = future.exception()  # of TensorFlow too: the page continues
         if error is not None:
             self.status.object = f"the model could not be run: {error}"
             return
@@ -219,13 +270,32 @@ class BrowsePage:
         self.status.object = text
 
     def _download(self, form: str) -> BytesIO:
-        """What is shown; a stored result of enhance is its own file."""
+        """File of the shown result; a stored result of enhance is its own file."""
         if self._result is None and form == "fits" and hasattr(self.source, "file"):
             return BytesIO(self.source.file(self._row).read_bytes())
         if self._result is None:
             observed, given = self.source.observed(self._row)
             self._result = self.runner.run(observed, given)
         return as_file(self._result, form)
+
+
+def as_file(result: Result, format: str) -> BytesIO:
+    """A result as one file: FITS, or the two ECSV tables in a zip archive.
+
+    Args:
+        result: what is written.
+        format: ``fits`` or ``ecsv``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = result.write(Path(folder) / f"spectrum_sr.{format}", format)
+        if format == "fits":
+            return BytesIO(files[0].read_bytes())
+        packed = BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                archive.write(file, file.name)
+        packed.seek(0)
+        return packed
 
 
 def chosen_rows(table: pd.DataFrame, span: tuple[float, float], flags: str) -> pd.DataFrame:

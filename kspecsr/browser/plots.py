@@ -7,7 +7,7 @@ from bokeh.models import ColumnDataSource, HoverTool, LabelSet, Range1d
 from bokeh.plotting import figure
 
 from data_pipeline.lines import load_lines
-from kspecsr.browser.view import SpectrumView
+from kspecsr.browser.sources import SpectrumView
 
 UNIT = 1e-20  # of the plots [erg/s/cm2/A]
 # lines that are named in the plot; all others are in the table below it
@@ -87,7 +87,7 @@ class SpectrumPlot:
             self._top = high + 0.25 * (high - low)
             self.figure.y_range.start = min(low, 0) - 0.05 * (high - low)
             self.figure.y_range.end = self._top
-        self.place(view.z)
+        self.place(view.row.z)
 
     def place(self, z: float) -> None:
         """Moves the line marks to a redshift."""
@@ -127,7 +127,7 @@ class RedshiftPlot:
             self.figure.x_range.start = max(matters[0] - margin, 0)
             self.figure.x_range.end = matters[-1] + margin
             self.figure.y_range.end = self._top
-        self.place(view.z)
+        self.place(view.row.z)
 
     def place(self, z: float) -> None:
         """Moves the mark."""

@@ -1,33 +1,156 @@
-"""Results of ``kspecsr survey``."""
+"""Results that can be looked through: of surveys and of enhance, and what the page shows of one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
-import astropy.units as u
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from astropy.io import fits
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
-from data_pipeline.spectrum import FLUX_UNIT, ObservedSpectrum, SpectrumMeta
-from kspecsr.browser.view import LINE_COLUMNS, TABLE_COLUMNS, BrowseError, SpectrumView
-from kspecsr.results.flags import detection
-from kspecsr.results.lines import LIKELY, LIMIT_SIGMA
-from kspecsr.results.table import SUFFIX, read_row, result_files
-from kspecsr.surveys.output import read_manifest
-from kspecsr.surveys.plan import PlannedFile
-from kspecsr.surveys.reading import SurveyInput, read_planned_file, read_rows
+from data_pipeline.spectrum import ObservedSpectrum
+from kspecsr.results.data import SpectrumResult
+from kspecsr.results.lines import LINE_COLUMNS
+from kspecsr.results.reading import read_result
+from kspecsr.results.redshift import RedshiftSummary
+from kspecsr.results.table import ROW_COLUMNS, SUFFIX, ResultRow, read_row, result_files
+from kspecsr.surveys.output import MANIFEST_FILE, read_manifest
+from kspecsr.surveys.plan import SurveyInput
+from kspecsr.surveys.reading import read_file, read_rows
+from kspecsr.surveys.tables import LINE_NAMES
 
-_DERIVED = "brightest_snr"
-_MORE = ("input_row", "source", "source_row", "brightest_flux", "brightest_flux_error")
+# Columns of the page's table and what they are called there.
+TABLE_COLUMNS = {
+    "object_id": "object",
+    "z": "z",
+    "z_error": "z error",
+    "z_confidence": "confidence",
+    "z_given": "given",
+    "sn_pixel": "S/N pixel",
+    "sn_feature": "S/N feature",
+    "chi_square": "chi2",
+    "lines_detected": "lines",
+    "brightest_line": "brightest line",
+    "brightest_snr": "line S/N",
+    "flags": "flags",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class SpectrumView:
+    """One spectrum as the page shows it; arrays in um and erg/s/cm2/A.
+
+    Attributes:
+        row: redshift, flags and lines in short.
+        prism_wavelength: (P,) pixel centres [um].
+        prism_flux: (P,) prism spectrum; NaN where masked.
+        prism_error: (P,) one sigma.
+        wavelength: (N,) pixel centres [um].
+        flux: (N,) super-resolved; NaN where masked.
+        flux_error: (N,) one sigma.
+        pz_z: (Z,) redshifts.
+        pz: (Z,) probability per unit redshift.
+        lines: one row per line on the data, with the columns of a survey's table of lines.
+    """
+
+    row: ResultRow
+    prism_wavelength: np.ndarray
+    prism_flux: np.ndarray
+    prism_error: np.ndarray
+    wavelength: np.ndarray
+    flux: np.ndarray
+    flux_error: np.ndarray
+    pz_z: np.ndarray
+    pz: np.ndarray
+    lines: pd.DataFrame
+
+    @property
+    def summary(self) -> str:
+        """Redshift, confidence, consistency and flags in one line of Markdown."""
+        row, place = self.row, "no redshift"
+        if np.isfinite(row.z):
+            place = f"z = {row.z:.4f} (" + ("given)" if row.z_given else f"± {row.z_error:.4f})")
+        text = f"**{row.name}** — {place}, confidence {row.z_confidence:.3f}, chi² {row.chi_square:.2f}, "
+        return text + (f"flags: **{row.flags}**" if row.flags else f"{row.lines_detected} lines detected")
+
+
+def view_of(row: ResultRow, result: SpectrumResult) -> SpectrumView:
+    """The view of a result."""
+    lines = result.measurements
+    kept = lines.reported & (not result.flags)
+    return SpectrumView(
+        row=row,
+        prism_wavelength=result.prism_wavelength,
+        prism_flux=np.where(result.prism_mask, np.nan, result.prism_flux),
+        prism_error=result.prism_error,
+        wavelength=result.wavelength,
+        flux=result.flux,
+        flux_error=result.flux_error,
+        pz_z=result.redshift.grid,
+        pz=result.redshift.density,
+        lines=pd.DataFrame(
+            {name: getattr(lines, LINE_COLUMNS[key].attribute)[kept] for name, key in LINE_NAMES.items()}
+        ),
+    )
+
+
+class BrowseError(ValueError):
+    """A path without results, or a result that cannot be shown; the text says why and what to do."""
+
+
+class ResultSource(Protocol):
+    """Results that can be looked through.
+
+    Attributes:
+        title: for the page.
+        table: one row per object, with `TABLE_COLUMNS`.
+    """
+
+    title: str
+    table: pd.DataFrame
+
+    def view(self, row: int) -> SpectrumView | None:
+        """The stored spectrum of a row; None where none is stored."""
+
+    def observed(self, row: int) -> tuple[ObservedSpectrum, float]:
+        """The input of a row, and the redshift that was given for it (NaN for none)."""
+
+
+def place_of(path: Path) -> tuple[str, Path]:
+    """Kind of a path: ``survey`` with its folder, or ``results`` of enhance with theirs.
+
+    Raises:
+        BrowseError: for neither.
+    """
+    if not path.exists():
+        raise BrowseError(f"{path}: no such file or folder")
+    for folder in (path, *path.absolute().parents[:2]):
+        if (folder / MANIFEST_FILE).is_file() and (folder / "objects").is_dir():
+            return "survey", folder
+    if path.name.endswith(SUFFIX) or (path.is_dir() and next(path.rglob(f"*{SUFFIX}"), None)):
+        return "results", path
+    raise BrowseError(
+        f"{path}: holds neither a survey (survey.json and objects/, of kspecsr survey) nor results "
+        "(*_sr.fits, of kspecsr enhance)"
+    )
+
+
+def _page_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Fields of `ResultRow` as the columns of the page."""
+    ratio = rows["brightest_flux"] / rows["brightest_flux_error"]
+    return rows.rename(columns={"name": "object_id"}).assign(brightest_snr=ratio)[list(TABLE_COLUMNS)]
+
+
+_WHERE = ("input_row", "source", "source_row")
 
 
 class SurveySource:
-    """A survey's tables; the table of objects is held in memory, spectra and lines are read on demand.
+    """Tables of ``kspecsr survey``: objects are held in memory, spectra and lines read on demand.
 
     Args:
         folder: with ``survey.json``.
@@ -41,23 +164,21 @@ class SurveySource:
         self.folder = folder
         self.settings = read_manifest(folder)
         self.title = f"survey {folder.resolve().name}"
-        columns = [name for name in TABLE_COLUMNS if name != _DERIVED] + list(_MORE)
         parts = []
         for path in progress(sorted((folder / "objects").glob("part-*.parquet"))):
-            parts.append(pq.read_table(path, columns=columns).to_pandas())
+            parts.append(pq.read_table(path, columns=["object_id", *_WHERE, *ROW_COLUMNS]).to_pandas())
             parts[-1]["part"] = path.name
         if not parts or not sum(map(len, parts)):
             raise BrowseError(f"{folder}: objects/ holds no object; failures/ says why")
-        table = pd.concat(parts, ignore_index=True)
-        table[_DERIVED] = table["brightest_flux"] / table["brightest_flux_error"]
-        table["part"] = table["part"].astype("category")
-        self._where = table[["input_row", "source", "source_row", "part"]]
-        self.table = table[list(TABLE_COLUMNS)]
+        table = pd.concat(parts, ignore_index=True).rename(columns={"object_id": "name"})
+        self._where = table[[*_WHERE, "part"]].astype({"part": "category"})
+        self._objects = table[["name", *ROW_COLUMNS]]
+        self.table = _page_table(self._objects)
         self._grids: dict[str, np.ndarray] = {}
 
     def view(self, row: int) -> SpectrumView | None:
         """See `ResultSource`."""
-        where, one = self._where.iloc[row], self.table.iloc[row]
+        where = self._where.iloc[row]
         if not self.settings.spectra:
             return None
         stored = self._rows("spectra", where)
@@ -65,25 +186,23 @@ class SurveySource:
             raise BrowseError(f"{self.folder}: spectra/{where['part']} lacks input {where['input_row']}")
         spectrum = {name: np.asarray(stored[name].iloc[0]) for name in stored.columns[2:]}
         lines = self._rows("lines", where)
-        lines["snr"] = lines["flux"] / lines["flux_error"]
-        z = self._grid("redshift", "z")
+        lines["snr"] = lines["flux"] / lines["flux_error"]  # which surveys of older versions lack
+        one = ResultRow(**self._objects.iloc[row].to_dict())
+        bins = np.log1p(self._grid("redshift", "z"))
+        redshift = RedshiftSummary(
+            one.z, one.z_error, one.z_confidence, one.z_given, (), bins, spectrum["pz"].astype(np.float64)
+        )
         return SpectrumView(
-            name=str(one["object_id"]),
-            z=float(one["z"]),
-            z_error=float(one["z_error"]),
-            confidence=float(one["z_confidence"]),
-            given=bool(one["z_given"]),
-            flags=str(one["flags"]),
-            chi_square=float(one["chi_square"]),
+            row=one,
             prism_wavelength=self._grid("prism", "wavelength"),
             prism_flux=np.where(spectrum["prism_mask"].astype(bool), np.nan, spectrum["prism_flux"]),
             prism_error=spectrum["prism_error"],
             wavelength=self._grid("output", "wavelength"),
             flux=spectrum["flux"],
             flux_error=spectrum["flux_error"],
-            pz_z=z,
-            pz=spectrum["pz"] / np.gradient(z),
-            lines=lines[list(LINE_COLUMNS)].reset_index(drop=True),
+            pz_z=redshift.grid,
+            pz=redshift.density,
+            lines=lines,
         )
 
     def observed(self, row: int) -> tuple[ObservedSpectrum, float]:
@@ -100,7 +219,7 @@ class SurveySource:
 
     def _input(self, number: int, source: str, source_row: int) -> SurveyInput:
         if source_row < 0:
-            return read_planned_file(number, PlannedFile(source), self.settings.extraction)
+            return read_file(SurveyInput(number, "", source), self.settings.extraction)
         try:
             return next(read_rows(source, source_row, source_row + 1, number, self.settings.columns))
         except (OSError, StopIteration, KeyError) as error:
@@ -120,7 +239,7 @@ class SurveySource:
 
 
 class EnhanceSource:
-    """Result files; their headers and line tables are read at the start, the rest on demand.
+    """Result files of ``kspecsr enhance``; a row of each is read at the start, the rest on demand.
 
     Args:
         path: folder, or one file.
@@ -132,17 +251,18 @@ class EnhanceSource:
 
     def __init__(self, path: Path, progress: Callable[[Iterable], Iterable] = iter):
         self.title = f"results in {path.resolve().name}"
-        rows, self._files, self.unread = [], [], []
+        self._rows: list[ResultRow] = []
+        self._files, self.unread = [], []
         for file in progress(result_files([path])):
             try:
-                rows.append(_table_row(file))
-            except (ValueError, OSError, KeyError) as error:
+                self._rows.append(read_row(file, KnownRedshifts()))
+            except (ValueError, OSError) as error:
                 self.unread.append(f"{file}: {error}")
                 continue
             self._files.append(file)
-        if not rows:
+        if not self._rows:
             raise BrowseError(f"{path}: no readable result: {'; '.join(self.unread[:3])}")
-        self.table = pd.DataFrame(rows, columns=list(TABLE_COLUMNS))
+        self.table = _page_table(pd.DataFrame([asdict(row) for row in self._rows]))
 
     def file(self, row: int) -> Path:
         """The result file of a row."""
@@ -150,106 +270,9 @@ class EnhanceSource:
 
     def view(self, row: int) -> SpectrumView:
         """See `ResultSource`."""
-        one = self.table.iloc[row]
-        with fits.open(self._files[row]) as hdus:
-            spectrum, pz = _columns(hdus["SPEC1D"]), _columns(hdus["PZ"])
-            lines, given = _columns(hdus["LINES"]), _columns(hdus["INPUT"])
-            unit, given_unit = _flux_unit(hdus["SPEC1D"]), _flux_unit(hdus["INPUT"])
-        sharp, prism = spectrum["WAVELENGTH"], given["WAVELENGTH"]
-        table = pd.DataFrame(
-            {
-                "line": [str(name).strip() for name in lines["NAME"]],
-                "wave_rest": lines["WAVE_REST"],
-                "wave_obs": lines["WAVE_OBS"],
-                "flux": lines["FLUX"],
-                "flux_error": lines["FLUX_ERR"],
-                "snr": lines["SNR"],
-                "presence": lines["PRESENCE"],
-                "prior_weight": lines["PRIOR_WEIGHT"],
-            }
-        )
-        return SpectrumView(
-            name=str(one["object_id"]),
-            z=float(one["z"]),
-            z_error=0.0 if one["z_given"] else float(one["z_error"]),
-            confidence=float(one["z_confidence"]),
-            given=bool(one["z_given"]),
-            flags=str(one["flags"]),
-            chi_square=float(one["chi_square"]),
-            prism_wavelength=prism,
-            prism_flux=np.where(given["MASK"], np.nan, _density(given["FLUX"], given_unit, prism)),
-            prism_error=_density(given["FLUX_ERR"], given_unit, prism),
-            wavelength=sharp,
-            flux=_density(spectrum["FLUX"], unit, sharp),
-            flux_error=_density(spectrum["FLUX_ERR"], unit, sharp),
-            pz_z=pz["Z"],
-            pz=pz["PDF"],
-            lines=table[lines["IN_RANGE"] & np.isfinite(lines["FLUX"])].reset_index(drop=True),
-        )
+        return view_of(self._rows[row], read_result(self._files[row], SpectrumResult))
 
     def observed(self, row: int) -> tuple[ObservedSpectrum, float]:
         """See `ResultSource`; out of the result file, which holds its input."""
-        one = self.table.iloc[row]
-        with fits.open(self._files[row]) as hdus:
-            header, given, unit = hdus[0].header, _columns(hdus["INPUT"]), _flux_unit(hdus["INPUT"])
-            meta = SpectrumMeta(
-                target=str(header.get("TARGET", "")),
-                source_id=str(header.get("SOURCEID", "")),
-                tier=str(header.get("TIER", "")),
-                ra=float(header.get("RA", math.nan)),
-                dec=float(header.get("DEC", math.nan)),
-                path=str(header.get("INPUT", "")),
-            )
-        observed = ObservedSpectrum.from_quantities(
-            u.Quantity(given["WAVELENGTH"], u.um),
-            u.Quantity(given["FLUX"], unit),
-            u.Quantity(given["FLUX_ERR"], unit),
-            given["MASK"],
-            meta,
-        )
-        return observed, float(one["z"]) if one["z_given"] else math.nan
-
-
-def _table_row(path: Path) -> dict:
-    row = read_row(path, KnownRedshifts())
-    with fits.open(path) as hdus:
-        given, lines = _columns(hdus["INPUT"]), _columns(hdus["LINES"])
-    mask = given["MASK"] | ~np.isfinite(given["FLUX"]) | ~(given["FLUX_ERR"] > 0)
-    _, feature = detection(given["FLUX"], given["FLUX_ERR"], mask)
-    sure = (np.nan_to_num(lines["SNR"]) > LIMIT_SIGMA) & (np.nan_to_num(lines["PRESENCE"]) > LIKELY)
-    return {
-        "object_id": path.name.removesuffix(SUFFIX),
-        "z": row.redshift,
-        "z_error": row.error,
-        "z_confidence": row.confidence,
-        "z_given": row.given,
-        "sn_pixel": float(np.median(given["FLUX"][~mask] / given["FLUX_ERR"][~mask]))
-        if (~mask).any()
-        else 0.0,
-        "sn_feature": feature,
-        "chi_square": row.chi_square,
-        "lines_detected": int(sure.sum()),
-        "brightest_line": row.line,
-        "brightest_snr": row.flux / row.flux_error,
-        "flags": row.flags,
-    }
-
-
-def _columns(hdu: fits.BinTableHDU) -> dict[str, np.ndarray]:
-    """Columns in the machine's byte order: FITS has the other one."""
-    found = {}
-    for name in hdu.columns.names:
-        values = np.asarray(hdu.data[name])
-        found[name] = values.astype(np.float64) if values.dtype.kind == "f" else np.array(values)
-    return found
-
-
-def _flux_unit(hdu: fits.BinTableHDU) -> u.UnitBase:
-    return u.Unit(hdu.columns["FLUX"].unit)
-
-
-def _density(values: np.ndarray, unit: u.UnitBase, wavelength: np.ndarray) -> np.ndarray:
-    """In erg/s/cm2/A."""
-    if unit.is_equivalent(FLUX_UNIT):
-        return values * unit.to(FLUX_UNIT)
-    return (values * unit).to_value(FLUX_UNIT, u.spectral_density(wavelength * u.um))
+        one = self._rows[row]
+        return read_result(self._files[row], SpectrumResult).observed, one.z if one.z_given else math.nan

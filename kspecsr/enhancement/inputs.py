@@ -1,4 +1,4 @@
-"""Which files to super-resolve, and what their results are called."""
+"""Input files named by paths, patterns, folders and lists, and the names of their results."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class InputFile:
     """One file.
 
     Attributes:
-        path: of the spectrum.
-        name: of its results, without ending.
-        sought: found in a folder; what is no prism spectrum there is passed over.
+        path: path of the spectrum.
+        name: name of its results, without ending.
+        sought: whether it was found in a folder, where other files than prism spectra are skipped.
     """
 
     path: Path
@@ -84,17 +84,16 @@ def _expanded(given: Iterable[str | os.PathLike], lists: set[Path]) -> Iterator[
 
 
 def _searched(folder: Path) -> list[Path]:
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.name.lower().endswith(ENDINGS)
-        and not path.name.startswith(".")
-        and not path.name.endswith(_OWN_RESULTS)
-        and path.is_file()
-    )
+    found = sorted(path for path in folder.rglob("*") if is_candidate(path.name) and path.is_file())
     if not found:
         raise SpectrumError(f"{folder}: holds no file that ends in {', '.join(ENDINGS)}.")
     return found
+
+
+def is_candidate(name: str) -> bool:
+    """Whether a file in a folder may be a spectrum by its name; own results and hidden files are not."""
+    lower = name.lower()
+    return lower.endswith(ENDINGS) and not name.startswith(".") and not lower.endswith(_OWN_RESULTS)
 
 
 def _listed(path: Path, lists: set[Path]) -> list[str]:

@@ -1,38 +1,238 @@
-"""Files in, results out: a stream of bounded length between reading, networks and writing."""
+"""Files in, results out: a stream of bounded length between reading, networks and writing.
+
+Worker processes read spectra (`read_file`) and write results (`write_file`); this process has the networks.
+"""
 
 from __future__ import annotations
 
 import argparse
+import errno
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from astropy.io import fits
 from tqdm import tqdm
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.command_line import LOG, RESUMES, list_failures
+from data_pipeline.readers import identify_format, read_spectrum
+from data_pipeline.readers.recognise import SPECUTILS
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 from data_pipeline.workers import worker_pool
-from kspecsr.enhancement.files import (
-    DONE,
-    FAILED,
-    NO_PRISM,
-    ReadFile,
-    Settings,
-    WrittenFile,
-    read_file,
-    write_file,
-)
 from kspecsr.enhancement.inputs import InputFile, check_writable, list_inputs
+from kspecsr.results.files import (
+    EXTRACTION,
+    GIVEN,
+    INPUT_HASH,
+    INPUT_NAME,
+    INPUT_PATH_HASH,
+    MODEL_HASH,
+    Z_SOURCE,
+    lines_path,
+    path_hash,
+    read_header,
+)
+from kspecsr.results.prism_input import PrismInput, is_prism, prism_input
 from kspecsr.results.resolver import NetworkError, Resolver, named_backend_errors
+from kspecsr.results.table import row_of
 
 if TYPE_CHECKING:
-    from kspecsr.results.resolver import Resolver
     from kspecsr.results.result import Result
 
-
 BATCH = 128
+# Errors that every later file would meet, too.
+_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+DONE, NO_PRISM, FAILED, READ = "done", "no prism", "failed", "read"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings that all files share.
+
+    Attributes:
+        output: folder of the results.
+        format: ``fits`` or ``ecsv``.
+        plot: whether pictures are drawn.
+        extraction: ``3pix`` or ``5pix``.
+        overwrite: whether existing results are made again.
+        model_sha256: SHA-256 of the weights.
+        redshifts: redshifts that the user knows.
+    """
+
+    output: Path
+    format: str
+    plot: bool
+    extraction: str
+    overwrite: bool
+    model_sha256: str
+    redshifts: KnownRedshifts = field(default_factory=KnownRedshifts)
+
+    def result_path(self, file: InputFile) -> Path:
+        """Path of the result of a file."""
+        return self.output / f"{file.name}.{self.format}"
+
+    def picture_path(self, file: InputFile) -> Path:
+        """Path of its picture."""
+        return self.output / f"{file.name}.png"
+
+
+@dataclass(frozen=True, eq=False)
+class ReadFile:
+    """A file that was read, or why it was not.
+
+    Attributes:
+        file: the input.
+        status: one of `DONE`, `NO_PRISM`, `FAILED`, `READ`.
+        spectrum: spectrum on the prism's pixels; None unless read.
+        redshift: known redshift; NaN for none.
+        error: text, where it failed.
+    """
+
+    file: InputFile
+    status: str
+    spectrum: PrismInput | None = None
+    redshift: float = math.nan
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A result that was written, or why it was not.
+
+    Attributes:
+        line: line of text about the result.
+        flagged: whether it has flags.
+        error: text, where it failed.
+    """
+
+    line: str = ""
+    flagged: bool = False
+    error: str = ""
+
+
+def read_file(settings: Settings, file: InputFile) -> ReadFile:
+    """Reads one file, unless its result is there; an error becomes text."""
+    try:
+        spectrum = _read(settings, file)
+        if spectrum is None:
+            return ReadFile(file, NO_PRISM)
+        redshift = settings.redshifts.of(file.path, spectrum.meta)
+        header = existing_header(settings, file)
+        check_same_input(settings, file, spectrum.meta, header)
+        if not settings.overwrite and is_done(settings, file, spectrum.meta, redshift, header):
+            return ReadFile(file, DONE)
+        return ReadFile(file, READ, prism_input(spectrum), redshift)
+    except Exception as error:  # one odd file must not end a batch of thousands
+        return ReadFile(file, FAILED, error=_text(error, file))
+
+
+def _read(settings: Settings, file: InputFile) -> ObservedSpectrum | None:
+    """The spectrum; None for what was found in a folder and is no prism spectrum."""
+    try:
+        spectrum = read_spectrum(file.path, extraction=settings.extraction)
+    except SpectrumError:
+        if file.sought and _is_something_else(file):
+            return None
+        raise
+    return None if file.sought and not is_prism(spectrum) else spectrum
+
+
+def _is_something_else(file: InputFile) -> bool:
+    """Whether an unreadable file has the layout of no spectrum, such as a catalogue."""
+    try:
+        return identify_format(file.path) is SPECUTILS  # the last resort, for what no reader recognises
+    except (SpectrumError, OSError):
+        return False
+
+
+def write_file(settings: Settings, item: tuple[InputFile, Result]) -> WrittenFile:
+    """Writes one result, and its picture first, so that a result that is there has its picture.
+
+    Raises:
+        OSError: for a full or read-only disk.
+    """
+    file, result = item
+    try:
+        if settings.plot:
+            result.plot(settings.picture_path(file))
+        result.write(settings.result_path(file), settings.format)
+    except Exception as error:  # as above
+        if isinstance(error, OSError) and error.errno in _HOPELESS:
+            raise OSError(error.errno, error.strerror, str(settings.result_path(file))) from error
+        return WrittenFile(error=_text(error, file))
+    return WrittenFile(row_of(result, file.path.name).summary, bool(result.flags))
+
+
+def _text(error: Exception, file: InputFile) -> str:
+    """Text of an error, on one line, that names the file, and the kind of an unexpected one."""
+    kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+    text = kind + " ".join(str(error).split())
+    return text if str(file.path) in text else f"{file.path}: {text}"
+
+
+def existing_header(settings: Settings, file: InputFile) -> Mapping[str, Any]:
+    """Header of the result that lies where this file's goes; empty for none, and for a damaged one."""
+    path = settings.result_path(file)
+    if not path.is_file():
+        return {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # astropy only warns of a truncated file
+            return read_header(path)
+    except (OSError, ValueError, KeyError, TypeError, fits.VerifyError, Warning):
+        return {}  # it is made again
+
+
+def check_same_input(
+    settings: Settings, file: InputFile, meta: SpectrumMeta, header: Mapping[str, Any]
+) -> None:
+    """Checks that an existing result is not another file's: two folders may hold files of one name.
+
+    A file that changed where it is, or was moved as it is, is the same input.
+
+    Raises:
+        SpectrumError: if it is another file's, and would be lost.
+    """
+    place, content = header.get(INPUT_PATH_HASH), header.get(INPUT_HASH)
+    if place and content and place != path_hash(file.path) and content != meta.sha256:
+        raise SpectrumError(
+            f"{file.path}: {settings.result_path(file)} is the result of another file, which was called "
+            f"{header.get(INPUT_NAME)} and lay elsewhere; it would be lost. Choose another --output, or "
+            "remove that result."
+        )
+
+
+def is_done(
+    settings: Settings, file: InputFile, meta: SpectrumMeta, redshift: float, header: Mapping[str, Any]
+) -> bool:
+    """Whether a complete result of this model, input, extraction and redshift is there.
+
+    Args:
+        settings: settings of the run.
+        file: the input.
+        meta: metadata of its spectrum.
+        redshift: known redshift; NaN for none.
+        header: header of the existing result, of `existing_header`.
+    """
+    if not header or (settings.plot and not settings.picture_path(file).is_file()):
+        return False
+    if settings.format == "ecsv" and not lines_path(settings.result_path(file)).is_file():
+        return False
+    given = str(header.get(Z_SOURCE, "")).strip() == GIVEN
+    if given != math.isfinite(redshift):
+        return False
+    if given and not math.isclose(header.get("Z", math.nan), redshift, rel_tol=1e-12):
+        return False
+    wanted = {INPUT_HASH: meta.sha256, MODEL_HASH: settings.model_sha256, EXTRACTION: meta.extraction}
+    return all(header.get(keyword, "") == value for keyword, value in wanted.items())
+
+
 _FEW = 4  # files that are not worth starting processes for
 
 
@@ -78,7 +278,7 @@ def enhance_files(
         advance: takes the number of files that are finished.
 
     Returns:
-        What came of it, also where a full disk, want of memory or a dead worker process ended it early.
+        Summary of the run, also where a full disk, want of memory or a dead worker process ended it early.
     """
     summary = Summary()
     try:
@@ -86,20 +286,16 @@ def enhance_files(
             read = parallel_map(partial(read_file, settings), files)
             resolved = _resolved(read, make_resolver, summary, advance, bool(settings.redshifts.by_key))
             for written in parallel_map(partial(write_file, settings), resolved):
-                _count(written, summary, report)
+                if written.error:
+                    summary.failures.append(written.error)
+                else:
+                    summary.made += 1
+                    summary.flagged += written.flagged
+                    report(written.line)
                 advance(1)
     except (OSError, NetworkError) as error:
         summary.ended = " ".join(str(error).split())
     return summary
-
-
-def _count(written: WrittenFile, summary: Summary, report: Callable[[str], None]) -> None:
-    if written.error:
-        summary.failures.append(written.error)
-        return
-    summary.made += 1
-    summary.flagged += bool(written.flags)
-    report(written.line)
 
 
 def _resolved(
@@ -108,12 +304,12 @@ def _resolved(
     summary: Summary,
     advance: Callable[[int], object],
     has_table: bool,
-) -> Iterator[tuple[InputFile, Result | str]]:
+) -> Iterator[tuple[InputFile, Result]]:
     """Results of what could be read, in batches."""
     resolver: Resolver | None = None
     batch: list[ReadFile] = []
 
-    def flush() -> Iterator[tuple[InputFile, Result | str]]:
+    def flush() -> Iterator[tuple[InputFile, Result]]:
         nonlocal resolver
         if not batch:
             return
@@ -121,7 +317,7 @@ def _resolved(
             resolver = resolver or make_resolver()
             results = resolver.resolve([one.spectrum for one in batch], [one.redshift for one in batch])
         for one, result in zip(batch, results, strict=True):
-            yield one.file, replace(result, input_sha256=one.sha256)
+            yield one.file, result
         batch.clear()
 
     for one in read:

@@ -1,33 +1,61 @@
-"""Results as FITS files, and their headers read back."""
+"""Results as FITS and ECSV files; `kspecsr.results.reading` reads them."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import os
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import astropy.units as u
 import numpy as np
 from astropy.io import fits
 
 from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
-from data_pipeline.readers.own import NUMBER_KEYWORDS
+from data_pipeline.readers.own import FORMAT_KEYWORD, NUMBER_KEYWORDS, RESULT_FORMAT
+from data_pipeline.spectrum import FLUX_UNIT
 from data_pipeline.writers.atomic import replacing
-from kspecsr.results.lines import LINE_COLUMNS
+from kspecsr.results.data import SpectrumResult
+from kspecsr.results.lines import LineMeasurements
+from kspecsr.results.redshift import RedshiftSummary
 
 if TYPE_CHECKING:
-    from kspecsr.results.result import Result
+    from astropy.table import QTable
 
-
-FORMAT_KEYWORD, FORMAT_NAME = "SPECFMT", "kspecsr-sr"
+FORMATS = ("fits", "ecsv")
 MODEL_HASH, INPUT_HASH, Z_SOURCE, EXTRACTION = "MODELSHA", "INPUTSHA", "ZSOURCE", "EXTRACT"
 INPUT_NAME, INPUT_PATH_HASH = "INPUT", "INPUTPSH"
 GIVEN, INFERRED = "given", "spectrum"
-_TEXT_KEYWORDS = {"target": "TARGET", "source_id": "SOURCEID", "field": "FIELD", "tier": "TIER"}
+# Fields of SpectrumMeta: keyword and comment; those without a comment only where they hold something.
+META_CARDS = {
+    "sha256": (INPUT_HASH, "SHA-256 of it"),
+    "hdu": ("INHDU", "HDU that was read"),
+    "format": ("INFORMAT", "its format"),
+    "disperser": ("INDISP", "its disperser"),
+    "extraction": (EXTRACTION, "its extraction"),
+    "target": ("TARGET", ""),
+    "source_id": ("SOURCEID", ""),
+    "field": ("FIELD", ""),
+    "tier": ("TIER", ""),
+}
+QUANTILES = {"Z_P16": 0.16, "Z_P50": 0.5, "Z_P84": 0.84}
+# cards that a rewritten file takes from the old one: the path is not kept, and instruments may change
+STATED = (INPUT_PATH_HASH, "LSF", "LSFIN", "LSFINSCL")
+VERSION = "VERSION "
+MOST_MODES = 9  # of P(z), with cards of their own
+COMMENT_LENGTH = 72  # characters of a COMMENT card
+# Outputs of the networks are float32; wavelengths and what was read are not.
+_DOUBLE = ("WAVELENGTH", "WAVE_REST", "WAVE_OBS", "Z")
+SPECTRUM_COLUMNS = {
+    "FLUX": ("flux", "super-resolved"),
+    "FLUX_ERR": ("flux_error", "one sigma"),
+    "MASK": ("mask", "T: no input data here"),
+    "CONTINUUM": ("continuum", "without lines"),
+    "FLUX_SR1": ("sr1_flux", "first stage alone"),
+    "ERR_SR1": ("sr1_error", "one sigma"),
+}
 Card = tuple[str, str | float | bool | None, str]
 
 
@@ -41,10 +69,10 @@ def path_hash(path: str | os.PathLike) -> str:
     return hashlib.sha256(os.fsencode(os.path.abspath(text))).hexdigest()[:16] if text else ""
 
 
-def provenance_cards(result: Result) -> list[Card]:
+def provenance_cards(result: SpectrumResult) -> list[Card]:
     """Keyword, value and comment of each card; unknown numbers have the value None."""
-    return [
-        (FORMAT_KEYWORD, FORMAT_NAME, "layout of this file"),
+    cards = [
+        (FORMAT_KEYWORD, RESULT_FORMAT, "layout of this file"),
         # a reader that asks for the disperser learns that this is no observed prism spectrum
         ("DISPERSE", "SUPER-RESOLVED", "not observed: an estimate from the prism"),
         *_redshift_cards(result),
@@ -52,42 +80,38 @@ def provenance_cards(result: Result) -> list[Card]:
         ("FLAGS", ",".join(result.flags), "why no lines are reported; empty: they are"),
         *_source_cards(result),
         *_model_cards(result),
-        ("DATE", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"), "UTC, when this was made"),
+        ("DATE", result.date, "UTC, when this was made"),
     ]
+    return [(keyword, result.stated.get(keyword, value), comment) for keyword, value, comment in cards]
 
 
-def _redshift_cards(result: Result) -> list[Card]:
+def _redshift_cards(result: SpectrumResult) -> list[Card]:
     redshift = result.redshift
-    low, median, high = redshift.quantile((0.16, 0.5, 0.84)) if redshift.modes else [math.nan] * 3
+    shares = list(QUANTILES.values())
+    quantiles = redshift.quantile(shares) if redshift.modes else [math.nan] * len(shares)
+    comments = ("quantiles of P(z)", "", "")
     return [
         ("Z", _number(redshift.value), "redshift at which lines are placed"),
         ("Z_ERR", _number(redshift.error), "one sigma; 0 where given"),
         ("Z_CONF", _number(redshift.confidence), "mass of Z's mode within 0.01 (1 + Z)"),
         (Z_SOURCE, GIVEN if redshift.given else INFERRED, "given by the caller, or from the spectrum"),
-        ("Z_P16", _number(low), "quantiles of P(z)"),
-        ("Z_P50", _number(median), ""),
-        ("Z_P84", _number(high), ""),
+        *zip(QUANTILES, map(_number, quantiles), comments, strict=True),
     ]
 
 
-def _source_cards(result: Result) -> list[Card]:
+def _source_cards(result: SpectrumResult) -> list[Card]:
     meta = result.observed.meta
-    cards: list[Card] = [
+    texts = [(keyword, getattr(meta, name), comment) for name, (keyword, comment) in META_CARDS.items()]
+    numbers = [(keyword, getattr(meta, name), "") for name, keyword in NUMBER_KEYWORDS.items()]
+    return [
         (INPUT_NAME, Path(meta.path).name, "file that was read"),
         (INPUT_PATH_HASH, path_hash(meta.path), "of its path, SHA-256, 16 digits"),
-        (INPUT_HASH, result.input_sha256, "SHA-256 of it"),
-        ("INHDU", meta.hdu, "HDU that was read"),
-        ("INFORMAT", meta.format, "its format"),
-        ("INDISP", meta.disperser, "its disperser"),
-        (EXTRACTION, meta.extraction, "its extraction"),
+        *(card for card in texts if card[1] or card[2]),
+        *(card for card in numbers if math.isfinite(card[1])),
     ]
-    cards += [(key, getattr(meta, name), "") for name, key in _TEXT_KEYWORDS.items() if getattr(meta, name)]
-    numbers = {key: getattr(meta, name) for name, key in NUMBER_KEYWORDS.items()}
-    cards += [(key, value, "") for key, value in numbers.items() if math.isfinite(value)]
-    return cards
 
 
-def _model_cards(result: Result) -> list[Card]:
+def _model_cards(result: SpectrumResult) -> list[Card]:
     model, grid = result.model, result.model.grid
     prism, sharp = load_instrument(PRISM), reference_instrument(grid)
     return [
@@ -99,47 +123,12 @@ def _model_cards(result: Result) -> list[Card]:
         ("LSF", f"{sharp.name}, {sharp.illumination} illumination", "of the output"),
         ("LSFIN", f"{prism.name}, {prism.illumination} illumination", "of the input"),
         ("LSFINSCL", prism.scale, "factor on the tabulated resolving power"),
-        *((f"VERSION {name.upper()}", number, "") for name, number in model.software.items()),
+        *((f"{VERSION}{name.upper()}", number, "") for name, number in model.software.items()),
     ]
 
 
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-# Outputs of the networks are float32; wavelengths and what was read are not.
-_SPECTRUM_COMMENTS = {
-    "WAVELENGTH": "pixel centres, vacuum",
-    "FLUX": "super-resolved",
-    "FLUX_ERR": "one sigma",
-    "MASK": "T: no input to rest on",
-    "CONTINUUM": "without lines",
-    "FLUX_SR1": "first stage alone",
-    "ERR_SR1": "one sigma",
-}
-
-
-def write_fits(result: Result, path: str | os.PathLike) -> list[Path]:
-    """Writes PRIMARY (provenance and redshift), SPEC1D, LINES, PZ and INPUT, with CHECKSUM and DATASUM.
-
-    Args:
-        result: what is written.
-        path: the file; replaced if it exists.
-
-    Returns:
-        The one file.
-    """
-    hdus = [
-        fits.PrimaryHDU(header=_header(provenance_cards(result))),
-        _spectrum_hdu(result),
-        _lines_hdu(result),
-        _pz_hdu(result),
-        _input_hdu(result),
-    ]
-    # astropy would refuse the temporary name, so it gets the open file
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        fits.HDUList(hdus).writeto(stream, checksum=True)
-    return [Path(path)]
 
 
 def _header(cards: list[Card]) -> fits.Header:
@@ -155,7 +144,7 @@ def _header(cards: list[Card]) -> fits.Header:
 def _printable(text: str) -> str:
     """FITS holds printable ASCII; a file name may hold anything."""
     text = text.encode("ascii", "backslashreplace").decode("ascii")
-    return "".join(letter if 32 <= ord(letter) < 127 else "?" for letter in text)
+    return "".join(letter if 32 <= ord(letter) < 127 else "?" for letter in text).rstrip()
 
 
 def _fits_card(value: str | float | bool | None, comment: str) -> bool:
@@ -164,130 +153,159 @@ def _fits_card(value: str | float | bool | None, comment: str) -> bool:
     return 10 + max(20, length) + 3 + len(comment) <= 80
 
 
-def _spectrum_hdu(result: Result) -> fits.BinTableHDU:
-    columns = {
-        "FLUX": result.flux,
-        "FLUX_ERR": result.flux_error,
-        "CONTINUUM": result.continuum,
-        "FLUX_SR1": result.sr1_flux,
-        "ERR_SR1": result.sr1_error,
-    }
-    unit = result.flux_unit.to_string("fits")
-    values = {name: np.where(result.mask, np.nan, result.in_flux_unit(c)) for name, c in columns.items()}
-    table = _table(
-        "SPEC1D",
-        {"WAVELENGTH": result.wavelength, **values, "MASK": result.mask},
-        {"WAVELENGTH": "um", **dict.fromkeys(columns, unit)},
-        order=tuple(_SPECTRUM_COMMENTS),
-        double=("WAVELENGTH",),
-    )
-    return _commented(table, _SPECTRUM_COMMENTS)
-
-
-def _lines_hdu(result: Result) -> fits.BinTableHDU:
-    units = {name: u.Unit(unit).to_string("fits") for name, (unit, _) in LINE_COLUMNS.items() if unit}
-    double = ("WAVE_REST", "WAVE_OBS")
-    table = _table("LINES", result.measurements.columns(), units, tuple(LINE_COLUMNS), double)
-    return _commented(table, {name: text for name, (_, text) in LINE_COLUMNS.items()})
-
-
-def _pz_hdu(result: Result) -> fits.BinTableHDU:
-    redshift = result.redshift
-    table = _table("PZ", {"Z": redshift.grid, "PDF": redshift.density}, {}, ("Z", "PDF"), ("Z",))
-    for number, mode in enumerate(redshift.modes[:9], start=1):
-        table.header[f"ZMODE{number}"] = (mode.redshift, "mode of P(z)")
-        table.header[f"ZMERR{number}"] = (mode.error, "its width, one sigma")
-        table.header[f"ZMASS{number}"] = (mode.mass, "its mass")
-    return _commented(table, {"Z": "redshift", "PDF": "probability per unit redshift"})
-
-
-def _input_hdu(result: Result) -> fits.BinTableHDU:
-    observed = result.observed
-    unit = result.flux_unit.to_string("fits")
-    columns = {
-        "WAVELENGTH": observed.wavelength,
-        "FLUX": result.in_flux_unit(observed.flux, observed.wavelength),
-        "FLUX_ERR": result.in_flux_unit(observed.error, observed.wavelength),
-        "MASK": observed.mask,
-    }
-    units = {"WAVELENGTH": "um", "FLUX": unit, "FLUX_ERR": unit}
-    table = _table("INPUT", columns, units, tuple(columns), double=("WAVELENGTH", "FLUX", "FLUX_ERR"))
-    for text in observed.meta.notes:
-        table.header["COMMENT"] = _printable(text)
-    return _commented(table, {"MASK": "T: bad"})
-
-
-def _table(
-    name: str,
-    columns: Mapping[str, np.ndarray],
-    units: Mapping[str, str],
-    order: tuple[str, ...],
-    double: tuple[str, ...],
-) -> fits.BinTableHDU:
-    made = []
-    for key in order:
-        values = np.asarray(columns[key])
-        kind = values.dtype.kind
-        if kind == "U":
-            form = f"{max(1, values.dtype.itemsize // 4)}A"
-        else:
-            form = {"b": "L", "f": "D" if key in double else "E"}[kind]
-        made.append(fits.Column(key, form, units.get(key), array=values))
-    return fits.BinTableHDU.from_columns(made, name=name)
-
-
-def _commented(table: fits.BinTableHDU, comments: Mapping[str, str]) -> fits.BinTableHDU:
-    for number, name in enumerate(table.columns.names, start=1):
-        if name in comments:
-            table.header.comments[f"TTYPE{number}"] = comments[name]
-    return table
-
-
 def lines_path(path: str | os.PathLike) -> Path:
-    """Where the lines lie that belong to a spectrum: ``NAME.ecsv`` to ``NAME_lines.ecsv``."""
+    """Path of the lines of a spectrum: ``NAME.ecsv`` to ``NAME_lines.ecsv``."""
     path = Path(path)
     return path.with_name(f"{path.name.removesuffix('.ecsv')}_lines.ecsv")
 
 
-def write_ecsv(result: Result, path: str | os.PathLike) -> list[Path]:
-    """Writes columns and units of the FITS table SPEC1D; the cards of its primary header are the metadata.
+def write_result(result: SpectrumResult, path: str | os.PathLike, format: str | None = None) -> list[Path]:
+    """Writes a result; see `kspecsr.results.result.Result.write`."""
+    path = Path(path)
+    ending = path.suffix.lower().removeprefix(".")
+    if format is None and ending not in FORMATS:
+        raise ValueError(
+            f"{path}: the ending does not say which format is wanted; expected .fits or .ecsv, or "
+            "format='fits' or format='ecsv'"
+        )
+    format = ending if format is None else format
+    if format not in FORMATS:
+        raise ValueError(f"format={format!r} is unknown; expected one of {', '.join(FORMATS)}")
+    return _write_fits(result, path) if format == "fits" else _write_ecsv(result, path)
+
+
+def _write_fits(result: SpectrumResult, path: Path) -> list[Path]:
+    """PRIMARY (provenance and redshift), SPEC1D, LINES, PZ and INPUT, with CHECKSUM and DATASUM."""
+    hdus = fits.HDUList(
+        [
+            fits.PrimaryHDU(header=_header(provenance_cards(result))),
+            _hdu("SPEC1D", _spectrum_table(result)),
+            _hdu("LINES", _stored_lines(result.measurements).to_table()),
+            _pz_hdu(result.redshift),
+            _input_hdu(result),
+        ]
+    )
+    hdus.update_extend()
+    for hdu in hdus:  # the comments hold a time: of the result, so that it is written the same again
+        hdu.add_datasum(when=f"data unit checksum updated {result.date}")
+        hdu.add_checksum(when=f"HDU checksum updated {result.date}", override_datasum=True)
+    # astropy would refuse the temporary name, so it gets the open file
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        hdus.writeto(stream)
+    return [path]
+
+
+def _write_ecsv(result: SpectrumResult, path: Path) -> list[Path]:
+    """Columns of SPEC1D with the cards of the primary header, and the lines in a file of their own.
 
     P(z) is given by its modes and quantiles. The lines are written first, so that a spectrum that is there
     has its lines.
-
-    Args:
-        result: what is written.
-        path: the spectrum's file; replaced if it exists.
-
-    Returns:
-        Files of the spectrum and of the lines.
     """
-    from astropy.table import QTable  # slow to import: only where a table is written
-
-    path, unit = Path(path), result.flux_unit
-    meta = {keyword: value for keyword, value, _ in provenance_cards(result)}
-    meta["PZ_MODES"] = [
+    spectrum = _spectrum_table(result)
+    spectrum.meta = {keyword: value for keyword, value, _ in provenance_cards(result)}
+    spectrum.meta["PZ_MODES"] = [
         {"z": mode.redshift, "error": mode.error, "mass": mode.mass} for mode in result.redshift.modes
     ]
-
-    def column(values: np.ndarray) -> np.ndarray:
-        return np.where(result.mask, np.nan, result.in_flux_unit(values)).astype(np.float32) * unit
-
-    table = QTable(
-        {
-            "WAVELENGTH": result.wavelength,
-            "FLUX": column(result.flux),
-            "FLUX_ERR": column(result.flux_error),
-            "MASK": result.mask,
-            "CONTINUUM": column(result.continuum),
-            "FLUX_SR1": column(result.sr1_flux),
-            "ERR_SR1": column(result.sr1_error),
-        },
-        units={"WAVELENGTH": "um"},
-        meta=meta,
-    )
-    lines = result.lines
-    for target, content in ((lines_path(path), lines), (path, table)):
+    for target, content in ((lines_path(path), result.line_table()), (path, spectrum)):
         with replacing(target) as temporary:
             content.write(temporary, format="ascii.ecsv")
     return [path, lines_path(path)]
+
+
+def _table(columns: Mapping[str, Any], meanings: Mapping[str, str], units: Mapping[str, Any]) -> QTable:
+    from astropy.table import QTable  # slow to import: only where a table is written
+
+    return QTable(dict(columns), units=dict(units), descriptions=dict(meanings))
+
+
+def _spectrum_table(result: SpectrumResult) -> QTable:
+    columns = {"WAVELENGTH": result.wavelength}
+    for name, (attribute, _) in SPECTRUM_COLUMNS.items():
+        values = getattr(result, attribute)
+        if name != "MASK":
+            values = np.where(result.mask, np.nan, result.in_flux_unit(values)).astype(np.float32)
+        columns[name] = values
+    meanings = {"WAVELENGTH": "pixel centres, vacuum"}
+    meanings |= {name: meaning for name, (_, meaning) in SPECTRUM_COLUMNS.items()}
+    units = dict.fromkeys((name for name in SPECTRUM_COLUMNS if name != "MASK"), result.flux_unit)
+    return _table(columns, meanings, {"WAVELENGTH": "um", **units})
+
+
+def _stored_lines(lines: LineMeasurements) -> LineMeasurements:
+    """Fluxes as FITS holds them, so that S/N and limits follow from what is in the file."""
+    flux, error = (
+        np.asarray(values, np.float32).astype(np.float64) for values in (lines.flux, lines.flux_error)
+    )
+    return replace(lines, flux=flux, flux_error=error)
+
+
+def _pz_hdu(redshift: RedshiftSummary) -> fits.BinTableHDU:
+    meanings = {"Z": "redshift", "PDF": "probability per unit redshift"}
+    hdu = _hdu("PZ", _table({"Z": redshift.grid, "PDF": redshift.density}, meanings, {}))
+    for number, mode in enumerate(redshift.modes[:MOST_MODES], start=1):
+        hdu.header[f"ZMODE{number}"] = (mode.redshift, "mode of P(z)")
+        hdu.header[f"ZMERR{number}"] = (mode.error, "its width, one sigma")
+        hdu.header[f"ZMASS{number}"] = (mode.mass, "its mass")
+    return hdu
+
+
+def _input_hdu(result: SpectrumResult) -> fits.BinTableHDU:
+    observed, unit = result.observed, result.flux_unit
+
+    def stored(values: np.ndarray) -> np.ndarray:
+        values = result.in_flux_unit(values, observed.wavelength)
+        return values if unit == FLUX_UNIT else _rounded(values)
+
+    columns = {
+        "WAVELENGTH": observed.wavelength,
+        "FLUX": stored(observed.flux),
+        "FLUX_ERR": stored(observed.error),
+        "MASK": observed.mask,
+    }
+    units = {"WAVELENGTH": "um", "FLUX": unit, "FLUX_ERR": unit}
+    hdu = _hdu("INPUT", _table(columns, {"MASK": "T: bad"}, units), double=tuple(units))
+    for text in observed.meta.notes:
+        hdu.header["COMMENT"] = _printable(text)
+    return hdu
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """To 46 of 53 bits: converted to erg/s/cm2/A and back, which costs the last two, they are the same."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.round(mantissa * 2.0**46) / 2.0**46, exponent)
+
+
+def _hdu(name: str, table: QTable, double: Iterable[str] = _DOUBLE) -> fits.BinTableHDU:
+    """A table with its descriptions as comments of TTYPE; floats but those in ``double`` as float32."""
+    for column in table.colnames:
+        if table[column].dtype.kind == "f" and column not in double:
+            description = table[column].info.description
+            table[column] = table[column].astype(np.float32)
+            table[column].info.description = description
+    hdu = fits.table_to_hdu(table)
+    hdu.name = name
+    for number, column in enumerate(table.colnames, start=1):
+        if text := table[column].info.description:
+            hdu.header.comments[f"TTYPE{number}"] = text
+    return hdu
+
+
+def read_header(path: Path) -> Mapping[str, Any]:
+    """Provenance of a result file, without its tables; empty for a FITS file with other HDUs than a result's.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: for a damaged file; astropy warns of a truncated one.
+    """
+    if path.suffix != ".ecsv":
+        with fits.open(path, memmap=False) as hdus:
+            _ = hdus[-1].header  # a truncated file has no last HDU
+            return dict(hdus[0].header) if len(hdus) == 5 else {}
+    from astropy.table.meta import get_header_from_yaml  # slow to import: only for text tables
+
+    with path.open(encoding="utf-8") as file:
+        rows = []
+        for row in file:
+            if not row.startswith("#"):
+                break
+            rows.append(row.removeprefix("# ").rstrip("\n"))
+    return get_header_from_yaml(rows[2:])["meta"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kspecsr.results.data import ModelIdentity
 from kspecsr.results.flags import NO_COVERAGE, STATUS_BITS, FlagThresholds, find_flags, flags_of
 from kspecsr.results.lines import LineMeasurements
 from kspecsr.results.prism_input import (
@@ -23,7 +24,7 @@ from kspecsr.results.prism_input import (
     seen_on_grid,
 )
 from kspecsr.results.redshift import RedshiftSummary, summarise_redshift
-from kspecsr.results.result import ModelIdentity, Result
+from kspecsr.results.result import Result
 
 _SPECTRA = ("flux", "flux_error", "continuum", "sr1_flux", "sr1_error")
 _BLANKED = ("flux", "flux_error", "wavelength", "fwhm", "equivalent_width", "prior_weight")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,20 +17,35 @@ LINE_FLUX_UNIT = "erg / (s cm2)"
 LIMIT_SIGMA = 3.0
 LIKELY = 0.5  # presence above which a line is probably there
 
-# column -> unit as astropy writes it, and what it holds
+
+class LineColumn(NamedTuple):
+    """One column of line tables.
+
+    Attributes:
+        attribute: of `LineMeasurements`.
+        unit: as astropy writes it; empty for none.
+        meaning: in words.
+    """
+
+    attribute: str
+    unit: str
+    meaning: str
+
+
+# FITS and ECSV have these names; surveys and the served model use the attributes' names.
 LINE_COLUMNS = {
-    "NAME": ("", "line"),
-    "WAVE_REST": ("Angstrom", "rest wavelength in vacuum"),
-    "WAVE_OBS": ("um", "fitted centre, vacuum"),
-    "FLUX": (LINE_FLUX_UNIT, "flux"),
-    "FLUX_ERR": (LINE_FLUX_UNIT, "one sigma"),
-    "FWHM": ("um", "observed width, instrument included"),
-    "EW_REST": ("Angstrom", "rest equivalent width, positive in emission"),
-    "PRESENCE": ("", "chance of more than 3 sigma at grating depth"),
-    "SNR": ("", "FLUX / FLUX_ERR"),
-    "UPPER_LIMIT": (LINE_FLUX_UNIT, "3 FLUX_ERR"),
-    "IN_RANGE": ("", "centre lies on data"),
-    "PRIOR_WEIGHT": ("", "share of the value owed to the learned prior"),
+    "NAME": LineColumn("line", "", "line"),
+    "WAVE_REST": LineColumn("wave_rest", "Angstrom", "rest wavelength in vacuum"),
+    "WAVE_OBS": LineColumn("wavelength", "um", "fitted centre, vacuum"),
+    "FLUX": LineColumn("flux", LINE_FLUX_UNIT, "flux"),
+    "FLUX_ERR": LineColumn("flux_error", LINE_FLUX_UNIT, "one sigma"),
+    "FWHM": LineColumn("fwhm", "um", "observed width, instrument included"),
+    "EW_REST": LineColumn("equivalent_width", "Angstrom", "rest equivalent width, positive in emission"),
+    "PRESENCE": LineColumn("presence", "", "chance of more than 3 sigma at grating depth"),
+    "SNR": LineColumn("signal_to_noise", "", "FLUX / FLUX_ERR"),
+    "UPPER_LIMIT": LineColumn("upper_limit", LINE_FLUX_UNIT, "3 FLUX_ERR"),
+    "IN_RANGE": LineColumn("in_range", "", "centre lies on data"),
+    "PRIOR_WEIGHT": LineColumn("prior_weight", "", "share of the value owed to the learned prior"),
 }
 
 
@@ -59,6 +74,16 @@ class LineMeasurements:
     prior_weight: np.ndarray
 
     @property
+    def line(self) -> np.ndarray:
+        """(K,) names."""
+        return np.array(load_lines().names)
+
+    @property
+    def wave_rest(self) -> np.ndarray:
+        """(K,) rest wavelengths [Angstrom, vacuum]."""
+        return load_lines().wavelength * ANGSTROM_PER_UM
+
+    @property
     def signal_to_noise(self) -> np.ndarray:
         """(K,) flux over error; NaN where not reported."""
         return self.flux / self.flux_error
@@ -68,34 +93,30 @@ class LineMeasurements:
         """(K,) three sigma [erg/s/cm2]; NaN where not reported."""
         return LIMIT_SIGMA * self.flux_error
 
+    @property
+    def reported(self) -> np.ndarray:
+        """(K,) bool, lines with a flux whose centre lies on data."""
+        return self.in_range & np.isfinite(self.flux)
+
+    @property
+    def detected(self) -> np.ndarray:
+        """(K,) bool, lines above 3 sigma that are probably there."""
+        with np.errstate(invalid="ignore"):
+            return (self.signal_to_noise > LIMIT_SIGMA) & (self.presence > LIKELY)
+
     def brightest(self) -> int | None:
-        """Row of the brightest line above 3 sigma that is probably there; None without one."""
-        sure = (self.signal_to_noise > LIMIT_SIGMA) & (self.presence > LIKELY)
-        return int(np.argmax(np.where(sure, self.flux, -np.inf))) if sure.any() else None
+        """Row of the detected line with the most flux; None without one."""
+        detected = self.detected
+        return int(np.argmax(np.where(detected, self.flux, -np.inf))) if detected.any() else None
 
     def columns(self) -> dict[str, np.ndarray]:
         """Columns of `LINE_COLUMNS` in their units."""
-        lines = load_lines()
-        return {
-            "NAME": np.array(lines.names),
-            "WAVE_REST": lines.wavelength * ANGSTROM_PER_UM,
-            "WAVE_OBS": self.wavelength,
-            "FLUX": self.flux,
-            "FLUX_ERR": self.flux_error,
-            "FWHM": self.fwhm,
-            "EW_REST": self.equivalent_width,
-            "PRESENCE": self.presence,
-            "SNR": self.signal_to_noise,
-            "UPPER_LIMIT": self.upper_limit,
-            "IN_RANGE": self.in_range,
-            "PRIOR_WEIGHT": self.prior_weight,
-        }
+        return {name: getattr(self, column.attribute) for name, column in LINE_COLUMNS.items()}
 
     def to_table(self) -> QTable:
         """As an astropy table with units and descriptions."""
         from astropy.table import QTable  # slow to import: only where a table is asked for
 
-        table = QTable(self.columns(), units={k: unit for k, (unit, _) in LINE_COLUMNS.items() if unit})
-        for name, (_, description) in LINE_COLUMNS.items():
-            table[name].info.description = description
-        return table
+        units = {name: column.unit for name, column in LINE_COLUMNS.items() if column.unit}
+        descriptions = {name: column.meaning for name, column in LINE_COLUMNS.items()}
+        return QTable(self.columns(), units=units, descriptions=descriptions)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from kspecsr.results.result import Result
+    from kspecsr.results.data import SpectrumResult
 
 
 PRISM_COLOUR = ARM_COLOURS["PRISM"]
@@ -38,7 +38,7 @@ _RESIDUAL_LIMIT = 5.0  # sigma
 
 
 @styled
-def draw_enhanced_spectrum(result: Result) -> Figure:
+def draw_enhanced_spectrum(result: SpectrumResult) -> Figure:
     """Picture of a result.
 
     Above, the super-resolved spectrum with its one-sigma band over the prism spectrum, lines marked; then the
@@ -66,7 +66,7 @@ def draw_enhanced_spectrum(result: Result) -> Figure:
     return figure
 
 
-def zoom_windows(result: Result) -> list[tuple[float, float]]:
+def zoom_windows(result: SpectrumResult) -> list[tuple[float, float]]:
     """Observed windows [um] of the line groups that lie on data; none without a redshift or lines."""
     if result.flags or not np.isfinite(result.redshift.value):
         return []
@@ -78,19 +78,19 @@ def zoom_windows(result: Result) -> list[tuple[float, float]]:
     return windows
 
 
-def main_limits(result: Result) -> tuple[float, float]:
+def main_limits(result: SpectrumResult) -> tuple[float, float]:
     """Flux limits of the upper panel [erg/s/cm2/A]; magnified panels show lines in full."""
     rows = _shown_prism(result)
     prism = tuple(a[rows] for a in (result.prism_flux, result.prism_error, result.prism_mask))
     return overview_limits(prism, np.where(result.mask, np.nan, result.flux))
 
 
-def _shown_prism(result: Result) -> np.ndarray:
+def _shown_prism(result: SpectrumResult) -> np.ndarray:
     wave, grid = result.prism_wavelength, result.model.grid
     return (wave >= grid.start) & (wave <= grid.stop)
 
 
-def _detected(result: Result) -> set[str]:
+def _detected(result: SpectrumResult) -> set[str]:
     """Names of the lines above 3 sigma."""
     lines = result.measurements
     with np.errstate(invalid="ignore"):
@@ -98,7 +98,7 @@ def _detected(result: Result) -> set[str]:
     return {name for name, seen in zip(load_lines().names, bright, strict=True) if seen}
 
 
-def _draw_spectra(axes: Axes, result: Result, unit: float, width: float) -> None:
+def _draw_spectra(axes: Axes, result: SpectrumResult, unit: float, width: float) -> None:
     draw_zero(axes)
     prism = (result.prism_wavelength, result.prism_flux / unit, None, result.prism_mask)
     draw_steps(axes, *prism, PRISM_COLOUR, "prism", width=1.1)
@@ -107,7 +107,7 @@ def _draw_spectra(axes: Axes, result: Result, unit: float, width: float) -> None
     draw_steps(axes, *sharp, OUTPUT_COLOUR, label, width=width)
 
 
-def _draw_main(axes: Axes, result: Result) -> int:
+def _draw_main(axes: Axes, result: SpectrumResult) -> int:
     """Whole range; returns how many pixels lie beyond the axis."""
     limits = main_limits(result)
     unit, label = flux_unit(limits)
@@ -128,7 +128,7 @@ def _draw_main(axes: Axes, result: Result) -> int:
     return beyond + mark_beyond(axes, *prism, PRISM_COLOUR)
 
 
-def _draw_zoom(axes: Axes, result: Result, window: tuple[float, float]) -> None:
+def _draw_zoom(axes: Axes, result: SpectrumResult, window: tuple[float, float]) -> None:
     unit, _ = flux_unit(main_limits(result))
     _draw_spectra(axes, result, unit, 0.9)
     rows = (result.wavelength > window[0]) & (result.wavelength < window[1]) & ~result.mask
@@ -139,7 +139,7 @@ def _draw_zoom(axes: Axes, result: Result, window: tuple[float, float]) -> None:
     magnify(axes, window, np.array(drawn) / unit, result.redshift.value, _detected(result))
 
 
-def _draw_probability(axes: Axes, result: Result) -> None:
+def _draw_probability(axes: Axes, result: SpectrumResult) -> None:
     redshift = result.redshift
     axes.set_xlabel("Redshift z")
     axes.set_ylabel("P(z)")
@@ -165,7 +165,7 @@ def _draw_probability(axes: Axes, result: Result) -> None:
         note(axes, f"mass of this mode: {redshift.confidence:.2f}")
 
 
-def probability_range(result: Result) -> tuple[float, float]:
+def probability_range(result: SpectrumResult) -> tuple[float, float]:
     """Redshifts between which P(z) is drawn: the main mode, or all modes where there is more than one."""
     redshift = result.redshift
     heavy = [mode for mode in redshift.modes if mode.mass > 0.02] or list(redshift.modes[:1])
@@ -178,7 +178,7 @@ def probability_range(result: Result) -> tuple[float, float]:
     return max(low - margin, 0.0), high + margin
 
 
-def _draw_residual(axes: Axes, result: Result) -> None:
+def _draw_residual(axes: Axes, result: SpectrumResult) -> None:
     rows = _shown_prism(result)
     wave = result.prism_wavelength[rows]
     interior = seen_on_grid(result.model.grid)[rows]
@@ -202,7 +202,7 @@ def _draw_residual(axes: Axes, result: Result) -> None:
     note(axes, text)
 
 
-def _title(result: Result, beyond: int) -> str:
+def _title(result: SpectrumResult, beyond: int) -> str:
     redshift, meta = result.redshift, result.observed.meta
     parts = [display_name(result.observed)]
     if meta.target and meta.target not in parts[0]:

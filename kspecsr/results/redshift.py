@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.linalg import solve_banded
 from scipy.special import ndtr
 
 if TYPE_CHECKING:
@@ -66,9 +67,25 @@ def redshift_quantile(
 
 def _smooth(probability: np.ndarray) -> np.ndarray:
     """Probability per bin with each bin's normal spread over its neighbours."""
+    return np.convolve(probability, _kernel(), mode="same")
+
+
+def _kernel() -> np.ndarray:
+    """Share of a bin's normal in the bin itself (the middle one) and in its neighbours."""
     reach = int(np.ceil(5 * BIN_WIDTH))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / BIN_WIDTH) ** 2)
-    return np.convolve(probability, kernel / kernel.sum(), mode="same")
+    return kernel / kernel.sum()
+
+
+def unsmoothed(density: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """Probability per bin from the density per unit of z, (Z,); the reverse of `redshift_density`."""
+    kernel = _kernel()
+    reach = kernel.size // 2
+    smooth = density * _step(bins) * np.exp(bins)
+    diagonals = np.repeat(kernel[:, None], bins.size, axis=1)
+    # rounding of a stored density leaves tiny negative values
+    probability = np.maximum(solve_banded((reach, reach), diagonals, smooth), 0.0)
+    return probability / probability.sum() if probability.any() else probability
 
 
 def _step(bins: np.ndarray) -> float:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from kspecsr.results.data import ModelIdentity
 from kspecsr.results.prism_input import PrismInput, observed_spectrum, prism_input
-from kspecsr.results.result import ModelIdentity, Result
+from kspecsr.results.result import Result
 
 
 class Resolver(ABC):

@@ -1,61 +1,123 @@
-"""Many result files as one table: redshifts, consistency, and the brightest line of each."""
+"""One row about a result, for tables of results, pages, surveys and lines of text."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from astropy.table import Table
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
-from data_pipeline.spectrum import SpectrumMeta
-from kspecsr.results.files import GIVEN, Z_SOURCE
-from kspecsr.results.lines import LIKELY, LIMIT_SIGMA
+from kspecsr.results.data import SpectrumResult
+from kspecsr.results.flags import detection
+from kspecsr.results.lines import LIMIT_SIGMA, LINE_FLUX_UNIT
+from kspecsr.results.reading import read_result
 
 SUFFIX = "_sr.fits"
 CLOSE = 0.005  # |dz| / (1 + z) that counts as the same redshift
 
 
+def _column(meaning: str, unit: str = "", **default: float) -> Any:
+    return field(metadata={"unit": unit, "meaning": meaning}, **default)
+
+
 @dataclass(frozen=True)
 class ResultRow:
-    """One result file.
+    """One result in short, for tables and text; unit and meaning of each field are in its metadata.
 
-    Attributes:
-        name: file name without ``_sr.fits``.
-        known: redshift that the user knows; NaN for none.
-        given: the result was made at a redshift that the caller gave.
-        redshift: the result's; NaN for none.
-        error: its one-sigma error.
-        confidence: mass of the main mode of P(z).
-        chi_square: prism consistency per pixel.
-        flags: names, separated by commas.
-        line: name of the brightest detected line; empty for none.
-        flux: its flux [erg/s/cm2].
-        flux_error: one sigma.
+    Numbers are NaN where there is none.
     """
 
-    name: str
-    known: float
-    given: bool
-    redshift: float
-    error: float
-    confidence: float
-    chi_square: float
-    flags: str
-    line: str
-    flux: float
-    flux_error: float
+    name: str = _column("name of the spectrum")
+    z: float = _column("redshift at which lines are placed")
+    z_error: float = _column("one sigma; 0 where given")
+    z_confidence: float = _column("mass of z's mode within 0.01 (1 + z)")
+    z_given: bool = _column("known to the user, not inferred")
+    flags: str = _column("why no lines are reported, separated by commas; empty: they are")
+    chi_square: float = _column("prism consistency per good pixel")
+    sn_continuum: float = _column("S/N of the weighted mean flux on the model's range")
+    sn_feature: float = _column("S/N of the best three neighbouring pixels on the model's range")
+    sn_pixel: float = _column("median S/N of a good prism pixel")
+    coverage: float = _column("share of good prism pixels")
+    lines_detected: int = _column(f"lines above {LIMIT_SIGMA:g} sigma that are likely there")
+    brightest_line: str = _column("of them, the one with the most flux")
+    brightest_flux: float = _column("its flux", LINE_FLUX_UNIT)
+    brightest_flux_error: float = _column("one sigma", LINE_FLUX_UNIT)
+    known: float = _column("redshift that the user knows", default=math.nan)
+
+    @property
+    def brightest_snr(self) -> float:
+        """S/N of the brightest line; NaN for none."""
+        return self.brightest_flux / self.brightest_flux_error
 
     @property
     def offset(self) -> float:
         """Dz / (1 + z) from the known redshift; NaN where either is missing or the result's was given."""
-        if self.given:
-            return math.nan
-        return (self.redshift - self.known) / (1.0 + self.known)
+        return math.nan if self.z_given else (self.z - self.known) / (1.0 + self.known)
+
+    @property
+    def summary(self) -> str:
+        """Redshift, confidence, consistency and brightest line in one line of text."""
+        place = "no redshift" if math.isnan(self.z) else f"z {self.z:.4f}"
+        given = " (given)" if self.z_given else ""
+        confidence, consistency = f"Z_CONF {self.z_confidence:.2f}", f"CHI2NU {self.chi_square:.2f}"
+        parts = [f"{self.name}: {place}{given}", confidence, consistency]
+        if self.flags:
+            parts.append(f"no lines: {self.flags.replace(',', ', ')}")
+        elif not self.brightest_line:
+            parts.append(f"no line above {LIMIT_SIGMA:g} sigma")
+        else:
+            flux, error = self.brightest_flux, self.brightest_flux_error
+            parts.append(f"{self.brightest_line} {flux:.3e} +- {error:.1e} erg/s/cm2")
+        return ", ".join(parts)
+
+
+# unit and meaning of the fields that surveys have too
+ROW_COLUMNS = {
+    one.name: (one.metadata["unit"], one.metadata["meaning"])
+    for one in fields(ResultRow)
+    if one.name not in ("name", "known")
+}
+
+
+def row_of(result: SpectrumResult, name: str, known: float = math.nan) -> ResultRow:
+    """The row of a result.
+
+    Args:
+        result: any.
+        name: name of the spectrum.
+        known: redshift that the user knows; NaN for none.
+    """
+    redshift, lines, grid = result.redshift, result.measurements, result.model.grid
+    seen = (result.prism_flux, result.prism_error, result.prism_mask)
+    inside = (result.prism_wavelength >= grid.start) & (result.prism_wavelength <= grid.stop)
+    continuum, feature = detection(*(values[inside] for values in seen))
+    good = ~result.prism_mask
+    ratio = result.prism_flux[good] / result.prism_error[good]
+    brightest = lines.brightest()
+    found = brightest is not None
+    return ResultRow(
+        name=name,
+        z=redshift.value,
+        z_error=redshift.error,
+        z_confidence=redshift.confidence,
+        z_given=redshift.given,
+        flags=",".join(result.flags),
+        chi_square=result.chi_square,
+        sn_continuum=continuum,
+        sn_feature=feature,
+        sn_pixel=float(np.median(ratio)) if ratio.size else math.nan,
+        coverage=float(good.mean()),
+        lines_detected=int(lines.detected.sum()),
+        brightest_line=str(lines.line[brightest]) if found else "",
+        brightest_flux=float(lines.flux[brightest]) if found else math.nan,
+        brightest_flux_error=float(lines.flux_error[brightest]) if found else math.nan,
+        known=known,
+    )
 
 
 def result_files(paths: Iterable[str | Path]) -> list[Path]:
@@ -81,47 +143,15 @@ def read_row(path: Path, known: KnownRedshifts) -> ResultRow:
     """The row of one result file.
 
     Args:
-        path: written by ``kspecsr enhance``.
+        path: file that ``kspecsr enhance`` wrote.
         known: redshifts that the user knows.
 
     Raises:
         ValueError: for a file that is no result, naming it.
     """
-    try:
-        with fits.open(path) as hdus:
-            header = hdus[0].header
-            lines = Table(hdus["LINES"].data)
-            numbers = {key: _number(header.get(key)) for key in ("Z", "Z_ERR", "Z_CONF", "CHI2NU")}
-            flags = str(header.get("FLAGS") or "")
-            texts = {
-                key: str(header.get(key) or "") for key in ("TARGET", "SOURCEID", "TIER", "INPUT", Z_SOURCE)
-            }
-    except (OSError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(
-            f"{path}: no readable result ({error}); make it again with kspecsr enhance"
-        ) from None
-    name = path.name.removesuffix(SUFFIX)
-    meta = SpectrumMeta(target=texts["TARGET"], source_id=texts["SOURCEID"], tier=texts["TIER"])
-    detected = np.nan_to_num(lines["SNR"]) > LIMIT_SIGMA
-    detected &= np.nan_to_num(lines["PRESENCE"]) > LIKELY  # as `LineMeasurements.brightest`
-    best = int(np.argmax(np.where(detected, lines["FLUX"], -np.inf))) if detected.any() else None
-    return ResultRow(
-        name=name,
-        known=known.of(Path(texts["INPUT"] or name), meta),
-        given=texts[Z_SOURCE] == GIVEN,
-        redshift=numbers["Z"],
-        error=numbers["Z_ERR"],
-        confidence=numbers["Z_CONF"],
-        chi_square=numbers["CHI2NU"],
-        flags=flags,
-        line="" if best is None else str(lines["NAME"][best]).strip(),
-        flux=math.nan if best is None else float(lines["FLUX"][best]),
-        flux_error=math.nan if best is None else float(lines["FLUX_ERR"][best]),
-    )
-
-
-def _number(value) -> float:
-    return math.nan if value is None or isinstance(value, str) else float(value)
+    result = read_result(path, SpectrumResult)
+    name, meta = path.name.removesuffix(SUFFIX), result.observed.meta
+    return row_of(result, name, known.of(Path(meta.path or name), meta))
 
 
 def as_text(rows: list[ResultRow], compare: bool) -> str:
@@ -136,11 +166,12 @@ def as_text(rows: list[ResultRow], compare: bool) -> str:
     head += f" {'z':>8s} {'Z_ERR':>7s} {'Z_CONF':>6s}" + (f" {'dz/(1+z)':>9s}" if compare else "")
     lines = [f"{head} {'CHI2NU':>7s}  {'line':12s} {'flux':>8s} {'error':>7s}  flags"]
     for row in rows:
-        error = "given" if row.given else f"{row.error:.4f}"
+        error = "given" if row.z_given else f"{row.z_error:.4f}"
         text = f"{row.name:{width}s}" + (f" {row.known:8.4f}" if compare else "")
-        text += f" {row.redshift:8.4f} {error:>7s} {row.confidence:6.3f}"
+        text += f" {row.z:8.4f} {error:>7s} {row.z_confidence:6.3f}"
         text += f" {row.offset:+9.4f}" if compare else ""
-        text += f" {row.chi_square:7.2f}  {row.line:12s} {row.flux * 1e20:8.1f} {row.flux_error * 1e20:7.1f}"
+        flux, flux_error = row.brightest_flux * 1e20, row.brightest_flux_error * 1e20
+        text += f" {row.chi_square:7.2f}  {row.brightest_line:12s} {flux:8.1f} {flux_error:7.1f}"
         lines.append(f"{text}  {row.flags}".rstrip())
     lines.append(f"fluxes in 1e-20 erg/s/cm2, of the brightest line with S/N > {LIMIT_SIGMA:g}")
     return "\n".join(lines + ([agreement(rows)] if compare else []))
@@ -148,7 +179,7 @@ def as_text(rows: list[ResultRow], compare: bool) -> str:
 
 def agreement(rows: list[ResultRow]) -> str:
     """How found redshifts agree with known ones; given ones prove nothing and are counted apart."""
-    compared = [row for row in rows if math.isfinite(row.known) and not row.given]
+    compared = [row for row in rows if math.isfinite(row.known) and not row.z_given]
     offset = np.array([row.offset for row in compared])
     unflagged = np.array([not row.flags for row in compared], dtype=bool) & np.isfinite(offset)
     close = np.abs(offset) <= CLOSE
@@ -158,29 +189,33 @@ def agreement(rows: list[ResultRow]) -> str:
         f"{int((unflagged & ~close).sum())} further off and not flagged, {int((~unflagged).sum())} flagged; "
         f"NMAD {spread} of those not flagged"
     )
-    given = sum(row.given for row in rows)
-    unknown = sum(not math.isfinite(row.known) and not row.given for row in rows)
+    given = sum(row.z_given for row in rows)
+    unknown = sum(not math.isfinite(row.known) and not row.z_given for row in rows)
     text += f"; {unknown} results without a redshift in the table" if unknown else ""
     return text + (f"; {given} made at a given redshift, not compared" if given else "")
 
 
+# Columns of the written table, and the fields that they hold.
+_TABLE = {
+    "NAME": "name",
+    "Z_KNOWN": "known",
+    "Z_GIVEN": "z_given",
+    "Z": "z",
+    "Z_ERR": "z_error",
+    "Z_CONF": "z_confidence",
+    "CHI2NU": "chi_square",
+    "FLAGS": "flags",
+    "LINE": "brightest_line",
+    "LINE_FLUX": "brightest_flux",
+    "LINE_FLUX_ERR": "brightest_flux_error",
+}
+
+
 def as_table(rows: list[ResultRow]) -> Table:
-    """For programs: the same with units."""
-    table = Table(
-        {
-            "NAME": [row.name for row in rows],
-            "Z_KNOWN": [row.known for row in rows],
-            "Z_GIVEN": [row.given for row in rows],
-            "Z": [row.redshift for row in rows],
-            "Z_ERR": [row.error for row in rows],
-            "Z_CONF": [row.confidence for row in rows],
-            "CHI2NU": [row.chi_square for row in rows],
-            "FLAGS": [row.flags for row in rows],
-            "LINE": [row.line for row in rows],
-            "LINE_FLUX": [row.flux for row in rows],
-            "LINE_FLUX_ERR": [row.flux_error for row in rows],
-        }
-    )
-    for name in ("LINE_FLUX", "LINE_FLUX_ERR"):
-        table[name].unit = "erg / (s cm2)"
+    """For programs: the same with units and descriptions."""
+    metadata = {one.name: one.metadata for one in fields(ResultRow)}
+    table = Table({column: [getattr(row, name) for row in rows] for column, name in _TABLE.items()})
+    for column, name in _TABLE.items():
+        table[column].unit = metadata[name]["unit"] or None
+        table[column].description = metadata[name]["meaning"]
     return table

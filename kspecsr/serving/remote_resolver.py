@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from kspecsr.results.data import ModelIdentity
 from kspecsr.results.interpretation import results_of
 from kspecsr.results.prism_input import MASKED_ERROR, PrismInput, output_mask, prism_wavelength, stacked
 from kspecsr.results.resolver import Resolver, redshifts_of
-from kspecsr.results.result import ModelIdentity, Result
+from kspecsr.results.result import Result
 from kspecsr.serving.signatures import (
     CLASSIFY_REDSHIFT,
     SERVING_DEFAULT,

@@ -22,9 +22,9 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from data_pipeline.instrument import ANGSTROM_PER_UM
 from data_pipeline.lines import load_lines
 from data_pipeline.writers.atomic import replacing
+from kspecsr.results.data import ModelIdentity
 from kspecsr.results.flags import FLAG_MEANINGS, STATUS_BITS
 from kspecsr.results.prism_input import prism_wavelength
-from kspecsr.results.result import ModelIdentity
 from kspecsr.serving.served_model import ServedModel
 from kspecsr.serving.signatures import SIGNATURES
 

@@ -14,10 +14,10 @@ from data_pipeline.configuration import software_versions
 from kspecsr.layers import PrismDegradation, plain_grid
 from kspecsr.model_folder import load_composed, read_settings, weights_hash
 from kspecsr.models import redshift_bins
+from kspecsr.results.data import ModelIdentity
 from kspecsr.results.flags import INVALID_REDSHIFT, INVALID_WAVELENGTH, STATUS_BITS, FlagThresholds
 from kspecsr.results.interpretation import Interpreter
 from kspecsr.results.prism_input import MASKED_ERROR, prism_wavelength
-from kspecsr.results.result import ModelIdentity
 from kspecsr.serving.resampling_graph import resample_to
 from kspecsr.serving.signatures import (
     CLASSIFY_REDSHIFT,

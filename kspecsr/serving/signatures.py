@@ -9,7 +9,8 @@ import numpy as np
 
 from data_pipeline.configuration import to_dict
 from data_pipeline.pixel_grid import UnifiedGrid
-from kspecsr.results.result import ModelIdentity
+from kspecsr.results.data import ModelIdentity
+from kspecsr.results.lines import LINE_COLUMNS, LINE_FLUX_UNIT, LineMeasurements
 
 FLUX_DENSITY = "erg/s/cm2/A"
 LINE_FLUX = "erg/s/cm2"
@@ -66,20 +67,24 @@ _REDSHIFT_OUTPUTS = {
     "status": Array("int32", "", "", "bits; 0: all is well, and lines are reported"),
     "model": Array("string", "", "", "which model answers, as JSON: name, SHA-256 of its weights, grids"),
 }
+_UNREPORTED = "; NaN out of range, and where status is not 0"
+_LINE_OUTPUTS = {
+    f"line_{one.attribute}": Array(
+        "bool" if one.attribute == "in_range" else "float32",
+        "K",
+        LINE_FLUX if one.unit == LINE_FLUX_UNIT else one.unit,
+        one.meaning + (_UNREPORTED if one.attribute == "flux" else ""),
+    )
+    for one in LINE_COLUMNS.values()
+    if one.attribute in LineMeasurements.__dataclass_fields__
+}
 _SPECTRUM_OUTPUTS = {
     "flux": Array("float32", "N", FLUX_DENSITY, "super-resolved; NaN where there is no data"),
     "flux_error": Array("float32", "N", FLUX_DENSITY, "one sigma"),
     "continuum": Array("float32", "N", FLUX_DENSITY, "without lines; NaN where status is not 0"),
     "sr1_flux": Array("float32", "N", FLUX_DENSITY, "of the first stage, which knows no redshift"),
     "sr1_error": Array("float32", "N", FLUX_DENSITY, "one sigma"),
-    "line_flux": Array("float32", "K", LINE_FLUX, "NaN out of range, and where status is not 0"),
-    "line_flux_error": Array("float32", "K", LINE_FLUX, "one sigma"),
-    "line_presence": Array("float32", "K", "", "chance of more than 3 sigma at grating depth"),
-    "line_wavelength": Array("float32", "K", "um", "observed centre, vacuum"),
-    "line_fwhm": Array("float32", "K", "um", "observed, instrument included"),
-    "line_equivalent_width": Array("float32", "K", "Angstrom", "rest frame, positive in emission"),
-    "line_prior_weight": Array("float32", "K", "", "share owed to the learned prior"),
-    "line_in_range": Array("bool", "K", "", "the centre lies on data"),
+    **_LINE_OUTPUTS,
     "chi_square": Array("float32", "", "", "degraded output against input, per good prism pixel"),
     "prism_model": Array("float32", "P", FLUX_DENSITY, "the output degraded to the prism"),
 }

@@ -19,8 +19,7 @@ from distributed.comm import CommClosedError
 
 from kspecsr.surveys.output import SurveyError, is_done, remove_leftovers
 from kspecsr.surveys.partition import PartitionReport, process_partition
-from kspecsr.surveys.plan import partition_counts
-from kspecsr.surveys.settings import SurveySettings
+from kspecsr.surveys.plan import SurveySettings, partition_counts
 
 # A worker has one partition in hand and one that waits, so that it never idles and nothing piles up.
 PER_THREAD = 2
@@ -31,12 +30,12 @@ _THREADS_OF = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Where the work is done.
+    """Processes that do the work.
 
     Attributes:
-        workers: processes of a local cluster.
-        threads: of TensorFlow in each; 0 divides the cores.
-        memory: limit of each [bytes]; the process is restarted above it.
+        workers: number of processes of a local cluster.
+        threads: threads of TensorFlow in each; 0 divides the cores.
+        memory: limit of each process [bytes], above which it is restarted.
         dashboard: port of the dashboard; 0 takes a free one.
         scheduler: address of a running scheduler instead; empty for a local cluster.
     """
@@ -55,12 +54,12 @@ class ClusterOptions:
 
 @dataclass
 class SurveySummary:
-    """What came of a run.
+    """Summary of a run.
 
     Attributes:
-        reports: of the partitions made.
-        there: inputs in partitions that were there.
-        failed: partition and error text.
+        reports: one per partition that was made.
+        there: inputs in partitions that existed already.
+        failed: partition and error text of each that failed.
         ended: why the run ended early; empty if it did not.
     """
 
@@ -195,7 +194,7 @@ def run_partitions(
         in_flight: partitions handed out at a time, at most; 0 for `PER_THREAD` per thread of the workers.
 
     Returns:
-        What came of it, also where workers, the scheduler or the disk failed.
+        Summary of the run, also where workers, the scheduler or the disk failed.
     """
     summary = SurveySummary()
     counts = partition_counts(folder)

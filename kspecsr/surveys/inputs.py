@@ -1,46 +1,57 @@
-"""What the user names, to a plan: trees of FITS files, Parquet catalogues, tables of paths."""
+"""Inputs of a survey: trees of FITS files, Parquet catalogues and tables of paths become a plan."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.catalogue.known_redshifts import LARGEST
-from data_pipeline.catalogue.table import open_tables
+from data_pipeline.catalogue.table import CatalogueTable, open_tables
 from data_pipeline.configuration import software_versions
 from data_pipeline.readers.source import ENDINGS
 from data_pipeline.readers.table import ERROR_NAMES, FLUX_NAMES, IVAR_NAMES, MASK_NAMES, WAVELENGTH_NAMES
 from data_pipeline.spectrum import SpectrumError, parse_unit
-from kspecsr.enhancement.inputs import check_writable, list_inputs
+from kspecsr.enhancement.inputs import check_writable, is_candidate, list_inputs
 from kspecsr.model_settings import find_model, read_settings, weights_hash
 from kspecsr.surveys.output import MANIFEST_FILE, check_same_run, write_manifest
-from kspecsr.surveys.plan import PLAN_FILE, PlannedFile, PlanSummary, write_files_plan, write_rows_plan
-from kspecsr.surveys.settings import FILES, ROWS, InputColumns, SurveySettings
+from kspecsr.surveys.plan import (
+    FILES,
+    LAYOUT,
+    PLAN_FILE,
+    ROWS,
+    InputColumns,
+    PlanSummary,
+    SurveyInput,
+    SurveySettings,
+    write_files_plan,
+    write_rows_plan,
+)
 
-PATH_NAMES = ("path", "file", "filename", "file_name", "prism_file", "prism")
-ID_NAMES = ("object_id", "unique_id", "id", "source_id", "objid", "nirspec_id", "target", "name")
-RA_NAMES, DEC_NAMES = ("ra", "ra_targ", "raj2000"), ("dec", "dec_targ", "dej2000")
+_POSITION = ("ra", "dec", "redshift")
+# Usual names of columns; a redshift is only taken where it is asked for.
 _ALIASES = {
     "flux": FLUX_NAMES,
     "error": ERROR_NAMES,
     "ivar": IVAR_NAMES,
     "wavelength": WAVELENGTH_NAMES,
     "mask": MASK_NAMES,
-    "id": ID_NAMES,
-    "ra": RA_NAMES,
-    "dec": DEC_NAMES,
+    "path": ("path", "file", "filename", "file_name", "prism_file", "prism"),
+    "id": ("object_id", "unique_id", "id", "source_id", "objid", "nirspec_id", "target", "name"),
+    "ra": ("ra", "ra_targ", "raj2000"),
+    "dec": ("dec", "dec_targ", "dej2000"),
+    "redshift": (),
 }
-_OPTION = {"id": "--id", "ra": "--ra", "dec": "--dec", "path": "--path"}
+_LISTS = ("flux", "error", "ivar", "wavelength", "mask")
 
 
 def resolved_columns(schema: pa.Schema, given: InputColumns, where: str) -> InputColumns:
@@ -55,9 +66,7 @@ def resolved_columns(schema: pa.Schema, given: InputColumns, where: str) -> Inpu
         SpectrumError: for a column or unit that is missing or unknown, naming the option that states it.
     """
     fields = _fields(schema)
-    chosen = {name: _chosen(fields, name, getattr(given, name), where) for name in _ALIASES}
-    if given.redshift:
-        chosen["redshift"] = _chosen(fields, "redshift", given.redshift, where)
+    chosen = {key: _chosen(fields, key, given, where) for key in (*_LISTS, "id", *_POSITION)}
     for name in ("wavelength", "flux"):
         if not chosen[name]:
             raise SpectrumError(
@@ -72,7 +81,7 @@ def resolved_columns(schema: pa.Schema, given: InputColumns, where: str) -> Inpu
         )
     if chosen["error"]:
         chosen["ivar"] = ""
-    for name in ("flux", "error", "ivar", "wavelength", "mask"):
+    for name in _LISTS:
         if chosen[name] and not _is_list(fields[chosen[name]].type):
             raise SpectrumError(
                 f"{where}: column {chosen[name]} holds {fields[chosen[name]].type}, expected a list of "
@@ -91,19 +100,11 @@ def resolved_path_columns(names: Sequence[str], given: InputColumns, where: str)
     Raises:
         SpectrumError: for one that is missing, naming the option that states it.
     """
-    lower = {name.lower(): name for name in names}
-    chosen = {}
-    for key, aliases in (("path", PATH_NAMES), ("id", ID_NAMES), ("ra", RA_NAMES), ("dec", DEC_NAMES)):
-        named = getattr(given, key)
-        if named and named not in names:
-            raise SpectrumError(f"{where}: no column {named} ({_OPTION[key]}); it has {', '.join(names)}")
-        chosen[key] = named or next((lower[alias] for alias in aliases if alias in lower), "")
-    if given.redshift and given.redshift not in names:
-        raise SpectrumError(f"{where}: no column {given.redshift} (--redshift); it has {', '.join(names)}")
+    chosen = {key: _chosen(names, key, given, where) for key in ("path", "id", *_POSITION)}
     if not chosen["path"]:
         raise SpectrumError(
             f"{where}: none of its columns {', '.join(names)} is known to hold paths "
-            f"({', '.join(PATH_NAMES)}); state it: --path COLUMN"
+            f"({', '.join(_ALIASES['path'])}); state it: --path COLUMN"
         )
     return replace(given, **chosen)
 
@@ -118,17 +119,17 @@ def _fields(schema: pa.Schema) -> dict[str, pa.Field]:
     return found
 
 
-def _chosen(fields: dict[str, pa.Field], name: str, named: str, where: str) -> str:
-    if named:
-        if named not in fields:
-            raise SpectrumError(f"{where}: no column {named} (--{name}); it has {', '.join(fields)}")
+def _chosen(names: Collection[str], key: str, given: InputColumns, where: str) -> str:
+    """The column that the user named, or one of a usual name; empty for none."""
+    if named := getattr(given, key):
+        if named not in names:
+            raise SpectrumError(f"{where}: no column {named} (--{key}); it has {', '.join(names)}")
         return named
-    aliases = _ALIASES[name]
     lower: dict[str, str] = {}
-    for field in fields:
-        lower.setdefault(field.lower(), field)
-        lower.setdefault(field.lower().rpartition(".")[2], field)
-    return next((lower[alias] for alias in aliases if alias in lower), "")
+    for name in names:
+        lower.setdefault(name.lower(), name)
+        lower.setdefault(name.lower().rpartition(".")[2], name)
+    return next((lower[alias] for alias in _ALIASES[key] if alias in lower), "")
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -162,20 +163,16 @@ def _stated_unit(schema: pa.Schema, field: pa.Field, column: str) -> str:
     return ""
 
 
-_TABLES = (".csv", ".ecsv")
-_OWN_RESULTS = ("_sr.fits", "_sr.ecsv", "_sr_lines.ecsv")
-
-
 def write_plan(
     folder: Path, given: Sequence[str], columns: InputColumns, size: int
 ) -> tuple[str, InputColumns, PlanSummary]:
-    """Finds out what the inputs are and writes their plan.
+    """Recognises the kind of the inputs and writes their plan.
 
     Args:
         folder: of the plan.
         given: folders, files, patterns and ``@LIST`` of spectra; or Parquet files and folders of them, HATS
             catalogues among these, with spectra as list columns; or tables of paths (CSV, ECSV, Parquet).
-        columns: that the user named.
+        columns: columns that the user named.
         size: inputs in a partition.
 
     Returns:
@@ -192,33 +189,30 @@ def write_plan(
             f"{parquet[0]} is a Parquet input and {others[0]} is not; expected inputs of one kind: run the "
             "survey for each, into a folder of its own"
         )
-    if parquet:
-        files = [file for path in parquet for file in _parquet_files(path)]
-        schema = pq.read_schema(files[0])
-        if _is_table_of_paths(schema, columns):
+    tables = [Path(item) for item in given if _is_text_table(Path(item))]
+    kind, files = FILES, [file for path in parquet for file in _parquet_files(path)]
+    schema = pq.read_schema(files[0]) if files else None
+    if files and not _is_table_of_paths(schema, columns):
+        kind, columns = ROWS, resolved_columns(schema, columns, str(files[0]))
+        plan = write_rows_plan(folder, _counted(files, schema), size)
+    else:
+        planned = _found(given)
+        if files:
             columns = resolved_path_columns(schema.names, columns, str(files[0]))
             planned = (one for file in files for one in _parquet_paths(file, columns))
-            return FILES, columns, _not_empty(write_files_plan(folder, planned, size), given)
-        columns = resolved_columns(schema, columns, str(files[0]))
-        return ROWS, columns, _not_empty(write_rows_plan(folder, _counted(files, schema), size), given)
-    tables = [Path(item) for item in given if _is_text_table(Path(item))]
-    if tables and len(tables) == len(given):
-        planned = []
-        for path in tables:
-            with open_tables(path) as opened:
-                columns = resolved_path_columns(opened[""].names, columns, str(path))
-                planned += _text_paths(path, opened[""], columns)
-        return FILES, columns, _not_empty(write_files_plan(folder, planned, size), given)
-    return FILES, columns, _not_empty(write_files_plan(folder, _found(given), size), given)
-
-
-def _not_empty(plan: PlanSummary, given: Sequence[str]) -> PlanSummary:
+        elif tables and len(tables) == len(given):
+            planned = []
+            for path in tables:
+                with open_tables(path) as opened:
+                    columns = resolved_path_columns(opened[""].names, columns, str(path))
+                    planned += _text_paths(path, opened[""], columns)
+        plan = write_files_plan(folder, planned, size)
     if plan.total == 0:
         raise SpectrumError(
             f"{', '.join(given)}: no spectrum found; expected files that end in {', '.join(ENDINGS)}, or "
             "Parquet files with one row or more"
         )
-    return plan
+    return kind, columns, plan
 
 
 def _parquet_files(path: Path) -> list[Path]:
@@ -245,18 +239,18 @@ def _is_table_of_paths(schema: pa.Schema, columns: InputColumns) -> bool:
 
 def _is_text_table(path: Path) -> bool:
     """Whether a text table lists paths: an ECSV file may be a spectrum itself."""
-    if path.suffix not in _TABLES or not path.is_file():
+    if path.suffix not in (".csv", ".ecsv") or not path.is_file():
         return False
     if path.suffix == ".csv":
         return True
     with path.open(encoding="utf-8", errors="replace") as file:
         head = next((row for row in file if not row.startswith("#")), "")
     return bool(
-        {word.strip().strip('"').lower() for word in head.replace(",", " ").split()} & set(PATH_NAMES)
+        {word.strip().strip('"').lower() for word in head.replace(",", " ").split()} & set(_ALIASES["path"])
     )
 
 
-def _counted(files: Iterable[Path], schema: pa.Schema) -> Iterator[tuple[str, int, str]]:
+def _counted(files: Iterable[Path], schema: pa.Schema) -> Iterator[tuple[str, int]]:
     for path in files:
         try:
             with pq.ParquetFile(path) as file:
@@ -270,77 +264,53 @@ def _counted(files: Iterable[Path], schema: pa.Schema) -> Iterator[tuple[str, in
             raise SpectrumError(
                 f"{path}: lacks the columns {', '.join(sorted(missing))} of the catalogue's other files"
             )
-        yield os.path.abspath(path), count, _state(path)
+        yield os.path.abspath(path), count
 
 
-def _state(path: str | os.PathLike) -> str:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return "not there"  # a failure of its own, when its turn comes
-    return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _found(given: Sequence[str]) -> Iterator[PlannedFile]:
+def _found(given: Sequence[str]) -> Iterator[SurveyInput]:
     """Files of trees in order, without a list of all of them; patterns and lists as in ``enhance``."""
     seen: set[str] = set()
     for item in given:
-        for path in _walked(item) if os.path.isdir(item) else _named(item):
-            place = os.path.abspath(path)
+        paths = _walked(item) if os.path.isdir(item) else (str(file.path) for file in list_inputs([item]))
+        for place in map(os.path.abspath, paths):
             if len(given) > 1:
                 if place in seen:
                     continue
                 seen.add(place)
-            yield PlannedFile(place, state=_state(place))
-
-
-def _named(item: str) -> list[str]:
-    return [str(file.path) for file in list_inputs([item])]
+            yield SurveyInput(0, "", place)
 
 
 def _walked(folder: str) -> Iterator[str]:
     for top, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            lower = name.lower()
-            if lower.endswith(ENDINGS) and not name.startswith(".") and not lower.endswith(_OWN_RESULTS):
-                yield os.path.join(top, name)
+        yield from (os.path.join(top, name) for name in sorted(names) if is_candidate(name))
 
 
-def _text_paths(path: Path, table, columns: InputColumns) -> Iterator[PlannedFile]:
-    n = len(table.texts(columns.path))
-    texts = {"object_id": table.texts(columns.id) if columns.id else [""] * n}
-    numbers = {
-        name: table.numbers(getattr(columns, name)) if getattr(columns, name) else np.full(n, np.nan)
-        for name in ("ra", "dec", "redshift")
-    }
-    for row, name in enumerate(table.texts(columns.path)):
+def _text_paths(path: Path, table: CatalogueTable, columns: InputColumns) -> Iterator[SurveyInput]:
+    paths = table.texts(columns.path)
+    names = table.texts(columns.id) if columns.id else [""] * len(paths)
+    numbers = {key: table.numbers(name) for key in _POSITION if (name := getattr(columns, key))}
+    for row, (name, place) in enumerate(zip(names, paths, strict=True)):
         values = {key: float(column[row]) for key, column in numbers.items()}
-        yield _placed(PlannedFile(str(name), str(texts["object_id"][row]), **values), path.parent)
+        yield _placed(str(place), str(name), values, path.parent)
 
 
-def _parquet_paths(path: Path, columns: InputColumns) -> Iterator[PlannedFile]:
-    wanted = {key: getattr(columns, key) for key in ("path", "id", "ra", "dec", "redshift")}
+def _parquet_paths(path: Path, columns: InputColumns) -> Iterator[SurveyInput]:
+    wanted = {key: name for key in ("path", "id", *_POSITION) if (name := getattr(columns, key))}
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(columns=[name for name in wanted.values() if name]):
-            lists = {key: batch[name].to_pylist() for key, name in wanted.items() if name}
-            for row in range(batch.num_rows):
-                one = {key: values[row] for key, values in lists.items()}
-                numbers = {
-                    key: float("nan") if one.get(key) is None else float(one[key])
-                    for key in ("ra", "dec", "redshift")
-                }
-                name = "" if one.get("id") is None else str(one["id"])
-                yield _placed(PlannedFile(str(one["path"] or ""), name, **numbers), path.parent)
+        for batch in file.iter_batches(columns=list(wanted.values())):
+            for row in zip(*(batch[name].to_pylist() for name in wanted.values()), strict=True):
+                one = {key: value for key, value in zip(wanted, row, strict=True) if value is not None}
+                place, name = str(one.pop("path", "")), str(one.pop("id", ""))
+                yield _placed(place, name, {key: float(value) for key, value in one.items()}, path.parent)
 
 
-def _placed(file: PlannedFile, folder: Path) -> PlannedFile:
+def _placed(path: str, name: str, numbers: Mapping[str, float], folder: Path) -> SurveyInput:
     """Relative paths count from the table's folder, unless they are found from here."""
-    path = file.path
     if path and not os.path.isabs(path):
         path = os.path.abspath(path if os.path.exists(path) else folder / path)
-    known = 0 <= file.redshift <= LARGEST
-    return replace(file, path=path, state=_state(path), redshift=file.redshift if known else float("nan"))
+    found = SurveyInput(0, name, path, **numbers)
+    return found if 0 <= found.redshift <= LARGEST else replace(found, redshift=math.nan)
 
 
 def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
@@ -377,6 +347,7 @@ def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
             extraction=args.extraction,
             spectra=args.spectra,
             software=software_versions("tensorflow", "keras", "pyarrow"),
+            layout=LAYOUT,
         )
         if not check_same_run(args.output, settings):
             (Path(temporary) / PLAN_FILE).replace(args.output / PLAN_FILE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import uuid
@@ -15,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.configuration import ConfigurationError, from_dict, to_dict
+from data_pipeline.workers import only_process
 from data_pipeline.writers.atomic import replacing
-from kspecsr.surveys.settings import SurveySettings
+from kspecsr.surveys.plan import SurveySettings
 from kspecsr.surveys.tables import FAILURES, LINES, OBJECTS, SPECTRA, table_schema
 
-MANIFEST_FILE, LOCK_FILE = "survey.json", ".lock"
+MANIFEST_FILE = "survey.json"
 _PART = ".part"
 
 
@@ -102,13 +102,8 @@ def locked(folder: Path) -> Iterator[None]:
         SurveyError: if another run has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SurveyError(
-                f"{folder}: another run is writing there; wait for it, or choose another --output"
-            ) from None
+    error = SurveyError(f"{folder}: another run is writing there; wait for it, or choose another --output")
+    with only_process(folder, error):
         yield
 
 

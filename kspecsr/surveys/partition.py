@@ -1,4 +1,4 @@
-"""What a worker does: one partition from inputs to tables, a batch of the networks at a time."""
+"""Work on one partition: from inputs to tables, a batch of the networks at a time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING
 import psutil
 
 import kspecsr
-from data_pipeline.command_line import suppress_startup_stderr
 from kspecsr.model_settings import weights_hash
 from kspecsr.results.prism_input import prism_wavelength
 from kspecsr.results.resolver import named_backend_errors
 from kspecsr.surveys.output import PartitionWriter, SurveyError, is_done, write_grids
-from kspecsr.surveys.reading import NOT_RESOLVED, SurveyInput, read_partition
-from kspecsr.surveys.settings import CHUNK, SurveySettings
+from kspecsr.surveys.plan import CHUNK, NOT_RESOLVED, SurveyInput, SurveySettings
+from kspecsr.surveys.reading import read_partition
 from kspecsr.surveys.tables import (
     FAILURES,
     LINES,
@@ -42,28 +41,29 @@ if TYPE_CHECKING:
 # `SuperResolver` runs fewer spectra in a smaller batch, depending on what it ran before; a partition must not
 # depend on that, to the last bit.
 LEAST = 9
+_ODD = (ValueError, ArithmeticError, LookupError, TypeError)  # errors that one odd spectrum may cause
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _LOCK = threading.Lock()  # one model per process, whatever the number of its threads
 
 
 @dataclass(frozen=True)
 class PartitionReport:
-    """What came of a partition.
+    """Summary of a partition.
 
     Attributes:
-        partition: its number.
-        objects: results.
-        failures: inputs without one.
-        flagged: objects without lines.
-        reading: [s].
-        networks: [s], interpretation included.
-        writing: [s].
+        partition: number of the partition.
+        objects: number of results.
+        failures: number of inputs without one.
+        flagged: number of objects without lines.
+        reading: time of reading [s].
+        networks: time of the networks and the interpretation of their outputs [s].
+        writing: time of writing [s].
         core: time that the process spent on a core, all threads together [s].
-        bytes: written.
+        bytes: size of the written files.
         resident: memory of the process at the end [bytes].
         peak: largest memory that the process ever had [bytes].
-        process: host and number of it.
-        skipped: it was there already.
+        process: host and process number.
+        skipped: whether the partition existed already.
     """
 
     partition: int
@@ -107,8 +107,7 @@ def _resolver(model: str, sha256: str, threads: int) -> SuperResolver:
     if threads:  # read when TensorFlow starts
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
         os.environ["TF_NUM_INTEROP_THREADS"] = "1"
-    with suppress_startup_stderr():
-        return kspecsr.load(model)
+    return kspecsr.load(model)
 
 
 def process_partition(
@@ -142,14 +141,14 @@ def process_partition(
         for chunk in _chunks(read_partition(output, settings, partition), seconds):
             started = time.perf_counter()
             with _LOCK, named_backend_errors():
-                inputs, results = resolve(resolver, [one for one in chunk if one.spectrum is not None])
+                resolved = resolve(resolver, [one for one in chunk if one.spectrum is not None])
             seconds["networks"] += time.perf_counter() - started
             started = time.perf_counter()
-            kept = [(i, r) for i, r in zip(inputs, results, strict=True) if r is not None]
-            good, made = [i for i, _ in kept], [r for _, r in kept]
+            good = [one for one, result in resolved if result is not None]
+            made = [result for _, result in resolved if result is not None]
             bad = [one for one in chunk if one.spectrum is None]
-            bad += [i for i, r in zip(inputs, results, strict=True) if r is None]
-            bad.sort(key=lambda one: one.row)
+            bad += [one for one, result in resolved if result is None]
+            bad.sort(key=lambda one: one.input_row)
             writer.add(OBJECTS, object_rows(good, made, writer.schemas[OBJECTS]))
             writer.add(LINES, line_rows(good, made, writer.schemas[LINES]))
             writer.add(FAILURES, failure_rows(bad, writer.schemas[FAILURES]))
@@ -190,26 +189,19 @@ def _chunks(inputs: Iterator[SurveyInput], seconds: dict[str, float]) -> Iterato
 
 def resolve(
     resolver: SuperResolver, inputs: Sequence[SurveyInput]
-) -> tuple[list[SurveyInput], list[Result | None]]:
-    """Results of up to `CHUNK` inputs; where one has none, its input comes back as a failure."""
+) -> list[tuple[SurveyInput, Result | None]]:
+    """Results of up to `CHUNK` inputs; one without a result comes back as a failure."""
     if not inputs:
-        return [], []
+        return []
     try:
-        return list(inputs), list(_resolved(resolver, inputs))
+        return list(zip(inputs, _resolved(resolver, inputs), strict=True))
     except MemoryError:
         raise
-    except (ValueError, ArithmeticError, LookupError, TypeError):
-        pass  # one of them: found below
-    found: list[SurveyInput] = []
-    results: list[Result | None] = []
-    for one in inputs:
-        try:
-            results += _resolved(resolver, [one])
-            found.append(one)
-        except (ValueError, ArithmeticError, LookupError, TypeError) as error:
-            results.append(None)
-            found.append(one.failed(NOT_RESOLVED, error))
-    return found, results
+    except _ODD as error:
+        if len(inputs) == 1:
+            return [(inputs[0].failed(NOT_RESOLVED, error), None)]
+    # one of them is at fault: found one by one
+    return [pair for one in inputs for pair in resolve(resolver, [one])]
 
 
 def _resolved(resolver: SuperResolver, inputs: Sequence[SurveyInput]) -> list[Result]:

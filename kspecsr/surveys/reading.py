@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,84 +17,46 @@ from data_pipeline.catalogue.known_redshifts import LARGEST
 from data_pipeline.readers import read_spectrum
 from data_pipeline.readers.source import stem_of
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta, parse_unit
-from kspecsr.results.prism_input import PrismInput, is_prism, prism_input
-from kspecsr.surveys.plan import PlannedFile, planned_files, planned_rows
-from kspecsr.surveys.settings import CHUNK, FILES, InputColumns, SurveySettings
-
-NO_FILE, UNREADABLE, NOT_PRISM, NOT_RESOLVED = "no_file", "unreadable", "not_prism", "not_resolved"
-FAILURE_KINDS = {
-    NO_FILE: "the file is not there",
-    UNREADABLE: "no spectrum could be read from it",
-    NOT_PRISM: "a spectrum that was not taken with the prism",
-    NOT_RESOLVED: "read, but the result could not be made",
-}
-
-
-@dataclass(frozen=True, eq=False)
-class SurveyInput:
-    """One input of a survey.
-
-    Attributes:
-        row: its number among all inputs.
-        object_id: as the inputs state it.
-        source: file.
-        source_row: row in that file; -1 where the file holds one spectrum.
-        ra: [deg]; NaN where unknown.
-        dec: [deg].
-        redshift: where it is known; NaN where not.
-        spectrum: on the prism's pixels; None for a failure.
-        failure: kind of failure, out of `FAILURE_KINDS`.
-        reason: text.
-    """
-
-    row: int
-    object_id: str
-    source: str
-    source_row: int = -1
-    ra: float = math.nan
-    dec: float = math.nan
-    redshift: float = math.nan
-    spectrum: PrismInput | None = None
-    failure: str = ""
-    reason: str = ""
-
-    def failed(self, kind: str, error: Exception | str) -> SurveyInput:
-        """The same as a failure, with one line of reason."""
-        text = " ".join(str(error).split())
-        if isinstance(error, Exception) and not isinstance(error, ValueError | OSError):
-            text = f"{type(error).__name__}: {text}"
-        return replace(self, spectrum=None, failure=kind, reason=text)
+from kspecsr.results.prism_input import is_prism, prism_input
+from kspecsr.surveys.plan import (
+    CHUNK,
+    FILES,
+    NO_FILE,
+    NOT_PRISM,
+    UNREADABLE,
+    InputColumns,
+    SurveyInput,
+    SurveySettings,
+    planned_files,
+    planned_rows,
+)
 
 
 def read_partition(folder: Path, settings: SurveySettings, partition: int) -> Iterator[SurveyInput]:
     """The inputs of a partition in order, failures among them."""
     if settings.kind == FILES:
-        first = partition * settings.partition_size
-        for row, file in enumerate(planned_files(folder, partition), start=first):
-            yield read_planned_file(row, file, settings.extraction)
+        for one in planned_files(folder, partition, partition * settings.partition_size):
+            yield read_file(one, settings.extraction)
     else:
-        rows = planned_rows(folder, partition)
-        yield from read_rows(rows.path, rows.start, rows.stop, rows.first, settings.columns)
+        yield from read_rows(**planned_rows(folder, partition), columns=settings.columns)
 
 
-def read_planned_file(row: int, file: PlannedFile, extraction: str) -> SurveyInput:
-    """One file; an error becomes text."""
-    found = SurveyInput(
-        row, file.object_id or stem_of(file.path), file.path, -1, file.ra, file.dec, file.redshift
-    )
-    if not Path(file.path).is_file():
-        return found.failed(NO_FILE, f"{file.path or '(blank path)'}: no such file")
+def read_file(one: SurveyInput, extraction: str) -> SurveyInput:
+    """The spectrum of one file, with the id and position that it states unless they are known."""
+    found = replace(one, object_id=one.object_id or stem_of(one.source))
+    if not Path(one.source).is_file():
+        return found.failed(NO_FILE, f"{one.source or '(blank path)'}: no such file")
     try:
-        observed = read_spectrum(file.path, extraction=extraction)
+        observed = read_spectrum(one.source, extraction=extraction)
     except MemoryError:
         raise
     except Exception as error:  # one odd file must not end a run of millions
         return found.failed(UNREADABLE, error)
     meta = observed.meta
-    if not file.object_id and (meta.source_id or meta.target):
+    if not one.object_id and (meta.source_id or meta.target):
         named = f"{meta.tier}_{meta.source_id}" if meta.tier and meta.source_id else ""
         found = replace(found, object_id=named or meta.target or meta.source_id)
-    if not math.isfinite(file.ra) or not math.isfinite(file.dec):
+    if not math.isfinite(one.ra) or not math.isfinite(one.dec):
         found = replace(found, ra=meta.ra, dec=meta.dec)
     return on_prism(found, observed)
 
@@ -172,7 +134,7 @@ def _from_row(path, number, row, values, i, columns: InputColumns) -> SurveyInpu
     name = values["id"][i].as_py() if "id" in values else None
     ra, dec, redshift = (_number(values, key, i) for key in ("ra", "dec", "redshift"))
     found = SurveyInput(
-        row=row,
+        input_row=row,
         object_id=f"{Path(path).name}#{number}" if name is None else str(name),
         source=path,
         source_row=number,

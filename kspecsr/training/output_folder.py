@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from data_pipeline.workers import only_process
 
 
 class OutputError(OSError):
@@ -71,11 +72,8 @@ def only_run(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: if another run holds it.
     """
-    with open(folder / ".lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"{folder}: another training is at work in this folder; wait for it, or give another --output"
-            ) from None
+    error = OutputError(
+        f"{folder}: another training is at work in this folder; wait for it, or give another --output"
+    )
+    with only_process(folder, error):
         yield
