@@ -17,7 +17,7 @@ from data_pipeline.spectrum import ObservedSpectrum
 from kspecsr.results.data import SpectrumResult
 from kspecsr.results.lines import LINE_COLUMNS
 from kspecsr.results.reading import read_result
-from kspecsr.results.redshift import redshift_density
+from kspecsr.results.redshift import RedshiftSummary
 from kspecsr.results.table import ROW_COLUMNS, SUFFIX, ResultRow, read_row, result_files
 from kspecsr.surveys.output import MANIFEST_FILE, read_manifest
 from kspecsr.surveys.plan import SurveyInput
@@ -188,7 +188,9 @@ class SurveySource:
         lines = self._rows("lines", where)
         lines["snr"] = lines["flux"] / lines["flux_error"]  # which surveys of older versions lack
         one = ResultRow(**self._objects.iloc[row].to_dict())
-        z = self._grid("redshift", "z")
+        stated = (one.z, one.z_error, one.z_confidence, one.z_given)
+        bins = np.log1p(self._grid("redshift", "z"))
+        redshift = RedshiftSummary(*stated, bins=bins, probability=spectrum["pz"].astype(np.float64))
         return SpectrumView(
             row=one,
             prism_wavelength=self._grid("prism", "wavelength"),
@@ -197,8 +199,8 @@ class SurveySource:
             wavelength=self._grid("output", "wavelength"),
             flux=spectrum["flux"],
             flux_error=spectrum["flux_error"],
-            pz_z=z,
-            pz=redshift_density(spectrum["pz"].astype(np.float64), np.log1p(z)),
+            pz_z=redshift.grid,
+            pz=redshift.density,
             lines=lines,
         )
 

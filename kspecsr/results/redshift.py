@@ -78,7 +78,7 @@ def _kernel() -> np.ndarray:
 
 
 def unsmoothed(density: np.ndarray, bins: np.ndarray) -> np.ndarray:
-    """Probability per bin from the density per unit of z, (Z,); the reverse of `redshift_density`."""
+    """Probability per bin from the density per unit of z, (Z,); the reverse of `RedshiftSummary.density`."""
     kernel = _kernel()
     reach = kernel.size // 2
     smooth = density * _step(bins) * np.exp(bins)
