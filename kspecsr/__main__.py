@@ -106,7 +106,7 @@ main = cli.CommandTable(
             "train": ("kspecsr.train", "train its stages"),
             "calibrate": ("kspecsr.calibrate", "calibrate the errors that it states"),
             "evaluate": ("kspecsr.evaluate", "report on galaxies that it never saw"),
-            "robustness": ("kspecsr.evaluation.robustness", "difficult spectra, case by case"),
+            "robustness": ("benchmarks.robustness", "difficult spectra, case by case"),
             "identical-networks": (
                 "benchmarks.identical_networks",
                 "redshifts from prism, super-resolved and grating spectra (Fig. 9)",

@@ -80,7 +80,7 @@ def helps():
 def test_the_table_holds_every_command_line():
     modules = {place for place in kspecsr_command.commands.values() if isinstance(place, str)}
     in_clone = {place for place in modules if place.startswith("benchmarks.")}
-    aliases = {"kspecsr.benchmark", "kspecsr.evaluation.identical_networks"}
+    aliases = {"kspecsr.benchmark", "kspecsr.evaluation.identical_networks", "kspecsr.evaluation.robustness"}
     assert modules - in_clone == command_lines(project_modules(ROOT)) - {"kspecsr.__main__"} - aliases
     for words in kspecsr_command.commands:
         assert kspecsr_command.command(words).name == f"kspecsr {words}"

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import robustness
+from benchmarks.robustness_cases import CASES, COLUMNS, case_source, measure_cases, table
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from enhancement_sample import IDENTITY, StandIn
-from kspecsr.evaluation import robustness
-from kspecsr.evaluation.cases import CASES, COLUMNS, case_source, measure_cases, table
 from kspecsr.evaluation.methods import bounded_redshift, drawn_redshift, redshift_bound, truth_at
 from kspecsr.evaluation.sources import SimulatedHeldOut
 from kspecsr.measures.redshift import nmad

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
+from benchmarks.robustness_cases import COLUMNS
 from enhancement_sample import write_stand_in_folder
 from kspecsr.configuration.calibration import Calibration
-from kspecsr.evaluation.cases import COLUMNS
 from kspecsr.measures.gate import Gate, shipped_gate
 from kspecsr.model_folder import check_manifest, write_manifest
 from kspecsr.model_settings import ModelFolderError, read_settings, weights_hash, write_calibration

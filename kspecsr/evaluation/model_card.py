@@ -11,11 +11,19 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from kspecsr.configuration import STAGES
-from kspecsr.evaluation.cases import EXPLANATION, FILE
 from kspecsr.evaluation.report import NOTHING, ROWS, Row, read_estimate, read_identical
 from kspecsr.measures.gate import shipped_gate
 from kspecsr.model_folder import load_stage
 from kspecsr.model_settings import CALIBRATION_FILE, ModelFolderError, grid_text, read_settings, weights_hash
+
+ROBUSTNESS_FILE = "robustness.json"
+EXPLANATION = (
+    "NMAD of dz/(1+z), redshift inferred; >: off by more; sure: Z_CONF > 0.9; wrong: of these off by more "
+    "than 0.01 (without a source: share that is sure); flux: recovered over true, lines of prism S/N > 5, "
+    "and its robust scatter [ln], (fit): that of the direct fit at the true redshift; false: detections "
+    "where there is no line; core/cubic: scale-free error in line cores over that of cubic interpolation; "
+    "68 %: coverage of line fluxes and of continuum pixels; chi2: prism consistency."
+)
 
 _COLUMNS = ("sr2", "sr2_known_z", "direct_fit")
 _ORACLES = ("sr2", "truth_found_z", "truth_bound_z")
@@ -49,7 +57,7 @@ def model_card(
     }
     cases: Mapping[str, Any] = {}
     if robustness is not None:
-        cases = _read(robustness / FILE, "kspecsr robustness")
+        cases = _read(robustness / ROBUSTNESS_FILE, "kspecsr robustness")
         _check(cases["model"], sha256, robustness)
     calibration = json.loads((model / CALIBRATION_FILE).read_text(encoding="utf-8"))
     training = settings.preset.training

@@ -16,6 +16,7 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation import SimulationConfig
 from data_pipeline.writers.atomic import replacing
 from kspecsr.evaluation.methods import Networks, reconstructions
+from kspecsr.evaluation.model_card import ROBUSTNESS_FILE
 from kspecsr.evaluation.report import NOTHING, Row, text_table
 from kspecsr.evaluation.sources import MINIMUM_LINE_SNR, SHIPPED_SEED, SURVEY, SimulatedHeldOut
 from kspecsr.evaluation.store import ChunkStore, measure_galaxies
@@ -188,7 +189,6 @@ CASES: dict[str, Case] = {
 # ---- measuring them
 
 
-FILE = "robustness.json"
 _METHODS = ("cubic", "direct_fit", "sr2")
 _VERSION = 1  # of the measurements
 
@@ -206,13 +206,6 @@ COLUMNS = (
     Row("68 % lines", "coverage_68/lines", 3, method="sr2", percent=True),
     Row("continuum", "coverage_68/continuum", 3, method="sr2", percent=True),
     Row("chi2", "prism_chi_square", 2, method="sr2"),
-)
-EXPLANATION = (
-    "NMAD of dz/(1+z), redshift inferred; >: off by more; sure: Z_CONF > 0.9; wrong: of these off by more "
-    "than 0.01 (without a source: share that is sure); flux: recovered over true, lines of prism S/N > 5, "
-    "and its robust scatter [ln], (fit): that of the direct fit at the true redshift; false: detections "
-    "where there is no line; core/cubic: scale-free error in line cores over that of cubic interpolation; "
-    "68 %: coverage of line fluxes and of continuum pixels; chi2: prism consistency."
 )
 
 
@@ -270,7 +263,7 @@ def measure_cases(
         },
         "columns": [asdict(column) for column in COLUMNS],
     }
-    with replacing(output / FILE) as temporary:
+    with replacing(output / ROBUSTNESS_FILE) as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
     return found
 
