@@ -99,7 +99,7 @@ _SHARED = {
 
 
 def add(parser: argparse._ActionsContainer, name: str, help: str = "", **keywords) -> None:
-    """Adds an option; one that several commands have needs no more than its name.
+    """Adds an option; one that several commands have needs no more than its name, unless it states a metavar.
 
     Args:
         parser: parser, or a group of its options.
@@ -107,7 +107,8 @@ def add(parser: argparse._ActionsContainer, name: str, help: str = "", **keyword
         help: what it is.
         **keywords: others of ``add_argument``; a number is shown as N, or X where it may have decimals.
     """
-    keywords = {**_SHARED.get(name, {}), **({"help": help} if help else {}), **keywords}
+    shared = {} if "metavar" in keywords else _SHARED.get(name, {})
+    keywords = {**shared, **({"help": help} if help else {}), **keywords}
     kind = keywords.get("type")
     if kind is not None and "choices" not in keywords:
         shown = {int: "N", float: "X", above_zero: "X"}.get(kind, getattr(kind, "metavar", None))

@@ -24,6 +24,7 @@ from data_pipeline.command_line import (
     CommandTable,
     OptionError,
     above_zero,
+    add,
     at_least,
     columns_of,
     interpreting_options,
@@ -336,6 +337,18 @@ def test_defaults_that_help_states_are_those_of_the_configurations():
     arguments = kspecsr_command.command("linefit").parser().parse_args(["x", "--redshift", "1"])
     names = ("knots", "resolution_scale", "zero_point_shift")
     assert DirectFitConfig(**{name: getattr(arguments, name) for name in names}) == DirectFitConfig()
+
+
+def test_an_option_of_another_kind_shares_only_its_name():
+    parser = argparse.ArgumentParser()
+    add(parser, "--seed")
+    add(parser, "--output", "a picture", metavar="FILE.png")
+    add(parser, "--scale", "factor", type=float)
+    args = parser.parse_args(["--output", "x.png"])
+    assert (args.seed, args.output, args.scale) == (0, "x.png", None)
+    assert re.search(
+        r"--seed N +random seed.*--output FILE.png +a picture.*--scale X", parser.format_help(), re.S
+    )
 
 
 def test_a_table_imports_only_what_is_asked_for():
