@@ -1,4 +1,4 @@
-"""Measures a calibration: factors that give stated intervals their probability."""
+"""Calibration of a model: factors on stated errors that give intervals their probability."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kspecsr.enhancement.inputs import check_writable
 from kspecsr.evaluation.methods import Networks, predicted
 from kspecsr.evaluation.sources import SHIPPED_SEED, HeldOutSource, SimulatedHeldOut
 from kspecsr.measures.held_out import HeldOut
-from kspecsr.measures.lines import line_signal_to_noise
+from kspecsr.measures.lines import prism_line_noise
 from kspecsr.measures.spectrum import REGIONS, pixel_regions
 from kspecsr.model_folder import read_settings, weights_hash
 from kspecsr.model_settings import write_calibration
@@ -41,7 +41,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass
 class CalibrationSample:
-    """What is collected of galaxies with known truth; rows are pixels or lines.
+    """Values, stated errors and residuals of galaxies with known truth; rows are pixels or lines.
 
     Attributes:
         columns: quantity to arrays of value, error, fixed error that is not scaled, and residual; of pixels
@@ -67,29 +67,15 @@ class CalibrationSample:
         residual = held_out.target_flux - outputs["flux"]
         plain = outputs["continuum_error"]
         drawn = np.sqrt(np.maximum(outputs["flux_error"].astype(float) ** 2 - plain.astype(float) ** 2, 0.0))
-        zero = np.zeros_like(plain)
         lines = outputs["flux"] - outputs["continuum"]
         # each part of the error is calibrated beside the other
-        for name, region in (("continuum", continuum), ("line_pixels", core & (drawn > 0))):
-            self._add(name, region, outputs["continuum"], plain, lines, np.maximum(drawn, 1e-30), residual)
-        either = continuum | core
-        self._add(
-            "sr1",
-            either,
-            outputs["sr1_flux"],
-            outputs["sr1_error"],
-            zero,
-            held_out.target_flux - outputs["sr1_flux"],
-        )
-        allowed = line_signal_to_noise(
-            held_out.prism_error,
-            held_out.prism_mask,
-            np.ones(held_out.line_flux.shape),
-            held_out.line_known,
-            held_out.redshift,
-        )
+        for name, chosen in (("continuum", continuum), ("line_pixels", core & (drawn > 0))):
+            self._add(name, chosen, outputs["continuum"], plain, lines, np.maximum(drawn, 1e-30), residual)
+        flux, error = outputs["sr1_flux"], outputs["sr1_error"]
+        self._add("sr1", continuum | core, flux, error, np.zeros_like(error), held_out.target_flux - flux)
         flux, error = outputs["line_flux"], outputs["line_flux_error"]
-        judged = held_out.line_known & (outputs["line_in_range"] > 0.5) & (allowed > 0) & (error > 0)
+        seen = np.isfinite(prism_line_noise(held_out)) & (outputs["line_in_range"] > 0.5)
+        judged = held_out.line_known & seen & (error > 0)
         self._add("line_flux", judged, flux, error, np.zeros_like(flux), held_out.line_flux - flux)
         known = np.isfinite(held_out.redshift)
         self.redshift.append((outputs["redshift_probability"][known], held_out.redshift[known]))
@@ -276,7 +262,7 @@ def calibrate_model(folder: Path, n: int, seed: int, quiet: bool = False) -> tup
 def collect(
     networks: Networks, source: HeldOutSource, n: int, advance=lambda galaxies: None
 ) -> CalibrationSample:
-    """What the networks make of the first ``n`` galaxies, with redshifts inferred.
+    """Sample of the first ``n`` galaxies, with redshifts inferred.
 
     Args:
         networks: without calibration.

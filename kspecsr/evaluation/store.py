@@ -1,4 +1,4 @@
-"""Measurements of chunks of galaxies on disk: an evaluation that was interrupted goes on from there."""
+"""Measurements of chunks of galaxies on disk, from which an interrupted evaluation resumes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COLUMNS = "columns"
 _SEPARATOR = "|"
 _KEY = "fingerprint"
 
-Measured = dict[str, dict[str, dict[str, np.ndarray]]]  # method, group, name
+Measured = dict[str, dict[str, dict[str, np.ndarray]]]  # method, topic, name
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Chunk:
 
     Attributes:
         columns: name to (B, ...) of the galaxies.
-        measured: method to group to name to (B, ...).
+        measured: method to topic to name to (B, ...).
     """
 
     columns: dict[str, np.ndarray]
@@ -49,18 +49,15 @@ class Chunk:
 
     def first(self, n: int) -> Chunk:
         """The first ``n`` galaxies."""
-        return Chunk(
-            {name: array[:n] for name, array in self.columns.items()},
-            _each(self.measured, lambda array: array[:n]),
-        )
+        return _nested({key: array[:n] for key, array in _flat(self).items()})
 
 
 class ChunkStore:
     """One file per chunk in a folder.
 
     Args:
-        folder: made when the first chunk is written.
-        fingerprint: of everything that shapes the measurements; files of another one are not read.
+        folder: created when the first chunk is written.
+        fingerprint: hash of everything that shapes the measurements; files of another one are not read.
     """
 
     def __init__(self, folder: Path, fingerprint: str):
@@ -72,56 +69,46 @@ class ChunkStore:
             with self._path(number).open("rb") as stream, np.load(stream) as arrays:
                 if str(arrays[_KEY]) != self.fingerprint:
                     return None
-                return _unpacked({name: arrays[name] for name in arrays.files if name != _KEY})
+                return _nested({name: arrays[name] for name in arrays.files if name != _KEY})
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
             return None
 
     def write(self, number: int, chunk: Chunk) -> None:
         """Writes a chunk, complete or not at all."""
-        arrays = {f"{_COLUMNS}{_SEPARATOR}{name}": array for name, array in chunk.columns.items()}
-        for method, groups in chunk.measured.items():
-            for group, values in groups.items():
-                for name, array in values.items():
-                    arrays[_SEPARATOR.join((method, group, name))] = array
         with replacing(self._path(number)) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **arrays, **{_KEY: np.array(self.fingerprint)})
+            np.savez(stream, **_flat(chunk), **{_KEY: np.array(self.fingerprint)})
 
     def _path(self, number: int) -> Path:
         return self.folder / f"chunk_{number:05d}.npz"
 
 
 def joined(chunks: list[Chunk]) -> Chunk:
-    """All galaxies in one."""
-    columns = {name: np.concatenate([c.columns[name] for c in chunks]) for name in chunks[0].columns}
-    measured: Measured = {}
-    for method, groups in chunks[0].measured.items():
-        for group, values in groups.items():
-            for name in values:
-                parts = [c.measured[method][group][name] for c in chunks]
-                measured.setdefault(method, {}).setdefault(group, {})[name] = np.concatenate(parts)
-    return Chunk(columns, measured)
+    """All galaxies in one chunk."""
+    flat = [_flat(chunk) for chunk in chunks]
+    return _nested({key: np.concatenate([arrays[key] for arrays in flat]) for key in flat[0]})
 
 
-def _each(measured: Mapping, change) -> Measured:
-    return {
-        method: {
-            group: {name: change(array) for name, array in values.items()} for group, values in groups.items()
-        }
-        for method, groups in measured.items()
-    }
+def _flat(chunk: Chunk) -> dict[str, np.ndarray]:
+    """All arrays by one key: ``columns|redshift``, ``sr2|lines|line_flux``."""
+    arrays = {f"{_COLUMNS}{_SEPARATOR}{name}": array for name, array in chunk.columns.items()}
+    for method, topics in chunk.measured.items():
+        for topic, values in topics.items():
+            for name, array in values.items():
+                arrays[_SEPARATOR.join((method, topic, name))] = array
+    return arrays
 
 
-def _unpacked(arrays: Mapping[str, np.ndarray]) -> Chunk:
-    columns: dict[str, np.ndarray] = {}
-    measured: Measured = {}
+def _nested(arrays: Mapping[str, np.ndarray]) -> Chunk:
+    """Inverse of `_flat`."""
+    chunk = Chunk({}, {})
     for key, array in arrays.items():
         first, *rest = key.split(_SEPARATOR)
         if first == _COLUMNS:
-            columns[rest[0]] = array
+            chunk.columns[rest[0]] = array
         else:
-            group, name = rest
-            measured.setdefault(first, {}).setdefault(group, {})[name] = array
-    return Chunk(columns, measured)
+            topic, name = rest
+            chunk.measured.setdefault(first, {}).setdefault(topic, {})[name] = array
+    return chunk
 
 
 Measure = Callable[[HeldOut], Measured]
@@ -139,10 +126,10 @@ def measure_galaxies(
     One chunk is in memory at a time; those that are stored are not made again.
 
     Args:
-        source: of the galaxies.
-        n: how many.
-        measure: galaxies to the measurements of all methods.
-        store: of the measurements.
+        source: source of the galaxies.
+        n: number of galaxies.
+        measure: function of galaxies to the measurements of all methods.
+        store: store of the measurements.
         advance: called with the number of galaxies that have been added.
 
     Raises:
