@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import peak_widths
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import LOW_FREQUENCY_VARIANCE
@@ -240,23 +241,12 @@ def _half_maximum_width(offset: np.ndarray, flux: np.ndarray) -> float:
         return np.nan
     part = part - np.median(part[flank])
     peak = int(np.argmax(np.where(near, part, -np.inf)))
-    half = 0.5 * part[peak]
-    right = np.flatnonzero(part[peak:] < half)
-    left = np.flatnonzero(part[peak::-1] < half)
-    if half <= 0 or right.size == 0 or left.size == 0:
+    height = part[peak]
+    if height <= 0 or part[: peak + 1].min() >= 0.5 * height or part[peak:].min() >= 0.5 * height:
         return np.nan
-    edges = [
-        _crossing(offset, part, peak + side * int(step[0]), side, half)
-        for side, step in ((1, right), (-1, left))
-    ]
-    return float(edges[0] - edges[1])
-
-
-def _crossing(offset: np.ndarray, part: np.ndarray, below: int, side: int, half: float) -> float:
-    """Where the line between the last pixel above half maximum and the first below it crosses that."""
-    above = below - side
-    share = (part[above] - half) / (part[above] - part[below])
-    return offset[above] + share * (offset[below] - offset[above])
+    whole = (np.array([height]), np.array([0]), np.array([part.size - 1]))
+    pixels = peak_widths(part, [peak], rel_height=0.5, prominence_data=whole)[0][0]
+    return float(pixels * (offset[1] - offset[0]))
 
 
 def _finite(statistic, values: np.ndarray) -> float:

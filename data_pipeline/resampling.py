@@ -187,6 +187,18 @@ def upsample(
     return np.where(bad, np.nan, fine), np.where(bad, np.nan, sigma), bad
 
 
+def upsample_rows(
+    wavelength: np.ndarray, flux: np.ndarray, error: np.ndarray, mask: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`upsample` of many spectra, (B, n) each: flux and error (B, m), NaN where a spectrum has no data."""
+    fine, sigma = np.full((2, len(flux), len(target)), np.nan)
+    flux, error = (np.asarray(array, np.float64) for array in (flux, error))
+    mask = np.asarray(mask).astype(bool)
+    for row in np.flatnonzero((~mask).sum(axis=1) >= 4):
+        fine[row], sigma[row], _ = upsample(wavelength, flux[row], error[row], mask[row], target)
+    return fine, sigma
+
+
 def neighbours(
     wavelength: np.ndarray, bounds: np.ndarray, target: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

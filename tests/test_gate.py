@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kspecsr.measures.gate import Gate, Limit, default_gate
+from kspecsr.measures.gate import Gate, Limit, shipped_gate
 
 
 def gate(**evaluation):
@@ -27,7 +27,7 @@ def test_a_metric_that_is_not_there_fails():
 
 
 def test_excess_is_zero_inside_and_the_distance_outside():
-    limit = Limit("x", low=1.0, high=2.0)
+    limit = Limit(low=1.0, high=2.0)
     assert [limit.excess(v) for v in (0.5, 1.0, 1.5, 2.0, 2.25)] == [0.5, 0.0, 0.0, 0.0, 0.25]
     assert limit.excess(float("nan")) == float("inf")
 
@@ -36,28 +36,28 @@ def test_excess_is_zero_inside_and_the_distance_outside():
     ("text", "words"),
     [
         ("{", "expected JSON"),
-        ('{"limits": {}}', "unknown limits"),
+        ('{"limits": {}}', "unknown key limits"),
         ('{"evaluation": {"a/b": {}}}', "expected low, high or both"),
-        ('{"evaluation": {"a/b": {"max": 1}}}', "unknown max"),
-        ('{"evaluation": {"a/b": {"low": "1"}}}', "expected a number, got '1'"),
+        ('{"evaluation": {"a/b": {"max": 1}}}', "unknown key max"),
+        ('{"evaluation": {"a/b": {"low": "1"}}}', "expected float, got '1'"),
         ('{"evaluation": {"a/b": {"low": 2, "high": 1}}}', "expected low <= high"),
-        ('{"training": []}', "expected an object of stages"),
+        ('{"training": []}', "training: expected an object, got []"),
     ],
 )
 def test_what_is_no_gate_is_refused_with_its_place(tmp_path, text, words):
     path = tmp_path / "gate.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"gate\.json") as error:
-        Gate.from_file(path)
+        Gate.find(path)
     assert words in str(error.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.json: cannot be read"):
-        Gate.from_file(tmp_path / "nowhere.json")
+        Gate.find(tmp_path / "nowhere.json")
 
 
 def test_the_shipped_gate_limits_every_stage_and_the_evaluation():
-    shipped = default_gate()
+    shipped = shipped_gate("default")
     assert set(shipped.training) == {"sr1", "zhead", "sr2"}
     assert shipped.evaluation

@@ -18,7 +18,7 @@ from kspecsr.evaluation.figures.lines import (
 )
 from kspecsr.evaluation.sources import held_out_of
 from kspecsr.evaluation.store import COLUMNS
-from kspecsr.evaluation.topics import PRIOR_TOPIC, TOPICS
+from kspecsr.evaluation.topics import PRIOR_TOPIC, TOPICS, ratios_to
 from kspecsr.feeds import validation_examples
 from kspecsr.measures import (
     line_ratios,
@@ -28,6 +28,7 @@ from kspecsr.measures import (
 from kspecsr.measures.held_out import Reconstruction
 from kspecsr.measures.line_recovery import absent_lines, area_under_roc
 from kspecsr.measures.lines import prism_line_noise, tied_columns
+from kspecsr.methods import CubicInterpolation
 from kspecsr.methods.fitted_lines import fitted_lines
 from kspecsr.results.prism_input import degraded_to_prism
 
@@ -73,6 +74,11 @@ def perfect(galaxies):
         line_presence=np.where(galaxies.line_snr > 3, 0.99, 0.01),
         line_in_range=galaxies.line_known,
     )
+
+
+def interpolated(galaxies):
+    spectra = galaxies.prism_flux, galaxies.prism_error, galaxies.prism_mask
+    return CubicInterpolation().reconstruct(*spectra, GRID)[0]
 
 
 def judged(galaxies, columns, made, topic="lines"):
@@ -182,8 +188,7 @@ def test_a_smooth_invention_has_the_highest_signal_to_noise(galaxies, columns):
 
 
 def test_interpolated_prism_gains_nothing(galaxies, columns):
-    prism = load_instrument(PRISM).wavelength
-    made = Reconstruction(line_signal_to_noise._interpolated(galaxies, prism, GRID))
+    made = Reconstruction(interpolated(galaxies))
     measured = line_signal_to_noise.measure(galaxies, made)
     np.testing.assert_array_equal(measured["snr"], measured["snr_lr"])
 
@@ -304,7 +309,7 @@ def test_blended_error_ratio_compares_the_same_lines(galaxies, columns):
         )
         for factor in (1.0, 2.0)
     )
-    found = line_ratios.blended_error_ratio(columns, one, two, RESAMPLES)["blended_error"]
+    found = ratios_to(columns, {"lines": one}, {"lines": two}, RESAMPLES)["blended_error"]
     assert found.value == pytest.approx(0.5, rel=1e-3)
     assert found.n > 300
     blended = judged(galaxies, columns, replace(perfect(galaxies), line_flux=galaxies.line_flux + noise))
@@ -484,8 +489,7 @@ def test_lines_fitted_to_the_truth_are_the_truth(galaxies, columns):
 
 
 def test_lines_fitted_to_the_interpolated_prism_have_right_errors(galaxies, columns):
-    prism = load_instrument(PRISM).wavelength
-    cubic = Reconstruction(line_signal_to_noise._interpolated(galaxies, prism, GRID))
+    cubic = Reconstruction(interpolated(galaxies))
     found = judged(galaxies, columns, fitted_lines(cubic, galaxies))
     assert found["recovery/[OIII]_5008"].value == pytest.approx(1.0, abs=0.06)
     assert found["pull_scatter[snr <1]"].value == pytest.approx(1.0, abs=0.25)

@@ -20,7 +20,7 @@ from kspecsr.evaluation.figures.examples import (
     zoom_windows,
 )
 from kspecsr.evaluation.figures.spectra import draw_error_bars, draw_power_spectrum, draw_residual_noise
-from kspecsr.evaluation.topics import TOPICS
+from kspecsr.evaluation.topics import TOPICS, ratios_to
 from kspecsr.measures.estimate import Estimate, median_of_rows
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.residuals import (
@@ -38,7 +38,7 @@ from kspecsr.measures.spectrum import (
     line_places,
     pixel_regions,
 )
-from kspecsr.measures.spectrum_shape import KEPT, PAIRS, measure, ratio_to, relative_error, structure_slope
+from kspecsr.measures.spectrum_shape import KEPT, PAIRS, measure, relative_error, structure_slope
 from kspecsr.results.prism_input import degraded_to_prism
 
 GRID = UnifiedGrid()
@@ -362,17 +362,17 @@ def test_ratio_to_a_baseline_is_that_of_the_medians_of_common_galaxies():
     nan = np.nan
     method, baseline = np.array([1, 2, 3, nan, 9.0]), np.array([2, 4, 8, 1.0, nan])
     columns = {"galaxy": np.arange(5)}
-    found = ratio_to(
+    found = ratios_to(
         columns,
-        {"scale_free_core": method, "scale_free_continuum": 0.5 * baseline},
-        {"scale_free_core": baseline, "scale_free_continuum": baseline},
+        {"spectrum": {"scale_free_core": method, "scale_free_continuum": 0.5 * baseline}},
+        {"spectrum": {"scale_free_core": baseline, "scale_free_continuum": baseline}},
     )
     assert found["scale_free/core"].value == pytest.approx(0.5)
     assert found["scale_free/core"].n == 3
     assert found["scale_free/core"].low <= 0.5 <= found["scale_free/core"].high
     assert found["scale_free/continuum"].value == pytest.approx(0.5)
-    nothing = {"scale_free_core": np.full(5, nan), "scale_free_continuum": np.full(5, nan)}
-    assert ratio_to(columns, nothing, nothing) == {}
+    nothing = {"spectrum": {"scale_free_core": np.full(5, nan), "scale_free_continuum": np.full(5, nan)}}
+    assert ratios_to(columns, nothing, nothing) == {}
 
 
 def test_fits_recover_gaussians_on_a_slope():

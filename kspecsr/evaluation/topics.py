@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -19,12 +20,27 @@ from kspecsr.measures import (
     redshift,
     spectrum_shape,
 )
-from kspecsr.measures.estimate import RESAMPLES, Block, Estimate, summarise
+from kspecsr.measures.estimate import (
+    RESAMPLES,
+    WHOLE,
+    Block,
+    Estimate,
+    robust_rms,
+    statistic,
+    summarise,
+)
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.lines import measured_lines
 
 Arrays = dict[str, np.ndarray]
+Topics = Mapping[str, Arrays]
 Metrics = dict[str, dict[str, Estimate]]  # method, metric
+# Baselines that others are compared with, and in which topics.
+_BASELINES = {
+    "cubic": ("spectrum",),
+    "direct_fit": ("spectrum", "lines"),
+    "direct_fit_found_z": ("spectrum",),
+}
 
 
 @dataclass(frozen=True)
@@ -87,15 +103,12 @@ def summarise_methods(
 ) -> Metrics:
     """Metrics of every method, those against a baseline among them.
 
-    Beside the topics' own: ``scale_free/core over cubic``, ``over direct_fit`` and ``over
-    direct_fit_found_z``, ``scale_free/continuum over cubic``, ``blended_error over direct_fit``: ratios on
-    the same galaxies, below 1 is better.
+    Beside the topics' own: ``scale_free/core over cubic`` and so on, see `ratios_to`.
 
     Args:
         galaxies: measurements.
         names: figures of parts (``recovery[snr 5-10]``) that are wanted beside those of all galaxies; None
-        for
-            the figures of all parts.
+            for those of all parts.
         resamples: number of draws of every bootstrap.
         advance: called with each method that is done.
     """
@@ -104,7 +117,11 @@ def summarise_methods(
         metrics[method] = {}
         for name, topic in TOPICS.items():
             metrics[method] |= topic.summarise(galaxies.columns, measured[name], names, resamples)
-        metrics[method] |= _against(galaxies, method, resamples)
+        for baseline, topics in _BASELINES.items():
+            if baseline != method and baseline in galaxies.measured:
+                own = {topic: measured[topic] for topic in topics}
+                ratios = ratios_to(galaxies.columns, own, galaxies.measured[baseline], resamples)
+                metrics[method] |= {f"{name} over {baseline}": ratio for name, ratio in ratios.items()}
         advance(method)
     return metrics
 
@@ -119,15 +136,32 @@ def summarise_prior(
     }
 
 
-def _against(galaxies: Chunk, method: str, resamples: int) -> dict[str, Estimate]:
-    columns, found = galaxies.columns, {}
-    own = galaxies.measured[method]
-    for baseline in ("cubic", "direct_fit", "direct_fit_found_z"):
-        if baseline == method or baseline not in galaxies.measured:
-            continue
-        other = galaxies.measured[baseline]
-        ratios = spectrum_shape.ratio_to(columns, own["spectrum"], other["spectrum"], resamples)
-        if baseline == "direct_fit":
-            ratios |= line_ratios.blended_error_ratio(columns, own["lines"], other["lines"], resamples)
-        found |= {f"{name} over {baseline}": estimate for name, estimate in ratios.items()}
-    return found
+def ratios_to(
+    columns: Arrays, measured: Topics, baseline: Topics, resamples: int = RESAMPLES
+) -> dict[str, Estimate]:
+    """Figures of a method over those of a baseline, of galaxies and lines that both measured.
+
+    Args:
+        columns: small columns of the held-out galaxies.
+        measured: topic to arrays of the method.
+        baseline: topic to arrays of the baseline; below 1 the method is better.
+        resamples: number of draws of every bootstrap.
+    """
+    made = [
+        statistic(name, partial(_quotient, of), *(one[topic][array] for one in (measured, baseline)))
+        for name, (topic, array, of) in _RATIOS.items()
+        if topic in measured
+    ]
+    return summarise([(made, [WHOLE])], columns["galaxy"], resamples=resamples)
+
+
+_RATIOS = {
+    "scale_free/core": ("spectrum", "scale_free_core", np.median),
+    "scale_free/continuum": ("spectrum", "scale_free_continuum", np.median),
+    "blended_error": ("lines", "blended_error", robust_rms),
+}
+
+
+def _quotient(of: Callable[[np.ndarray], float], values: np.ndarray, baseline: np.ndarray) -> float:
+    below = of(baseline)
+    return float(of(values) / below) if below > 0 else float("nan")

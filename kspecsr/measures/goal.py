@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_pipeline.resampling import upsample
+from data_pipeline.resampling import upsample_rows
 from kspecsr.measures.calibration import gaussian_pit, inside_levels
 from kspecsr.measures.estimate import median_of_rows, robust_scatter
-from kspecsr.measures.gate import default_gate
+from kspecsr.measures.gate import shipped_gate
 from kspecsr.measures.line_recovery import (
     absent_lines,
     flux_ratio,
@@ -68,11 +68,7 @@ def goal_reference(x: Arrays, y: Arrays, prism: np.ndarray, grid: np.ndarray) ->
         prism: (P,) wavelength [um].
         grid: (N,) wavelength [um].
     """
-    cubic = np.full(np.shape(y["target_flux"]), np.nan)
-    for row in range(len(cubic)):
-        flux, error, mask = (np.asarray(x[f"prism_{name}"][row]) for name in ("flux", "error", "mask"))
-        if (~mask).sum() >= 4:
-            cubic[row] = upsample(prism, flux.astype(float), error.astype(float), mask.astype(bool), grid)[0]
+    cubic, _ = upsample_rows(prism, x["prism_flux"], x["prism_error"], x["prism_mask"], grid)
     line_snr = line_signal_to_noise(
         x["prism_error"], x["prism_mask"], y["line_flux"], y["line_known"], y["true_redshift"]
     )
@@ -126,9 +122,9 @@ def goal_metrics(
 def _broken_guards(stage: str, metrics: Mapping[str, float]) -> float:
     """Excess over the limits of the gate that ships; what was not measured breaks none."""
     excess = [
-        limit.excess(metrics[limit.name])
-        for limit in default_gate().training.get(stage, ())
-        if np.isfinite(metrics[limit.name])
+        limit.excess(metrics[name])
+        for name, limit in shipped_gate("default").training.get(stage, {}).items()
+        if np.isfinite(metrics[name])
     ]
     return _BROKEN_GUARD * float(sum(excess))
 

@@ -10,16 +10,13 @@ import numpy as np
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from kspecsr.measures.estimate import (
-    RESAMPLES,
     WHOLE,
     Block,
-    Estimate,
     median,
     robust_rms,
     robust_scatter,
     share,
     statistic,
-    summarise,
 )
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.lines import (
@@ -88,9 +85,11 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     """Errors of ratios whose fainter side has true S/N > 3 in the prism, and of blended lines.
 
     ``ratio_bias/RATIO`` median error [dex], ``ratio_scatter/RATIO`` robust [dex], ``ratio_lost/RATIO`` share
-    that came out without a ratio, a side being zero or less; each also by S/N of the fainter side, redshift,
-    and ``[blended]`` or ``[resolved]``: closer than one FWHM of the prism or not; without RATIO over all
-    five. ``blended_error`` as `robust_rms` of ``blended_error``, also ``/LINE``.
+    that came out without a ratio, a side being zero or less; without RATIO over all five. Each also by S/N of
+    the fainter side, redshift, and ``[blended]`` or ``[resolved]``: closer than one FWHM of the prism or not.
+    ``blended_error`` as `robust_rms` of ``blended_error``, also ``/LINE``: in units of the error that the
+    prism allows an isolated line, so that deep and shallow spectra count alike. A method that says zero does
+    well on lines that are not there: see ``completeness``.
     """
     error = measured["ratio_error"].astype(float)
     statistics = []
@@ -107,30 +106,6 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
         [statistic("blended_error", robust_rms, measured["blended_error"])],
         [WHOLE, *line_parts(BLENDED, of=BLENDED)],
     )
-
-
-def blended_error_ratio(
-    columns: Arrays, measured: Arrays, baseline: Arrays, resamples: int = RESAMPLES
-) -> dict[str, Estimate]:
-    """``blended_error``: `robust_rms` of blended lines of one method over that of another, same lines.
-
-    Fluxes are in units of the error that the prism allows an isolated line, so that deep and shallow spectra
-    count alike. A method that says zero does well on lines that are not there: see ``completeness``.
-
-    Args:
-        columns: small columns of the held-out galaxies.
-        measured: of `measure`.
-        baseline: of `measure`, for the method to divide by.
-        resamples: number of draws of the bootstrap.
-    """
-
-    def quotient(values: np.ndarray, others: np.ndarray) -> float:
-        below = robust_rms(others)
-        return robust_rms(values) / below if below > 0 else float("nan")
-
-    errors = (measured["blended_error"], baseline["blended_error"])
-    made = statistic("blended_error", quotient, *errors)
-    return summarise([([made], [WHOLE])], columns["galaxy"], resamples=resamples)
 
 
 def ratio_parts(columns: Arrays) -> list[tuple[str, np.ndarray]]:

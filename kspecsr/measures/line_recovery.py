@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -10,9 +10,7 @@ from data_pipeline.lines import load_lines
 from kspecsr.measures.estimate import (
     WHOLE,
     Block,
-    SumStatistics,
     median,
-    quotient,
     robust_scatter,
     share,
     statistic,
@@ -228,20 +226,27 @@ def area_under_roc(score: np.ndarray, truth: np.ndarray) -> float:
     return float(np.trapezoid(true, false))
 
 
+def presence_gap(presence: np.ndarray, truth: np.ndarray) -> float:
+    """Mean over lines of |observed - stated| of their bin."""
+    stated, observed, count = reliability(presence, truth)
+    return float(np.nansum(np.abs(stated - observed) * count) / count.sum())
+
+
 def presence_blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     """Reliability of the stated presence in 10 bins, Brier score, areas under the ROC curve.
 
-    ``presence_calibration``: mean of |observed - stated| over the lines; ``presence_bias``: mean of
-    stated - observed; ``presence_brier``; ``presence_auc``; ``snr_auc``: of flux over error, which methods
-    without presence have too; ``presence_observed[0.1-0.2]``: share of lines that are there among those with
-    such a presence.
+    ``presence_calibration``: see `presence_gap`; ``presence_bias``: mean of stated - observed;
+    ``presence_brier``; ``presence_auc``; ``snr_auc``: of flux over error, which methods without presence have
+    too; ``presence_observed[0.1-0.2]``: share of lines that are there among those with such a presence.
     """
     truth, judged = there(columns), judged_lines(columns)
     presence = measured["line_presence"].astype(float)
     given, place = judged & np.isfinite(presence), presence_bin(presence)
     yield (
         [
-            SumStatistics(_OF_PRESENCE, _presence_sums(presence, truth, given)[:, None]),
+            statistic("presence_calibration", presence_gap, presence, truth, use=judged),
+            share("presence_bias", presence - truth, given),
+            share("presence_brier", (presence - truth) ** 2, given),
             statistic("presence_auc", area_under_roc, presence, truth, use=judged),
             statistic("snr_auc", area_under_roc, signal_to_noise(measured), truth, use=judged),
         ],
@@ -251,32 +256,6 @@ def presence_blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
         [share("presence_observed", truth, given)],
         [(f"[{i / BINS:.1f}-{(i + 1) / BINS:.1f}]", place == i) for i in range(BINS)],
     )
-
-
-def _presence_sums(presence: np.ndarray, truth: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """(B, 2 BINS + 2): stated and observed of each bin, squared error, number."""
-    value, member = np.where(given, presence, 0.0), presence_bin(presence)[..., None] == np.arange(BINS)
-    member = (member & given[..., None]).astype(float)
-    per_bin = [np.einsum("bkp,bk->bp", member, weight) for weight in (value, truth.astype(float))]
-    square = np.where(given, (value - truth) ** 2, 0.0).sum(axis=1)
-    return np.column_stack([*per_bin, square, given.sum(axis=1)])
-
-
-def _mean_gap(size: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """Function of `_presence_sums`: stated less observed per line, after ``size`` of each bin."""
-
-    def of(sums: np.ndarray) -> np.ndarray:
-        gap = size(sums[..., :BINS] - sums[..., BINS : 2 * BINS])
-        return gap.sum(axis=-1) / np.maximum(sums[..., -1], 1)
-
-    return of
-
-
-_OF_PRESENCE = {
-    "presence_calibration": _mean_gap(np.abs),
-    "presence_bias": _mean_gap(np.positive),
-    "presence_brier": quotient(-2),
-}
 
 
 def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:

@@ -13,8 +13,7 @@ import numpy as np
 from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.gaussian_fit import fit_gaussians, window_indices
-from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.resampling import upsample
+from data_pipeline.resampling import upsample_rows
 from kspecsr.measures.estimate import WHOLE, Block, median, share
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.splits import galaxy_parts
@@ -49,7 +48,9 @@ def measure(held_out: HeldOut, reconstruction: Reconstruction) -> dict[str, np.n
     grid, prism = held_out.grid, load_instrument(PRISM)
     reference = reference_instrument(grid)
     centre = line_centres(held_out)
-    sampled = _interpolated(held_out, prism.wavelength, grid)
+    # as the paper does it (section 3.1)
+    spectra = held_out.prism_flux, held_out.prism_error, held_out.prism_mask
+    sampled, _ = upsample_rows(prism.wavelength, *spectra, grid.wavelength)
     good = np.isfinite(sampled)
     # wide enough for the prism's own lines, as far as the window allows
     widest = np.maximum(
@@ -120,14 +121,3 @@ def _signal_to_noise(wavelength, flux, good, centre, instrument, widest) -> np.n
     )
     enough = usable.mean(axis=1) >= _LEAST_GOOD
     return np.where(enough, fits.signal_to_noise, np.nan).reshape(rows, count)
-
-
-def _interpolated(held_out: HeldOut, wavelength: np.ndarray, grid: UnifiedGrid) -> np.ndarray:
-    """(B, N) prism up-sampled as the paper does (section 3.1); NaN where it has no data."""
-    out = np.full((len(held_out), grid.size), np.nan)
-    for row in range(len(held_out)):
-        mask = np.asarray(held_out.prism_mask[row], bool)
-        if (~mask).sum() >= 4:
-            flux, error = (np.asarray(a[row], float) for a in (held_out.prism_flux, held_out.prism_error))
-            out[row] = upsample(wavelength, flux, error, mask, grid.wavelength)[0]
-    return out

@@ -12,16 +12,13 @@ import numpy as np
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
-from data_pipeline.lines.gaussian_fit import fit_gaussians
+from data_pipeline.lines.gaussian_fit import fit_gaussians, window_indices
 from kspecsr.measures.estimate import (
-    RESAMPLES,
     WHOLE,
     Block,
-    Estimate,
     median,
     median_of_rows,
     statistic,
-    summarise,
 )
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.lines import STRONG
@@ -40,7 +37,6 @@ _FARTHEST = 4.0  # pixels of the fitted centre from the expected one
 _BROADEST = 8.0  # pixels (one sigma) of a line of the truth: beyond, the window is too short
 _LEAST = 0.05  # part of the true flux below which the line counts as lost
 _COVERED = 0.8  # of a window's pixels
-
 PAIRS = (
     ("[OIII]_4960", "[OIII]_5008"),
     ("Hgamma", "[OIII]_4364"),
@@ -80,12 +76,12 @@ def relative_error(
     scale that is off counts.
 
     Args:
-        output: (B, N).
-        truth: (B, N).
+        output: (B, N) spectrum of the method.
+        truth: (B, N) the true one.
         chosen: (B, N) bool: pixels that count; both spectra are finite there.
         plain: (B, N) the spectrum to compare with.
-        variance: (B, N) of the target's noise.
-        fewest: pixels.
+        variance: (B, N) variance of the target's noise.
+        fewest: number of pixels that is needed.
         detected: sigma by which the error of ``plain`` must exceed the noise.
         free_scale: False for a = 1.
 
@@ -148,8 +144,8 @@ def structure_slope(output: np.ndarray, truth: np.ndarray, chosen: np.ndarray, f
     Args:
         output: (B, N) structure of the spectrum.
         truth: (B, N) that of the truth.
-        chosen: (B, N) bool: pixels that count, of a truth that is not zero.
-        fewest: pixels.
+        chosen: (B, N) bool: pixels that count, where the truth is not zero.
+        fewest: number of pixels that is needed.
     """
     slope = np.full(len(chosen), np.nan)
     for row in np.flatnonzero(chosen.sum(axis=1) >= fewest):
@@ -159,16 +155,12 @@ def structure_slope(output: np.ndarray, truth: np.ndarray, chosen: np.ndarray, f
     return slope
 
 
-def measure_amplitude_ratio(comparison: Comparison) -> dict[str, np.ndarray]:
-    """`structure_slope` of the high-pass parts in line cores: from 0.9 to 1.15 is sane.
-
-    Returns:
-        ``amplitude_ratio`` (B,).
-    """
+def amplitude_ratio(comparison: Comparison) -> np.ndarray:
+    """(B,) `structure_slope` of the high-pass parts in line cores: from 0.9 to 1.15 is sane."""
     chosen = comparison.core & (comparison.high_truth**2 > DETECTED**2 * comparison.variance)
     chosen &= comparison.high_truth != 0
     slope = structure_slope(comparison.high_output, comparison.high_truth, chosen, FEWEST_CORE)
-    return {"amplitude_ratio": slope.astype(np.float32)}
+    return slope.astype(np.float32)
 
 
 # ---- widths of lines that stand alone
@@ -244,15 +236,14 @@ def measure_line_width(comparison: Comparison) -> dict[str, np.ndarray]:
 
 def _windows(comparison: Comparison, row: np.ndarray, line: np.ndarray) -> tuple[np.ndarray, ...]:
     """Pixels (n, w), their offset from the centre, which are good; rows and lines whose window is covered."""
-    centre = comparison.places.pixel[row, line]
-    index = np.rint(centre).astype(np.int64)[:, None] + np.arange(-_HALF, _HALF + 1)
-    inside = (index >= 0) & (index < comparison.places.grid.size)
-    clipped = np.clip(index, 0, comparison.places.grid.size - 1)
-    used = inside & comparison.good[row[:, None], clipped]
+    places = comparison.places
+    centre, fwhm = places.pixel[row, line], places.fwhm[row, line]
+    index, inside = window_indices(np.arange(places.grid.size), centre, _HALF)
+    used = inside & comparison.good[row[:, None], index]
     offset = index - centre[:, None]
-    core = np.abs(offset) <= comparison.places.fwhm[row, line][:, None]
+    core = np.abs(offset) <= fwhm[:, None]
     keep = (used.mean(axis=1) >= _COVERED) & (used | ~core).all(axis=1)
-    return clipped[keep], offset[keep], used[keep], row[keep], line[keep]
+    return index[keep], offset[keep], used[keep], row[keep], line[keep]
 
 
 # ---- close pairs of lines
@@ -263,8 +254,7 @@ class PeakFinder:
 
     Args:
         row: (n,) galaxies.
-        blue: (n,) place of the bluer line [pixels].
-        red: (n,) place of the redder one.
+        blue, red: (n,) places of the bluer and the redder line [pixels].
         fwhm: (n,) resolution of the spectra [pixels].
         good: (B, N) bool.
 
@@ -313,9 +303,9 @@ def measure_line_pairs(comparison: Comparison) -> dict[str, np.ndarray]:
     """Depth of the dip between two peaks, as a part of the lower one's height above the continuum.
 
     Returns:
-        ``pair_dip`` (B, Q): of the output, for pairs in `PAIRS` that the truth shows as two (dip above 0.3)
-        and whose lines both have prism S/N > 5; NaN for others, -1 without two peaks.
-        ``pair_in_prism_elements`` (B, Q): separation over the prism's FWHM there; NaN where not measured.
+        ``pair_dip`` (B, Q): of the output, -1 without two peaks, for pairs in `PAIRS` that the truth shows as
+        two (dip above 0.3) and whose lines both have prism S/N > 5, and NaN for others;
+        ``pair_in_prism_elements`` (B, Q): separation over the prism's FWHM there.
     """
     shape, places = (len(comparison.good), len(PAIRS)), comparison.places
     dips, apart = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
@@ -345,19 +335,16 @@ def measure_line_pairs(comparison: Comparison) -> dict[str, np.ndarray]:
 
 
 def measure(held_out: HeldOut, reconstruction: Reconstruction) -> dict[str, np.ndarray]:
-    """Measurements of each galaxy; NaN where not measured.
+    """Measurements of each galaxy, as the functions here and in `residuals` describe them; NaN where none.
 
     Args:
         held_out: galaxies with their truth.
         reconstruction: output of a method; its flux alone is used.
-
-    Returns:
-        Arrays with leading axis B, as the ``measure_...`` functions here and in `residuals` describe them.
     """
     comparison = compare(held_out, reconstruction)
     return {
         **measure_scale_free_error(comparison),
-        **measure_amplitude_ratio(comparison),
+        "amplitude_ratio": amplitude_ratio(comparison),
         **measure_line_width(comparison),
         **measure_line_pairs(comparison),
         **measure_residual_noise(held_out, comparison),
@@ -408,27 +395,3 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
         [WHOLE],
     )
     yield from residual_blocks(measured)
-
-
-def ratio_to(
-    columns: Arrays, measured: Arrays, baseline: Arrays, resamples: int = RESAMPLES
-) -> dict[str, Estimate]:
-    """Median scale-free errors of a method over those of another, on galaxies that both measured.
-
-    Args:
-        columns: ``galaxy`` (B,).
-        measured: of the method.
-        baseline: of the other, for the same galaxies; below 1 the method is better.
-        resamples: number of draws of each bootstrap.
-    """
-    names = {f"scale_free/{region}": f"scale_free_{region}" for region in ("core", "continuum")}
-    made = [
-        statistic(name, _quotient_of_medians, measured[array], baseline[array])
-        for name, array in names.items()
-    ]
-    return summarise([(made, [WHOLE])], columns["galaxy"], resamples=resamples)
-
-
-def _quotient_of_medians(values: np.ndarray, baseline: np.ndarray) -> float:
-    below = np.median(baseline)
-    return float(np.median(values) / below) if below > 0 else float("nan")
