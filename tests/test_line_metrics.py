@@ -28,7 +28,7 @@ from kspecsr.measures import (
 from kspecsr.measures.held_out import Reconstruction
 from kspecsr.measures.line_recovery import absent_lines, area_under_roc
 from kspecsr.measures.lines import prism_line_noise, tied_columns
-from kspecsr.methods import CubicInterpolation
+from kspecsr.methods.baseline import CubicInterpolation
 from kspecsr.methods.fitted_lines import fitted_lines
 from kspecsr.results.prism_input import degraded_to_prism
 

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from data_pipeline.instrument import PRISM, Instrument, degrading_operator, load_instrument
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.resampling import neighbours, upsample
+from data_pipeline.resampling import neighbours, upsample_rows
 
 # Prism pixels beyond the grid that are modelled too, so that the light which the grid's ends send and
 # receive across them is accounted for; the operator reaches 8 pixels.
@@ -194,7 +194,4 @@ class CubicInterpolation(Baseline):
 
     def _reconstruct(self, flux, error, mask, grid):
         wavelength = load_instrument(PRISM).wavelength
-        fine, sigma = np.full((2, len(flux), grid.size), np.nan)
-        for row in np.flatnonzero((~mask).sum(axis=1) >= FEWEST_PIXELS):
-            fine[row], sigma[row], _ = upsample(wavelength, flux[row], error[row], mask[row], grid.wavelength)
-        return fine, sigma
+        return upsample_rows(wavelength, flux, error, mask, grid.wavelength)
