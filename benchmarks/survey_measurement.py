@@ -19,16 +19,8 @@ from kspecsr.surveys.engine import ClusterOptions, SurveySummary, connected, run
 from kspecsr.surveys.hats_catalogue import write_hats
 from kspecsr.surveys.output import is_done, table_names
 from kspecsr.surveys.partition import load_resolver, process_partition
-from kspecsr.surveys.plan import (
-    CHUNK,
-    PLAN_FILE,
-    SurveyInput,
-    SurveySettings,
-    partition_counts,
-    write_files_plan,
-)
-from kspecsr.surveys.reading import read_partition
-from kspecsr.surveys.tables import OBJECTS
+from kspecsr.surveys.reading import PLAN_FILE, partition_counts, read_partition, write_files_plan
+from kspecsr.surveys.tables import CHUNK, OBJECTS, SurveyInput, SurveySettings
 
 
 @dataclass(frozen=True)

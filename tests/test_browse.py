@@ -39,7 +39,7 @@ from kspecsr.super_resolver import SuperResolver
 from kspecsr.surveys import partition as partition_module
 from kspecsr.surveys.inputs import prepare
 from kspecsr.surveys.partition import process_partition
-from kspecsr.surveys.plan import partition_counts
+from kspecsr.surveys.reading import partition_counts
 from survey_sample import ROOT, tiny_model
 
 HALPHA = 0.656461

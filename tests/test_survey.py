@@ -34,9 +34,8 @@ from kspecsr.surveys.hats_catalogue import write_hats
 from kspecsr.surveys.inputs import prepare, resolved_columns
 from kspecsr.surveys.output import MANIFEST_FILE, is_done, locked, read_manifest
 from kspecsr.surveys.partition import LEAST, process_partition
-from kspecsr.surveys.plan import CHUNK, FAILURE_KINDS, InputColumns, partition_counts
-from kspecsr.surveys.reading import read_rows
-from kspecsr.surveys.tables import COLUMNS
+from kspecsr.surveys.reading import partition_counts, read_rows
+from kspecsr.surveys.tables import CHUNK, COLUMNS, FAILURE_KINDS, InputColumns
 from survey_sample import (
     ROOT,
     catalogue_table,

@@ -20,9 +20,8 @@ from kspecsr.results.reading import read_result
 from kspecsr.results.redshift import RedshiftSummary
 from kspecsr.results.table import ROW_COLUMNS, SUFFIX, ResultRow, read_row, result_files
 from kspecsr.surveys.output import MANIFEST_FILE, read_manifest
-from kspecsr.surveys.plan import SurveyInput
 from kspecsr.surveys.reading import read_file, read_rows
-from kspecsr.surveys.tables import LINE_NAMES
+from kspecsr.surveys.tables import LINE_NAMES, SurveyInput
 
 # Columns of the page's table and what they are called there.
 TABLE_COLUMNS = {

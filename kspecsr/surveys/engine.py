@@ -19,7 +19,8 @@ from distributed.comm import CommClosedError
 
 from kspecsr.surveys.output import SurveyError, is_done, remove_leftovers
 from kspecsr.surveys.partition import PartitionReport, process_partition
-from kspecsr.surveys.plan import SurveySettings, partition_counts
+from kspecsr.surveys.reading import partition_counts
+from kspecsr.surveys.tables import SurveySettings
 
 # A worker has one partition in hand and one that waits, so that it never idles and nothing piles up.
 PER_THREAD = 2

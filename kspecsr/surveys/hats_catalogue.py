@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 from astropy.coordinates import Latitude, Longitude
 
 from kspecsr.surveys.output import part_path
-from kspecsr.surveys.plan import SurveySettings
-from kspecsr.surveys.tables import OBJECTS, table_schema
+from kspecsr.surveys.tables import OBJECTS, SurveySettings, table_schema
 
 INDEX = "_healpix_29"
 _INDEX_ORDER, _FINEST = 29, 10

@@ -24,18 +24,8 @@ from data_pipeline.spectrum import SpectrumError, parse_unit
 from kspecsr.enhancement.inputs import check_writable, is_candidate, list_inputs
 from kspecsr.model_settings import find_model, read_settings, weights_hash
 from kspecsr.surveys.output import MANIFEST_FILE, check_same_run, write_manifest
-from kspecsr.surveys.plan import (
-    FILES,
-    LAYOUT,
-    PLAN_FILE,
-    ROWS,
-    InputColumns,
-    PlanSummary,
-    SurveyInput,
-    SurveySettings,
-    write_files_plan,
-    write_rows_plan,
-)
+from kspecsr.surveys.reading import PLAN_FILE, PlanSummary, write_files_plan, write_rows_plan
+from kspecsr.surveys.tables import FILES, LAYOUT, ROWS, InputColumns, SurveyInput, SurveySettings
 
 _POSITION = ("ra", "dec", "redshift")
 # Usual names of columns; a redshift is only taken where it is asked for.

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 from data_pipeline.configuration import ConfigurationError, from_dict, to_dict
 from data_pipeline.workers import only_process
 from data_pipeline.writers.atomic import replacing
-from kspecsr.surveys.plan import SurveySettings
-from kspecsr.surveys.tables import FAILURES, LINES, OBJECTS, SPECTRA, table_schema
+from kspecsr.surveys.tables import FAILURES, LINES, OBJECTS, SPECTRA, SurveySettings, table_schema
 
 MANIFEST_FILE = "survey.json"
 _PART = ".part"

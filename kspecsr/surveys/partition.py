@@ -21,13 +21,16 @@ from kspecsr.model_settings import weights_hash
 from kspecsr.results.prism_input import prism_wavelength
 from kspecsr.results.resolver import named_backend_errors
 from kspecsr.surveys.output import PartitionWriter, SurveyError, is_done, write_grids
-from kspecsr.surveys.plan import CHUNK, NOT_RESOLVED, SurveyInput, SurveySettings
 from kspecsr.surveys.reading import read_partition
 from kspecsr.surveys.tables import (
+    CHUNK,
     FAILURES,
     LINES,
+    NOT_RESOLVED,
     OBJECTS,
     SPECTRA,
+    SurveyInput,
+    SurveySettings,
     failure_rows,
     line_rows,
     object_rows,

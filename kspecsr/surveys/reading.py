@@ -1,10 +1,18 @@
-"""The spectra of a partition, one after the other; what cannot be read becomes a failure with its reason."""
+"""Inputs of a survey: their list, cut into partitions, and the spectra of a partition one by one.
+
+``_plan.parquet`` is written once and read by workers a slice at a time. It has a row group per partition
+where inputs are files, and a row per partition where they are rows of Parquet files. Neither the client nor a
+worker ever holds the list as a whole. An input that cannot be read becomes a failure with its reason.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +25,9 @@ from data_pipeline.catalogue.known_redshifts import LARGEST
 from data_pipeline.readers import read_spectrum
 from data_pipeline.readers.source import stem_of
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta, parse_unit
+from data_pipeline.writers.atomic import replacing
 from kspecsr.results.prism_input import is_prism, prism_input
-from kspecsr.surveys.plan import (
+from kspecsr.surveys.tables import (
     CHUNK,
     FILES,
     NO_FILE,
@@ -27,9 +36,116 @@ from kspecsr.surveys.plan import (
     InputColumns,
     SurveyInput,
     SurveySettings,
-    planned_files,
-    planned_rows,
 )
+
+PLAN_FILE = "_plan.parquet"
+_FILES = pa.schema(
+    {
+        "source": pa.string(),
+        "object_id": pa.string(),
+        "ra": pa.float64(),
+        "dec": pa.float64(),
+        "redshift": pa.float64(),
+    }
+)
+_ROWS = pa.schema({"path": pa.string(), "start": pa.int64(), "stop": pa.int64(), "first": pa.int64()})
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """Summary of a written plan.
+
+    Attributes:
+        sha256: SHA-256 of its content, states of the files included.
+        total: number of inputs.
+        partitions: number of partitions.
+    """
+
+    sha256: str
+    total: int
+    partitions: int
+
+
+def write_files_plan(folder: Path, files: Iterable[SurveyInput], size: int) -> PlanSummary:
+    """Writes the plan of files; ``size`` of them make a partition."""
+    digest, total, partitions, waiting = hashlib.sha256(), 0, 0, []
+    with replacing(folder / PLAN_FILE) as temporary, pq.ParquetWriter(temporary, _FILES) as writer:
+
+        def flush():
+            nonlocal partitions
+            if waiting:
+                columns = dict(zip(_FILES.names, zip(*waiting, strict=True), strict=True))
+                writer.write_table(pa.table(columns, schema=_FILES), row_group_size=size)
+                partitions += 1
+                waiting.clear()
+
+        for one in files:
+            row = [getattr(one, name) for name in _FILES.names]
+            digest.update(repr((row, file_state(one.source))).encode())
+            waiting.append(row)
+            total += 1
+            if len(waiting) == size:
+                flush()
+        flush()
+    return PlanSummary(digest.hexdigest(), total, partitions)
+
+
+def file_state(path: str) -> str:
+    """Size and time of change of a file: another state is another input."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return "not there"  # a failure of its own, when its turn comes
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def write_rows_plan(folder: Path, files: Iterable[tuple[str, int]], size: int) -> PlanSummary:
+    """Writes the plan of Parquet files, each cut into parts of ``size`` rows at most.
+
+    Args:
+        folder: of the plan.
+        files: path and number of rows of each.
+        size: of a partition.
+    """
+    digest, total, rows = hashlib.sha256(), 0, []
+    for path, count in files:
+        digest.update(repr((path, count, file_state(path))).encode())
+        for start in range(0, count, size):
+            stop = min(start + size, count)
+            rows.append((path, start, stop, total))
+            total += stop - start
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(_ROWS.names)}
+    with replacing(folder / PLAN_FILE) as temporary:
+        pq.write_table(pa.table(columns, schema=_ROWS), temporary)
+    return PlanSummary(digest.hexdigest(), total, len(rows))
+
+
+def planned_files(folder: Path, partition: int, first: int) -> list[SurveyInput]:
+    """Files of a partition, the first of them with the number ``first`` among all inputs."""
+    with pq.ParquetFile(folder / PLAN_FILE) as file:
+        rows = file.read_row_group(partition).to_pylist()
+    return [SurveyInput(first + number, **row) for number, row in enumerate(rows)]
+
+
+def planned_rows(folder: Path, partition: int) -> dict[str, Any]:
+    """Rows of a partition: ``path``, ``start``, ``stop``, and the number ``first`` among all inputs."""
+    path = folder / PLAN_FILE
+    table = _whole(str(path), path.stat().st_mtime_ns)
+    return table.slice(partition, 1).to_pylist()[0]
+
+
+def partition_counts(folder: Path) -> list[int]:
+    """Inputs in each partition."""
+    with pq.ParquetFile(folder / PLAN_FILE) as file:
+        if "start" not in file.schema_arrow.names:
+            return [file.metadata.row_group(k).num_rows for k in range(file.metadata.num_row_groups)]
+        table = file.read(columns=["start", "stop"])
+    return [b - a for a, b in zip(*(table[name].to_pylist() for name in ("start", "stop")), strict=True)]
+
+
+@lru_cache(maxsize=1)
+def _whole(path: str, changed: int) -> pa.Table:
+    return pq.read_table(path)
 
 
 def read_partition(folder: Path, settings: SurveySettings, partition: int) -> Iterator[SurveyInput]:

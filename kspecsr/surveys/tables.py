@@ -1,23 +1,153 @@
-"""Columns of the survey's tables, with units, and results as rows of them."""
+"""Settings and inputs of a survey, columns of its tables with units, and results as rows of them."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline.configuration import to_dict
+from data_pipeline.configuration import json_hash, to_dict
+from kspecsr.configuration.model import check_choice, check_range
 from kspecsr.results.lines import LINE_COLUMNS
+from kspecsr.results.prism_input import PrismInput
 from kspecsr.results.table import ROW_COLUMNS, row_of
-from kspecsr.surveys.plan import SurveyInput, SurveySettings
 
 if TYPE_CHECKING:
-    from kspecsr.results.result import Result
+    from kspecsr.results.data import SpectrumResult
+
+CHUNK = 128  # spectra that go through the networks together: the batch size of `SuperResolver`
+FILES, ROWS = "files", "rows"
+LAYOUT = 2  # 1: without snr, upper_limit and in_range; sn_feature and sn_continuum on all prism pixels
+
+
+@dataclass(frozen=True)
+class InputColumns:
+    """Columns of a catalogue or of a table of paths; empty for "look under the usual names".
+
+    ``spectrum.flux`` names a field of a nested column.
+
+    Attributes:
+        flux: list column of the flux.
+        error: list column of its one-sigma error.
+        ivar: list column of the inverse variance, in place of errors.
+        wavelength: list column of the wavelength in vacuum.
+        mask: list column, nonzero = bad.
+        path: of a table of paths.
+        id: object ids.
+        ra: right ascension [deg].
+        dec: declination [deg].
+        redshift: known redshifts; empty for none, whatever the table has.
+        flux_unit: unit of flux and error; empty for the unit in the schema's metadata.
+        wavelength_unit: unit of the wavelength; empty for the unit in the schema's metadata.
+    """
+
+    flux: str = ""
+    error: str = ""
+    ivar: str = ""
+    wavelength: str = ""
+    mask: str = ""
+    path: str = ""
+    id: str = ""
+    ra: str = ""
+    dec: str = ""
+    redshift: str = ""
+    flux_unit: str = ""
+    wavelength_unit: str = ""
+
+
+@dataclass(frozen=True)
+class SurveySettings:
+    """A survey run. Two runs with the same settings give the same tables.
+
+    Attributes:
+        kind: ``files`` (a spectrum each) or ``rows`` (of Parquet files).
+        inputs_sha256: SHA-256 of the list of inputs with their sizes and times of change.
+        total: number of inputs.
+        partitions: number of partitions.
+        partition_size: inputs in a partition, at most.
+        model: name of the model.
+        model_sha256: SHA-256 of its weights.
+        columns: columns of the inputs.
+        extraction: ``3pix`` or ``5pix``, for files that hold both.
+        spectra: whether spectra and P(z) are kept too.
+        software: package name to version.
+        layout: version of the columns of the tables and of their meaning.
+    """
+
+    kind: str
+    inputs_sha256: str
+    total: int
+    partitions: int
+    partition_size: int
+    model: str
+    model_sha256: str
+    columns: InputColumns = field(default_factory=InputColumns)
+    extraction: str = "3pix"
+    spectra: bool = False
+    software: Mapping[str, str] = field(default_factory=dict)
+    layout: int = 1  # of manifests that do not state one
+
+    def __post_init__(self):
+        check_choice("kind", self.kind, (FILES, ROWS))
+        check_choice("extraction", self.extraction, ("3pix", "5pix"))
+        check_range("total", self.total, 1)
+        check_range("partition_size", self.partition_size, 1)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all settings."""
+        return json_hash(to_dict(self))
+
+
+NO_FILE, UNREADABLE, NOT_PRISM, NOT_RESOLVED = "no_file", "unreadable", "not_prism", "not_resolved"
+FAILURE_KINDS = {
+    NO_FILE: "the file is not there",
+    UNREADABLE: "no spectrum could be read from it",
+    NOT_PRISM: "a spectrum that was not taken with the prism",
+    NOT_RESOLVED: "read, but the result could not be made",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class SurveyInput:
+    """One input of a survey.
+
+    Attributes:
+        input_row: number among all inputs.
+        object_id: id as the inputs state it; empty for the one that the file states.
+        source: path of the file.
+        source_row: row in that file; -1 where the file holds one spectrum.
+        ra: right ascension [deg]; NaN where unknown.
+        dec: declination [deg]; NaN where unknown.
+        redshift: known redshift; NaN for none.
+        spectrum: on the prism's pixels; None for a failure.
+        failure: kind of failure, out of `FAILURE_KINDS`.
+        reason: text.
+    """
+
+    input_row: int
+    object_id: str
+    source: str
+    source_row: int = -1
+    ra: float = math.nan
+    dec: float = math.nan
+    redshift: float = math.nan
+    spectrum: PrismInput | None = None
+    failure: str = ""
+    reason: str = ""
+
+    def failed(self, kind: str, error: Exception | str) -> SurveyInput:
+        """The same as a failure, with one line of reason."""
+        text = " ".join(str(error).split())
+        if isinstance(error, Exception) and not isinstance(error, ValueError | OSError):
+            text = f"{type(error).__name__}: {text}"
+        return replace(self, spectrum=None, failure=kind, reason=text)
+
 
 OBJECTS, LINES, FAILURES, SPECTRA = "objects", "lines", "failures", "spectra"
 QUANTILES = {"z_p02": 0.025, "z_p16": 0.16, "z_p50": 0.5, "z_p84": 0.84, "z_p97": 0.975}
@@ -114,13 +244,15 @@ def table_schema(name: str, settings: SurveySettings) -> pa.Schema:
     return pa.schema(fields, metadata=metadata)
 
 
-def object_rows(inputs: Sequence[SurveyInput], results: Sequence[Result], schema: pa.Schema) -> pa.Table:
+def object_rows(
+    inputs: Sequence[SurveyInput], results: Sequence[SpectrumResult], schema: pa.Schema
+) -> pa.Table:
     """One row per object."""
     rows = [_object(one, result) for one, result in zip(inputs, results, strict=True)]
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _object(one: SurveyInput, result: Result) -> dict:
+def _object(one: SurveyInput, result: SpectrumResult) -> dict:
     redshift = result.redshift
     # without a mode there is no P(z) to take quantiles of
     quantiles = redshift.quantile(list(QUANTILES.values())) if redshift.modes else [math.nan] * len(QUANTILES)
@@ -140,7 +272,9 @@ def _key(one: SurveyInput) -> dict:
     return {name: getattr(one, name) for name in ("input_row", "object_id", "source", "source_row")}
 
 
-def line_rows(inputs: Sequence[SurveyInput], results: Sequence[Result], schema: pa.Schema) -> pa.Table:
+def line_rows(
+    inputs: Sequence[SurveyInput], results: Sequence[SpectrumResult], schema: pa.Schema
+) -> pa.Table:
     """One row per object and line that falls on its data; none for flagged objects."""
     kept = [np.flatnonzero(r.measurements.reported & (not r.flags)) for r in results]
     counts = [rows.size for rows in kept]
@@ -162,7 +296,9 @@ def failure_rows(inputs: Sequence[SurveyInput], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def spectrum_rows(inputs: Sequence[SurveyInput], results: Sequence[Result], schema: pa.Schema) -> pa.Table:
+def spectrum_rows(
+    inputs: Sequence[SurveyInput], results: Sequence[SpectrumResult], schema: pa.Schema
+) -> pa.Table:
     """Spectra and P(z) of objects, as lists."""
     columns = {
         "flux": [r.flux for r in results],
