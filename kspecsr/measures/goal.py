@@ -15,25 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipeline.resampling import upsample_rows
+from kspecsr.measures import line_recovery as lines
+from kspecsr.measures import redshift as redshifts
 from kspecsr.measures.calibration import gaussian_pit, inside_levels
 from kspecsr.measures.estimate import median_of_rows, robust_scatter
 from kspecsr.measures.gate import shipped_gate
-from kspecsr.measures.line_recovery import (
-    absent_lines,
-    flux_ratio,
-    invented_lines,
-    log_ratio,
-    measurable_lines,
-)
 from kspecsr.measures.lines import STRONG, detected_lines, judged_lines, line_signal_to_noise
-from kspecsr.measures.redshift import (
-    CATASTROPHIC,
-    CONFIDENT,
-    RIGHT,
-    mass_near,
-    nmad,
-    outliers,
-)
 from kspecsr.measures.spectrum_shape import relative_error
 from kspecsr.results.redshift import redshift_cdf
 
@@ -99,10 +86,9 @@ def goal_metrics(
             "coverage": _off(metrics["coverage"]),
         }
     else:
-        lines = line_metrics(outputs, y, reference)
         pixels = spectrum_metrics(outputs["flux"], outputs["flux_error"], y, reference)
         metrics = {
-            **lines,
+            **line_metrics(outputs, y, reference),
             "error_ratio": pixels["error_ratio"],
             "typical_ratio": pixels["typical_ratio"],
             "pixel_coverage": pixels["coverage"],
@@ -167,9 +153,9 @@ def _spectrum_terms(metrics: Mapping[str, float]) -> dict[str, float]:
 def _line_terms(metrics: Mapping[str, float]) -> dict[str, float]:
     """Lines that wrong redshifts put out of range, all of them, count as lost: as bad as can be."""
     lost, none = np.isnan(metrics["recovery"]), np.isnan(metrics["coverage"])
-    worst = abs(float(log_ratio(0.0)))
+    worst = abs(float(lines.log_ratio(0.0)))
     return {
-        "recovery": worst if lost else abs(float(log_ratio(metrics["recovery"]))),
+        "recovery": worst if lost else abs(float(lines.log_ratio(metrics["recovery"]))),
         "scatter": worst if lost else metrics["scatter"],
         "false_detections": metrics["false_detections"],
         "coverage": _off(0.0) if none else _off(metrics["coverage"]),
@@ -220,12 +206,12 @@ def redshift_metrics(
     probability = np.exp(log_probability - log_probability.max(axis=1, keepdims=True, initial=-np.inf))
     probability /= probability.sum(axis=1, keepdims=True)
     offset = (redshift - true) / (1.0 + true)
-    confident = mass_near(probability, bins, redshift) > CONFIDENT
-    far = outliers(offset, RIGHT)
+    confident = redshifts.mass_near(probability, bins, redshift) > redshifts.CONFIDENT
+    far = redshifts.outliers(offset, redshifts.RIGHT)
     pit = redshift_cdf(probability, bins, true)
     metrics = {
-        "nmad": nmad(offset),
-        "outliers_0.15": _mean(outliers(offset, CATASTROPHIC)),
+        "nmad": redshifts.nmad(offset),
+        "outliers_0.15": _mean(redshifts.outliers(offset, redshifts.CATASTROPHIC)),
         "outliers_0.01": _mean(far),
         "confident": _mean(confident),
         "confident_outliers": float(np.mean(far[confident])) if confident.any() else 0.0,
@@ -246,19 +232,19 @@ def line_metrics(outputs: Arrays, y: Arrays, reference: GoalReference) -> dict[s
         name: np.where(in_range, np.asarray(outputs[name], float), np.nan)
         for name in ("line_flux", "line_flux_error")
     }
-    strong = measurable_lines(columns, measured) & (columns["line_snr"] > STRONG)
-    ratio, detected = flux_ratio(columns, measured), detected_lines(measured)
+    strong = lines.measurable_lines(columns, measured) & (columns["line_snr"] > STRONG)
+    ratio, detected = lines.flux_ratio(columns, measured), detected_lines(measured)
     ratio = ratio[strong & np.isfinite(ratio)]
-    absent = absent_lines(columns, _ABSENT) & in_range
+    absent = lines.absent_lines(columns, _ABSENT) & in_range
     known = judged_lines(columns) & in_range
     flux, error = (measured[name][known] for name in ("line_flux", "line_flux_error"))
     pit = gaussian_pit(columns["line_flux"][known], flux, np.hypot(error, columns["line_error"][known]))
     metrics = {
         "recovery": _median(ratio),
-        "scatter": robust_scatter(log_ratio(ratio)),
+        "scatter": robust_scatter(lines.log_ratio(ratio)),
         "completeness": _mean(detected[strong]),
         "false_detections": (
-            float(np.mean(invented_lines(columns, measured, detected)[absent])) if absent.any() else 0.0
+            float(np.mean(lines.invented_lines(columns, measured, detected)[absent])) if absent.any() else 0.0
         ),
         "coverage": _mean(inside_levels(pit, (ONE_SIGMA,))),
     }
