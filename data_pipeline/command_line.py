@@ -90,11 +90,7 @@ _SHARED = {
     "--extraction": {"choices": ("3pix", "5pix"), "default": "3pix", "help": "extraction to read"},
     "--archive": {"default": "", "metavar": "DIR", "help": "top of a tree of x1d or spec.fits files"},
     "--catalogue": {"default": "", "metavar": "FILE", "help": "default: the one in the archive"},
-    "--columns": {
-        "default": "",
-        "metavar": "OURS=THEIRS,...",
-        "help": "columns of a catalogue of your own",
-    },
+    "--columns": {"default": "", "metavar": "OURS=THEIRS,...", "help": "columns of a catalogue of your own"},
 }
 
 

@@ -149,11 +149,7 @@ def _rows_of(target: np.ndarray, wavelength: np.ndarray) -> np.ndarray | None:
 
 
 def upsample(
-    wavelength: np.ndarray,
-    flux: np.ndarray,
-    error: np.ndarray,
-    mask: np.ndarray,
-    target: np.ndarray,
+    wavelength: np.ndarray, flux: np.ndarray, error: np.ndarray, mask: np.ndarray, target: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Evaluates a coarse spectrum on a fine grid: cubic for flux, monotone cubic for error.
 

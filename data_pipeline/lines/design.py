@@ -47,11 +47,7 @@ class SharedFluxes:
         return shares
 
     def profiles(
-        self,
-        instrument: Instrument,
-        redshift: float,
-        velocity_sigma: float,
-        resolution_scale: float = 1.0,
+        self, instrument: Instrument, redshift: float, velocity_sigma: float, resolution_scale: float = 1.0
     ) -> np.ndarray:
         """(columns, n) flux density on an instrument's pixels for free fluxes of 1 [1/Angstrom].
 
