@@ -164,8 +164,7 @@ class Command:
     def __call__(self, argv: Sequence[str] | None = None) -> int:
         """Runs the command and returns its exit status.
 
-        Args:
-            argv: arguments; None for those of the process, which was started with ``python -m``.
+        Arguments of None are those of the process, which was started with ``python -m``.
         """
         spec = getattr(sys.modules["__main__"], "__spec__", None)
         started_as_module = argv is None and spec is not None
@@ -268,12 +267,7 @@ def from_clone(module: str) -> Command:
 
 
 def list_failures(failures: Sequence[str], what: str = "failed") -> int:
-    """Lists on stderr what failed and returns the exit status.
-
-    Args:
-        failures: one text each.
-        what: after their number, in the head of the list.
-    """
+    """Lists on stderr what failed, under a head of their number and ``what``; returns the exit status."""
     if not failures:
         return 0
     LOG.error("\n%s", "\n  ".join([f"{len(failures)} {what}:", *failures]))

@@ -44,10 +44,7 @@ def from_dict(cls: type[T], data: dict, where: str = "") -> T:
 def check_keys(data: Any, cls: type, where: str) -> dict[str, Any]:
     """The mapping itself, once its keys are the fields of a dataclass.
 
-    Args:
-        data: parsed JSON.
-        cls: dataclass whose field names are the allowed keys; those without a default are needed.
-        where: what is read, for the error text.
+    Keys without a default are needed; ``where`` says in the error text what is read.
 
     Raises:
         ConfigurationError: if ``data`` is no mapping, or has an unknown key or lacks one.
@@ -76,12 +73,7 @@ def json_hash(data: Any) -> str:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Description of the first differences of two nested settings; empty if there are none.
-
-    Args:
-        before: plain JSON values.
-        now: plain JSON values.
-    """
+    """Description of the first differences of two nested settings; empty if there are none."""
     first, second = dict(_flat(before)), dict(_flat(now))
     found = [
         f"{key} was {first.get(key, 'not set')}, now {second.get(key, 'not set')}"
@@ -133,11 +125,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def software_versions(*further: str) -> dict[str, str]:
-    """Versions of Python and of the packages that shape the numbers; those not installed are left out.
-
-    Args:
-        *further: names of more packages.
-    """
+    """Versions of Python and of the packages that shape the numbers; those not installed are left out."""
     versions = {"python": platform.python_version()}
     for package in ("kspecsr", "numpy", "scipy", "astropy", "specutils", *further):
         with contextlib.suppress(PackageNotFoundError):

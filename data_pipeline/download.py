@@ -62,11 +62,7 @@ def list_files(
 ) -> list[RemoteFile]:
     """The wanted files of a release, catalogues first.
 
-    Args:
-        release_name: key of `RELEASES`.
-        selection: what is wanted.
-        client: paces and retries.
-        base_url: browsable tree to read instead of the release's usual source.
+    ``base_url`` is a browsable tree to read instead of the release's usual source.
 
     Raises:
         TransferError: if the archive cannot be listed, or has nothing of what is wanted.

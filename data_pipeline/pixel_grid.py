@@ -114,11 +114,8 @@ UNIFIED_GRID = UnifiedGrid()
 def cubic_weights(t):
     """Weights of four neighbouring values in Catmull-Rom interpolation: a cubic with continuous slope.
 
-    Args:
-        t: of the way from the second value to the third, 0-1; an array or a tensor.
-
-    Returns:
-        Four arrays like ``t``.
+    ``t`` of the way from the second value to the third, 0-1, is an array or a tensor; so are the four
+    weights.
     """
     return (
         0.5 * (-t + 2 * t**2 - t**3),
@@ -129,15 +126,7 @@ def cubic_weights(t):
 
 
 def cubic_interpolation(place: np.ndarray, count: int) -> sparse.csr_matrix:
-    """Four-point cubic interpolation as a matrix; the end values are held.
-
-    Args:
-        place: (m,) where to interpolate, in pixels from 0 to ``count - 1``; clipped to that range.
-        count: number of values.
-
-    Returns:
-        (m, count) CSR.
-    """
+    """(m, count) CSR of four-point cubic interpolation at places [pixels]; the end values are held."""
     place = np.clip(place, 0, count - 1)
     left = np.minimum(place.astype(int), count - 2)
     weights = np.concatenate(cubic_weights(place - left))

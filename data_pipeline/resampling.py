@@ -198,12 +198,7 @@ def upsample_rows(
 def neighbours(
     wavelength: np.ndarray, bounds: np.ndarray, target: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels on either side of each target wavelength.
-
-    Args:
-        wavelength: (n,) pixel centres [um].
-        bounds: (2, n) pixel bounds [um].
-        target: (m,) wavelengths [um].
+    """Pixels, of bounds (2, n) [um], on either side of each target wavelength (m,) [um].
 
     Returns:
         (m,) indices of the pixels to the left and to the right, and (m,) bool: outside all pixels.

@@ -162,11 +162,7 @@ class ObservedSpectrum:
         return cls(wave, value, sigma, bad, meta)
 
     def to_specutils(self, unit: u.UnitBase = FLUX_UNIT):
-        """The same as a `specutils.Spectrum` with units, `StdDevUncertainty`, mask, redshift and meta.
-
-        Args:
-            unit: of the flux.
-        """
+        """The same as a `specutils.Spectrum` in a flux unit: `StdDevUncertainty`, mask, redshift and meta."""
         from astropy.nddata import StdDevUncertainty
         from specutils import Spectrum  # seconds to import: only where it is asked for
 

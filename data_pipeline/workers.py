@@ -39,12 +39,7 @@ def _single_threaded() -> Iterator[None]:
 
 @contextmanager
 def only_process(folder: Path, error: Exception) -> Iterator[None]:
-    """Holds the lock file of a folder; the lock goes with the process, however it ends.
-
-    Args:
-        folder: an existing folder.
-        error: raised if another process holds the lock.
-    """
+    """Holds the lock file of a folder, however the process ends; raises ``error`` if another one holds it."""
     with (folder / LOCK_FILE).open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

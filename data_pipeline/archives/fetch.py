@@ -88,17 +88,9 @@ def fetch(
     """Fetch one file unless a complete copy is there.
 
     Bytes go to ``<name>.part``; an interrupted transfer is continued from there if the server proves (by
-    If-Range with the modification time) that its file is still the same. A whole file that fails `verify`
-    is thrown away and fetched anew.
-
-    Args:
-        remote: the file.
-        directory: root of the local copy.
-        client: paces and retries.
-        received: told about every piece that arrives.
-
-    Returns:
-        True if it was fetched, False if the local copy was kept.
+    If-Range with the modification time) that its file is still the same. A whole file that fails `verify` is
+    thrown away and fetched anew. ``received`` is told about every piece that arrives. Returns False if the
+    local copy was kept.
 
     Raises:
         InterruptedTransferError: if the user asked to stop.
@@ -214,15 +206,8 @@ def fetch_all(
 ) -> Report:
     """Fetch files, keep complete copies, continue past failures.
 
-    Args:
-        files: the files.
-        directory: root of the local copy.
-        client: paces and retries.
-        jobs: connections at the same time, 1 to `MOST_JOBS`.
-        quiet: no progress bar.
-
-    Returns:
-        The report; `Report.interrupted` is set after Ctrl-C, when running transfers have been laid aside.
+    ``jobs`` transfers run at the same time, 1 to `MOST_JOBS`. `Report.interrupted` is set after Ctrl-C, when
+    running transfers have been laid aside.
 
     Raises:
         LocalStorageError: if the disk refuses or is too small; transfers have been laid aside.

@@ -27,9 +27,6 @@ def check_fits(path: Path) -> None:
     An HDU without those keywords is checked for its size only. A cut that falls exactly between two HDUs
     leaves a whole file and is not seen here, except before the first data.
 
-    Args:
-        path: uncompressed FITS file.
-
     Raises:
         IntegrityError: if the file is no FITS file, was cut short or extended, or was altered.
     """

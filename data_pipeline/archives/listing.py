@@ -37,11 +37,7 @@ class _Links(HTMLParser):
 def children(html: str, page_url: str) -> list[str]:
     """Names of the entries that a folder page links to, folders with a trailing ``/``.
 
-    Links to the parent, to other sites and for sorting the page are left out.
-
-    Args:
-        html: the page.
-        page_url: its URL, ending with ``/``.
+    Links to the parent, to other sites and for sorting the page are left out. ``page_url`` ends with ``/``.
     """
     links = _Links()
     links.feed(html)
@@ -129,11 +125,7 @@ class Tree:
 def list_tree(release: Release, base_url: str, selection: Selection, client: HttpClient) -> list[RemoteFile]:
     """The wanted catalogues and spectra of a release, by reading its folder pages.
 
-    Args:
-        release: its layout.
-        base_url: root of the tree to read: the release's own or a mirror of it.
-        selection: what is wanted.
-        client: paces and retries.
+    ``base_url`` is the release's own tree or a mirror of it.
 
     Raises:
         TransferError: if the server fails, or no wanted spectrum is found.
@@ -178,11 +170,6 @@ def _catalogues(tree: Tree, release: Release, selection: Selection) -> list[str]
 
 def list_mast(release_name: str, release: Release, selection: Selection) -> list[RemoteFile]:
     """The wanted catalogues and spectra of a release, from MAST's product lists, with their sizes.
-
-    Args:
-        release_name: e.g. ``dr3``.
-        release: its layout.
-        selection: what is wanted.
 
     Raises:
         TransferError: if MAST does not answer, or lists no wanted spectrum.

@@ -37,9 +37,8 @@ class ChunkStore:
     def open(self, settings: dict, fingerprint: str) -> None:
         """Start or continue a build.
 
-        Args:
-            settings: of the build, as JSON; a work folder of other settings is refused.
-            fingerprint: hash of the list of objects; a work folder of other objects is refused.
+        ``settings`` are JSON values, ``fingerprint`` a hash of the list of objects; a work folder of others
+        is refused.
 
         Raises:
             FileExistsError: naming what differs, and how to start afresh.

@@ -62,12 +62,7 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 def original_row(match: Match, pair: Pair, group: int, truth: Truth | None) -> dict[str, Any]:
     """Row of an observation itself (realisation 0).
 
-    Args:
-        match: ids and redshift.
-        pair: aligned spectra and fitted lines.
-        group: sky group.
-        truth: known for simulated galaxies; their redshift and line fluxes replace the catalogue's and the
-            fitted ones.
+    The ``truth`` of a simulated galaxy replaces the catalogue's redshift and the fitted line fluxes.
     """
     stitched = pair.stitched
     spectra = {

@@ -184,9 +184,7 @@ class ArchiveSource(Source):
     def plan(cls, config: BuildConfig, progress: Callable | None = None) -> ArchiveSource:
         """Scan, match, group and split.
 
-        Args:
-            config: settings of the build.
-            progress: wraps the list of files that is scanned.
+        ``progress`` wraps the list of files that is scanned.
 
         Raises:
             FileNotFoundError: for a missing archive or catalogue.

@@ -88,9 +88,7 @@ class KnownRedshifts:
     def of(self, path: Path, meta: SpectrumMeta) -> float:
         """Redshift of a spectrum; NaN where none is known.
 
-        Args:
-            path: its file.
-            meta: its metadata; target and id are tried after the file's name.
+        Target and id are tried after the file's name.
 
         Raises:
             ValueError: if rows with different redshifts have its name.

@@ -124,9 +124,7 @@ class CatalogueTable:
     def column_of(self, role: str, stated: Mapping[str, str]) -> str | None:
         """The column for a role; None if nothing was stated and no usual name is there.
 
-        Args:
-            role: one of `ALIASES`.
-            stated: role to column, as `parse_columns` gives it.
+        ``role`` is one of `ALIASES`, ``stated`` as `parse_columns` gives it.
 
         Raises:
             CatalogueError: where the stated column is missing.

@@ -75,12 +75,9 @@ class Instrument:
     def line_spread_operator(
         self, bounds_in: np.ndarray, seen_by: Instrument | None = None
     ) -> LineSpreadOperator:
-        """Operator from a grid to this instrument's pixels.
+        """Operator from pixels, of bounds (2, n_in) [um], to this instrument's.
 
-        Args:
-            bounds_in: (2, n_in) bounds of the input pixels [um].
-            seen_by: instrument whose line-spread function the input has already; None for an
-                intrinsic spectrum.
+        Of an input ``seen_by`` another instrument only the missing width is added.
         """
         sigma_in = None if seen_by is None else seen_by.sigma
         return line_spread_operator(bounds_in, self.bounds, self.sigma, sigma_in)

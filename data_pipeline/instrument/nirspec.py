@@ -60,14 +60,7 @@ HAND_OVERS = {("G140M", "G235M"): (1.66, 1.89), ("G235M", "G395M"): (2.87, 3.17)
 
 
 def arm_shares(wavelength: np.ndarray) -> dict[str, np.ndarray]:
-    """Weight of each grating in the reference spectrum: 1 in its own range, a ramp at hand-overs.
-
-    Args:
-        wavelength: (n,) [um].
-
-    Returns:
-        Disperser to (n,) weights, which add up to 1.
-    """
+    """Disperser to its weights (n,) in the reference spectrum: 1 in its own range, a ramp at hand-overs."""
     rise = [np.interp(wavelength, hand_over, (0.0, 1.0)) for hand_over in HAND_OVERS.values()]
     return {"G140M": 1.0 - rise[0], "G235M": rise[0] * (1.0 - rise[1]), "G395M": rise[1]}
 
@@ -104,9 +97,7 @@ def reference_instrument(grid: UnifiedGrid = UNIFIED_GRID, illumination: str = "
 def degrading_operator(grid: UnifiedGrid = UNIFIED_GRID, scale: float | None = None) -> LineSpreadOperator:
     """From a spectrum at the reference's resolution on a unified grid to the prism's pixels.
 
-    Args:
-        grid: the unified grid.
-        scale: factor on the tabulated prism resolving power; None for what reduced spectra show.
+    ``scale`` is the factor on the tabulated prism resolving power; None for what reduced spectra show.
     """
     prism = load_instrument(PRISM, scale=scale)
     return prism.line_spread_operator(grid.bounds, seen_by=reference_instrument(grid))

@@ -32,14 +32,7 @@ LOW_FREQUENCY_VARIANCE = float(LAG_COVARIANCE[0] + 2.0 * LAG_COVARIANCE[1:].sum(
 
 
 def quadratic_form(row: np.ndarray) -> np.ndarray:
-    """Variance of ``sum_p row[..., p] n_p`` for noise of unit quoted error.
-
-    Args:
-        row: (..., P) weights of neighbouring pixels, already times their quoted errors.
-
-    Returns:
-        (...,) variances.
-    """
+    """(...,) variances of ``sum_p row[..., p] n_p`` of noise n of unit quoted error."""
     total = LAG_COVARIANCE[0] * np.einsum("...p,...p->...", row, row)
     for lag, covariance in enumerate(LAG_COVARIANCE[1:], start=1):
         total += 2.0 * covariance * np.einsum("...p,...p->...", row[..., lag:], row[..., :-lag])

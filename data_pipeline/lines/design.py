@@ -51,11 +51,8 @@ class SharedFluxes:
     ) -> np.ndarray:
         """(columns, n) flux density on an instrument's pixels for free fluxes of 1 [1/Angstrom].
 
-        Args:
-            instrument: pixels and line-spread function.
-            redshift: of all lines.
-            velocity_sigma: intrinsic one-sigma width of all lines [km/s].
-            resolution_scale: factor on the instrument's resolving power.
+        ``velocity_sigma`` is the intrinsic one-sigma width of all lines [km/s], ``resolution_scale`` a factor
+        on the instrument's resolving power.
         """
         return render_lines(
             instrument,
@@ -85,14 +82,7 @@ def tied_lines(lines: LineList) -> SharedFluxes:
 
 
 def hat_functions(place: np.ndarray, first: float, last: float, count: int) -> np.ndarray:
-    """(count, n) columns of a piecewise linear function with evenly spaced knots.
-
-    Args:
-        place: (n,) where the pixels lie, in any coordinate.
-        first: place of the first knot.
-        last: place of the last knot.
-        count: number of knots, 2 or more.
-    """
+    """(count, n) columns of a piecewise linear function at (n,) places, with ``count`` >= 2 even knots."""
     knots = np.linspace(first, last, count)
     return np.clip(1.0 - np.abs(place - knots[:, None]) / (knots[1] - knots[0]), 0.0, None)
 
@@ -105,13 +95,8 @@ def continuum_hats(pixels: int, count: int) -> np.ndarray:
 def break_steps(wavelength: np.ndarray, centre: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Steps at the breaks as the instrument sees them.
 
-    Args:
-        wavelength: (P,) pixel centres [um].
-        centre: (B, breaks) observed wavelengths [um].
-        sigma: (B, breaks) widths of the line-spread function there [um].
-
-    Returns:
-        (B, breaks, P); 0 throughout for a break outside the range.
+    Wavelengths (P,), centres and widths of the line-spread function there (B, breaks), all in um. Gives (B,
+    breaks, P); 0 throughout for a break outside the range.
     """
     step = ndtr((wavelength - centre[..., None]) / sigma[..., None])
     inside = (centre > wavelength[BREAK_MARGIN]) & (centre < wavelength[-1 - BREAK_MARGIN])

@@ -103,10 +103,7 @@ def fit_gaussians(
 def window_indices(wavelength: np.ndarray, centre: np.ndarray, half: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels around wavelengths.
 
-    Args:
-        wavelength: (N,) increasing.
-        centre: (n,); NaN gives a window of which no pixel is inside.
-        half: pixels on either side of the nearest one.
+    ``wavelength`` (N,) increases; a centre (n,) of NaN gives a window of which no pixel is inside.
 
     Returns:
         (n, 2 half + 1) indices within the spectrum, and (n, 2 half + 1) bool: the pixel exists.

@@ -30,13 +30,7 @@ class LinearFit:
 
 
 def linear_fit(columns: np.ndarray, weight: np.ndarray, data: np.ndarray) -> LinearFit:
-    """Least squares of data over columns.
-
-    Args:
-        columns: (..., p, m).
-        weight: (..., m) inverse variances; 0 where nothing counts.
-        data: (..., m); finite throughout.
-    """
+    """Least squares of finite data (..., m) over columns (..., p, m), with inverse variances as weights."""
     weighted = columns * weight[..., None, :]
     covariance = inverse(weighted @ np.swapaxes(columns, -1, -2))
     match = np.einsum("...pm,...m->...p", weighted, data)
@@ -60,14 +54,8 @@ def non_negative_solution(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Minimises x S x / 2 - r x over x >= 0, exactly.
 
     Block principal pivoting (Kim & Park 2011, SIAM J. Sci. Comput. 33, 3261): all variables that violate the
-    optimality conditions change sides at once; when that stops helping, the last of them alone.
-
-    Args:
-        normal: (B, n, n) S, positive definite.
-        right: (B, n) r.
-
-    Returns:
-        (B, n).
+    optimality conditions change sides at once; when that stops helping, the last of them alone. S (B, n, n)
+    is positive definite, r (B, n).
     """
     solution = np.zeros(right.shape)
     scale = np.abs(right).max(axis=1, initial=0.0)

@@ -38,11 +38,7 @@ def line_sigma(
 def pixel_mean(lower: np.ndarray, upper: np.ndarray, centre: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Mean over pixels of a Gaussian of unit area [1/um].
 
-    Args:
-        lower: lower bounds of the pixels [um]; all arguments are broadcast against each other.
-        upper: upper bounds of the pixels [um].
-        centre: centre of the Gaussian [um].
-        sigma: its width before the average [um].
+    Bounds of pixels, centre and width before the average [um] are broadcast against each other.
     """
     return (ndtr((upper - centre) / sigma) - ndtr((lower - centre) / sigma)) / (upper - lower)
 
@@ -62,12 +58,8 @@ def line_windows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lines of unit flux on the pixels around each.
 
-    Args:
-        bounds: (2, n) bounds of the pixels [um].
-        centre: (...) observed wavelengths [um].
-        sigma: (...) widths before the average over pixels [um].
-        first: (...) first pixel of each window; windows may reach beyond the ends.
-        count: number of pixels of each window.
+    ``first`` (...) is the first of the ``count`` pixels of each window, which may reach beyond the ends.
+    Bounds (2, n), centres and widths before the average (...) are in um.
 
     Returns:
         (..., count) pixels, clipped to those there are, and (..., count) flux density [1/Angstrom], 0 for
@@ -81,14 +73,7 @@ def line_windows(
 
 
 def scattered(rows: np.ndarray, index: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Sums of values that belong to rows and pixels, as an array (rows, pixels).
-
-    Args:
-        rows: row of each value, broadcast against ``index``.
-        index: pixel of each value.
-        values: of the shape of ``index``.
-        shape: of the result.
-    """
+    """(rows, pixels) sums of values that belong to rows and pixels, broadcast against each other."""
     flat = (rows * shape[1] + index).ravel()
     return np.bincount(flat, values.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
 

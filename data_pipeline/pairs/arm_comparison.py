@@ -83,13 +83,8 @@ def noise_covariance(
 ) -> sparse.csr_matrix:
     """Covariance of pixels whose noise was correlated when the spectrum was rectified.
 
-    Args:
-        error: (n,) one sigma; 0 where masked.
-        correlation: at lags of 0, 1, ... pixels of the instrument, the last one 0; straight in between.
-        oversampling: (n,) pixels of this grid per pixel of the instrument.
-
-    Returns:
-        (n, n) in units of the error squared.
+    Correlations stand at lags of 0, 1, ... pixels of the instrument, the last one 0, straight in between;
+    ``oversampling`` (n,) is pixels of this grid per such pixel; the error (n,) is 0 where masked.
     """
     lags = np.arange(len(correlation))
     bands, offsets = [error**2], [0]
@@ -114,10 +109,7 @@ def degrade(
 ) -> tuple[np.ndarray, np.ndarray, sparse.csr_matrix]:
     """Stitched gratings at the prism's resolution, on its pixels.
 
-    Args:
-        stitched: gratings on ``grid``.
-        grid: the unified grid.
-        covariance: of the stitched flux, 0 where masked.
+    The covariance is that of the stitched flux, 0 where masked.
 
     Returns:
         Flux (706,), mask (706,) and covariance (706, 706).

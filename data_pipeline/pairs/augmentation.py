@@ -69,12 +69,6 @@ def augment(
     What the stretch leaves without data, and what lies outside ``trim``, is masked.
     The line-spread function is stretched along with the lines: a limit of this augmentation that drawing
     a simulated galaxy afresh does not have.
-
-    Args:
-        spectra: the original.
-        grid: unified grid of the arrays.
-        config: amounts.
-        rng: source of randomness.
     """
     offset = _redshift_offset(spectra.redshift, config.redshift_sigma, rng)
     # a spectrum without redshift is not moved

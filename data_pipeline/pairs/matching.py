@@ -117,9 +117,7 @@ def scan_archive(
 ) -> tuple[list[ArchiveFile], list[Dropped]]:
     """All spectra below a folder; JADES names are not opened, other FITS files are.
 
-    Args:
-        directory: top of the archive.
-        progress: wraps the list of files, e.g. ``tqdm``.
+    ``progress`` wraps the list of files, e.g. ``tqdm``.
 
     Raises:
         FileNotFoundError: for a folder that is not there or holds no FITS file.

@@ -29,10 +29,7 @@ def chord(separation_arcsec: float) -> float:
 def group_by_position(ra: np.ndarray, dec: np.ndarray, separation_arcsec: float = 0.3) -> np.ndarray:
     """Friends-of-friends groups on the sky.
 
-    Args:
-        ra: (n,) right ascension [deg].
-        dec: (n,) declination [deg].
-        separation_arcsec: objects closer than this are the same galaxy.
+    Positions (n,) are in degrees; objects closer than ``separation_arcsec`` are the same galaxy.
 
     Returns:
         (n,) int group numbers from 0. An object without a position is a group of its own.
@@ -101,15 +98,9 @@ def assign_splits(
 
     A group's place is a hash of the seed and of the first sky cell that it touches (of its first id where no
     position is known). It depends neither on the order of the catalogue nor on which ids, or how many
-    observations, a galaxy has: what was once trained on is held out later only if a new observation links
-    it to a neighbour in an earlier cell.
-
-    Args:
-        unique_ids: n ids.
-        ra: (n,) right ascension [deg]; NaN where unknown.
-        dec: (n,) declination [deg].
-        groups: (n,) sky groups, as `group_by_position` gives them.
-        config: shares and seed.
+    observations, a galaxy has: what was once trained on is held out later only if a new observation links it
+    to a neighbour in an earlier cell. Positions (n,) are in degrees, NaN where unknown; groups (n,) as
+    `group_by_position` gives them.
     """
     keys: dict[int, str] = {}
     for name, x, y, group in zip(unique_ids, ra, dec, groups, strict=True):

@@ -72,11 +72,8 @@ def choose_match(
 ) -> Match:
     """The default galaxy of an archive, by the rule that ``inspect --help`` states.
 
-    Args:
-        matches: at least one.
-        catalogue: its grating line fluxes rank the galaxies.
-        config: how files are read where there are none.
-        progress: wraps the galaxies whose files are read.
+    Grating line fluxes of the catalogue rank the galaxies; without any the files are read, under
+    ``progress``.
 
     Raises:
         ValueError: where there is no match.
@@ -152,10 +149,7 @@ def find_family(
 ) -> Family:
     """A galaxy's row and its realisations: those in the records, or else 20 made for the picture.
 
-    Args:
-        directory: records.
-        unique_id: of the galaxy.
-        progress: wraps the rows that are searched, given their number.
+    ``progress`` wraps the rows that are searched, given their number.
 
     Raises:
         ValueError: for an id that is not there, naming ids that are alike.

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from data_pipeline.lines import load_lines
 from data_pipeline.pictures.style import WAVELENGTH_SHORT
@@ -127,12 +128,7 @@ def magnify(
 ) -> None:
     """Limits, line marks and ticks of a panel that magnifies a group of lines.
 
-    Args:
-        axes: where spectra have been drawn.
-        window: wavelengths at its ends [um].
-        drawn: values that must lie in the panel, in its unit; NaN is passed over, zero is always shown.
-        redshift: of the lines.
-        detected: as of `mark_lines`.
+    Values ``drawn`` must lie in the panel; NaN is passed over, zero is always shown. The window is in um.
     """
     low, high = np.nanmin([*drawn, 0.0]), np.nanmax([*drawn, 0.0])
     margin = 0.07 * max(high - low, 1e-9)
@@ -165,22 +161,7 @@ def _write_labels(axes: Axes, labels: list[tuple[float, str, str]], gap: float) 
 
 
 def spread(wanted: np.ndarray, gap: float) -> np.ndarray:
-    """Places at least ``gap`` apart, in the same order, nearest to the wanted ones (least squares).
-
-    Args:
-        wanted: (n,) sorted.
-        gap: least distance.
-
-    Returns:
-        (n,) places.
-    """
+    """(n,) places at least ``gap`` apart, nearest to the sorted wanted ones (least squares)."""
     # Without the gaps this is an isotonic regression: neighbours that collide share their mean.
-    blocks: list[list[float]] = []
-    for value in wanted - gap * np.arange(wanted.size):
-        blocks.append([float(value), 1.0])
-        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
-            mean, count = blocks.pop()
-            before, number = blocks[-1]
-            blocks[-1] = [(before * number + mean * count) / (number + count), number + count]
-    flat = np.concatenate([np.full(int(count), mean) for mean, count in blocks])
-    return flat + gap * np.arange(wanted.size)
+    gaps = gap * np.arange(wanted.size)
+    return isotonic_regression(wanted - gaps).x + gaps

@@ -60,11 +60,7 @@ def facts(spectrum: ObservedSpectrum) -> str:
 def draw_single_spectrum(spectrum: ObservedSpectrum, redshift: float | None = None) -> Figure:
     """Flux density with its one-sigma band above, S/N per pixel below.
 
-    Masked pixels are gaps, ticked along the bottom.
-
-    Args:
-        spectrum: what to draw.
-        redshift: marks lines; None marks none.
+    Masked pixels are gaps, ticked along the bottom. A redshift marks lines.
     """
     figure = new_figure(4.6)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -140,12 +136,6 @@ def draw_galaxy_pair(
 
     The prism is divided by its peak in one line, the gratings together by theirs in the same line:
     resolution, not flux scale, is what the picture compares. Pixels are those of the files.
-
-    Args:
-        prism: of the galaxy.
-        gratings: one or more.
-        redshift: where lines are marked.
-        name: for the title.
     """
     arms = sorted(gratings, key=lambda s: s.wavelength[0])
     scale, text = normalisation(prism, arms, redshift)
@@ -301,12 +291,7 @@ def draw_augmentation_family(
 ) -> Figure:
     """Low resolution above, high resolution below: original in solid black, copies coloured and dashed.
 
-    Args:
-        original: record row of the observation (flux in 1e-20 erg/s/cm2/A).
-        copies: record rows of its realisations.
-        prism_wavelength: (706,) [um].
-        grid_wavelength: (n,) [um], of the grating arrays.
-        title: of the picture.
+    Rows are those of records (flux in 1e-20 erg/s/cm2/A); wavelengths (706,) and (n,) in um.
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable

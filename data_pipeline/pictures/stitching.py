@@ -50,11 +50,7 @@ def draw_stitching(
 ) -> Figure:
     """Arms as read, arms scaled and joined, and for each overlap a magnified view with residuals.
 
-    Args:
-        gratings: as read.
-        stitched: what joining them gave.
-        redshift: marks lines; NaN marks none.
-        name: for the title.
+    A redshift of NaN marks no lines.
     """
     arms = {s.meta.disperser: s for s in gratings}
     shared = [(key, overlap) for key, overlap in stitched.overlaps.items() if overlap.bins > 0]
@@ -187,12 +183,7 @@ def binned(
     """Means over runs of grid pixels: wavelength, flux, error of the mean.
 
     Grid pixels that share a pixel of the arm count as one, and neighbours of the arm's own correlate.
-
-    Args:
-        wavelength: (n,) grid [um].
-        segment: flux, error, mask, (n,) each.
-        inside: (n,) bool, pixels to use, good ones only.
-        oversampling: grid pixels per pixel of the arm.
+    ``inside`` (n,) chooses good pixels only; ``oversampling`` is grid pixels per pixel of the arm.
     """
     flux, error, _ = segment
     rows = np.flatnonzero(inside)

@@ -66,12 +66,9 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def new_figure(height: float) -> Figure:
-    """An empty figure of the page's width.
+    """An empty figure of the page's width and a height [inch].
 
     Built without pyplot: nothing is shown, and figures are freed with their last reference.
-
-    Args:
-        height: [inch].
     """
     from matplotlib.figure import Figure
 
@@ -174,14 +171,7 @@ _CONTINUUM_SN = 3.0  # ... unless the continuum there has this S/N per pixel
 
 
 def flux_unit(limits: tuple[float, float]) -> tuple[float, str]:
-    """Power of ten that makes a flux axis readable.
-
-    Args:
-        limits: of the axis [erg/s/cm2/A].
-
-    Returns:
-        Value of one axis unit [erg/s/cm2/A], and the axis label.
-    """
+    """Power of ten that makes a flux axis of these limits readable [erg/s/cm2/A], and the axis label."""
     exponent = int(np.floor(np.log10(max(map(abs, limits)))))
     return 10.0**exponent, flux_label(exponent)
 
@@ -193,11 +183,6 @@ def flux_label(exponent: int) -> str:
 
 def line_significance(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Significance of pixels of emission lines above their surroundings.
-
-    Args:
-        flux: (n,).
-        error: (n,) one sigma.
-        mask: (n,) bool, True = bad.
 
     Returns:
         (n,) excess over the running median in sigma where it is above 5, no single pixel, and beside no end
@@ -234,13 +219,8 @@ def _beside_bad(bad: np.ndarray) -> np.ndarray:
 def flux_limits(*spectra: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[float, float]:
     """Limits that show every emission line in full, and the continuum with its noise.
 
-    Single outliers, edges of a spectrum, and pixels of outsize error may lie outside.
-
-    Args:
-        *spectra: (flux, error, mask) each, in one unit.
-
-    Returns:
-        Lower and upper limit.
+    Single outliers, edges of a spectrum, and pixels of outsize error may lie outside. Spectra are (flux,
+    error, mask) in one unit.
     """
     low, high = [0.0], [0.0]
     for flux, error, mask in spectra:
@@ -267,12 +247,8 @@ def overview_limits(
     """Limits of a panel with a spectrum at two resolutions: all of the prism, sharp lines up to a limit.
 
     A line at ten times the prism's resolution is up to ten times as high: if all of it were shown, nothing
-    could be seen of the continuum.
-
-    Args:
-        prism: flux, error, mask, (P,) each.
-        sharp: (N,) flux at high resolution; NaN where unknown.
-        tallest: upper limit, in units of the prism's.
+    could be seen of the continuum. The prism is (flux, error, mask), the sharp flux NaN where unknown;
+    ``tallest`` is in units of the prism's limit.
     """
     low, high = flux_limits(prism)
     if not np.isfinite(sharp).any():

@@ -82,13 +82,8 @@ def metadata(
 ) -> SpectrumMeta:
     """Metadata of a spectrum from header keywords.
 
-    Args:
-        source: the file.
-        hdu: extension that is read; None for a text table.
-        name: of the format.
-        headers: where to look, the most particular first.
-        keywords: field of `SpectrumMeta` to its keywords, blank-separated, the preferred first.
-        **known: fields that no keyword gives.
+    ``headers`` start with the most particular; ``keywords`` map a field to its keywords, blank-separated, the
+    preferred first; ``known`` are fields that no keyword gives. The hdu is None for a text table.
     """
     fields: dict = {}
     for field, keys in keywords.items():

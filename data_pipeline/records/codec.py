@@ -92,9 +92,7 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
 def decode_example(data: bytes, names: Container[str] | None = None) -> dict[str, memoryview]:
     """The byte string of each feature, without copying.
 
-    Args:
-        data: serialised ``tf.train.Example``.
-        names: features wanted; others are skipped. None for all.
+    Features other than ``names`` are skipped; None is for all.
 
     Raises:
         RecordFormatError: for bytes that are no such message, or a feature that is not one byte string.
@@ -115,13 +113,8 @@ def decode_in_layout(
 ) -> dict[str, memoryview] | None:
     """As ``decode_example``, several times faster, for a message of a known layout.
 
-    Args:
-        data: serialised ``tf.train.Example``.
-        layout: in the order of the message: name, ``feature_header`` and length of each payload; None and 0
-            where the length varies.
-
-    Returns:
-        Payload by name; None if the message, though perhaps valid, is laid out otherwise.
+    The layout gives, in the order of the message, name, ``feature_header`` and length of each payload; None
+    and 0 where the length varies. None is returned for a message, though perhaps valid, of another layout.
     """
     if data[:1] != b"\x0a":
         return None
@@ -269,10 +262,7 @@ class ExampleCodec:
         ]
 
     def serialise(self, example: Mapping[str, Any]) -> bytes:
-        """One record.
-
-        Args:
-            example: value of every field of the schema, and of no other.
+        """One record, from the value of every field of the schema and of no other.
 
         Raises:
             RecordFormatError: naming the field, what was received and what is expected.

@@ -23,12 +23,7 @@ _verified: dict[Path, tuple] = {}
 def verify_records(directory: str | Path, *, progress: bool = True) -> Manifest:
     """Read every byte of every shard and compare with the manifest.
 
-    Args:
-        directory: record directory.
-        progress: show a bar if this takes longer than two seconds.
-
-    Returns:
-        The manifest.
+    ``progress`` shows a bar if this takes longer than two seconds.
 
     Raises:
         FileNotFoundError: without a manifest.
@@ -72,11 +67,7 @@ def open_split(
 ) -> Manifest:
     """The manifest, once it is certain that a split can be read: the quick checks first.
 
-    Args:
-        directory: record directory.
-        split: wanted split.
-        fields: wanted fields; None for all.
-        verify: read every byte as ``verify_records`` does; once per process unless a file has changed since.
+    Bytes are verified once per process unless a file has changed since.
 
     Raises:
         FileNotFoundError: without a manifest.

@@ -141,13 +141,7 @@ def _spectrum_fields(prefix: str, suffix: str, length: int, what: str) -> tuple[
 
 
 def record_schema(grid: UnifiedGrid, n_prism: int = 706, *, line_names: Iterable[str]) -> Schema:
-    """The schema of this project's records.
-
-    Args:
-        grid: unified grid of ``*_unified`` and grating arrays.
-        n_prism: pixels of the prism's own grid.
-        line_names: lines of ``line_flux``, in order (``LineList.names``).
-    """
+    """Schema of records of a unified grid, of ``n_prism`` pixels, and of lines as in `LineList.names`."""
     grating, lines = (grid.size,), (len(tuple(line_names)),)
     return Schema(
         (

@@ -143,12 +143,7 @@ def record_bytes(schema: Schema) -> int:
 
 
 def shard_count(n_rows: int, schema: Schema) -> int:
-    """Number of shards that gives files of about 150 MB: 100-200 MB once there is more than one.
-
-    Args:
-        n_rows: records of the split.
-        schema: what a record holds.
-    """
+    """Number of shards that gives files of about 150 MB: 100-200 MB once there is more than one."""
     if n_rows < 0:
         raise ValueError(f"expected a number of rows of 0 or more, got {n_rows}")
     total = n_rows * record_bytes(schema)
@@ -242,10 +237,7 @@ class ShardWriter:
                 path.unlink()
 
     def write(self, example: Mapping[str, Any]) -> None:
-        """Append one record.
-
-        Args:
-            example: value of every field of the schema, and of no other.
+        """Append one record: the value of every field of the schema, and of no other.
 
         Raises:
             RecordFormatError: naming the row and the field, what was received and what is expected.

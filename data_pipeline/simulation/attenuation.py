@@ -52,10 +52,8 @@ def cardelli(wavelength: np.ndarray) -> np.ndarray:
 def intergalactic_transmission(bounds: np.ndarray, redshift: np.ndarray, column: np.ndarray) -> np.ndarray:
     """(b, n) mean transmission per pixel, with each edge shared out within its pixel.
 
-    Args:
-        bounds: (2, n) observed pixel bounds [um].
-        redshift: (b,).
-        column: (b,) log10 of the neutral hydrogen column at the galaxy [cm-2], for the damping wing.
+    Bounds (2, n) are in um; ``column`` (b,) is log10 of the neutral hydrogen at the galaxy [cm-2], for the
+    damping wing.
     """
     lower, upper = bounds
     centre = 0.5 * (lower + upper)

@@ -18,14 +18,9 @@ _BREAK_SN = 3.0  # median continuum S/N per prism pixel from which a break gives
 def catalogue_rows(batch: SimulatedBatch, seed: int, population: Population) -> dict[str, np.ndarray]:
     """Columns of the JADES catalogue for a batch, from its observed spectra.
 
-    Flags as JADES gives them: A for lines above 5 sigma in the gratings, B in the prism, C for breaks or
-    two lines of low S/N, D for one tentative line, E for none. The redshift is taken as found where the
-    flag says so; E has none (-1).
-
-    Args:
-        batch: with gratings.
-        seed: of the simulation, for the redshift errors.
-        population: of the simulation, for the same.
+    Flags as JADES gives them: A for lines above 5 sigma in the gratings, B in the prism, C for breaks or two
+    lines of low S/N, D for one tentative line, E for none. The redshift is taken as found where the flag says
+    so; E has none (-1). Seed and population give the redshift errors.
     """
     flux, error = measured_fluxes(batch)
     prism_flux, prism_error = measured_fluxes(batch, prism=True)
@@ -74,13 +69,7 @@ def measured_fluxes(batch: SimulatedBatch, prism: bool = False) -> tuple[np.ndar
 
 
 def redshift_flags(batch: SimulatedBatch, grating_sn: np.ndarray, prism_sn: np.ndarray) -> np.ndarray:
-    """(b,) flags A to E.
-
-    Args:
-        batch: its prism spectra show the continuum.
-        grating_sn: (b, m) S/N of the catalogue lines in the gratings; NaN where not covered.
-        prism_sn: (b, m) the same in the prism.
-    """
+    """(b,) flags A to E from the S/N of the catalogue lines (b, m), NaN where not covered, and continuum."""
     empty = np.array(batch.kind) == "noise"
     with np.errstate(invalid="ignore"):
         strong = (grating_sn > 5.0).sum(axis=1)

@@ -152,12 +152,8 @@ def templates_on(edges: np.ndarray, sampling: float, redshift: float) -> np.ndar
     """(K, n) mean flux density of every template per pixel of a logarithmic grid; 1 near 0.505 um rest.
 
     Exact integrals of the fine templates: because both grids are logarithmic, all edges share one fractional
-    position between the fine ones.
-
-    Args:
-        edges: (n + 1,) observed pixel edges [um], logarithmic.
-        sampling: lambda / step of that grid; divides the fine sampling.
-        redshift: of the galaxy.
+    position between the fine ones. Observed pixel edges (n + 1,) are in um, ``sampling`` (lambda / step)
+    divides the fine sampling.
     """
     start, total = _cumulative()
     every = round(_SAMPLING / sampling)

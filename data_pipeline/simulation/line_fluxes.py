@@ -147,13 +147,8 @@ def line_ratios_to_hbeta(
 ) -> np.ndarray:
     """(b, L) observed line fluxes over observed Hbeta, narrow lines.
 
-    Args:
-        lines: the list.
-        redshift: (b,).
-        reddening: (b,) E(B-V) of the gas [mag].
-        draws: random numbers.
-        species_scatter: extra scatter [dex] of every ratio that atomic physics does not fix.
-        shift: name of a strong ratio or species line to (b,) dex added to it.
+    Reddening (b,) is E(B-V) of the gas [mag]; ``species_scatter`` [dex] is added to every ratio that atomic
+    physics does not fix, and ``shift`` (b,) [dex] to a strong ratio or species line by name.
     """
     out = np.zeros((redshift.size, len(lines)))
     # Flux over Hbeta changes by this much through dust.

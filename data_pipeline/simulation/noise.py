@@ -94,12 +94,7 @@ def grating_error(
 
     The table's line error over pixel width and 2.2: fitted weak lines, with their source noise and a
     continuum that is fitted too, then have the table's errors. (Over sqrt(3) they would be 25 % larger.)
-
-    Args:
-        tier: (b,).
-        wavelength: (n,) pixel centres [um].
-        bounds: (2, n) pixel bounds [um].
-        nominal_limit: red end of the nominal range [um], beyond which throughput falls.
+    Tiers (b,), pixel centres (n,) and bounds (2, n) [um]; beyond ``nominal_limit`` [um] throughput falls.
     """
     tiers, place = np.unique(tier, return_inverse=True)
     line = grating_line_error(tiers, np.broadcast_to(wavelength, (tiers.size, wavelength.size)))[place]
@@ -112,12 +107,9 @@ def prism_noise(normal: np.ndarray, phase: np.ndarray, pixels: int) -> np.ndarra
     """(b, pixels) noise with unit variance per detector pixel, seen on the finer released grid.
 
     White on detector pixels and interpolated linearly, as the pipeline rectifies: neighbours correlate by
-    0.62 and the variance of a released pixel is 2/3 on average.
-
-    Args:
-        normal: (b, m) standard normal numbers, one per detector pixel, m >= 0.6 * pixels + 3.
-        phase: (b,) where between two detector pixels the first released one lies, in [0, 1).
-        pixels: number of released pixels.
+    0.62 and the variance of a released pixel is 2/3 on average. ``normal`` (b, m) holds a number per detector
+    pixel, m >= 0.6 * pixels + 3; the first released pixel lies at ``phase`` (b,) in [0, 1) between two of
+    them.
     """
     place = phase[:, None] + DETECTOR_PIXELS_PER_PIXEL * np.arange(pixels)
     left = place.astype(np.int64)
@@ -178,14 +170,7 @@ def gap_width(instrument: str) -> float:
 def draw_conditions(
     nuisances: Nuisances, draws: Draws, noise_level: np.ndarray, ultradeep: np.ndarray
 ) -> ObservingConditions:
-    """Draw the conditions of a batch of observations.
-
-    Args:
-        nuisances: their scatters.
-        draws: random numbers, keyed by observation.
-        noise_level: (b,) latent noise level of the prism.
-        ultradeep: (b,) bool, observations of the tier that has no G235M.
-    """
+    """Draw the conditions of a batch from the prism's latent noise level (b,) and which lack G235M (b,)."""
     n = nuisances
     spread = np.clip(draws.normal("resolution"), -3.0, 3.0)
     drift = draws.normal("flux ratio", 3)

@@ -74,12 +74,7 @@ def render_galaxy_lines(
 ) -> np.ndarray:
     """(b, n) emission lines on an instrument's pixels [erg/s/cm2/A].
 
-    Args:
-        instrument: pixels and line-spread function.
-        galaxies: their lines.
-        lines: the list that ``galaxies`` follows.
-        resolution_scale: (b,) factor on the instrument's resolving power.
-        shift: (b,) shift of all lines [pixels of the instrument].
+    ``resolution_scale`` (b,) is a factor on the resolving power, ``shift`` (b,) moves all lines [pixels].
     """
     centre = lines.wavelength * (1.0 + galaxies.redshift[:, None])  # (b, L)
     if shift is not None:

@@ -16,13 +16,7 @@ TABLES = Path(__file__).parent
 
 @lru_cache(maxsize=32)
 def read_table(path: str | Path) -> dict[str, np.ndarray]:
-    """Columns of an ECSV table as read-only arrays.
-
-    Args:
-        path: file; a relative path is looked up beside this module.
-
-    Returns:
-        Column name to (n,) array; text columns are ``str`` arrays.
+    """Columns (n,) of an ECSV table as read-only arrays; a relative path is looked up beside this module.
 
     Raises:
         FileNotFoundError: naming the file and the folder searched.

@@ -30,11 +30,7 @@ def table_hdu(
 ) -> fits.BinTableHDU:
     """A binary table of float64, int64, bool and text columns.
 
-    Args:
-        name: EXTNAME.
-        columns: column name to (n,) array; no column gives an empty table.
-        units: column name to TUNIT.
-        cards: further (keyword, value, comment).
+    Columns are (n,) arrays, none for an empty table; cards are further (keyword, value, comment).
     """
     units = units or {}
     fits_columns = [
@@ -62,13 +58,8 @@ def write_jades_x1d(
     """Write one x1d file in the layout of DR4; masked pixels become NaN in flux and error.
 
     Header values come from ``spectrum_5pix.meta``. The intermediate products, shutter regions and image
-    cutouts of DR4 are not written, and its two-nod flux FLUX_NOD2 is NaN.
-
-    Args:
-        path: the file; name it with `data_pipeline.jades_names.jades_file_name`.
-        spectrum_3pix: three-pixel extraction.
-        spectrum_5pix: five-pixel extraction.
-        simulated: says in the header that no telescope saw this.
+    cutouts of DR4 are not written, and its two-nod flux FLUX_NOD2 is NaN. ``simulated`` says in the header
+    that no telescope saw this; `data_pipeline.jades_names.jades_file_name` gives the name.
     """
     tables = [
         _spectrum_table("EXTRACT5PIX1D", spectrum_5pix, 5),
