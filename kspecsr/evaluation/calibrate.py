@@ -186,7 +186,7 @@ def _factor(error: np.ndarray, fixed: np.ndarray, residual: np.ndarray) -> float
 
 
 def _bisected(rising: Callable[[float], float], target: float, low: float, high: float) -> float:
-    """Where a rising function reaches a target, between two ends in the logarithm."""
+    """Argument at which a rising function reaches a target, between two ends in the logarithm."""
     for _ in range(40):
         middle = np.sqrt(low * high)
         low, high = (middle, high) if rising(middle) < target else (low, middle)

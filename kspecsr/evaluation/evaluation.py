@@ -155,12 +155,12 @@ class Evaluation:
         store = ChunkStore(self.output / "measured" / PRIOR, self._fingerprint(PRIOR))
 
         def measure(held_out: HeldOut) -> dict:
-            made = self._reconstruct(held_out, methods)
+            found = self._reconstruct(held_out, methods)
             return {
                 name: {
                     PRIOR: PRIOR_TOPIC.measure(
                         held_out,
-                        made[name],
+                        found[name],
                         lambda changed, name=name: self._reconstruct(changed, [name])[name],
                     )
                 }

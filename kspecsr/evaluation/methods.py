@@ -152,7 +152,7 @@ _INFERRING = {"sr1", "sr2", "direct_fit_found_z", "truth_found_z"}
 
 
 class Networks(Protocol):
-    """What `kspecsr.SuperResolver` offers.
+    """Interface of `kspecsr.SuperResolver` that the evaluation needs.
 
     Attributes:
         redshift_bins: (Z,) ln(1 + z) of P(z).
@@ -172,7 +172,7 @@ def reconstructions(
     networks: Networks,
     baselines: Mapping[str, Baseline],
 ) -> dict[str, Reconstruction]:
-    """What each method makes of the galaxies, in the order asked for.
+    """Reconstructions of the galaxies by each method, in the order asked for.
 
     The networks' own outputs are judged, without the flags that blank the lines of doubtful spectra in a
     result: what a flag hides counts here.
@@ -183,39 +183,39 @@ def reconstructions(
         networks: the model under judgement.
         baselines: by name.
     """
-    made: dict[str, Reconstruction] = {}
+    found: dict[str, Reconstruction] = {}
     inferred = predicted(held_out, networks, None) if _INFERRING & set(methods) else {}
     for name in methods:
         if name in ("sr1", "sr2"):
-            made[name] = _first(inferred) if name == "sr1" else _second(inferred, networks.redshift_bins)
+            found[name] = _first(inferred) if name == "sr1" else _second(inferred, networks.redshift_bins)
         elif name == "sr2_known_z":
             given = predicted(held_out, networks, held_out.redshift)
             # a redshift that was told is no estimate
-            made[name] = replace(
+            found[name] = replace(
                 _second(given, networks.redshift_bins),
                 redshift=None,
                 redshift_probability=None,
                 confidence=None,
             )
         elif name == "direct_fit":
-            made[name] = _direct_fit(held_out, held_out.redshift)
+            found[name] = _direct_fit(held_out, held_out.redshift)
         elif name == "direct_fit_found_z":
-            made[name] = _direct_fit(held_out, drawn_redshift(inferred))
+            found[name] = _direct_fit(held_out, drawn_redshift(inferred))
         elif name == "truth_found_z":
-            made[name] = truth_at(held_out, drawn_redshift(inferred))
+            found[name] = truth_at(held_out, drawn_redshift(inferred))
         elif name == "truth_bound_z":
-            made[name] = truth_at(held_out, bounded_redshift(held_out))
+            found[name] = truth_at(held_out, bounded_redshift(held_out))
         else:
             flux, error = baselines[name].reconstruct(
                 held_out.prism_flux, held_out.prism_error, held_out.prism_mask, held_out.grid
             )
-            made[name] = Reconstruction(flux=flux, error=error)
-        made[name] = fitted_lines(made[name], held_out)
-    return made
+            found[name] = Reconstruction(flux=flux, error=error)
+        found[name] = fitted_lines(found[name], held_out)
+    return found
 
 
 def predicted(held_out: HeldOut, networks: Networks, redshift: np.ndarray | None) -> dict[str, np.ndarray]:
-    """What networks give for galaxies, in record units.
+    """Outputs of networks for galaxies, in record units.
 
     Args:
         held_out: galaxies.

@@ -1,4 +1,4 @@
-"""Where held-out galaxies come from: a simulation that no training sees, or the test split of records."""
+"""Sources of held-out galaxies: a simulation that no training sees, or the test split of records."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class HeldOutSource(Protocol):
 
     @property
     def description(self) -> dict:
-        """What the galaxies are, as plain JSON values."""
+        """Description of the galaxies, plain JSON values."""
 
     def chunk(self, number: int) -> HeldOut | None:
         """The galaxies of a chunk; None beyond the last one. A chunk may be empty of galaxies."""
@@ -83,7 +83,7 @@ class SimulatedHeldOut:
 
     @property
     def description(self) -> dict:
-        """What the galaxies are, as plain JSON values."""
+        """Description of the galaxies, plain JSON values."""
         return {
             "data": "simulation",
             "seed": self.seed,
@@ -102,14 +102,14 @@ class SimulatedHeldOut:
         batch = simulate_batch(indices, seed, config, gratings=not self.feed.noise_free_targets)
         draws = Draws(seed, indices, config.population.stream)
         examples = examples_of(batch, draws, self.feed, self.grid)
-        made = held_out_of(examples, indices, self.grid)
+        held_out = held_out_of(examples, indices, self.grid)
         if not self.minimum_line_snr > 0:
-            return made
+            return held_out
         tier = np.array([load_tiers().names.index(name) for name in batch.tier])
         centre = np.where(examples["line_known"], _observed(examples["true_redshift"]), 1.0)
         error = grating_line_error(tier, centre)
         snr = np.where(examples["line_known"], batch.line_flux / error, 0.0)
-        return made.rows(snr.max(axis=1) > self.minimum_line_snr)
+        return held_out.rows(snr.max(axis=1) > self.minimum_line_snr)
 
 
 class RecordedHeldOut:
@@ -143,7 +143,7 @@ class RecordedHeldOut:
 
     @property
     def description(self) -> dict:
-        """What the galaxies are, as plain JSON values."""
+        """Description of the galaxies, plain JSON values."""
         return {
             "data": "records",
             "manifest": self._manifest.hash,

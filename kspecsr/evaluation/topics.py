@@ -90,8 +90,8 @@ def measure_methods(
 ) -> dict[str, dict[str, Arrays]]:
     """Method to topic to arrays."""
     return {
-        method: {name: topic.measure(held_out, made) for name, topic in TOPICS.items()}
-        for method, made in reconstructions.items()
+        method: {name: topic.measure(held_out, reconstruction) for name, topic in TOPICS.items()}
+        for method, reconstruction in reconstructions.items()
     }
 
 
@@ -147,12 +147,12 @@ def ratios_to(
         baseline: topic to arrays of the baseline; below 1 the method is better.
         resamples: number of draws of every bootstrap.
     """
-    made = [
+    statistics = [
         statistic(name, partial(_quotient, of), *(one[topic][array] for one in (measured, baseline)))
         for name, (topic, array, of) in _RATIOS.items()
         if topic in measured
     ]
-    return summarise([(made, [WHOLE])], columns["galaxy"], resamples=resamples)
+    return summarise([(statistics, [WHOLE])], columns["galaxy"], resamples=resamples)
 
 
 _RATIOS = {

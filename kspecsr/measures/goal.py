@@ -35,7 +35,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class GoalReference:
-    """What the fixed galaxies are measured against, computed once.
+    """Reference of the fixed galaxies, computed once.
 
     Attributes:
         cubic: (B, N) prism interpolated to the grid, record units; NaN where it has no data.

@@ -260,5 +260,5 @@ def presence_blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
 
 def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     """All figures of `kspecsr.measures.lines.measured_lines`."""
-    for made in (recovery_blocks, false_detection_blocks, presence_blocks):
-        yield from made(columns, measured)
+    for of in (recovery_blocks, false_detection_blocks, presence_blocks):
+        yield from of(columns, measured)

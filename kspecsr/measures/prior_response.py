@@ -1,4 +1,4 @@
-"""Does a method read a line ratio off the spectrum, or recite what it was taught?
+"""Prior response: whether a method reads a line ratio off the spectrum or recites what it was taught.
 
 In simulation a line is made brighter or fainter, the prism is given the difference that this makes, with the
 same noise, and what comes out is compared. The exponent of the response, d log(recovered ratio) over
@@ -51,14 +51,14 @@ _WORTH_SUMMING = 3.0  # S/N in the prism of lines in the figures over all
 
 
 def measure(
-    held_out: HeldOut, made: Reconstruction, make: Callable[[HeldOut], Reconstruction]
+    held_out: HeldOut, reconstruction: Reconstruction, method: Callable[[HeldOut], Reconstruction]
 ) -> dict[str, np.ndarray]:
     """Responses to all `CHANGES`.
 
     Args:
         held_out: simulated galaxies.
-        made: what the method made of them.
-        make: the method.
+        reconstruction: output of the method for them.
+        method: the method.
 
     Returns:
         (B, 4) float32 in the order of `CHANGES`: see `response`.
@@ -66,7 +66,9 @@ def measure(
     parts = []
     for change in CHANGES:
         changed = perturbed(held_out, change.line, change.factor)
-        parts.append(response(held_out, changed, made, make(changed), change.line, change.against))
+        parts.append(
+            response(held_out, changed, reconstruction, method(changed), change.line, change.against)
+        )
     return {name: np.stack([part[name] for part in parts], axis=1) for name in parts[0]}
 
 
@@ -143,18 +145,18 @@ def line_profile(held_out: HeldOut, column: int) -> np.ndarray:
 def response(
     held_out: HeldOut,
     changed: HeldOut,
-    made: Reconstruction,
-    made_changed: Reconstruction,
+    reconstruction: Reconstruction,
+    of_changed: Reconstruction,
     line: str,
     against: str,
 ) -> dict[str, np.ndarray]:
-    """How much of the change of a line the output follows.
+    """Part of the change of a line that the output follows.
 
     Args:
         held_out: galaxies.
         changed: the same with another flux of the line.
-        made: what a method made of the galaxies.
-        made_changed: of the changed ones.
+        reconstruction: output of a method for the galaxies.
+        of_changed: output for the changed ones.
         line: that was changed.
         against: line that the ratio is taken with.
 
@@ -171,7 +173,7 @@ def response(
     ]
     flux = [
         np.where(known[:, None], measured_lines(h, m)["line_flux"][:, columns], np.nan).astype(float)
-        for h, m in ((held_out, made), (changed, made_changed))
+        for h, m in ((held_out, reconstruction), (changed, of_changed))
     ]
     measured = np.isfinite(flux).all(axis=(0, 2)) & known
     logs = [_log_ratio(pair) for pair in (*flux, *true)]

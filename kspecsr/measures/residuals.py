@@ -151,7 +151,7 @@ def _prism_noise(held_out: HeldOut, wavelength: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ResidualCurve:
-    """What the lower row of the paper's Fig. 6 shows.
+    """Scatter of residuals against wavelength: the lower row of the paper's Fig. 6.
 
     Attributes:
         wavelength: (m,) um.

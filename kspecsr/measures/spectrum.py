@@ -69,7 +69,7 @@ class LinePlaces:
 
 
 def line_places(grid: UnifiedGrid, redshift: np.ndarray, known: np.ndarray) -> LinePlaces:
-    """Where the lines of some galaxies are expected.
+    """Expected places of the lines of some galaxies.
 
     Args:
         grid: unified grid.
