@@ -174,7 +174,13 @@ def converted(values: np.ndarray, unit: u.UnitBase, wanted: u.UnitBase, waveleng
     values = np.asarray(values, dtype=np.float64)
     if unit.is_equivalent(wanted):
         return values * unit.to(wanted)
-    return (values * unit).to_value(wanted, u.spectral_density(wavelength * WAVELENGTH_UNIT))
+    return values * _factors(unit, wanted, np.asarray(wavelength, dtype=np.float64).tobytes())
+
+
+@lru_cache(maxsize=8)  # building the equivalency takes longer than the rest of reading a file
+def _factors(unit: u.UnitBase, wanted: u.UnitBase, wavelength: bytes) -> np.ndarray:
+    wavelength = np.frombuffer(wavelength)
+    return unit.to(wanted, np.ones(wavelength.size), u.spectral_density(wavelength * WAVELENGTH_UNIT))
 
 
 @lru_cache(maxsize=64)
