@@ -175,7 +175,7 @@ def violations(root: Path) -> list[str]:
             target = item.module(modules)
             where = f"{path.relative_to(root)}:{item.line}"
             found += [f"{where}: {rule}" for rule in _broken_rules(item, target, commands)]
-            if target in modules and target != module and item.at_top and not item.for_types_only:
+            if target in modules and target != module and item.at_top:
                 graph[module].add(target)
             if target in modules and room_of(target) != room_of(module):
                 rooms.setdefault(room_of(module), set()).add(room_of(target))

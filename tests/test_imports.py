@@ -122,6 +122,13 @@ PLANTED = {
         },
         r"import cycle: (data_pipeline\.(x|y|y\.z)( <- )?){4}",
     ),
+    "cycle for annotations only": (
+        {
+            "data_pipeline/a.py": "import typing\nif typing.TYPE_CHECKING:\n    from . import b\n",
+            "data_pipeline/b.py": "from data_pipeline import a\n",
+        },
+        r"import cycle: data_pipeline.[ab] <- data_pipeline.[ab] <- data_pipeline.[ab]",
+    ),
     "two packages that need each other, though no two of their modules do": (
         {
             "kspecsr/x/a.py": "from kspecsr.y.b import f\n",
