@@ -172,7 +172,7 @@ def test_an_unfinished_build_of_other_settings_is_not_mixed_in(archive, tmp_path
         build(settings(archive), output, quiet=True)
     other = settings(archive, preprocessing=PreprocessingConfig(minimum_line_snr=7.0))
     with pytest.raises(
-        FileExistsError, match=r"minimum_line_snr: 5\.0 before, 7\.0 now.*choose another --output"
+        FileExistsError, match=r"minimum_line_snr was 5\.0, now 7\.0.*choose another --output"
     ):
         build(other, output, quiet=True)
     monkeypatch.undo()
@@ -237,7 +237,7 @@ def test_a_build_does_not_go_on_with_repaired_files(archive, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         build(settings(copy), tmp_path / "data", quiet=True)
     victim.write_bytes(content)
-    with pytest.raises(FileExistsError, match=r"holds an unfinished build with other settings \(objects: "):
+    with pytest.raises(FileExistsError, match=r"unfinished build with other settings \(objects was "):
         build(settings(copy), tmp_path / "data", quiet=True)
 
 

@@ -93,8 +93,7 @@ def gaussian(x, amplitude, centre, sigma, level, slope):
     return level + slope * x + amplitude * np.exp(-0.5 * ((x - centre) / sigma) ** 2)
 
 
-@pytest.mark.parametrize("with_error", [False, True])
-def test_batched_fit_agrees_with_curve_fit(with_error):
+def test_batched_fit_agrees_with_curve_fit():
     rng = np.random.default_rng(3)
     n, m = 60, 41
     x = np.tile(np.linspace(-20.0, 20.0, m), (n, 1))
@@ -113,24 +112,10 @@ def test_batched_fit_agrees_with_curve_fit(with_error):
     )
     good = rng.random((n, m)) > 0.05
     scale = 1e-20  # nothing depends on the unit
-    fits = fit_gaussians(
-        x,
-        flux * scale,
-        good,
-        np.zeros(n),
-        np.full(n, 5.0),
-        (np.full(n, 0.5), np.full(n, 10.0)),
-        error * scale if with_error else None,
-    )
+    limits = (np.full(n, 0.5), np.full(n, 10.0))
+    fits = fit_gaussians(x, flux * scale, good, np.zeros(n), np.full(n, 5.0), limits)
     for i in range(n):
-        found, covariance = curve_fit(
-            gaussian,
-            x[i, good[i]],
-            flux[i, good[i]],
-            p0=truth[i],
-            sigma=error[i, good[i]] if with_error else None,
-            absolute_sigma=with_error,
-        )
+        found, covariance = curve_fit(gaussian, x[i, good[i]], flux[i, good[i]], p0=truth[i])
         assert fits.amplitude[i] / scale == pytest.approx(found[0], rel=1e-3)
         assert fits.amplitude_error[i] / scale == pytest.approx(np.sqrt(covariance[0, 0]), rel=2e-3)
         assert fits.centre[i] == pytest.approx(found[1], abs=1e-3)

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.configuration import differences
 from data_pipeline.pairs.matching import Dropped
 from data_pipeline.records import ExampleCodec, Schema
 from data_pipeline.records.shards import frame, read_records
@@ -48,10 +49,10 @@ class ChunkStore:
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))
             if before != state:
-                differing = _differences(before, state)
                 raise FileExistsError(
-                    f"{self.folder} holds an unfinished build with other settings ({differing}); repeat that "
-                    "command to finish it, delete the folder to start afresh, or choose another --output"
+                    f"{self.folder} holds an unfinished build with other settings "
+                    f"({differences(before, state)}); repeat that command to finish it, delete the folder to "
+                    "start afresh, or choose another --output"
                 )
             return
         with self._explained(), replacing(path) as temporary:
@@ -106,16 +107,3 @@ class ChunkStore:
     def remove(self) -> None:
         """Delete the work folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _differences(before: dict, after: dict, prefix: str = "") -> str:
-    """Keys whose values differ, with both values."""
-    found = []
-    for key in sorted(set(before) | set(after)):
-        a, b = before.get(key), after.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            inner = _differences(a, b, f"{prefix}{key}.")
-            found += [inner] if inner else []
-        elif a != b:
-            found.append(f"{prefix}{key}: {str(a)[:40]} before, {str(b)[:40]} now")
-    return "; ".join(found)

@@ -165,14 +165,7 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class ArchiveSource(Source):
-    """The objects of an archive, shuffled by the build's seed.
-
-    Attributes:
-        config: settings of the build.
-        objects: matches with their sky group and split.
-        dropped: what matching did not keep.
-        description: for the manifest.
-    """
+    """The ``objects`` of an archive, matches with sky group and split, shuffled by the build's seed."""
 
     config: BuildConfig
     objects: tuple[tuple[Match, int, str], ...]
@@ -274,12 +267,7 @@ def _truth(
 
 @dataclass(frozen=True)
 class SimulationSource(Source):
-    """Simulated galaxies in the order of their numbers, through the same stitching and alignment as files.
-
-    Attributes:
-        config: settings of the build.
-        dropped: nothing is dropped before processing.
-    """
+    """Simulated galaxies in the order of their numbers, through the same stitching and alignment as files."""
 
     config: BuildConfig
     dropped: tuple[Dropped, ...] = ()

@@ -46,10 +46,10 @@ class LineSpreadOperator:
         flux = np.asarray(flux, dtype=np.float64)
         return (self.matrix @ flux.reshape(-1, flux.shape[-1]).T).T.reshape(*flux.shape[:-1], -1)
 
-    def propagate_mask(self, mask: np.ndarray, threshold: float = 0.1) -> np.ndarray:
-        """(n_out,) bool: True where more than ``threshold`` of the kernel saw bad input or no input."""
+    def propagate_mask(self, mask: np.ndarray) -> np.ndarray:
+        """(n_out,) bool: True where more than a tenth of the kernel saw bad input or no input."""
         seen = self.matrix @ (~np.asarray(mask, bool)).astype(np.float64)
-        return (seen < 1.0 - threshold) | ~self.interior
+        return (seen < 0.9) | ~self.interior
 
 
 def line_spread_operator(

@@ -66,18 +66,14 @@ def arm_shares(wavelength: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @lru_cache(maxsize=8)
-def reference_instrument(grid: UnifiedGrid = UNIFIED_GRID, illumination: str = "uniform") -> Instrument:
+def reference_instrument(grid: UnifiedGrid = UNIFIED_GRID) -> Instrument:
     """The stitched medium gratings on a unified grid (paper section 3.1).
 
     Its line-spread function is that of the grating used. At a hand-over the variances are averaged with the
     same weights as the spectra.
-
-    Args:
-        grid: the unified grid.
-        illumination: as in `load_instrument`.
     """
     wavelength = grid.wavelength
-    gratings = [load_instrument(name, illumination) for name in GRATINGS]
+    gratings = [load_instrument(name) for name in GRATINGS]
     shares = arm_shares(wavelength)
     variance = sum(shares[g.disperser] * g.fwhm(wavelength) ** 2 for g in gratings)
     return Instrument(
@@ -88,7 +84,7 @@ def reference_instrument(grid: UnifiedGrid = UNIFIED_GRID, illumination: str = "
         bounds=grid.bounds,
         table_wavelength=wavelength,
         table_resolving_power=wavelength / np.sqrt(variance),
-        illumination=illumination,
+        illumination="uniform",
         scale=1.0,
     )
 

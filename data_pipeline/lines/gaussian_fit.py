@@ -52,9 +52,10 @@ def fit_gaussians(
     centre: np.ndarray,
     reach: np.ndarray,
     sigma_limits: tuple[np.ndarray, np.ndarray],
-    error: np.ndarray | None = None,
 ) -> GaussianFits:
     """Levenberg-Marquardt fits, started from the best of a grid over centre and width.
+
+    All pixels weigh the same, and errors are scaled by the residuals, as `scipy.optimize.curve_fit` does.
 
     Args:
         wavelength: (n, m).
@@ -63,32 +64,22 @@ def fit_gaussians(
         centre: (n,) where the line is expected.
         reach: (n,) how far the fitted centre may lie from there.
         sigma_limits: two of (n,), smallest and largest width.
-        error: (n, m) one sigma, for weights and errors; without it all pixels weigh the same and the
-            errors are scaled by the residuals, as `scipy.optimize.curve_fit` does.
     """
     unit = np.asarray(sigma_limits[0], float)
     x = (wavelength - centre[:, None]) / unit[:, None]
     weight = good.astype(float)
-    if error is not None:
-        weight = np.where(good, 1.0 / np.where(good, error, 1.0) ** 2, 0.0)
     y = np.where(good, flux, 0.0)
     scale = np.max(np.abs(y), axis=1, initial=0.0)
     scale[~(scale > 0)] = 1.0
     y = y / scale[:, None]
-    typical = weight.max(axis=1, initial=0.0)
-    typical[~(typical > 0)] = 1.0
-    weight = weight / typical[:, None]
 
     limits = (reach / unit, np.ones_like(unit), np.asarray(sigma_limits[1], float) / unit)
     parameters = _refined(x, y, weight, _started(x, y, weight, limits), limits)
     residual, jacobian = _residual(x, y, parameters), _jacobian(x, parameters)
     covariance = inverse(np.einsum("nmi,nm,nmj->nij", jacobian, weight, jacobian))
     count = good.sum(axis=1)
-    variance = covariance[:, 0, 0]
-    if error is None:
-        variance = variance * (weight * residual**2).sum(axis=1) / np.maximum(count - _PARAMETERS, 1)
-    else:
-        variance = variance / (typical * scale**2)
+    reduced = (weight * residual**2).sum(axis=1) / np.maximum(count - _PARAMETERS, 1)
+    variance = covariance[:, 0, 0] * reduced
     blank = np.where(count > _PARAMETERS, 1.0, np.nan)
     return GaussianFits(
         amplitude=blank * parameters[:, 0] * scale,

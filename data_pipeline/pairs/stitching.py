@@ -40,14 +40,8 @@ class StitchConfig:
     minimum_coverage: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in (
-            "bin_pixels",
-            "minimum_bins",
-            "step_window",
-            "scale_prior",
-            "step_taper",
-            "outlier_sigma",
-        ):
+        counts = ("bin_pixels", "minimum_bins", "step_window")
+        for name in (*counts, "scale_prior", "step_taper", "outlier_sigma"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"stitching: expected {name} > 0, got {getattr(self, name)}")
 

@@ -8,30 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_pipeline.pictures import style
 from data_pipeline.pictures.line_marks import (
     KEY_LINES,
     LINE_GROUPS,
     magnify,
     mark_lines,
     observed_wavelengths,
-)
-from data_pipeline.pictures.style import (
-    BAND_ALPHA,
-    MASK_COLOUR,
-    WAVELENGTH_LABEL,
-    arm_colour,
-    draw_steps,
-    draw_zero,
-    flux_label,
-    flux_limits,
-    flux_unit,
-    gapped,
-    leave_headroom,
-    line_significance,
-    mark_beyond,
-    new_figure,
-    note,
-    styled,
 )
 from data_pipeline.spectrum import ObservedSpectrum
 
@@ -56,27 +39,27 @@ def facts(spectrum: ObservedSpectrum) -> str:
     return f"{text} ({'; '.join(meta.notes)})" if meta.notes else text
 
 
-@styled
+@style.styled
 def draw_single_spectrum(spectrum: ObservedSpectrum, redshift: float | None = None) -> Figure:
     """Flux density with its one-sigma band above, S/N per pixel below.
 
     Masked pixels are gaps, ticked along the bottom. A redshift marks lines.
     """
-    figure = new_figure(4.6)
+    figure = style.new_figure(4.6)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     wave, mask = spectrum.wavelength, spectrum.mask
-    colour = arm_colour(spectrum.meta.disperser)
-    limits = flux_limits((spectrum.flux, spectrum.error, mask))
-    unit, label = flux_unit(limits)
+    colour = style.arm_colour(spectrum.meta.disperser)
+    limits = style.flux_limits((spectrum.flux, spectrum.error, mask))
+    unit, label = style.flux_unit(limits)
     flux, error = spectrum.flux / unit, spectrum.error / unit
     good = wave[~mask]
     margin = 0.01 * (good[-1] - good[0])
-    draw_steps(top, wave, flux, error, mask, colour)
-    draw_zero(top)
+    style.draw_steps(top, wave, flux, error, mask, colour)
+    style.draw_zero(top)
     top.set_xlim(max(wave[0], good[0] - margin), min(wave[-1], good[-1] + margin))
     top.set_ylim(limits[0] / unit, limits[1] / unit)
     top.set_ylabel(label)
-    beyond = mark_beyond(top, wave, flux, mask, colour)
+    beyond = style.mark_beyond(top, wave, flux, mask, colour)
     _tick_masked(top, wave, mask)
     if redshift is not None:
         mark_lines(top, redshift, (good[0], good[-1]))
@@ -84,11 +67,11 @@ def draw_single_spectrum(spectrum: ObservedSpectrum, redshift: float | None = No
     figure.suptitle(_title(spectrum, redshift, beyond), fontsize=9)
 
     ratio = spectrum.signal_to_noise
-    bottom.step(wave, gapped(ratio, mask), where="mid", color=colour, linewidth=0.7)
-    draw_zero(bottom)
-    bottom.set_ylim(*flux_limits((ratio, np.ones_like(ratio), mask)))
+    bottom.step(wave, style.gapped(ratio, mask), where="mid", color=colour, linewidth=0.7)
+    style.draw_zero(bottom)
+    bottom.set_ylim(*style.flux_limits((ratio, np.ones_like(ratio), mask)))
     bottom.set_ylabel("S/N")
-    bottom.set_xlabel(WAVELENGTH_LABEL)
+    bottom.set_xlabel(style.WAVELENGTH_LABEL)
     figure.align_ylabels()
     return figure
 
@@ -98,7 +81,7 @@ def _tick_masked(axes: Axes, wave: np.ndarray, mask: np.ndarray) -> None:
         wave[mask],
         np.full(int(mask.sum()), 0.012),
         "|",
-        color=MASK_COLOUR,
+        color=style.MASK_COLOUR,
         markersize=5,
         markeredgewidth=0.6,
         transform=axes.get_xaxis_transform(),
@@ -128,7 +111,7 @@ _MOST_WINDOWS = 3
 _NEAR = 0.006  # of the wavelength: redshift errors and the prism's wavelength zero point
 
 
-@styled
+@style.styled
 def draw_galaxy_pair(
     prism: ObservedSpectrum, gratings: Sequence[ObservedSpectrum], redshift: float, name: str
 ) -> Figure:
@@ -141,7 +124,7 @@ def draw_galaxy_pair(
     scale, text = normalisation(prism, arms, redshift)
     spectra = [(prism, scale[0]), *((arm, scale[1]) for arm in arms)]
     windows = line_windows(prism, arms, redshift)
-    figure = new_figure(5.7 if windows else 3.5)
+    figure = style.new_figure(5.7 if windows else 3.5)
     if windows:
         grid = figure.add_gridspec(2, len(windows), height_ratios=(1.25, 1))
         main = figure.add_subplot(grid[0, :])
@@ -150,14 +133,14 @@ def draw_galaxy_pair(
     good = np.concatenate([s.wavelength[~s.mask] for s, _ in spectra])
     main.set_xlim(good.min(), good.max())
     _draw_arms(main, spectra)
-    main.set_ylim(*flux_limits(*((s.flux / by, s.error / by, s.mask) for s, by in spectra)))
-    leave_headroom(main)
+    main.set_ylim(*style.flux_limits(*((s.flux / by, s.error / by, s.mask) for s, by in spectra)))
+    style.leave_headroom(main)
     mark_lines(main, redshift, (float(good.min()), float(good.max())))
     main.legend(loc="upper right", ncols=len(spectra), columnspacing=1.2)
-    main.set_xlabel(WAVELENGTH_LABEL)
+    main.set_xlabel(style.WAVELENGTH_LABEL)
     main.set_ylabel(f"Flux density / own {text}")
     beyond = sum(
-        mark_beyond(main, s.wavelength, s.flux / by, s.mask, arm_colour(s.meta.disperser))
+        style.mark_beyond(main, s.wavelength, s.flux / by, s.mask, style.arm_colour(s.meta.disperser))
         for s, by in spectra
     )
     figure.suptitle(_pair_title(name, redshift, text, beyond), fontsize=9)
@@ -183,7 +166,7 @@ def _explain_bands(figure: Figure) -> None:
     from matplotlib.patches import Patch  # as all of matplotlib: only once something is drawn
 
     figure.legend(
-        handles=[Patch(color="0.5", alpha=BAND_ALPHA, linewidth=0)],
+        handles=[Patch(color="0.5", alpha=style.BAND_ALPHA, linewidth=0)],
         labels=["shading in the magnified panels: ± 1 σ of each spectrum"],
         loc="outside lower center",
     )
@@ -218,7 +201,7 @@ def _peak(spectra: Sequence[ObservedSpectrum], at: float) -> tuple[float, float]
     best = (0.0, 0.0)
     for s in spectra:
         near = np.abs(s.wavelength - at) < _NEAR * at
-        excess = np.where(near, line_significance(s.flux, s.error, s.mask), 0.0)
+        excess = np.where(near, style.line_significance(s.flux, s.error, s.mask), 0.0)
         row = int(np.argmax(excess))
         if excess[row] > best[1]:
             best = (float(s.flux[row]), float(excess[row]))
@@ -236,7 +219,7 @@ def line_windows(
         peak = 0.0
         for arm in gratings:
             inside = (arm.wavelength > low) & (arm.wavelength < high)
-            excess = line_significance(arm.flux, arm.error, arm.mask)
+            excess = style.line_significance(arm.flux, arm.error, arm.mask)
             peak = max(peak, float(np.max(excess[inside], initial=0.0)))
         if peak > 0:
             ranked.append((peak, float(low), float(high)))
@@ -244,16 +227,16 @@ def line_windows(
 
 
 def _draw_arms(axes: Axes, spectra: Sequence[tuple[ObservedSpectrum, float]], band: bool = False) -> None:
-    draw_zero(axes)
+    style.draw_zero(axes)
     # The prism last: it is the smoother one, and stays visible on top.
     for s, by in [*spectra[1:], spectra[0]]:
-        draw_steps(
+        style.draw_steps(
             axes,
             s.wavelength,
             s.flux / by,
             s.error / by if band else None,
             s.mask,
-            arm_colour(s.meta.disperser),
+            style.arm_colour(s.meta.disperser),
             s.meta.disperser.replace("PRISM", "prism"),
             width=1.1 if s is spectra[0][0] else 0.7,
         )
@@ -271,7 +254,7 @@ def _draw_window(
         good = (s.wavelength > window[0]) & (s.wavelength < window[1]) & ~s.mask
         if good.any():
             value, sigma = s.flux[good] / by, s.error[good] / by
-            lines = line_significance(s.flux, s.error, s.mask)[good] > 0
+            lines = style.line_significance(s.flux, s.error, s.mask)[good] > 0
             drawn += [*np.percentile(value, (1, 98)), *(value + sigma)[lines]]
     magnify(axes, window, drawn, redshift)
 
@@ -281,7 +264,7 @@ def _draw_window(
 _ORIGINAL = "#000000"
 
 
-@styled
+@style.styled
 def draw_augmentation_family(
     original: Mapping[str, Any],
     copies: Sequence[Mapping[str, Any]],
@@ -303,7 +286,7 @@ def draw_augmentation_family(
     colours = LinearSegmentedColormap.from_list("redshift", colormaps["plasma"](np.linspace(0.08, 0.88, 256)))
     low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
     scale = Normalize(low, high if high > low else low + 1e-3)
-    figure = new_figure(5.6)
+    figure = style.new_figure(5.6)
     top, bottom = figure.subplots(2, 1, sharex=True)
     arms = (
         ("prism", prism_wavelength, "low resolution (prism)"),
@@ -314,10 +297,10 @@ def draw_augmentation_family(
     top.set_xlim(*limits)
     for axes, (prefix, wavelength, text) in zip((top, bottom), arms, strict=True):
         _draw_family(axes, prefix, wavelength, original, copies, lambda z: colours(scale(z)), limits)
-        note(axes, text)
-        axes.set_ylabel(flux_label(-20))
+        style.note(axes, text)
+        axes.set_ylabel(style.flux_label(-20))
     top.legend(loc="upper right", ncols=2)
-    bottom.set_xlabel(WAVELENGTH_LABEL)
+    bottom.set_xlabel(style.WAVELENGTH_LABEL)
     bar = figure.colorbar(ScalarMappable(scale, colours), ax=(top, bottom), pad=0.01, aspect=40)
     bar.set_label("Redshift of the realisation")
     if np.isfinite(original["redshift"]):
@@ -341,17 +324,17 @@ def _draw_family(axes: Axes, prefix: str, wavelength, original, copies, colour, 
     for number, (row, (flux, _, mask)) in enumerate(zip(copies, spectra, strict=True)):
         axes.plot(
             wavelength,
-            gapped(flux, mask),
+            style.gapped(flux, mask),
             linestyle=(0, (3, 1.2)),
             linewidth=0.6,
             color=colour(float(row["redshift"])) if np.isfinite(row["redshift"]) else "0.6",
             label=f"{len(copies)} realisations" if number == 0 else None,
         )
-    draw_steps(axes, wavelength, own[0], None, own[2], _ORIGINAL, "original", 0.9)
-    draw_zero(axes)
+    style.draw_steps(axes, wavelength, own[0], None, own[2], _ORIGINAL, "original", 0.9)
+    style.draw_zero(axes)
     inside = (wavelength >= limits[0]) & (wavelength <= limits[1])
-    axes.set_ylim(*flux_limits(*((f[inside], e[inside], m[inside]) for f, e, m in (own, *spectra))))
-    leave_headroom(axes)
+    axes.set_ylim(*style.flux_limits(*((f[inside], e[inside], m[inside]) for f, e, m in (own, *spectra))))
+    style.leave_headroom(axes)
 
 
 def _spectrum(row: Mapping[str, Any], prefix: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

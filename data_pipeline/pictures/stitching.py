@@ -11,22 +11,8 @@ import numpy as np
 from data_pipeline.instrument import HAND_OVERS, arm_shares
 from data_pipeline.pairs.arm_comparison import GRATING_CORRELATION
 from data_pipeline.pairs.stitching import Overlap, StitchedSpectrum
+from data_pipeline.pictures import style
 from data_pipeline.pictures.line_marks import mark_lines
-from data_pipeline.pictures.style import (
-    WAVELENGTH_LABEL,
-    WAVELENGTH_SHORT,
-    arm_colour,
-    draw_steps,
-    draw_zero,
-    flux_limits,
-    flux_unit,
-    gapped,
-    leave_headroom,
-    mark_beyond,
-    new_figure,
-    note,
-    styled,
-)
 from data_pipeline.pixel_grid import pixel_bounds
 from data_pipeline.resampling import resampler
 from data_pipeline.spectrum import ObservedSpectrum
@@ -44,7 +30,7 @@ _PALE = 0.25
 _SURE = 5.0  # bins with errors beyond this many medians, at an arm's noisy end, set no limit
 
 
-@styled
+@style.styled
 def draw_stitching(
     gratings: Sequence[ObservedSpectrum], stitched: StitchedSpectrum, redshift: float, name: str
 ) -> Figure:
@@ -56,18 +42,18 @@ def draw_stitching(
     shared = [(key, overlap) for key, overlap in stitched.overlaps.items() if overlap.bins > 0]
     shared.sort(key=lambda item: item[1].low)
     several = len(stitched.arms) > 1
-    figure = new_figure(8.4 if shared else 4.6 if several else 3.2)
+    figure = style.new_figure(8.4 if shared else 4.6 if several else 3.2)
     heights = (1, 1, 1, 0.65) if shared else (1, 1) if several else (1,)
     rows = figure.add_gridspec(len(heights), max(len(shared), 1), height_ratios=heights)
     before = figure.add_subplot(rows[0, :])
     main = [before, figure.add_subplot(rows[1, :], sharex=before)] if several else [before]
     limits = _limits(gratings, stitched)
-    unit, label = flux_unit(limits)
+    unit, label = style.flux_unit(limits)
     good = stitched.wavelength[~stitched.mask]
     before.set_xlim(good[0], good[-1])
     for axes in main:
         axes.set_ylim(limits[0] / unit, limits[1] / unit)
-        leave_headroom(axes)
+        style.leave_headroom(axes)
         _shade(axes, shared)
     beyond = _draw_read(before, arms, stitched, unit)
     if several:
@@ -75,7 +61,7 @@ def draw_stitching(
         before.tick_params(labelbottom=False)
     if np.isfinite(redshift):
         mark_lines(before, redshift, before.get_xlim())
-    main[-1].set_xlabel(WAVELENGTH_LABEL)
+    main[-1].set_xlabel(style.WAVELENGTH_LABEL)
     figure.supylabel(label, fontsize=9)
     figure.suptitle(_title(name, redshift, bool(shared), several, beyond), fontsize=8.5)
     for column, (key, overlap) in enumerate(shared):
@@ -110,7 +96,7 @@ def _limits(gratings: Sequence[ObservedSpectrum], stitched: StitchedSpectrum) ->
     read = [(s.flux, s.error, s.mask) for s in gratings if s.meta.disperser in stitched.arms]
     used = contributions(stitched)
     joined = [(flux, error, ~used[arm]) for arm, (flux, error, _) in stitched.segments.items()]
-    return flux_limits(*read, *joined)
+    return style.flux_limits(*read, *joined)
 
 
 def contributions(stitched: StitchedSpectrum) -> dict[str, np.ndarray]:
@@ -206,9 +192,9 @@ def _draw_read(
     """Arms on their own pixels; returns how many good ones lie beyond the axis."""
     beyond = 0
     for arm in stitched.arms:
-        s, colour = arms[arm], arm_colour(arm)
-        draw_steps(axes, s.wavelength, s.flux / unit, None, s.mask, colour, arm, 0.6)
-        beyond += mark_beyond(axes, s.wavelength, s.flux / unit, s.mask, colour)
+        s, colour = arms[arm], style.arm_colour(arm)
+        style.draw_steps(axes, s.wavelength, s.flux / unit, None, s.mask, colour, arm, 0.6)
+        beyond += style.mark_beyond(axes, s.wavelength, s.flux / unit, s.mask, colour)
     _finish(axes, "as read", len(stitched.arms))
     return beyond
 
@@ -217,18 +203,18 @@ def _draw_joined(axes: Axes, stitched: StitchedSpectrum, unit: float) -> int:
     """Scaled arms: pale where the other one is in charge; returns how many pixels lie beyond the axis."""
     beyond, used = 0, contributions(stitched)
     for arm in stitched.arms:
-        colour, (flux, _, mask) = arm_colour(arm), stitched.segments[arm]
+        colour, (flux, _, mask) = style.arm_colour(arm), stitched.segments[arm]
         x, y, label = stitched.wavelength, flux / unit, scale_text(stitched, arm)
-        axes.step(x, gapped(y, mask), where="mid", color=colour, linewidth=0.5, alpha=_PALE, zorder=1.5)
-        draw_steps(axes, x, y, None, ~used[arm], colour, label, 0.6)
-        beyond += mark_beyond(axes, x, y, ~used[arm], colour)
+        axes.step(x, style.gapped(y, mask), where="mid", color=colour, linewidth=0.5, alpha=_PALE, zorder=1.5)
+        style.draw_steps(axes, x, y, None, ~used[arm], colour, label, 0.6)
+        beyond += style.mark_beyond(axes, x, y, ~used[arm], colour)
     _finish(axes, "scaled, joined", len(stitched.arms))
     return beyond
 
 
 def _finish(axes: Axes, text: str, columns: int) -> None:
-    note(axes, text)
-    draw_zero(axes)
+    style.note(axes, text)
+    style.draw_zero(axes)
     axes.legend(loc="upper right", ncols=columns, columnspacing=1.2)
 
 
@@ -240,7 +226,7 @@ def _draw_overlap(
     inside = _common(changes, wavelength, overlap)
     shown: list[float] = []
     for arm, change in changes.items():
-        colour = arm_colour(arm)
+        colour = style.arm_colour(arm)
         read, scaled = change.segments
         x, y, e = binned(wavelength, scaled, inside, change.oversampling)
         axes.errorbar(x, y / unit, e / unit, fmt="o-", color=colour, markersize=3, linewidth=0.8, label=arm)
@@ -276,20 +262,20 @@ def _draw_residual(
     """Difference of the two arms over its error, before (hollow) and after (filled)."""
     inside = _common(changes, wavelength, overlap)
     worst = 3.0
-    for when, style in ((0, {"mfc": "white", "color": "0.6"}), (1, {"color": "0.1"})):
+    for when, look in ((0, {"mfc": "white", "color": "0.6"}), (1, {"color": "0.1"})):
         (x, y_blue, e_blue), (_, y_red, e_red) = (
             binned(wavelength, change.segments[when], inside, change.oversampling)
             for change in changes.values()
         )
         sigma = (y_blue - y_red) / np.hypot(e_blue, e_red)
         rms = float(np.sqrt(np.mean(sigma**2)))
-        axes.plot(x, sigma, "o", markersize=3, label=f"{('as read', 'scaled')[when]}, rms {rms:.1f}", **style)
+        axes.plot(x, sigma, "o", markersize=3, label=f"{('as read', 'scaled')[when]}, rms {rms:.1f}", **look)
         worst = max(worst, float(np.abs(sigma).max()))
-    draw_zero(axes)
+    style.draw_zero(axes)
     axes.axhspan(-1, 1, color="0.5", alpha=0.25, zorder=0.3, linewidth=0)
     axes.set_ylim(-1.15 * worst, 1.9 * worst)
     axes.legend(loc="upper center", ncols=2, columnspacing=1.0, handletextpad=0.2, borderaxespad=0.1)
-    axes.set_xlabel(WAVELENGTH_SHORT)
+    axes.set_xlabel(style.WAVELENGTH_SHORT)
     axes.set_ylabel("Difference [σ]", fontsize=8)
 
 
