@@ -77,8 +77,7 @@ def compare(
 ) -> tuple[list[str], list[ArmComparison], list[Dropped]]:
     """Rows of the table, the comparisons, and the objects that gave none."""
     # a second of SciPy and astropy: not for --help
-    from data_pipeline.catalogue import read_catalogue
-    from data_pipeline.catalogue.table import parse_columns
+    from data_pipeline.catalogue import parse_columns, read_catalogue
     from data_pipeline.pairs.arm_comparison import compare_arms
     from data_pipeline.pairs.matching import Dropped, find_catalogue, match, scan_archive
     from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, make_pair, read_match

@@ -118,8 +118,7 @@ def inspect_files(args: argparse.Namespace) -> list[str]:
 
 def find_pair(args: argparse.Namespace, config: PreprocessingConfig) -> tuple[Match, list[Dropped]]:
     """The galaxy to draw, and files of the archive that cannot be read."""
-    from data_pipeline.catalogue import read_catalogue
-    from data_pipeline.catalogue.table import parse_columns
+    from data_pipeline.catalogue import parse_columns, read_catalogue
     from data_pipeline.pairs.matching import MatchConfig, find_catalogue, match, scan_archive
     from data_pipeline.pictures.choice import choose_match, find_match
 

@@ -52,16 +52,10 @@ class Resampler:
     def resample(
         self, flux: np.ndarray, error: np.ndarray, mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Resamples one spectrum.
+        """Resamples flux density, error and mask (n_in,) to (n_out,).
 
-        Args:
-            flux: (n_in,) flux density.
-            error: (n_in,) one-sigma errors, taken as independent.
-            mask: (n_in,) bool, True = bad.
-
-        Returns:
-            Flux (n_out,), error (n_out,) and mask (n_out,); masked pixels are NaN. Where the output is
-            finer than the input, neighbouring errors are correlated and each is that of its input pixel.
+        Errors are taken as independent; True is bad. Masked pixels of the result are NaN. Where the output is
+        finer than the input, neighbouring errors are correlated and each is that of its input pixel.
         """
         good = ~np.asarray(mask, bool)
         seen = self.overlap @ good.astype(np.float64)
@@ -153,18 +147,9 @@ def upsample(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Evaluates a coarse spectrum on a fine grid: cubic for flux, monotone cubic for error.
 
-    Paper section 3.1. A plain cubic of the error goes negative beside a steep rise, so its uncertainty is
-    a PCHIP. Fine pixels beside a masked coarse pixel, in a gap or outside are masked.
-
-    Args:
-        wavelength: (n,) coarse pixel centres [um].
-        flux: (n,) flux density.
-        error: (n,) one-sigma errors.
-        mask: (n,) bool, True = bad.
-        target: (m,) fine pixel centres [um].
-
-    Returns:
-        Flux, error and mask, (m,) each; NaN where masked.
+    Paper section 3.1. A plain cubic of the error goes negative beside a steep rise, so its uncertainty is a
+    PCHIP. Fine pixels beside a masked coarse pixel, in a gap or outside are masked. Arrays are as in
+    `to_pixels`.
 
     Raises:
         ValueError: for fewer than four good pixels.

@@ -71,17 +71,10 @@ def _leave_with_parent() -> None:
 def worker_pool(workers: int, background: bool = False, ahead: int | None = None) -> Iterator[OrderedMap]:
     """``map`` over processes; results in the order of the items, few of them in memory at a time.
 
-    Processes are spawned, not forked, so that threads of numerical libraries are never copied half-way.
-    When the block is left by an exception (Ctrl-C included), what waits is dropped and the processes are
-    ended at once.
-
-    Args:
-        workers: number of processes; 0 or 1 computes in this one.
-        background: start a process for ``workers`` of 1 as well, so that this one is free meanwhile.
-        ahead: how many results wait at most; four per worker when left out.
-
-    Yields:
-        A function like ``map`` for one picklable function and picklable items.
+    Processes are spawned, not forked, so that threads of numerical libraries are never copied half-way. When
+    the block is left by an exception (Ctrl-C included), what waits is dropped and the processes are ended at
+    once. With 0 or 1 ``workers`` this process computes, unless ``background`` asks to leave it free. At most
+    ``ahead`` results wait, four per worker when left out.
 
     Raises:
         WorkerError: if a process died, for instance killed for want of memory.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import data_pipeline  # noqa: F401 (registers its readers, results among them, with specutils)
+import data_pipeline
 
 if TYPE_CHECKING:
     from kspecsr.results.result import Result

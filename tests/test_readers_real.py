@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from data_pipeline.catalogue import read_catalogue
-from data_pipeline.catalogue.table import parse_columns
+from data_pipeline.catalogue import parse_columns, read_catalogue
 from data_pipeline.jades_names import parse_jades_file_name
 from data_pipeline.readers import read_spectrum
 

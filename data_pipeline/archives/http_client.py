@@ -80,11 +80,7 @@ def user_agent() -> str:
 
 
 class HttpClient:
-    """Paced, retrying requests; may be used from several threads.
-
-    Args:
-        politeness: pace and patience.
-    """
+    """Paced, retrying requests; may be used from several threads."""
 
     def __init__(self, politeness: Politeness | None = None):
         self.politeness = politeness or Politeness()

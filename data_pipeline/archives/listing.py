@@ -57,10 +57,6 @@ def children(html: str, page_url: str) -> list[str]:
 class Tree:
     """A browsable tree below one URL.
 
-    Args:
-        base_url: its root.
-        client: paces and retries.
-
     Raises:
         ValueError: if ``base_url`` is no http(s) URL.
     """

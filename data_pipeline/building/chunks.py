@@ -25,10 +25,6 @@ class ChunkStore:
 
     A chunk is a TFRecord file with the rows that were kept and a JSON file with their splits and with what
     was dropped; the JSON file is renamed into place last and marks the chunk as finished.
-
-    Args:
-        output: record directory.
-        schema: of the rows.
     """
 
     def __init__(self, output: str | os.PathLike, schema: Schema):

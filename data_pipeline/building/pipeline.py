@@ -55,12 +55,6 @@ def build(
 ) -> BuildResult:
     """Build records; an interrupted build of the same settings is resumed.
 
-    Args:
-        config: settings.
-        output: record directory.
-        workers: processes.
-        quiet: no progress bars.
-
     Raises:
         FileExistsError: where finished records, or an unfinished build of other settings, lie there.
         ValueError: where no object is left for the training part.

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.building.row import Truth, original_row, truth_on_grid
-from data_pipeline.catalogue import read_catalogue
-from data_pipeline.catalogue.table import parse_columns
+from data_pipeline.catalogue import parse_columns, read_catalogue
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.pairs.augmentation import AugmentationConfig

@@ -44,11 +44,8 @@ class KnownRedshifts:
         The key column holds file names or object ids; without KEY it is the first of `KEY_COLUMNS` that the
         table has.
 
-        In a table, values outside 0 to 30 mean unknown: catalogues write -1 (JADES), -99 or 99.
-
-        Args:
-            text: value of the option; empty for none.
-            option: name of the option, for error texts.
+        In a table, values outside 0 to 30 mean unknown: catalogues write -1 (JADES), -99 or 99. ``option`` is
+        named in error texts; an empty text knows none.
 
         Raises:
             ValueError: for anything else, a single redshift outside 0-30, a table that cannot be read, or a

@@ -23,23 +23,3 @@ from data_pipeline.instrument.nirspec import (
     degrading_operator,
     reference_instrument,
 )
-
-__all__ = [
-    "ANGSTROM_PER_UM",
-    "FWHM_PER_SIGMA",
-    "GRATINGS",
-    "HAND_OVERS",
-    "PRISM",
-    "SPEED_OF_LIGHT",
-    "Instrument",
-    "InstrumentEntry",
-    "LineSpreadOperator",
-    "arm_shares",
-    "degrading_operator",
-    "instrument_for",
-    "instrument_names",
-    "line_spread_operator",
-    "load_instrument",
-    "reference_instrument",
-    "register_instrument",
-]

@@ -35,14 +35,7 @@ class LineSpreadOperator:
         return self.coverage >= MINIMUM_COVERAGE
 
     def apply(self, flux: np.ndarray) -> np.ndarray:
-        """Degrades flux density.
-
-        Args:
-            flux: (..., n_in), any flux density unit.
-
-        Returns:
-            (..., n_out) in the same unit. Values outside ``interior`` lack the light from beyond the grid.
-        """
+        """Degrades flux density (..., n_in) to (..., n_out); outside ``interior`` light from beyond lacks."""
         flux = np.asarray(flux, dtype=np.float64)
         return (self.matrix @ flux.reshape(-1, flux.shape[-1]).T).T.reshape(*flux.shape[:-1], -1)
 

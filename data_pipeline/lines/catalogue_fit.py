@@ -54,11 +54,8 @@ def measure_lines(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fits all catalogue lines and a continuum of linear splines to each grating by least squares.
 
-    A line that two gratings see is taken from the one with the smaller error.
-
-    Args:
-        spectra: instrument name to flux, error [erg/s/cm2/A] and mask, (n,) each, on the instrument's pixels.
-        redshift: of the galaxy; NaN for a spectrum without one.
+    A line that two gratings see is taken from the one with the smaller error. Spectra are flux, error
+    [erg/s/cm2/A] and mask by instrument, on its pixels.
 
     Returns:
         Flux and error (m,) [erg/s/cm2], in the order of `CATALOGUE_LINES`; NaN where no grating saw the line

@@ -20,13 +20,8 @@ def line_sigma(
     """One-sigma width [um] of a line before it is averaged over pixels.
 
     The instrument's width includes the pixel, whose variance ``pixel^2 / 12`` the average puts back.
-
-    Args:
-        instrument: gives the line-spread function.
-        centre: (...) observed wavelengths [um].
-        velocity_sigma: intrinsic one-sigma width [km/s].
-        pixel: (...) widths of the pixels there [um]; None for the instrument's.
-        resolution_scale: factor on the instrument's resolving power.
+    ``pixel`` gives the widths of the pixels at the centres [um] where they are not the instrument's,
+    ``velocity_sigma`` is in km/s, and ``resolution_scale`` is a factor on the instrument's resolving power.
     """
     pixel = instrument.pixel_width(centre) if pixel is None else pixel
     variance = (instrument.sigma(centre) / resolution_scale) ** 2 - pixel**2 / 12.0

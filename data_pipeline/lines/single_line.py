@@ -71,20 +71,11 @@ def fit_profile(
 ) -> LineProfile:
     """Fits a pixel-averaged Gaussian and a straight continuum within ``reach`` FWHM of ``centre``.
 
-    The paper's equation 1 (Gaussian plus linear continuum), averaged over pixels so that an
-    undersampled line keeps its flux.
-
-    Args:
-        wavelength: (n,) pixel centres [um].
-        bounds: (2, n) pixel bounds [um].
-        flux: (n,) flux density [erg/s/cm2/A].
-        error: (n,) one-sigma errors [erg/s/cm2/A], the weights of the fit.
-        mask: (n,) bool, True = bad.
-        centre: where the line is expected [um].
-        fwhm: expected width [um].
-        reach: half-width of the window in units of ``fwhm``.
-        covariance: (n, n) of the flux densities, from which the errors of centre, width and flux follow
-            whatever the weights; None where ``error`` is all there is to the noise.
+    The paper's equation 1 (Gaussian plus linear continuum), averaged over pixels so that an undersampled line
+    keeps its flux. Arrays are (n,) on pixels with bounds (2, n) [um]; errors weigh the fit, and the mask is
+    True where bad. ``centre`` and ``fwhm`` [um] are those expected. With a covariance (n, n) of the flux
+    densities the errors of centre, width and flux follow from it whatever the weights; else ``error`` is all
+    there is to the noise.
 
     Raises:
         ValueError: with fewer than six good pixels in the window, or where no line can be fitted.

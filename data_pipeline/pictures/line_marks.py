@@ -91,16 +91,9 @@ def mark_lines(
 ) -> None:
     """Dashed vertical lines at rest wavelength x (1 + z), labels above the axes.
 
-    The limits of the horizontal axis must be set already.
-
-    Args:
-        axes: where.
-        redshift: of the galaxy.
-        covered: lines are marked between these wavelengths [um].
-        lines: labels and names of what to mark, most important first.
-        label_gap: least distance of two labels as a fraction of the axis.
-        label: False for the dashed lines alone.
-        detected: names of lines that were detected, others are drawn pale; None draws all alike.
+    The limits of the horizontal axis must be set already. Lines between the wavelengths ``covered`` [um] are
+    marked, most important first; labels lie ``label_gap`` of the axis apart. With names ``detected`` all
+    others are drawn pale.
     """
     low, high = axes.get_xlim()
     low, high = max(low, covered[0]), min(high, covered[1])

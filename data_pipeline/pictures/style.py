@@ -109,15 +109,8 @@ def draw_steps(
 ) -> None:
     """Spectrum as steps centred on the pixels, gaps where masked, one-sigma band.
 
-    Args:
-        axes: where.
-        wavelength: (n,) pixel centres.
-        flux: (n,) in the unit of the axis.
-        error: (n,) one sigma, drawn as a band; None for no band.
-        mask: (n,) bool, True = bad.
-        colour: of line and band.
-        label: for the legend; empty for none.
-        width: of the line [point].
+    Arrays are (n,) in the unit of the axis, the mask True where bad; an error of None draws no band, an empty
+    label makes no entry in the legend. The width is that of the line [point].
     """
     shown = gapped(flux, mask)
     if error is not None:

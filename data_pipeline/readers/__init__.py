@@ -6,7 +6,5 @@ Example:
     >>> spectrum.wavelength, spectrum.flux, spectrum.error, spectrum.mask
 """
 
-from data_pipeline.readers.format import Format, ReadOptions
+from data_pipeline.readers.format import Format
 from data_pipeline.readers.recognise import FORMATS, identify_format, read_spectrum
-
-__all__ = ["FORMATS", "Format", "ReadOptions", "identify_format", "read_spectrum"]

@@ -14,23 +14,3 @@ from data_pipeline.records.schema import (
     record_schema,
 )
 from data_pipeline.records.shards import Shard, ShardWriter, shard_count
-
-__all__ = [
-    "FLUX_UNIT_IN_RECORDS",
-    "SCHEMA_VERSION",
-    "ExampleCodec",
-    "Field",
-    "Manifest",
-    "PrismPixels",
-    "RecordFormatError",
-    "RecordIntegrityError",
-    "Schema",
-    "Shard",
-    "ShardWriter",
-    "StepCount",
-    "iterate",
-    "load",
-    "record_schema",
-    "shard_count",
-    "verify_records",
-]

@@ -242,12 +242,7 @@ def field_value(field: Field, payload: memoryview) -> np.ndarray | str:
 
 
 class ExampleCodec:
-    """Serialiser and parser of records of one schema.
-
-    Args:
-        schema: what a record holds.
-        fields: names to parse; others are skipped. None for all.
-    """
+    """Serialiser of records of one schema, and parser of the chosen fields; all for None."""
 
     def __init__(self, schema: Schema, fields: Iterable[str] | None = None) -> None:
         self.schema = schema

@@ -167,14 +167,8 @@ class ShardWriter:
     Row i goes to shard i modulo ``n_shards``, so that readers which take one record from each shard in turn
     get the written order. Shards have temporary names until the block ends without an exception; they are
     then flushed to the disk and renamed. After an exception none of this split's files is left. What an
-    earlier unfinished build left of this split (shards without a manifest) is removed.
-
-    Args:
-        directory: record directory, made if absent. Must not hold a manifest: finished records are not
-            overwritten.
-        split: e.g. ``train``; letters, digits, ``_``.
-        schema: what a record holds.
-        n_shards: number of files; see ``shard_count``.
+    earlier unfinished build left of this split (shards without a manifest) is removed. The directory is made
+    if absent, the split's name holds letters, digits and ``_``; `shard_count` gives a number of files.
 
     Raises:
         FileExistsError: if the directory holds a manifest.

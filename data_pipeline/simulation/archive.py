@@ -60,18 +60,7 @@ def write_archive(
     ``<field>/spectra/<filter-grating>/<tier>/hlsp_jades_...x1d.fits``, the catalogue, ``truth/`` (see
     `data_pipeline.simulation.truth`) and ``simulation.json``. An interrupted run resumes where it was; an
     archive that is complete is left alone, and what was deleted or damaged in its truth is written again. A
-    longer run (larger ``n``) extends a shorter one.
-
-    Args:
-        directory: root of the archive.
-        n: number of observations.
-        seed: of the simulation.
-        config: population and nuisances; the survey's by default.
-        workers: processes.
-        progress: whether to show a progress bar.
-
-    Returns:
-        Path of the catalogue.
+    longer run (larger ``n``) extends a shorter one. Returns the path of the catalogue.
 
     Raises:
         ValueError: if the directory holds another simulation or a damaged ``simulation.json``, for n < 1 and

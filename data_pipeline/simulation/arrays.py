@@ -177,24 +177,14 @@ def simulate_batch(
 
 
 def simulate_batches(
-    n: int, seed: int, batch_size: int = 64, config: SimulationConfig | None = None, gratings: bool = True
+    n: int, seed: int, batch_size: int = 64, config: SimulationConfig | None = None
 ) -> Iterator[SimulatedBatch]:
     """Simulate ``n`` observations, ``batch_size`` at a time; memory does not grow with ``n``.
 
     An observation depends on ``seed``, the configuration and its number alone, so batch size and
     workers change nothing.
-
-    Args:
-        n: number of observations.
-        seed: 0 to 2**63 - 1.
-        batch_size: the last batch may be smaller.
-        config: population and nuisances; the survey's by default.
-        gratings: False to leave the gratings out (faster).
-
-    Yields:
-        Batches in order.
     """
     if n < 0 or batch_size < 1:
         raise ValueError(f"expected n >= 0 and batch_size >= 1, got n={n}, batch_size={batch_size}")
     for start in range(0, n, batch_size):
-        yield simulate_batch(np.arange(start, min(start + batch_size, n)), seed, config, gratings)
+        yield simulate_batch(np.arange(start, min(start + batch_size, n)), seed, config)

@@ -26,12 +26,8 @@ class Draws:
 
     A stream is a Philox generator keyed by (seed, index) whose counter starts at population and purpose, so
     that neither batch size, nor order, nor the number of workers, nor a new purpose changes what another
-    draws, and two populations share no galaxy and no noise at one seed.
-
-    Args:
-        seed: of the simulation, 0 to 2**63 - 1.
-        indices: (b,) what identifies each galaxy or observation.
-        population: `Population.stream`, below 2**64.
+    draws, and two populations share no galaxy and no noise at one seed. ``indices`` (b,) identify galaxies or
+    observations; ``population`` is `Population.stream`.
     """
 
     def __init__(self, seed: int, indices: Sequence[int] | np.ndarray, population: int = 0):
