@@ -57,23 +57,6 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--retries", "repetitions of a failed request", type=int, default=Politeness.retries)
 
 
-def list_files(
-    release_name: str, selection: Selection, client: HttpClient, base_url: str | None = None
-) -> list[RemoteFile]:
-    """The wanted files of a release, catalogues first.
-
-    ``base_url`` is a browsable tree to read instead of the release's usual source.
-
-    Raises:
-        TransferError: if the archive cannot be listed, or has nothing of what is wanted.
-        ValueError: if ``base_url`` is no http(s) URL.
-    """
-    release = RELEASES[release_name]
-    if release.on_mast and base_url is None:
-        return list_mast(release_name, release, selection)
-    return list_tree(release, base_url or release.base_url, selection, client)
-
-
 def _print_listing(files: Sequence[RemoteFile]) -> None:
     for file in files:
         print(file.path if file.size is None else f"{file.path}  {file.size}")
@@ -93,9 +76,13 @@ def main(args: argparse.Namespace) -> int:
         fields=tuple(args.field), dispersers=tuple(args.disperser), tiers=tuple(args.tier), limit=args.limit
     )
     client = HttpClient(Politeness(delay=args.delay, retries=args.retries))
+    release = RELEASES[args.release]
     cli.LOG.info("Listing JADES %s ...", args.release.upper())
     try:
-        files = list_files(args.release, selection, client, args.base_url)
+        if release.on_mast and args.base_url is None:
+            files = list_mast(args.release, release, selection)
+        else:
+            files = list_tree(release, args.base_url or release.base_url, selection, client)
     except InterruptedTransferError:
         raise KeyboardInterrupt from None
     if args.dry_run:

@@ -168,10 +168,8 @@ def inspect_records(args: argparse.Namespace) -> list[str]:
 
     bar = partial(tqdm, desc="search", unit="row", delay=2, leave=False, disable=args.quiet)
     unique_id = args.object or str(choose_original(args.records)["unique_id"])
-    family, manifest = (
-        find_family(args.records, unique_id, lambda rows, total: bar(rows, total=total)),
-        Manifest.read(args.records),
-    )
+    family = find_family(args.records, unique_id, lambda rows, total: bar(rows, total=total))
+    manifest = Manifest.read(args.records)
     if family.stored:
         made = f"{len(family.copies)} realisations as stored ({family.split})"
     else:

@@ -13,14 +13,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class JadesFileName:
-    """Parts of a JADES file name.
-
-    Attributes:
-        tier: e.g. ``goods-s-deephst``.
-        source_id: NIRSpec id without leading zeros.
-        filter: upper case, e.g. ``CLEAR``.
-        disperser: upper case, e.g. ``PRISM``.
-    """
+    """Parts of a JADES file name: the id without leading zeros, filter and disperser in upper case."""
 
     tier: str
     source_id: str

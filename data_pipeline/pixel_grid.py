@@ -1,11 +1,10 @@
-"""Pixel grids: bounds of pixels from their centres, the unified logarithmic grid, cubic interpolation."""
+"""Pixel grids: bounds of pixels from their centres, the unified logarithmic grid, cubic weights (NumPy only)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 
 def pixel_bounds(wavelength: np.ndarray) -> np.ndarray:
@@ -123,13 +122,3 @@ def cubic_weights(t):
         0.5 * (t + 4 * t**2 - 3 * t**3),
         0.5 * (-(t**2) + t**3),
     )
-
-
-def cubic_interpolation(place: np.ndarray, count: int) -> sparse.csr_matrix:
-    """(m, count) CSR of four-point cubic interpolation at places [pixels]; the end values are held."""
-    place = np.clip(place, 0, count - 1)
-    left = np.minimum(place.astype(int), count - 2)
-    weights = np.concatenate(cubic_weights(place - left))
-    columns = np.concatenate([np.clip(left + step, 0, count - 1) for step in (-1, 0, 1, 2)])
-    rows = np.tile(np.arange(place.size), 4)
-    return sparse.csr_matrix((weights, (rows, columns)), shape=(place.size, count))

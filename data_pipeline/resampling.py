@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
-from data_pipeline.pixel_grid import pixel_bounds
+from data_pipeline.pixel_grid import cubic_weights, pixel_bounds
 
 
 @dataclass(frozen=True)
@@ -191,3 +191,13 @@ def neighbours(
     right = np.searchsorted(wavelength, target, "left")
     left, right = (np.clip(index, 0, wavelength.size - 1) for index in (right - 1, right))
     return left, right, (target < bounds[0, 0]) | (target > bounds[1, -1])
+
+
+def cubic_interpolation(place: np.ndarray, count: int) -> sparse.csr_matrix:
+    """(m, count) CSR of four-point cubic interpolation at places [pixels]; the end values are held."""
+    place = np.clip(place, 0, count - 1)
+    left = np.minimum(place.astype(int), count - 2)
+    weights = np.concatenate(cubic_weights(place - left))
+    columns = np.concatenate([np.clip(left + step, 0, count - 1) for step in (-1, 0, 1, 2)])
+    rows = np.tile(np.arange(place.size), 4)
+    return sparse.csr_matrix((weights, (rows, columns)), shape=(place.size, count))

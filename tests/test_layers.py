@@ -13,7 +13,8 @@ from data_pipeline.instrument import (
     reference_instrument,
 )
 from data_pipeline.lines import load_lines
-from data_pipeline.pixel_grid import UnifiedGrid, cubic_interpolation
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.resampling import cubic_interpolation
 from kspecsr.layers import (
     LineDecoder,
     LineMask,

@@ -24,13 +24,7 @@ from data_pipeline.workers import OrderedMap, worker_pool
 
 @dataclass(frozen=True)
 class BuildResult:
-    """Summary of a build.
-
-    Attributes:
-        manifest: of the records.
-        dropped: every object that was not kept, with step and reason.
-        resumed: chunks that an earlier, interrupted run had finished.
-    """
+    """Records, dropped objects, and how many chunks an earlier, interrupted run had finished."""
 
     manifest: Manifest
     dropped: tuple[Dropped, ...]

@@ -154,15 +154,7 @@ def augmented_row(
 
 @dataclass(frozen=True)
 class Expansion:
-    """The serialised rows of one realisation of one chunk.
-
-    Attributes:
-        output: record directory, where the chunks lie.
-        schema: of the rows.
-        grid: unified grid.
-        augmentation: amounts.
-        seed: of the build.
-    """
+    """Serialised rows of one realisation of one chunk; the chunks lie in the folder ``output``."""
 
     output: str
     schema: Schema

@@ -92,15 +92,7 @@ class BuildConfig:
 
 @dataclass(frozen=True)
 class Observed:
-    """One galaxy, ready to be made a pair.
-
-    Attributes:
-        match: ids and redshift.
-        group: sky group.
-        split: ``train``, ``validation`` or ``test``.
-        read: gives its prism and its gratings.
-        truth: what is known of a simulated galaxy.
-    """
+    """One galaxy, ready to be made a pair: ``read`` gives its prism and its gratings."""
 
     match: Match
     group: int

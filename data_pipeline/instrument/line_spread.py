@@ -35,7 +35,7 @@ class LineSpreadOperator:
         return self.coverage >= MINIMUM_COVERAGE
 
     def apply(self, flux: np.ndarray) -> np.ndarray:
-        """Degrades flux density (..., n_in) to (..., n_out); outside ``interior`` light from beyond lacks."""
+        """Degrades flux density (..., n_in) to (..., n_out), incomplete outside ``interior``."""
         flux = np.asarray(flux, dtype=np.float64)
         return (self.matrix @ flux.reshape(-1, flux.shape[-1]).T).T.reshape(*flux.shape[:-1], -1)
 

@@ -146,14 +146,7 @@ def fit_lines(arms: Sequence[FittedArm], redshift: float, config: LineFitConfig 
 
 @dataclass(frozen=True)
 class _Solution:
-    """Fluxes at one velocity width.
-
-    Attributes:
-        value, deviation: (k,) free fluxes and their one-sigma errors [erg/s/cm2].
-        chi_square: of the fit.
-        freedom: degrees of freedom.
-        correlation: of the residuals of neighbouring pixels, 0 to 1.
-    """
+    """Free fluxes [erg/s/cm2] and their errors; ``correlation`` of residuals of neighbours, 0 to 1."""
 
     value: np.ndarray
     deviation: np.ndarray

@@ -64,19 +64,7 @@ class ArchiveFile:
 
 @dataclass(frozen=True)
 class Match:
-    """A galaxy with its files and its redshift.
-
-    Attributes:
-        unique_id: ``<tier>_<id>``, or the prism file's name outside JADES.
-        tier: survey tier.
-        field: sky field.
-        ra: right ascension [deg].
-        dec: declination [deg].
-        redshift: spectroscopic redshift of the catalogue.
-        redshift_flag: its quality flag.
-        prism: path of the prism file.
-        gratings: paths of its grating files.
-    """
+    """A galaxy with its files and the catalogue's redshift; its id is the prism file's name outside JADES."""
 
     unique_id: str
     tier: str
@@ -91,13 +79,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Dropped:
-    """An object that a step did not keep.
-
-    Attributes:
-        unique_id: of the object, or the path of the file.
-        step: which step.
-        reason: why: a few words, then a colon and the details.
-    """
+    """An object or file that a step did not keep; the reason is a few words, a colon and details."""
 
     unique_id: str
     step: str

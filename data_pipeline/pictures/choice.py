@@ -27,14 +27,7 @@ _DETECTED = 5.0
 
 @dataclass(frozen=True)
 class Family:
-    """A galaxy of the records and its realisations.
-
-    Attributes:
-        original: row of the observation.
-        copies: rows of its realisations.
-        split: where it lies.
-        stored: whether the copies come from the records; otherwise they were made for the picture.
-    """
+    """Rows of a galaxy and of its realisations: ``stored`` in the records, otherwise made for the picture."""
 
     original: dict[str, Any]
     copies: tuple[dict[str, Any], ...]

@@ -60,7 +60,8 @@ def draw_single_spectrum(spectrum: ObservedSpectrum, redshift: float | None = No
     top.set_ylim(limits[0] / unit, limits[1] / unit)
     top.set_ylabel(label)
     beyond = style.mark_beyond(top, wave, flux, mask, colour)
-    _tick_masked(top, wave, mask)
+    across, low = top.get_xaxis_transform(), np.full(int(mask.sum()), 0.012)
+    top.plot(wave[mask], low, "|", color=style.MASK_COLOUR, ms=5, mew=0.6, transform=across, gid=MASKED)
     if redshift is not None:
         mark_lines(top, redshift, (good[0], good[-1]))
         mark_lines(bottom, redshift, (good[0], good[-1]), label=False)
@@ -74,19 +75,6 @@ def draw_single_spectrum(spectrum: ObservedSpectrum, redshift: float | None = No
     bottom.set_xlabel(style.WAVELENGTH_LABEL)
     figure.align_ylabels()
     return figure
-
-
-def _tick_masked(axes: Axes, wave: np.ndarray, mask: np.ndarray) -> None:
-    axes.plot(
-        wave[mask],
-        np.full(int(mask.sum()), 0.012),
-        "|",
-        color=style.MASK_COLOUR,
-        markersize=5,
-        markeredgewidth=0.6,
-        transform=axes.get_xaxis_transform(),
-        gid=MASKED,
-    )
 
 
 def _title(spectrum: ObservedSpectrum, redshift: float | None, beyond: int) -> str:

@@ -141,12 +141,7 @@ def _far_arm(stitched: StitchedSpectrum, key: tuple[str, str]) -> str:
 
 @dataclass(frozen=True)
 class ArmChange:
-    """An arm before and after stitching, on the unified grid.
-
-    Attributes:
-        segments: as read, and scaled: (flux, error, mask) each.
-        oversampling: grid pixels per pixel of the arm, 1 or more, in the overlap.
-    """
+    """An arm as read and scaled, (flux, error, mask); ``oversampling``: grid pixels per pixel of it."""
 
     segments: tuple[Segment, Segment]
     oversampling: float

@@ -264,13 +264,6 @@ def mark_beyond(axes: Axes, wavelength: np.ndarray, flux: np.ndarray, mask: np.n
     for rows, marker, place in ((good & (flux > high), "^", 0.985), (good & (flux < low), "v", 0.015)):
         if rows.any():
             count += int(rows.sum())
-            axes.plot(
-                wavelength[rows],
-                np.full(int(rows.sum()), place),
-                marker,
-                color=colour,
-                markersize=2.5,
-                transform=axes.get_xaxis_transform(),
-                linestyle="none",
-            )
+            at, across = np.full(int(rows.sum()), place), axes.get_xaxis_transform()
+            axes.plot(wavelength[rows], at, marker, color=colour, ms=2.5, transform=across, ls="none")
     return count

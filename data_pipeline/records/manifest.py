@@ -26,14 +26,7 @@ _REBUILD = "build the records again, or copy the whole directory again"
 
 @dataclass(frozen=True)
 class StepCount:
-    """Effect of one step of the build on the sample.
-
-    Attributes:
-        step: name of the step, e.g. ``match``.
-        kept: objects that it passed on.
-        dropped: objects that it dropped.
-        reasons: number of dropped objects by reason.
-    """
+    """Objects that a step of the build passed on, and those that it dropped, by reason."""
 
     step: str
     kept: int

@@ -120,14 +120,7 @@ def read_records(path: str | Path) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class Shard:
-    """One finished file.
-
-    Attributes:
-        file: name within the record directory.
-        count: records in it.
-        n_bytes: its size [bytes].
-        sha256: hexadecimal SHA-256 of the whole file.
-    """
+    """One finished file of a record directory: name, records, size in bytes, SHA-256 in hexadecimal."""
 
     file: str
     count: int
@@ -148,11 +141,6 @@ def shard_count(n_rows: int, schema: Schema) -> int:
         raise ValueError(f"expected a number of rows of 0 or more, got {n_rows}")
     total = n_rows * record_bytes(schema)
     return min(MOST_SHARDS, max(1, math.ceil(total / MOST_BYTES), round(total / TARGET_BYTES)))
-
-
-def shard_name(split: str, index: int, n_shards: int) -> str:
-    """File name of a shard, e.g. ``train-00003-of-00024.tfrecord``."""
-    return f"{split}-{index:05d}-of-{n_shards:05d}.tfrecord"
 
 
 def _explained(error: OSError, path: Path, n_bytes: int) -> OSError:
@@ -185,7 +173,7 @@ class ShardWriter:
         self.split = split
         self.count = 0
         self._codec = ExampleCodec(schema)
-        self._names = [shard_name(split, index, n_shards) for index in range(n_shards)]
+        self._names = [f"{split}-{i:05d}-of-{n_shards:05d}.tfrecord" for i in range(n_shards)]
         self._files: list[BinaryIO] = []
         self._hashes = [hashlib.sha256() for _ in self._names]
         self._sizes = [0] * n_shards

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.polynomial.polynomial import polyval
 
 # Lyman-alpha to Lyman-delta: wavelength [um] and the coefficients of Inoue et al. (2014), their table 2.
 _LYMAN_LINES = (
@@ -33,12 +34,8 @@ def cardelli(wavelength: np.ndarray) -> np.ndarray:
     y = x - 1.82
     infrared = 0.574 * x**1.61, -0.527 * x**1.61
     optical = (
-        np.polynomial.polynomial.polyval(
-            y, [1, 0.17699, -0.50447, -0.02427, 0.72085, 0.01979, -0.77530, 0.32999]
-        ),
-        np.polynomial.polynomial.polyval(
-            y, [0, 1.41338, 2.28305, 1.07233, -5.38434, -0.62251, 5.30260, -2.09002]
-        ),
+        polyval(y, [1, 0.17699, -0.50447, -0.02427, 0.72085, 0.01979, -0.77530, 0.32999]),
+        polyval(y, [0, 1.41338, 2.28305, 1.07233, -5.38434, -0.62251, 5.30260, -2.09002]),
     )
     bump = np.maximum(x - 5.9, 0.0)
     ultraviolet = (
@@ -62,7 +59,6 @@ def intergalactic_transmission(bounds: np.ndarray, redshift: np.ndarray, column:
         scale = 1.0 + redshift[row]
         last = np.searchsorted(lower, 0.121567 * scale * 1.4)
         x, low, high = centre[:last], lower[:last], upper[:last]
-        depth = np.zeros(last)
         through = np.ones(last)
         for line, (a, b, c) in _LYMAN_LINES:
             ratio = x / line

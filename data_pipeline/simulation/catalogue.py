@@ -9,7 +9,6 @@ from data_pipeline.lines.catalogue_fit import CATALOGUE_LINES, measure_lines, po
 from data_pipeline.simulation.arrays import SimulatedBatch
 from data_pipeline.simulation.config import Population
 from data_pipeline.simulation.draws import Draws
-from data_pipeline.simulation.observation import Spectra
 
 FLUX_UNIT = 1e-20  # erg/s/cm2, in which the JADES catalogue counts
 _BREAK_SN = 3.0  # median continuum S/N per prism pixel from which a break gives the redshift
@@ -54,10 +53,7 @@ def measured_fluxes(batch: SimulatedBatch, prism: bool = False) -> tuple[np.ndar
 
     NaN where not covered and for the kind ``noise``, which has no redshift at which to look.
     """
-    if prism:
-        spectra = {PRISM: Spectra(batch.prism_flux, batch.prism_error, batch.prism_mask)}
-    else:
-        spectra = batch.gratings
+    spectra = {arm: seen for arm, (_, seen) in batch.observed.items() if (arm == PRISM) == prism}
     pairs = [
         measure_lines(
             {arm: (s.flux[row], s.error[row], s.mask[row]) for arm, s in spectra.items()},

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from data_pipeline.instrument import PRISM, LineSpreadOperator, degrading_operator, load_instrument
 from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
-from data_pipeline.pixel_grid import cubic_interpolation
+from data_pipeline.resampling import cubic_interpolation
 from kspecsr.layers.geometry import GridLayer
 
 # Factor on the tabulated prism resolving power that reduced JADES spectra show.

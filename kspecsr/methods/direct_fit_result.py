@@ -11,7 +11,8 @@ from scipy import sparse
 from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.profile import line_sigma, line_windows, scattered
-from data_pipeline.pixel_grid import UnifiedGrid, cubic_interpolation
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.resampling import cubic_interpolation
 
 _REACH = 5.0  # sigma on either side: 6e-7 of the flux lies beyond
 

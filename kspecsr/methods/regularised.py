@@ -10,7 +10,8 @@ from scipy import sparse
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
 from data_pipeline.instrument.prism_pixels import LAG_COVARIANCE, LOW_FREQUENCY_VARIANCE, quadratic_form
-from data_pipeline.pixel_grid import UnifiedGrid, cubic_interpolation
+from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.resampling import cubic_interpolation
 from kspecsr.methods.baseline import FEWEST_PIXELS, Baseline, PrismView, prism_view
 
 STEP = 0.5  # prism pixels between nodes
