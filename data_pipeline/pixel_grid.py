@@ -1,4 +1,4 @@
-"""Pixel grids: bounds of pixels from their centres, the unified logarithmic grid, cubic weights (NumPy only)."""
+"""Pixel grids: bounds of pixels from their centres, the unified grid, cubic weights (NumPy only)."""
 
 from __future__ import annotations
 
