@@ -92,11 +92,6 @@ def compare(
     for one in tqdm(matches, desc="compare", unit="galaxy", delay=2, disable=quiet):
         try:
             prism, gratings = read_match(one, config)
-            read = {spectrum.meta.path for spectrum in gratings}
-            broken = [path for path in one.gratings if path not in read]
-            dropped += [
-                Dropped(path, _UNREADABLE[1], "unreadable: its galaxy goes without") for path in broken
-            ]
             pair = make_pair(prism, gratings, one.redshift, config)
             comparison = compare_arms(pair, one.redshift, config.grid)
         except QualityError as error:

@@ -147,8 +147,6 @@ def inspect_archive(args: argparse.Namespace) -> list[str]:
     print(f"{found.unique_id}, z = {found.redshift:.4f}, flag {found.redshift_flag or 'not stated'}")
     for spectrum in (prism, *gratings):
         print(f"  {facts(spectrum)}")
-    read = {s.meta.path for s in gratings}
-    broken = [f"{path}: left out of the picture" for path in found.gratings if path not in read]
     if args.picture in ("pair", "all"):
         figure = draw_galaxy_pair(prism, gratings, found.redshift, found.unique_id)
         print(f"  -> {save_picture(figure, target(args.output, f'pair_{found.unique_id}'))}")
@@ -156,7 +154,7 @@ def inspect_archive(args: argparse.Namespace) -> list[str]:
         stitched = make_pair(prism, gratings, found.redshift, config).stitched
         figure = draw_stitching(gratings, stitched, found.redshift, found.unique_id)
         print(f"  -> {save_picture(figure, target(args.output, f'stitching_{found.unique_id}'))}")
-    return [*(f"{d.unique_id}: {d.reason}" for d in unreadable), *broken]
+    return [f"{d.unique_id}: {d.reason}" for d in unreadable]
 
 
 def inspect_records(args: argparse.Namespace) -> list[str]:

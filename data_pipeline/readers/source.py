@@ -26,16 +26,8 @@ _FITS_BLOCK = 2880
 _MOST_COLUMNS = 999  # of the FITS standard
 # What astropy raises for bytes that are missing or damaged.
 DAMAGE = (
-    OSError,
-    EOFError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    AssertionError,
-    LookupError,
-    MemoryError,
-    zlib.error,
-    fits.VerifyError,
+    *(OSError, EOFError, TypeError, ValueError, AttributeError, AssertionError, LookupError, MemoryError),
+    *(zlib.error, fits.VerifyError),
 )
 _FITS_START = b"SIMPLE  ="
 _GZIP_START = b"\x1f\x8b"

@@ -3,17 +3,3 @@
 from kspecsr.configuration.model import ModelConfig, SR1Config, SR2Config, ZHeadConfig
 from kspecsr.configuration.presets import PRESETS, STAGES, Preset, load_preset
 from kspecsr.configuration.training import FeedConfig, LossConfig, TrainingConfig
-
-__all__ = [
-    "PRESETS",
-    "STAGES",
-    "FeedConfig",
-    "LossConfig",
-    "ModelConfig",
-    "Preset",
-    "SR1Config",
-    "SR2Config",
-    "TrainingConfig",
-    "ZHeadConfig",
-    "load_preset",
-]

@@ -5,19 +5,3 @@ from kspecsr.feeds.example import INPUTS, TARGETS, Teacher, check_batch, example
 from kspecsr.feeds.records_feed import RecordsFeed, recorded_validation
 from kspecsr.feeds.simulated import simulated_examples, validation_examples
 from kspecsr.feeds.simulation_feed import SimulationFeed
-
-__all__ = [
-    "INPUTS",
-    "TARGETS",
-    "DataChoice",
-    "RecordsFeed",
-    "SimulationFeed",
-    "Teacher",
-    "check_batch",
-    "choose_data",
-    "example_shapes",
-    "recorded_validation",
-    "simulated_examples",
-    "split_batch",
-    "validation_examples",
-]

@@ -15,30 +15,3 @@ from kspecsr.layers.operators import PrismConsistency, PrismDegradation, Upsampl
 from kspecsr.layers.prism_channels import PrismChannels, PrismNormalisation, SubPixelPhase, ToGridChannels
 from kspecsr.layers.redshift import LogCorrelation, LogProbability, RedshiftChannels, RedshiftEstimate
 from kspecsr.layers.refinement import Refinement, SpectrumOutput
-
-__all__ = [
-    "DirectLineFit",
-    "EquivalentWidth",
-    "LineDecoder",
-    "LineIdentity",
-    "LineMask",
-    "LinePositions",
-    "LineRendering",
-    "LineScalars",
-    "LineWindows",
-    "LogCorrelation",
-    "LogProbability",
-    "MultiScalePooling",
-    "PrismChannels",
-    "PrismConsistency",
-    "PrismDegradation",
-    "PrismNormalisation",
-    "RedshiftChannels",
-    "RedshiftEstimate",
-    "Refinement",
-    "SpectrumOutput",
-    "SubPixelPhase",
-    "ToGridChannels",
-    "Upsampling",
-    "plain_grid",
-]

@@ -7,14 +7,3 @@ from kspecsr.models.zhead import build_zhead, redshift_bins, redshift_step
 
 # stage -> function that builds its network from a `ModelConfig`
 BUILDERS = {"sr1": build_sr1, "zhead": build_zhead, "sr2": build_sr2}
-
-__all__ = [
-    "BUILDERS",
-    "RECORD_UNIT",
-    "build_sr1",
-    "build_sr2",
-    "build_zhead",
-    "compose",
-    "redshift_bins",
-    "redshift_step",
-]
