@@ -181,7 +181,7 @@ def test_damaged_truth_names_the_file_and_the_cure(tmp_path):
     ):
         truth.write_bytes(content)
         with pytest.raises(
-            TruthError, match=r"truth_00000\.npz is missing or damaged .*data_pipeline\.simulate"
+            TruthError, match=r"truth_00000\.npz is missing or damaged .*kspecsr data simulate"
         ):
             reader.get(name)
     truth.unlink()
