@@ -15,45 +15,24 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 def gaussian_nll(target, mean, variance):
-    """Negative log-likelihood of each value.
+    """Negative log-likelihood of each value; arrays of one shape, the variance positive.
 
     The variance is that of the prediction plus that of the target's own noise, so that the predicted error is
     the uncertainty of the true spectrum and not of a noisy copy of it.
-
-    Args:
-        target: any shape.
-        mean: the same.
-        variance: the same, positive.
-
-    Returns:
-        The same shape.
     """
     return 0.5 * ((target - mean) ** 2 / variance + ops.log(variance)) + HALF_LOG_TWO_PI
 
 
 def masked_mean(values, use):
-    """Mean over the entries that count; 0 where none does.
-
-    Args:
-        values: any shape.
-        use: the same shape, bool or weights.
-    """
+    """Mean over the entries that count, by a bool or a weight for each; 0 where none does."""
     use = ops.cast(use, values.dtype)
     return ops.sum(ops.where(use > 0, values, 0.0) * use) / ops.maximum(ops.sum(use), 1e-6)
 
 
 def spectrum_nll(target, target_error, target_mask, mean, error):
-    """Mean negative log-likelihood over the good pixels of a batch.
+    """Mean negative log-likelihood over the good pixels of a batch, (B, N) each.
 
-    Args:
-        target: (B, N) flux density.
-        target_error: (B, N) its own one-sigma error, 0 for the noise-free truth.
-        target_mask: (B, N) bool, True = bad.
-        mean: (B, N) prediction.
-        error: (B, N) its one-sigma error.
-
-    Returns:
-        A number.
+    ``target_error`` is 0 for the noise-free truth; ``target_mask`` is True where bad.
     """
     nll = gaussian_nll(target, mean, error**2 + target_error**2)
     return masked_mean(nll, ops.logical_not(target_mask))
@@ -69,9 +48,6 @@ def redshift_nll(log_probability, redshift, step):
         log_probability: (B, Z).
         redshift: (B,) true; NaN where unknown.
         step: of log(1 + z) between bins.
-
-    Returns:
-        A number.
     """
     known = ops.isfinite(redshift)
     x = ops.log1p(ops.where(known, redshift, 0.0))
@@ -103,17 +79,8 @@ def high_pass(x):
 def line_shape_loss(flux, target, good, line_mask, amplitude):
     """High-pass mismatch inside the line mask, over the high-pass signal there (paper section 3.3).
 
-    Not weighted by noise, which would blind it at the cores of bright lines.
-
-    Args:
-        flux: (B, N) prediction.
-        target: (B, N).
-        good: (B, N) 1 or 0.
-        line_mask: (B, N) 0-1.
-        amplitude: (B, N) local amplitude, which keeps faint spectra from dominating.
-
-    Returns:
-        A number.
+    Not weighted by noise, which would blind it at the cores of bright lines. All (B, N): ``good`` is 1 or 0,
+    ``line_mask`` 0-1, and the local amplitude keeps faint spectra from dominating.
     """
     target = ops.where(good > 0, target, flux)  # gaps neither count nor leave an edge
     weight = line_mask * good
@@ -124,16 +91,7 @@ def line_shape_loss(flux, target, good, line_mask, amplitude):
 
 
 def outside_losses(correction, amplitude, line_mask):
-    """Roughness and size of the correction outside the line mask (paper section 3.3).
-
-    Args:
-        correction: (B, N) what the third stage adds to the first.
-        amplitude: (B, N).
-        line_mask: (B, N).
-
-    Returns:
-        Two numbers.
-    """
+    """Roughness and size of the correction (B, N) outside the line mask (paper section 3.3)."""
     relative = correction / amplitude
     outside = 1.0 - line_mask
     curvature = relative[:, 2:] - 2.0 * relative[:, 1:-1] + relative[:, :-2]
@@ -147,36 +105,16 @@ def residual_l1(correction, amplitude):
 
 
 def continuum_loss(continuum, target, known, line_mask, amplitude):
-    """Mismatch of the continuum, weighted to pixels under lines, which do not show it.
-
-    Args:
-        continuum: (B, N) prediction.
-        target: (B, N).
-        known: (B,) 1 or 0.
-        line_mask: (B, N).
-        amplitude: (B, N).
-
-    Returns:
-        A number.
-    """
+    """Mismatch of the continuum (B, N), weighted to pixels under lines; ``known`` (B,) is 1 or 0."""
     off = ops.sqrt(1e-4 + ((continuum - target) / amplitude) ** 2)
     return masked_mean(off, known[:, None] * (0.1 + line_mask))
 
 
 def consistency_loss(flux, error, good, model):
-    """Robust chi-square of the degraded output against the prism.
+    """Robust chi-square of the degraded output ``model`` against the prism, (B, P) each, ``good`` 1 or 0.
 
     The square root saturates like a Cauchy likelihood: outlier pixels and a line-spread function that differs
     from the median one must not pull the output.
-
-    Args:
-        flux: (B, P) prism.
-        error: (B, P).
-        good: (B, P) 1 or 0.
-        model: (B, P) degraded output.
-
-    Returns:
-        A number.
     """
     floor = _MISMATCH * ops.sqrt(flux**2 + np.float32(1e-12))
     chi = (flux - model) ** 2 / (PIXEL_NOISE_VARIANCE * error**2 + floor**2)
@@ -189,11 +127,8 @@ _PLACE = 3e-4  # of 1 + z: about the scatter of inferred redshifts
 def pixels_between(redshift, true_redshift, right, sampling):
     """(B,) pixels of the logarithmic grid from the true redshift to that at which lines are drawn.
 
-    Args:
-        redshift: (B,) at which lines are drawn.
-        true_redshift: (B,), NaN without one.
-        right: (B,) 1 where the lines are the right ones; 0 elsewhere, where nothing is moved.
-        sampling: pixels per unit of ln(wavelength).
+    ``right`` is 1 where the lines are the right ones; elsewhere nothing is moved. ``sampling`` is in pixels
+    per unit of ln(wavelength).
     """
     moved = right > 0
     ratio = ops.where(moved, (1.0 + redshift) / (1.0 + ops.where(moved, true_redshift, redshift)), 1.0)
@@ -203,13 +138,8 @@ def pixels_between(redshift, true_redshift, right, sampling):
 def position_loss(redshift, true_redshift, judged):
     """Distance of lines from their true positions over the usual scatter; linear for large distances.
 
-    Args:
-        redshift: (B,) at which lines are drawn.
-        true_redshift: (B,), NaN without one.
-        judged: (B,) 1 where the redshift was inferred and is about right, else 0.
-
-    Returns:
-        A number.
+    Redshifts (B,) at which lines are drawn, and true ones, NaN without one; ``judged`` is 1 where the
+    redshift was inferred and is about right, else 0.
     """
     true = ops.where(judged > 0, true_redshift, redshift)
     off = ops.log((1.0 + redshift) / (1.0 + true)) / _PLACE
@@ -217,12 +147,7 @@ def position_loss(redshift, true_redshift, judged):
 
 
 def shifted(values, pixels):
-    """Values moved redward by a number of pixels, by four-point cubic interpolation; ends are held.
-
-    Args:
-        values: (B, N).
-        pixels: (B,).
-    """
+    """Values (B, N) moved redward by (B,) pixels, by four-point cubic interpolation; ends are held."""
     count = values.shape[1]
     whole = ops.floor(pixels)
     t = (1.0 - (pixels - whole))[:, None]  # of the way from the second of four pixels to the third
@@ -255,18 +180,10 @@ def redshift_is(redshift, true_redshift):
 
 
 def line_flux_nll(line_flux, line_error, use, mean, sigma, unit):
-    """Mean negative log-likelihood of arcsinh(flux / unit) over the lines that count.
+    """Mean negative log-likelihood of arcsinh(flux / unit) over the lines (B, K) that count.
 
-    Args:
-        line_flux: (B, K) true or measured.
-        line_error: (B, K) one sigma of a measurement, 0 for the truth.
-        use: (B, K) 1 or 0.
-        mean: (B, K) predicted mean of arcsinh(flux / unit).
-        sigma: (B, K) its one-sigma error.
-        unit: (B, K) the line's own noise.
-
-    Returns:
-        A number.
+    ``line_error`` is that of a measurement, 0 for the truth; ``use`` is 1 or 0; ``mean`` and ``sigma`` are
+    predicted; ``unit`` is the line's own noise.
     """
     unit = ops.maximum(unit, 1e-6)
     ratio = ops.clip(line_flux / unit, -1e5, 1e5)
@@ -275,15 +192,5 @@ def line_flux_nll(line_flux, line_error, use, mean, sigma, unit):
 
 
 def presence_loss(detectable, logit, use):
-    """Cross-entropy of presence: a line that the reference would detect at 3 sigma is present.
-
-    Args:
-        detectable: (B, K) 1 or 0.
-        logit: (B, K).
-        use: (B, K) 1 or 0.
-
-    Returns:
-        A number.
-    """
-    entropy = ops.softplus(logit) - detectable * logit
-    return masked_mean(entropy, use)
+    """Cross-entropy of presence (B, K): a line that the reference would detect at 3 sigma is present."""
+    return masked_mean(ops.softplus(logit) - detectable * logit, use)

@@ -15,7 +15,6 @@ from kspecsr.configuration import STAGES, Preset
 from kspecsr.model_settings import (
     CALIBRATION_FILE,
     ModelFolderError,
-    ModelSettings,
     check_archive,
     check_upstream,
     file_hash,
@@ -23,7 +22,6 @@ from kspecsr.model_settings import (
     read_settings,
     stage_hash,
     stage_path,
-    weights_hash,
     with_stage,
     write_settings,
 )
@@ -31,20 +29,6 @@ from kspecsr.models import compose
 
 if TYPE_CHECKING:
     import keras
-
-
-__all__ = [
-    "ModelFolderError",
-    "ModelSettings",
-    "copy_stage",
-    "load_composed",
-    "load_stage",
-    "read_settings",
-    "stage_hash",
-    "stage_path",
-    "weights_hash",
-    "write_stage",
-]
 
 MANIFEST_FILE = "manifest.json"
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.configuration import software_versions
-from kspecsr.model_folder import load_composed, read_settings, weights_hash
+from kspecsr.model_folder import load_composed
+from kspecsr.model_settings import read_settings, weights_hash
 from kspecsr.models import redshift_bins
 from kspecsr.results.data import ModelIdentity
 from kspecsr.results.flags import FlagThresholds

@@ -7,7 +7,9 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.design import continuum_hats, tied_lines
 from data_pipeline.lines.profile import render_lines
-from kspecsr.layers import DirectLineFit, LinePositions, PrismNormalisation
+from kspecsr.layers.direct_line_fit import DirectLineFit
+from kspecsr.layers.lines import LinePositions
+from kspecsr.layers.prism_channels import PrismNormalisation
 from model_sample import FULL, numpy_dict
 
 LINES = load_lines()

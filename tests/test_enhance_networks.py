@@ -13,7 +13,8 @@ from data_pipeline.simulation.archive import write_archive
 from data_pipeline.simulation.truth import TruthReader
 from kspecsr.configuration import Preset
 from kspecsr.enhance import main
-from kspecsr.model_folder import weights_hash, write_stage
+from kspecsr.model_folder import write_stage
+from kspecsr.model_settings import weights_hash
 from kspecsr.models import build_sr1, build_sr2, build_zhead
 from kspecsr.results.prism_input import degraded_to_prism, prism_chi_square
 from kspecsr.super_resolver import SuperResolver

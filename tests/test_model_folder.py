@@ -18,10 +18,9 @@ from kspecsr.model_folder import (
     load_stage,
     read_settings,
     stage_hash,
-    weights_hash,
     write_stage,
 )
-from kspecsr.model_settings import find_model
+from kspecsr.model_settings import find_model, weights_hash
 from kspecsr.models import build_sr1, build_sr2, build_zhead, compose, redshift_bins
 from model_sample import TINY, numpy_dict, spectra
 

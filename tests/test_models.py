@@ -9,7 +9,8 @@ import pytest
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from kspecsr.configuration import PRESETS, ModelConfig
-from kspecsr.layers import PrismDegradation, plain_grid
+from kspecsr.layers.geometry import plain_grid
+from kspecsr.layers.operators import PrismDegradation
 from kspecsr.models import build_sr1, build_sr2, build_zhead, compose, redshift_bins
 from kspecsr.results.prism_input import degraded_to_prism, prism_chi_square
 from model_sample import TINY, UNIT, numpy_dict, spectra
@@ -121,7 +122,7 @@ def test_the_prism_model_is_the_degraded_output(composed):
     assert np.all(off < 0.05)
     chi = (inputs["prism_flux"] - out["prism_model"] / UNIT) / inputs["prism_error"]
     # only pixels whose whole line-spread function lies on the output's grid
-    interior = PrismDegradation(plain_grid(TINY.grid)).interior
+    interior = PrismDegradation(plain_grid(TINY.grid)).operator().interior
     assert 0.5 < interior.mean() < 0.95
     good = ~inputs["prism_mask"] & interior
     expected = [np.mean(row[ok] ** 2) * 1.5 for row, ok in zip(chi, good, strict=True)]

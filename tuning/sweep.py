@@ -11,7 +11,8 @@ import grpc
 from tqdm import tqdm
 
 from kspecsr.configuration import STAGES
-from kspecsr.model_folder import copy_stage, read_settings, stage_hash, stage_path
+from kspecsr.model_folder import copy_stage
+from kspecsr.model_settings import read_settings, stage_hash, stage_path
 from kspecsr.training.output_folder import only_run
 from tuning.oracle import SweepOracle
 from tuning.proposals import Proposals

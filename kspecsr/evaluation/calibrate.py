@@ -18,8 +18,7 @@ from kspecsr.evaluation.sources import SHIPPED_SEED, HeldOutSource, SimulatedHel
 from kspecsr.measures.held_out import HeldOut
 from kspecsr.measures.lines import prism_line_noise
 from kspecsr.measures.spectrum import REGIONS, pixel_regions
-from kspecsr.model_folder import read_settings, weights_hash
-from kspecsr.model_settings import write_calibration
+from kspecsr.model_settings import read_settings, weights_hash, write_calibration
 from kspecsr.results.redshift import redshift_cdf
 from kspecsr.super_resolver import SuperResolver
 

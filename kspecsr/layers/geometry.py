@@ -71,15 +71,7 @@ def position_lookup(grid: Grid) -> dict[str, np.ndarray | float]:
 
 
 def look_up(place, table: np.ndarray):
-    """Linear interpolation in a table.
-
-    Args:
-        place: any shape, fractional index; beyond the table its end values hold.
-        table: (n,) plain array.
-
-    Returns:
-        The shape of ``place``.
-    """
+    """Linear interpolation in a plain table (n,) at fractional indices of any shape; its ends are held."""
     n = table.shape[0]
     place = ops.clip(place, 0.0, n - 1.0)
     left = ops.minimum(ops.floor(place), n - 2.0)
@@ -91,15 +83,7 @@ def look_up(place, table: np.ndarray):
 
 
 def sample(x, place):
-    """Samples channels at fractional positions along the pixels, by linear interpolation.
-
-    Args:
-        x: (B, n, C).
-        place: (B, m) fractional pixel; beyond the ends the end values hold.
-
-    Returns:
-        (B, m, C).
-    """
+    """Channels (B, n, C) at fractional pixels (B, m), by linear interpolation; ends are held; (B, m, C)."""
     n, channels, samples = x.shape[1], x.shape[2], place.shape[1]
     place = ops.clip(place, 0.0, n - 1.0)
     left = ops.minimum(ops.floor(place), n - 2.0)
@@ -115,15 +99,10 @@ def sample(x, place):
 
 
 def normal_shares(edges, centre, sigma):
-    """Share of each line's flux in pixels: twin of `data_pipeline.lines.profile.pixel_mean`.
+    """Share of each line's flux in pixels (B, K, n): twin of `data_pipeline.lines.profile.pixel_mean`.
 
-    Args:
-        edges: (..., n + 1) edges of neighbouring pixels; all arguments in one unit.
-        centre: (B, K) centres of the lines.
-        sigma: (B, K) one-sigma widths before the integration over pixels.
-
-    Returns:
-        (B, K, n).
+    Edges (..., n + 1) of neighbouring pixels, centres and one-sigma widths (B, K) before the integration over
+    pixels, all in one unit.
     """
     cumulative = half_erf(edges, centre, sigma)
     return cumulative[..., 1:] - cumulative[..., :-1]

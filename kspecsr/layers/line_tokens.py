@@ -141,13 +141,8 @@ class LineDecoder(keras.layers.Layer):
         }
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "direct_fit": self.direct_fit,
-            "velocity_shift": self.velocity_shift,
-            "line_shift": self.line_shift,
-            "max_velocity_sigma": self.max_velocity_sigma,
-        }
+        names = ("direct_fit", "velocity_shift", "line_shift", "max_velocity_sigma")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("kspecsr")

@@ -8,22 +8,13 @@ from keras import ops
 
 from data_pipeline.instrument import ANGSTROM_PER_UM, FWHM_PER_SIGMA
 from data_pipeline.lines import load_lines
-from kspecsr.layers.geometry import (
-    GridLayer,
-    look_up,
-    normal_shares,
-    position_lookup,
-    prism_wavelength,
-    sample,
-)
+from kspecsr.layers import geometry
+from kspecsr.layers.geometry import GridLayer, look_up, normal_shares
 
 
 @keras.saving.register_keras_serializable("kspecsr")
 class LinePositions(GridLayer):
     """Observed wavelengths and pixels of the shipped line list.
-
-    Args:
-        grid: start [um], stop [um] and sampling of the unified grid.
 
     Input shape:
         (B,) redshift.
@@ -37,14 +28,14 @@ class LinePositions(GridLayer):
     def call(self, redshift):
         rest = load_lines().wavelength.astype("float32")
         wavelength = rest * (1.0 + redshift[:, None])  # (B, K)
-        table = position_lookup(self.grid)
+        table = geometry.position_lookup(self.grid)
         log = ops.log(wavelength)
         place = (log - table["start"]) / table["step"]
         prism_pixel = look_up(place, table["pixel"])
         grid_pixel = (log - np.log(self.grid[0])) * self.grid[2]
         last = self.unified.size - 1
         on_grid = ops.logical_and(grid_pixel >= 0.0, grid_pixel <= last)
-        on_prism = ops.logical_and(prism_pixel >= 0.0, prism_pixel <= prism_wavelength().size - 1.0)
+        on_prism = ops.logical_and(prism_pixel >= 0.0, prism_pixel <= geometry.prism_wavelength().size - 1.0)
         return {
             "wavelength": wavelength,
             "prism_pixel": prism_pixel,
@@ -64,9 +55,6 @@ class LineMask(GridLayer):
 
     Every line in range adds a Gaussian with unit peak whose width is that of the reference instrument and of
     the redshift's own error together; the sum is capped at 1. It marks where lines may be, present or not.
-
-    Args:
-        grid: start [um], stop [um] and sampling of the unified grid.
 
     Inputs:
         grid_pixel, wavelength, reference_sigma, in_range: (B, K) of `LinePositions`.
@@ -123,7 +111,7 @@ class LineWindows(keras.layers.Layer):
         offset = self.spacing * np.arange(-self.half_width, self.half_width + 1, dtype="float32")
         place = pixel[..., None] + offset  # (B, K, window)
         lines, window = pixel.shape[1], offset.size
-        values = sample(channels, ops.reshape(place, (-1, lines * window)))
+        values = geometry.sample(channels, ops.reshape(place, (-1, lines * window)))
         return ops.reshape(values, (-1, lines, window, channels.shape[-1]))
 
     def get_config(self):
@@ -171,9 +159,6 @@ class LineRendering(GridLayer):
     The variance of a line is that of the reference instrument plus that of its velocities, so that no line is
     narrower than the instrument (paper section 3.3).
 
-    Args:
-        grid: start [um], stop [um] and sampling of the unified grid.
-
     Inputs:
         flux: (B, K) line fluxes [flux density x Angstrom].
         spread: (B, K) one-sigma error of each line's profile, same unit.
@@ -217,13 +202,8 @@ class LineRendering(GridLayer):
     def _displacement(self, window, centre, width, place_error):
         """Mean square of what moving a line by a normal error of its place changes, (B, K, window).
 
-        Of a Gaussian g of unit area: the mean of (g(x - d) - g(x))^2 over d, in closed form.
-
-        Args:
-            window: (window,) pixels from the nearest one.
-            centre: (B, K) of the line, pixels from there.
-            width: (B, K) one sigma without the pixel [pixels].
-            place_error: (B, K) one sigma [pixels].
+        Of a Gaussian g of unit area: the mean of (g(x - d) - g(x))^2 over d, in closed form. Arguments are in
+        pixels: the window from the pixel nearest to the line, and the line's (B, K) centre from there.
         """
         narrow = (width**2 + _PIXEL_VARIANCE)[..., None]  # variance of the profile, integrated over pixels
         moved = (place_error**2)[..., None] / narrow
@@ -248,9 +228,6 @@ class LineRendering(GridLayer):
 @keras.saving.register_keras_serializable("kspecsr")
 class Fwhm(GridLayer):
     """Observed full width at half maximum, the pixel's width included.
-
-    Args:
-        grid: start [um], stop [um] and sampling of the unified grid.
 
     Inputs:
         sigma, wavelength: (B, K) [um].

@@ -23,9 +23,6 @@ class Upsampling(GridLayer):
 
     The matrix is applied in dense blocks of rows: no scatter in its gradient, little memory.
 
-    Args:
-        grid: start [um], stop [um] and sampling of the unified grid.
-
     Input shape:
         (B, P, C) on the prism's pixels.
 
@@ -55,11 +52,7 @@ class Upsampling(GridLayer):
 
 
 def matrix_blocks(matrix: sparse.csr_matrix, size: int = _BLOCK) -> tuple[np.ndarray, np.ndarray]:
-    """A banded matrix as blocks of rows.
-
-    Args:
-        matrix: (n_out, n_in).
-        size: rows in a block.
+    """A banded matrix (n_out, n_in) as blocks of ``size`` rows.
 
     Returns:
         ``first`` (blocks,), the input pixel at which each block starts, and ``weights`` (blocks, size, width)
@@ -80,23 +73,12 @@ def matrix_blocks(matrix: sparse.csr_matrix, size: int = _BLOCK) -> tuple[np.nda
     return first, weights
 
 
-@keras.saving.register_keras_serializable("kspecsr")
-class PrismDegradation(GridLayer):
-    """Line-spread operator from the unified grid to the prism's pixels.
-
-    The same matrix as `Instrument.line_spread_operator`, as a dense product: on a CPU that is faster than
-    gathering 400 neighbours for each of 700 pixels. Pixels whose kernel reaches beyond the grid are scaled to
-    the part that they see.
+class _ToPrism(GridLayer):
+    """A layer that knows the line-spread operator from the unified grid to the prism's pixels.
 
     Args:
-        grid: start [um], stop [um] and sampling of the unified grid.
+        grid: as in `GridLayer`.
         resolution_scale: factor on the tabulated prism resolving power (1.22, as in reduced spectra).
-
-    Input shape:
-        (B, N) on the unified grid.
-
-    Output shape:
-        (B, P) on the prism's pixels.
     """
 
     def __init__(self, grid, resolution_scale=PRISM_RESOLUTION_SCALE, **options):
@@ -107,6 +89,25 @@ class PrismDegradation(GridLayer):
         """From the grid, at the resolution of the reference, to the prism's pixels."""
         return degrading_operator(self.unified, self.resolution_scale)
 
+    def get_config(self):
+        return {**super().get_config(), "resolution_scale": self.resolution_scale}
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class PrismDegradation(_ToPrism):
+    """Line-spread operator from the unified grid to the prism's pixels.
+
+    The same matrix as `Instrument.line_spread_operator`, as a dense product: on a CPU that is faster than
+    gathering 400 neighbours for each of 700 pixels. Pixels whose kernel reaches beyond the grid are scaled to
+    the part that they see.
+
+    Input shape:
+        (B, N) on the unified grid.
+
+    Output shape:
+        (B, P) on the prism's pixels.
+    """
+
     def build(self, *_):
         """Reads the operator."""
         operator = self.operator()
@@ -115,29 +116,17 @@ class PrismDegradation(GridLayer):
         dense = np.where(operator.interior[:, None], dense, dense / np.maximum(seen, 0.5))
         self._matrix = dense.T.astype("float32")  # (N, P)
 
-    @property
-    def interior(self) -> np.ndarray:
-        """(P,) bool: pixels whose kernel lies on the grid."""
-        return self.operator().interior
-
     def call(self, flux):
         return ops.matmul(flux, self._matrix)
 
-    def get_config(self):
-        return {**super().get_config(), "resolution_scale": self.resolution_scale}
-
 
 @keras.saving.register_keras_serializable("kspecsr")
-class PrismConsistency(GridLayer):
+class PrismConsistency(_ToPrism):
     """Chi-square per pixel of the degraded output against the prism.
 
     Squared residuals are divided by the variance that a released pixel has: 2/3 of the quoted one, since
     pixels are interpolated from coarser detector pixels. Pixels whose line-spread function
     reaches beyond the output's range do not count.
-
-    Args:
-        grid: start [um], stop [um] and sampling of the unified grid.
-        resolution_scale: as in `PrismDegradation`.
 
     Inputs:
         flux, error, good, model: (B, P).
@@ -146,18 +135,11 @@ class PrismConsistency(GridLayer):
         Chi-square per pixel (B,), and the pixels that count (B, P), 1 or 0.
     """
 
-    def __init__(self, grid, resolution_scale=PRISM_RESOLUTION_SCALE, **options):
-        super().__init__(grid, **options)
-        self.resolution_scale = float(resolution_scale)
-
     def build(self, *_):
         """Pixels whose kernel lies on the grid."""
-        self._interior = degrading_operator(self.unified, self.resolution_scale).interior.astype("float32")
+        self._interior = self.operator().interior.astype("float32")
 
     def call(self, flux, error, good, model):
         seen = good * self._interior
         square = seen * ((flux - model) / error) ** 2 / PIXEL_NOISE_VARIANCE
         return ops.sum(square, axis=-1) / ops.maximum(ops.sum(seen, axis=-1), 1.0), seen
-
-    def get_config(self):
-        return {**super().get_config(), "resolution_scale": self.resolution_scale}

@@ -56,9 +56,6 @@ class SubPixelPhase(GridLayer):
 
     Interpolated features know the prism's pixels only; a line is sharper than those.
 
-    Args:
-        grid: start [um], stop [um] and sampling of the unified grid.
-
     Input shape:
         (B, N, C).
 

@@ -150,14 +150,8 @@ class LogCorrelation(keras.layers.Layer):
         return self.finer * ops.irfft((real, imag), fft_length=length)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "steps": self.steps,
-            "step": self.step,
-            "start": self.start,
-            "groups": self.groups,
-            "finer": self.finer,
-        }
+        names = ("steps", "step", "start", "groups", "finer")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("kspecsr")

@@ -5,16 +5,10 @@ from __future__ import annotations
 import keras
 
 from kspecsr.configuration import ModelConfig, SR1Config
-from kspecsr.layers import (
-    PrismChannels,
-    PrismNormalisation,
-    SpectrumOutput,
-    SubPixelPhase,
-    ToGridChannels,
-    Upsampling,
-    plain_grid,
-)
-from kspecsr.layers.geometry import prism_wavelength
+from kspecsr.layers.geometry import plain_grid, prism_wavelength
+from kspecsr.layers.operators import Upsampling
+from kspecsr.layers.prism_channels import PrismChannels, PrismNormalisation, SubPixelPhase, ToGridChannels
+from kspecsr.layers.refinement import SpectrumOutput
 
 RECORD_UNIT = 1e-20  # erg/s/cm2/A: flux density inside stages and in records is in this unit
 
@@ -98,30 +92,12 @@ def _trunk(x, sr1: SR1Config):
 
 
 def residual_block(
-    x,
-    kernel: int,
-    activation: str,
-    dropout: float,
-    name: str,
-    dilation: int = 1,
-    scale: float = 1.0,
+    x, kernel: int, activation: str, dropout: float, name: str, dilation: int = 1, scale: float = 1.0
 ):
-    """Normalisation, convolution, activation, dropout, convolution, and the skip.
+    """Normalisation, convolution, activation, dropout, convolution, and the skip; (B, pixels, channels).
 
     The normalisation is over the channels of each pixel: it depends neither on the batch nor on other pixels,
-    so that a shifted spectrum gives shifted features.
-
-    Args:
-        x: (B, pixels, channels).
-        kernel: width of both convolutions.
-        activation: Keras name.
-        dropout: probability.
-        name: prefix of the layers' names.
-        dilation: of both convolutions.
-        scale: of what is added to ``x``.
-
-    Returns:
-        (B, pixels, channels).
+    so that a shifted spectrum gives shifted features. ``scale`` multiplies what is added to ``x``.
     """
     channels = x.shape[-1]
     options = {"padding": "same", "dilation_rate": dilation}

@@ -5,59 +5,29 @@ from __future__ import annotations
 import keras
 
 from kspecsr.configuration import ModelConfig, SR2Config
-from kspecsr.layers import (
-    DirectLineFit,
-    EquivalentWidth,
-    LineDecoder,
-    LineIdentity,
-    LineMask,
-    LinePositions,
-    LineRendering,
-    LineScalars,
-    LineWindows,
-    MultiScalePooling,
-    PrismConsistency,
-    PrismDegradation,
-    Refinement,
-    Upsampling,
-    plain_grid,
-)
-from kspecsr.layers.line_tokens import HEADS, CommonShift, LinesAttend, WindowChannels
-from kspecsr.layers.lines import Fwhm
+from kspecsr.layers import line_tokens, operators, refinement
+from kspecsr.layers import lines as line_layers
+from kspecsr.layers.direct_line_fit import DirectLineFit
+from kspecsr.layers.geometry import plain_grid
 from kspecsr.layers.prism_channels import BrightestPixel, Divide, Multiply
-from kspecsr.layers.refinement import ContinuumChannels, SmoothContinuum
 from kspecsr.models.sr1 import normalised, number_input, observed, prism_inputs, residual_block, sr1_inputs
 
 _PRISM_SPACING = 0.5  # prism pixels between samples of a window
 _GRID_SPACING = 1.0  # pixels of the unified grid
 
 
-def line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift, redshift_error):
-    """Build the branch from line tokens to line parameters.
-
-    Args:
-        sr2: third stage.
-        prism: output of `PrismNormalisation`.
-        sr1_flux: (B, N) in units of the scale.
-        sr1_error: (B, N) the same.
-        places: output of `LinePositions`.
-        fit: output of `DirectLineFit`.
-        redshift: (B,).
-        redshift_error: (B,).
-
-    Returns:
-        Output of `LineDecoder`.
-    """
+def _line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift, redshift_error):
+    """From line tokens to the output of `LineDecoder`; the first stage in units of the scale."""
     tokens = _tokens(sr2, prism, sr1_flux, sr1_error, places, fit, redshift)
-    attends = LinesAttend(name="attends", dtype="float32")(places["in_range"])
+    attends = line_tokens.LinesAttend(name="attends", dtype="float32")(places["in_range"])
     for layer in range(sr2.layers):
-        tokens = attention_block(tokens, attends, sr2.heads, sr2.dropout, f"attention{layer}")
+        tokens = _attention_block(tokens, attends, sr2.heads, sr2.dropout, f"attention{layer}")
     tokens = keras.layers.RMSNormalization(name="token_norm")(tokens)
-    small = keras.initializers.VarianceScaling(0.05)
-    raw = keras.layers.Dense(HEADS, kernel_initializer=small, dtype="float32", name="line_heads")(tokens)
-    votes = keras.layers.Dense(2, kernel_initializer=small, dtype="float32", name="shift_votes")(tokens)
-    shift = CommonShift(name="common_shift", dtype="float32")(votes, places["in_range"])
-    return LineDecoder(
+    small_head = {"kernel_initializer": keras.initializers.VarianceScaling(0.05), "dtype": "float32"}
+    raw = keras.layers.Dense(line_tokens.HEADS, name="line_heads", **small_head)(tokens)
+    votes = keras.layers.Dense(2, name="shift_votes", **small_head)(tokens)
+    shift = line_tokens.CommonShift(name="common_shift", dtype="float32")(votes, places["in_range"])
+    return line_tokens.LineDecoder(
         sr2.direct_fit,
         sr2.velocity_shift,
         sr2.line_shift,
@@ -67,12 +37,8 @@ def line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshif
     )(
         raw,
         shift,
-        fit["flux"],
-        fit["error"],
-        fit["isolated_error"],
-        places["wavelength"],
-        places["reference_sigma"],
-        places["in_range"],
+        *(fit[name] for name in ("flux", "error", "isolated_error")),
+        *(places[name] for name in ("wavelength", "reference_sigma", "in_range")),
         redshift_error / (1.0 + redshift),
     )
 
@@ -81,19 +47,16 @@ def _tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift):
     """(B, K, D) windows through a small network, numbers through a dense layer, and the line's identity."""
     base = fit["continuum"] if sr2.direct_fit else prism["flux"]
     model = fit["model"] if sr2.direct_fit else prism["flux"]
-    on_prism, on_grid = WindowChannels(name="window_channels", dtype="float32")(
+    on_prism, on_grid = line_tokens.WindowChannels(name="window_channels", dtype="float32")(
         *observed(prism), base, model, sr1_flux, sr1_error
     )
-    windows = keras.layers.Concatenate(name="windows", dtype="float32")(
-        [
-            LineWindows(sr2.half_width, _PRISM_SPACING, name="prism_windows", dtype="float32")(
-                on_prism, places["prism_pixel"]
-            ),
-            LineWindows(sr2.half_width, _GRID_SPACING, name="grid_windows", dtype="float32")(
-                on_grid, places["grid_pixel"]
-            ),
-        ]
-    )  # (B, K, window, channels)
+    windows = [
+        line_layers.LineWindows(sr2.half_width, spacing, name=f"{name}_windows", dtype="float32")(
+            channels, places[f"{name}_pixel"]
+        )
+        for name, spacing, channels in (("prism", _PRISM_SPACING, on_prism), ("grid", _GRID_SPACING, on_grid))
+    ]
+    windows = keras.layers.Concatenate(name="windows", dtype="float32")(windows)  # (B, K, window, channels)
     lines, window, channels = windows.shape[1:]
     x = keras.layers.Reshape((lines * window, channels), name="window_rows")(windows)
     x = keras.layers.Dense(sr2.window_channels, name="window_projection")(x)
@@ -102,21 +65,17 @@ def _tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift):
         x = keras.layers.Conv1D(
             sr2.window_channels, 3, padding="same", activation=sr2.activation, name=f"window_conv{layer}"
         )(x)
-    x = MultiScalePooling(name="window_pooling")(x)
+    x = line_layers.MultiScalePooling(name="window_pooling")(x)
     x = keras.layers.Dense(sr2.token_dim, activation=sr2.activation, name="window_dense")(x)
     x = keras.ops.reshape(x, (-1, lines, sr2.token_dim))  # (B, K, D)
-    scalars = LineScalars(sr2.direct_fit, name="scalars", dtype="float32")(
-        fit["flux"],
-        fit["error"],
-        fit["isolated_error"],
-        places["prism_pixel"],
-        places["wavelength"],
-        places["in_range"],
+    scalars = line_tokens.LineScalars(sr2.direct_fit, name="scalars", dtype="float32")(
+        *(fit[name] for name in ("flux", "error", "isolated_error")),
+        *(places[name] for name in ("prism_pixel", "wavelength", "in_range")),
         redshift,
     )
     y = keras.layers.Dense(sr2.token_dim, activation=sr2.activation, name="scalar_dense")(scalars)
     tokens = keras.layers.Add(name="tokens")([x, keras.layers.Dense(sr2.token_dim, name="scalar_token")(y)])
-    return LineIdentity(name="identity")(tokens)
+    return line_tokens.LineIdentity(name="identity")(tokens)
 
 
 _AS_DECODED = ("mean", "sigma", "logit", "presence", "prior_weight", "wavelength")  # of `LineDecoder`
@@ -149,31 +108,29 @@ def build_sr2(config: ModelConfig) -> keras.Model:
     multiply = Multiply(name="multiply", dtype="float32")
     prism, sr1_flux, sr1_error = _scaled(inputs)
     places, fit = _direct_fit(sr2, grid, prism, inputs["redshift"], multiply)
-    lines = line_branch(
-        sr2, prism, sr1_flux, sr1_error, places, fit, inputs["redshift"], inputs["redshift_error"]
+    redshifts = (inputs["redshift"], inputs["redshift_error"])
+    lines = _line_branch(sr2, prism, sr1_flux, sr1_error, places, fit, *redshifts)
+    line_mask = line_layers.LineMask(grid, name="line_mask", dtype="float32")(
+        *(places[name] for name in ("grid_pixel", "wavelength", "reference_sigma", "in_range")), *redshifts
     )
-    line_mask = LineMask(grid, name="line_mask", dtype="float32")(
-        *(places[name] for name in ("grid_pixel", "wavelength", "reference_sigma", "in_range")),
-        inputs["redshift"],
-        inputs["redshift_error"],
-    )
-    drawn, line_variance = LineRendering(grid, name="rendering", dtype="float32")(
+    drawn, line_variance = line_layers.LineRendering(grid, name="rendering", dtype="float32")(
         *(lines[name] for name in ("flux", "spread", "place_error", "wavelength", "width")),
         places["in_range"],
     )
-    degradation = PrismDegradation(grid, name="degradation", dtype="float32")
+    degradation = operators.PrismDegradation(grid, name="degradation", dtype="float32")
     smooth, amplitude = _continuum_branch(sr2, grid, prism, fit, degradation, sr1_flux, sr1_error)
     brightest = BrightestPixel(name="brightest", dtype="float32")(*observed(prism)[:3])
-    flux, error, continuum, continuum_error = Refinement(
+    flux, error, continuum, continuum_error = refinement.Refinement(
         sr2.residual_cap, name="refinement", dtype="float32"
     )(sr1_flux, smooth, amplitude, drawn, line_variance, brightest)
     model = degradation(flux)
-    chi_square, seen = PrismConsistency(grid, name="consistency", dtype="float32")(
+    chi_square, seen = operators.PrismConsistency(grid, name="consistency", dtype="float32")(
         *observed(prism)[:3], model
     )
-    width = EquivalentWidth(name="equivalent_width", dtype="float32")(
+    width = line_layers.EquivalentWidth(name="equivalent_width", dtype="float32")(
         lines["flux"], continuum, error, places["grid_pixel"], places["in_range"], inputs["redshift"]
     )
+    fwhm = line_layers.Fwhm(grid, name="fwhm", dtype="float32")
     in_units = {
         "flux": flux,
         "flux_error": error,
@@ -191,7 +148,7 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         "common_shift": lines["shift"],
         "prism_seen": seen,
         "line_mask": line_mask,
-        "line_fwhm": Fwhm(grid, name="fwhm", dtype="float32")(lines["width"], lines["wavelength"]),
+        "line_fwhm": fwhm(lines["width"], lines["wavelength"]),
         "line_equivalent_width": width,
         "line_in_range": places["in_range"],
         **{f"line_{name}": lines[name] for name in _AS_DECODED},
@@ -211,7 +168,7 @@ def _direct_fit(sr2: SR2Config, grid, prism, redshift, multiply):
 
     Lines in a gap, or beyond the end of the data, count as out of range.
     """
-    places = LinePositions(grid, name="positions", dtype="float32")(redshift)
+    places = line_layers.LinePositions(grid, name="positions", dtype="float32")(redshift)
     fit = DirectLineFit(sr2.knots, name="direct_fit", dtype="float32")(
         *observed(prism), places["wavelength"], places["prism_sigma"], places["in_range"], redshift
     )
@@ -225,7 +182,7 @@ def _continuum_branch(sr2: SR2Config, grid, prism, fit, degradation, sr1_flux, s
         Proposed continuum, logit of the share that it takes, log sigma (B, N, 3); amplitude (B, N).
     """
     base = fit["continuum"] if sr2.direct_fit else prism["flux"]
-    x = ContinuumChannels(name="continuum_channels", dtype="float32")(
+    x = refinement.ContinuumChannels(name="continuum_channels", dtype="float32")(
         *observed(prism),
         base,
         fit["model"] if sr2.direct_fit else base,
@@ -249,25 +206,17 @@ def _continuum_branch(sr2: SR2Config, grid, prism, fit, degradation, sr1_flux, s
     x = keras.layers.Activation(sr2.activation, name="continuum_activation")(x)
     small = keras.initializers.VarianceScaling(0.05)
     raw = keras.layers.Dense(3, kernel_initializer=small, dtype="float32", name="continuum_output")(x)
-    x = SmoothContinuum(name="smooth_continuum", dtype="float32")(
+    x = refinement.SmoothContinuum(name="smooth_continuum", dtype="float32")(
         raw, base, prism["amplitude"], fit["line_mask"]
     )
-    x = Upsampling(grid, name="continuum_upsampling", dtype="float32")(x)  # (B, N, 4)
+    x = operators.Upsampling(grid, name="continuum_upsampling", dtype="float32")(x)  # (B, N, 4)
     return x[..., :3], keras.ops.maximum(x[..., 3], 1e-4)
 
 
-def attention_block(tokens, attends, heads: int, dropout: float, name: str):
-    """Self-attention and a pointwise network, normalised before each, with skips.
+def _attention_block(tokens, attends, heads: int, dropout: float, name: str):
+    """Self-attention of tokens (B, K, D) and a pointwise network, normalised before each, with skips.
 
-    Args:
-        tokens: (B, K, D).
-        attends: (B, 1, K) bool: lines that may be looked at.
-        heads: attention heads.
-        dropout: probability.
-        name: prefix of the layers' names.
-
-    Returns:
-        (B, K, D).
+    ``attends`` (B, 1, K) is True for lines that may be looked at.
     """
     dim = tokens.shape[-1]
     y = keras.layers.RMSNormalization(name=f"{name}_norm1")(tokens)

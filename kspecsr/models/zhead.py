@@ -6,16 +6,10 @@ import keras
 import numpy as np
 
 from kspecsr.configuration import ModelConfig
-from kspecsr.layers import (
-    LogCorrelation,
-    LogProbability,
-    RedshiftChannels,
-    RedshiftEstimate,
-    ToGridChannels,
-    Upsampling,
-    plain_grid,
-)
-from kspecsr.layers.prism_channels import SignalToNoise
+from kspecsr.layers.geometry import plain_grid
+from kspecsr.layers.operators import Upsampling
+from kspecsr.layers.prism_channels import SignalToNoise, ToGridChannels
+from kspecsr.layers.redshift import LogCorrelation, LogProbability, RedshiftChannels, RedshiftEstimate
 from kspecsr.models.sr1 import normalised, number_input, observed, prism_inputs, sr1_inputs
 
 _REACH = 8  # feature steps around the highest bin from which the redshift is estimated
@@ -99,9 +93,5 @@ def build_zhead(config: ModelConfig) -> keras.Model:
     redshift, error = RedshiftEstimate(
         redshift_step(config), reach=_REACH * zhead.finer, name="estimate", dtype="float32"
     )(log_probability, inputs["redshift"])
-    outputs = {
-        "redshift_log_probability": log_probability,
-        "redshift": redshift,
-        "redshift_error": error,
-    }
+    outputs = {"redshift_log_probability": log_probability, "redshift": redshift, "redshift_error": error}
     return keras.Model(inputs, outputs, name="zhead")

@@ -16,13 +16,7 @@ from kspecsr.results.interpretation import results_of
 from kspecsr.results.prism_input import MASKED_ERROR, PrismInput, output_mask, prism_wavelength, stacked
 from kspecsr.results.resolver import Resolver, redshifts_of
 from kspecsr.results.result import Result
-from kspecsr.serving.signatures import (
-    CLASSIFY_REDSHIFT,
-    SERVING_DEFAULT,
-    SIGNATURES,
-    WITH_REDSHIFT,
-    parse_identity,
-)
+from kspecsr.serving import signatures
 from kspecsr.serving.transports import EndpointError, Transport
 
 Answer = TypeVar("Answer")
@@ -109,7 +103,7 @@ class RemoteResolver(Resolver):
             "error": np.full(pixels, MASKED_ERROR, np.float32),
             "mask": np.ones(pixels, bool),
         }
-        outputs = self._ask(CLASSIFY_REDSHIFT, nothing)
+        outputs = self._ask(signatures.CLASSIFY_REDSHIFT, nothing)
         self.identity, self.redshift_bins = self._identity(outputs)
 
     def resolve(
@@ -130,9 +124,9 @@ class RemoteResolver(Resolver):
 
     def _resolve_batch(self, inputs: Sequence[PrismInput], redshifts: np.ndarray) -> list[Result]:
         arrays = dict(zip(("flux", "error", "mask"), stacked(inputs), strict=True))
-        signature = SERVING_DEFAULT
+        signature = signatures.SERVING_DEFAULT
         if np.isfinite(redshifts).any():
-            signature, arrays["redshift"] = WITH_REDSHIFT, redshifts
+            signature, arrays["redshift"] = signatures.WITH_REDSHIFT, redshifts
         outputs = self._ask(signature, arrays)
         identity, bins = self._identity(outputs)
         if identity.sha256 != self.identity.sha256:
@@ -146,7 +140,7 @@ class RemoteResolver(Resolver):
 
     def _ask(self, signature: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         outputs = self._retries.call(lambda: self._transport.predict(signature, arrays))
-        expected = SIGNATURES[signature].outputs
+        expected = signatures.SIGNATURES[signature].outputs
         n = next(iter(arrays.values())).shape[0]
         odd = sorted(name for name in expected if name not in outputs or len(outputs[name]) != n)
         if odd:
@@ -158,6 +152,6 @@ class RemoteResolver(Resolver):
 
     def _identity(self, outputs: Mapping[str, Any]) -> tuple[ModelIdentity, np.ndarray]:
         try:
-            return parse_identity(outputs["model"][0])
+            return signatures.parse_identity(outputs["model"][0])
         except ValueError as error:
             raise EndpointError(f"{self._transport.address}: {error}") from error

@@ -11,22 +11,17 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline.configuration import software_versions
-from kspecsr.layers import PrismDegradation, plain_grid
-from kspecsr.model_folder import load_composed, read_settings, weights_hash
+from kspecsr.layers.geometry import plain_grid
+from kspecsr.layers.operators import PrismDegradation
+from kspecsr.model_folder import load_composed
+from kspecsr.model_settings import read_settings, weights_hash
 from kspecsr.models import redshift_bins
 from kspecsr.results.data import ModelIdentity
-from kspecsr.results.flags import INVALID_REDSHIFT, INVALID_WAVELENGTH, STATUS_BITS, FlagThresholds
+from kspecsr.results.flags import INVALID_REDSHIFT, INVALID_WAVELENGTH, STATUS_BITS
 from kspecsr.results.interpretation import Interpreter
 from kspecsr.results.prism_input import MASKED_ERROR, prism_wavelength
+from kspecsr.serving import signatures
 from kspecsr.serving.resampling_graph import resample_to
-from kspecsr.serving.signatures import (
-    CLASSIFY_REDSHIFT,
-    FROM_WAVELENGTH,
-    SERVING_DEFAULT,
-    SIGNATURES,
-    WITH_REDSHIFT,
-    identity_text,
-)
 
 _LARGE = 16_384  # bytes: smaller constants stay in the graph
 
@@ -117,25 +112,17 @@ class ServedModel(tf.Module):
         network: composed model.
         identity: name, hash and grid of the model.
         bins: (Z,) ln(1 + z) of P(z).
-        thresholds: limits below which a spectrum is flagged.
     """
 
-    def __init__(
-        self,
-        network: keras.Model,
-        identity: ModelIdentity,
-        bins: np.ndarray,
-        thresholds: FlagThresholds | None = None,
-    ):
+    def __init__(self, network: keras.Model, identity: ModelIdentity, bins: np.ndarray):
         super().__init__(name="kspecsr")
         self.identity, self.bins = identity, bins
-        self._text = identity_text(identity, bins)
+        self._text = signatures.identity_text(identity, bins)
         self._target = prism_wavelength()
         degradation = PrismDegradation(plain_grid(identity.grid), dtype="float32")
         interpretation = Interpreter(
             identity,
             bins,
-            thresholds,
             xp=keras.ops,
             degrade=lambda flux: tf.cast(degradation(tf.cast(flux, tf.float32)), tf.float64),
         )
@@ -150,10 +137,10 @@ class ServedModel(tf.Module):
         self._weights = list(everything.variables)
         self._constants = shared.variables
         calls = {
-            SERVING_DEFAULT: self._serving_default,
-            WITH_REDSHIFT: self._with_redshift,
-            FROM_WAVELENGTH: self._from_wavelength,
-            CLASSIFY_REDSHIFT: self._classify_redshift,
+            signatures.SERVING_DEFAULT: self._serving_default,
+            signatures.WITH_REDSHIFT: self._with_redshift,
+            signatures.FROM_WAVELENGTH: self._from_wavelength,
+            signatures.CLASSIFY_REDSHIFT: self._classify_redshift,
         }
         self.functions = {name: self._signature(name, call) for name, call in calls.items()}
 
@@ -171,18 +158,14 @@ class ServedModel(tf.Module):
 
     def _traced(self, call: Callable) -> tf.types.experimental.ConcreteFunction:
         """Trace a function of flux, error (B, P) float64, mask (B, P) bool and redshift (B,) float64."""
-        pixels = self._target.size
-        specifications = [
-            tf.TensorSpec((None, pixels), tf.float64),
-            tf.TensorSpec((None, pixels), tf.float64),
-            tf.TensorSpec((None, pixels), tf.bool),
-            tf.TensorSpec((None,), tf.float64),
-        ]
+        types = (tf.float64, tf.float64, tf.bool)
+        specifications = [tf.TensorSpec((None, self._target.size), dtype) for dtype in types]
+        specifications.append(tf.TensorSpec((None,), tf.float64))
         return tf.function(call, specifications, autograph=False).get_concrete_function()
 
     def _signature(self, name: str, call) -> tf.types.experimental.ConcreteFunction:
         """Trace a call with the inputs and outputs that the signature names."""
-        signature = SIGNATURES[name]
+        signature = signatures.SIGNATURES[name]
         length = {"P": [self._target.size], "n": [None], "": []}
         specifications = [
             tf.TensorSpec([None, *length[array.axis]], array.dtype, name=key)

@@ -10,15 +10,10 @@ from pathlib import Path
 
 from data_pipeline.pixel_grid import UnifiedGrid
 from kspecsr.configuration import STAGES, FeedConfig
-from kspecsr.feeds import (
-    RecordsFeed,
-    SimulationFeed,
-    Teacher,
-    recorded_validation,
-    split_batch,
-    validation_examples,
-)
-from kspecsr.feeds.example import Batch, Feed
+from kspecsr.feeds.example import Batch, Feed, Teacher, split_batch
+from kspecsr.feeds.records_feed import RecordsFeed, recorded_validation
+from kspecsr.feeds.simulated import validation_examples
+from kspecsr.feeds.simulation_feed import SimulationFeed
 
 # The same galaxies judge every training on simulation, whatever its seed: goals can be compared.
 VALIDATION_SEED = 20261124

@@ -42,15 +42,7 @@ class Judged:
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Callback of the training loop.
-
-    Args:
-        run: training of the stage.
-        judged: fixed galaxies that measure the goal.
-        batches: batches that the steps take.
-        progress: progress so far; changed in place.
-        published: best weights so far, and their file in the model folder.
-    """
+    """Callback of the training loop; changes the progress and the best weights in place."""
 
     def __init__(
         self,

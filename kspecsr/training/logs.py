@@ -43,14 +43,7 @@ _SHOWN = {
 
 
 def epoch_line(stage: str, row: Mapping[str, float], epochs: int, is_best: bool) -> str:
-    """Line of text about an epoch.
-
-    Args:
-        stage: stage that is trained.
-        row: row of the history.
-        epochs: total number of epochs.
-        is_best: whether its goal is the lowest so far.
-    """
+    """Line of text about an epoch, from its row of the history."""
     parts = [f"{stage} epoch {int(row['epoch'])}/{epochs}", f"loss {row['loss']:.4f}"]
     parts += [f"{word} {text.format(row[name])}" for name, (word, text) in _SHOWN[stage].items()]
     parts.append(f"goal {row['goal']:.4f}{' best' if is_best else ''}")

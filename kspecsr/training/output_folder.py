@@ -17,11 +17,7 @@ class OutputError(OSError):
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Make the folder, and reserve the needed room there for a moment.
-
-    Args:
-        folder: folder of the run.
-        needed: bytes.
+    """Make the folder, and reserve the needed room [bytes] there for a moment.
 
     Raises:
         OutputError: if it cannot be made or written, or lacks room.

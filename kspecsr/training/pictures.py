@@ -26,22 +26,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN = 4  # galaxies
+_SHOWN = 4  # galaxies, or all where there are fewer
 
 
-def shown_rows(x: Arrays, y: Arrays, count: int = SHOWN) -> np.ndarray:
-    """Rows of the galaxies that are drawn: known redshift, from clear lines or continuum to faint ones.
-
-    Args:
-        x: inputs of the validation galaxies.
-        y: targets.
-        count: of rows; fewer where there are fewer galaxies.
-    """
+def shown_rows(x: Arrays, y: Arrays) -> np.ndarray:
+    """Rows of the galaxies that are drawn: known redshift, from clear lines or continuum to faint ones."""
     good = ~np.asarray(x["prism_mask"]).astype(bool)
     snr = np.where(good, np.asarray(x["prism_flux"]) / np.asarray(x["prism_error"]), 0.0)
     clear = np.percentile(snr, 98, axis=1) + np.where(np.isfinite(y["true_redshift"]), 1e6, 0.0)
     order = np.argsort(-clear, kind="stable")
-    places = np.linspace(0.03, 0.6, count) * (len(order) - 1)
+    places = np.linspace(0.03, 0.6, _SHOWN) * (len(order) - 1)
     return order[np.unique(np.round(places).astype(int))]
 
 
@@ -56,18 +50,7 @@ def draw_spectra(
     prism: np.ndarray,
     grid: np.ndarray,
 ) -> Figure:
-    """Prism, prediction with one-sigma band, and truth, one panel per galaxy.
-
-    Args:
-        stage: ``sr1`` or ``sr2``.
-        epoch: number of the epoch, for the title.
-        outputs: of the stage model, record units.
-        x: inputs.
-        y: targets.
-        rows: of the galaxies.
-        prism: (P,) wavelength [um].
-        grid: (N,) wavelength [um].
-    """
+    """Prism, prediction with one-sigma band, and truth, one panel per galaxy; wavelengths (P,), (N,) [um]."""
     names = ("sr1_flux", "sr1_error") if stage == "sr1" else ("flux", "flux_error")
     figure, panels = _panels(len(rows), 1.6, stage, epoch)
     for axes, row in zip(panels, rows, strict=True):
@@ -88,15 +71,7 @@ def draw_spectra(
 
 @styled
 def draw_redshifts(epoch: int, outputs: Arrays, y: Arrays, rows: np.ndarray, bins: np.ndarray) -> Figure:
-    """P(z) with the true redshift, one panel per galaxy.
-
-    Args:
-        epoch: number of the epoch, for the title.
-        outputs: of the stage model.
-        y: targets.
-        rows: of the galaxies.
-        bins: (Z,) ln(1 + z).
-    """
+    """P(z) with the true redshift, one panel per galaxy; bins (Z,) in ln(1 + z)."""
     figure, panels = _panels(len(rows), 1.4, "zhead", epoch)
     for axes, row in zip(panels, rows, strict=True):
         score = np.asarray(outputs["redshift_log_probability"][row], float)

@@ -9,8 +9,15 @@ from typing import Any
 
 from data_pipeline.configuration import differences, to_dict
 from kspecsr.configuration import STAGES, LossConfig, Preset, TrainingConfig
-from kspecsr.model_folder import copy_stage, load_stage, read_settings, stage_hash, stage_path
-from kspecsr.model_settings import SETTINGS_FILE, ModelSettings, check_same_grid
+from kspecsr.model_folder import copy_stage, load_stage
+from kspecsr.model_settings import (
+    SETTINGS_FILE,
+    ModelSettings,
+    check_same_grid,
+    read_settings,
+    stage_hash,
+    stage_path,
+)
 from kspecsr.training.data import TrainingData
 from kspecsr.training.state import Progress, StateError
 
@@ -26,14 +33,9 @@ def stage_settings(
     upstream: Mapping[str, str],
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Settings of a stage's training as plain JSON values.
+    """Settings of a stage's training as plain JSON values: everything that the weights depend on.
 
-    Args:
-        stage: stage that is trained.
-        preset: model, losses, schedule.
-        data: description of the examples.
-        upstream: earlier stage to the SHA-256 of its file.
-        options: everything else that the weights depend on.
+    ``data`` describes the examples, ``upstream`` has the SHA-256 of each earlier stage's file.
     """
     everything = to_dict(preset)
     return {
@@ -130,14 +132,8 @@ def copy_upstream(source: Path, folder: Path, stage: str, preset: Preset) -> Non
 def check_first_weights(source: Path, folder: Path, stage: str, preset: Preset, other_stages: bool) -> None:
     """Refuse first weights on another grid, or of a stage trained on other ones than those in the folder.
 
-    A stage of the folder that was itself fine-tuned from the same model counts as that model's.
-
-    Args:
-        source: model whose weights are the first ones.
-        folder: folder of the run.
-        stage: stage that is trained.
-        preset: preset of the training.
-        other_stages: the earlier stages belong to another model by intention (--upstream).
+    A stage of the folder that was itself fine-tuned from the same model counts as that model's. With
+    ``other_stages`` the earlier stages belong to another model by intention (--upstream).
 
     Raises:
         ModelFolderError: for another grid, naming both, or a missing stage.

@@ -15,27 +15,19 @@ import numpy as np
 
 from data_pipeline.instrument import PRISM, load_instrument
 from kspecsr.configuration import STAGES, Preset
-from kspecsr.feeds import split_batch
+from kspecsr.feeds.example import split_batch
 from kspecsr.measures.goal import goal_reference, unmeasurable_terms
-from kspecsr.model_folder import load_stage, stage_hash, stage_path
+from kspecsr.model_folder import load_stage
+from kspecsr.model_settings import stage_hash, stage_path
 from kspecsr.models import redshift_bins
+from kspecsr.training import run_settings
 from kspecsr.training.data import TimedBatches, TrainingData
 from kspecsr.training.devices import dtype_policy, make_reproducible, on_devices
 from kspecsr.training.epoch_end import EpochEnd, Judged
 from kspecsr.training.logs import StepBar
 from kspecsr.training.optimizer import GuardedAdamW, learning_rate_schedule, teacher_probability
 from kspecsr.training.output_folder import check_room, only_run, sweep
-from kspecsr.training.run_settings import (
-    StageResult,
-    StageRun,
-    TrainingOptions,
-    UpstreamError,
-    check_first_weights,
-    check_same_settings,
-    copy_upstream,
-    load_upstream,
-    stage_settings,
-)
+from kspecsr.training.run_settings import StageResult, StageRun, TrainingOptions, UpstreamError, load_upstream
 from kspecsr.training.stage_model import MirroredStageModel, StageModel
 from kspecsr.training.state import (
     Progress,
@@ -125,10 +117,6 @@ def begin_again(output: Path, stages: Sequence[str]) -> None:
 
     All of them at once: a run of several stages that is interrupted in the first one must not resume what is
     left of the others.
-
-    Args:
-        output: run folder.
-        stages: stages that are to be trained again.
     """
     for stage in stages:
         state = output / stage / "state.npz"
@@ -154,10 +142,10 @@ def _prepare_folder(run: StageRun) -> None:
     sweep(run.output, STAGES)
     if options.init_from is not None:
         other_stages = options.upstream is not None
-        check_first_weights(options.init_from, run.output, run.stage, run.preset, other_stages)
+        run_settings.check_first_weights(options.init_from, run.output, run.stage, run.preset, other_stages)
     source = options.upstream or options.init_from
     if source is not None:
-        copy_upstream(source, run.output, run.stage, run.preset)
+        run_settings.copy_upstream(source, run.output, run.stage, run.preset)
 
 
 def _compiled(run: StageRun, upstream: Mapping[str, keras.Model]) -> StageModel:
@@ -181,7 +169,7 @@ def _settings(run: StageRun, hashes: Mapping[str, str]) -> dict:
         description = feed.description
     start = stage_hash(options.init_from, run.stage) if options.init_from else ""
     more = {"seed": options.seed, "deterministic": options.deterministic, "init_from": start}
-    return stage_settings(run.stage, run.preset, description, hashes, more)
+    return run_settings.stage_settings(run.stage, run.preset, description, hashes, more)
 
 
 def _progress(run: StageRun, settings: dict) -> Progress:
@@ -200,7 +188,7 @@ def _progress(run: StageRun, settings: dict) -> Progress:
         return Progress(settings)
     if not progress.epoch:
         return Progress(settings)
-    check_same_settings(progress.settings, settings, run.folder)
+    run_settings.check_same_settings(progress.settings, settings, run.folder)
     return progress
 
 

@@ -7,26 +7,16 @@ from collections.abc import Mapping
 import keras
 from keras import ops
 
+from kspecsr import losses
 from kspecsr.configuration import STAGES, LossConfig, Preset
-from kspecsr.layers import LineMask, LinePositions, PrismNormalisation, Upsampling, plain_grid
-from kspecsr.losses import (
-    consistency_loss,
-    continuum_loss,
-    line_flux_nll,
-    line_shape_loss,
-    outside_losses,
-    pixels_between,
-    position_loss,
-    presence_loss,
-    redshift_is,
-    redshift_nll,
-    residual_l1,
-    shifted,
-    spectrum_nll,
-)
+from kspecsr.layers.geometry import plain_grid
+from kspecsr.layers.lines import LineMask, LinePositions
+from kspecsr.layers.operators import Upsampling
+from kspecsr.layers.prism_channels import PrismNormalisation
 from kspecsr.models import BUILDERS, redshift_step
 
 _PRISM = ("prism_flux", "prism_error", "prism_mask")
+_TARGET = ("target_flux", "target_error", "target_mask")
 
 
 class StageModel(keras.Model):
@@ -86,11 +76,7 @@ class StageModel(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Weighted sum of the stage's terms, each of which is logged by its name."""
-        terms = {
-            "sr1": self._sr1_terms,
-            "zhead": self._zhead_terms,
-            "sr2": self._sr2_terms,
-        }[self.stage](x, y, y_pred)
+        terms = getattr(self, f"_{self.stage}_terms")(x, y, y_pred)
         total = 0.0
         for name, value in terms.items():
             weight = getattr(self.losses_config, name, 1.0)
@@ -114,25 +100,21 @@ class StageModel(keras.Model):
 
     def _sr1_terms(self, x, y, outputs):
         return {
-            "likelihood": spectrum_nll(
-                y["target_flux"],
-                y["target_error"],
-                y["target_mask"],
-                outputs["sr1_flux"],
-                outputs["sr1_error"],
+            "likelihood": losses.spectrum_nll(
+                *(y[name] for name in _TARGET), outputs["sr1_flux"], outputs["sr1_error"]
             ),
             **self.line_terms(x, y, outputs["sr1_flux"]),
         }
 
     def _zhead_terms(self, x, y, outputs):
         log_probability = outputs["redshift_log_probability"]
-        return {"redshift": redshift_nll(log_probability, y["true_redshift"], self.step_of_log)}
+        return {"redshift": losses.redshift_nll(log_probability, y["true_redshift"], self.step_of_log)}
 
     def _sr2_terms(self, x, y, outputs):
         weights: LossConfig = self.losses_config
         good = 1.0 - ops.cast(y["target_mask"], "float32")
         mask, amplitude = outputs["line_mask"], outputs["amplitude"]
-        right, wrong = redshift_is(outputs["redshift"], y["true_redshift"])
+        right, wrong = losses.redshift_is(outputs["redshift"], y["true_redshift"])
         in_range = outputs["line_in_range"]
         known = ops.cast(y["line_known"], "float32") * in_range * right[:, None]
         # at a wrong redshift, whatever stands where a line should be is not that line
@@ -140,46 +122,40 @@ class StageModel(keras.Model):
         judged = ops.maximum(known, in_range * wrong[:, None])
         flux, error = outputs["flux"], outputs["flux_error"]
         correction = flux - outputs["sr1_flux"]
-        rough, size = outside_losses(correction, amplitude, mask)
+        rough, size = losses.outside_losses(correction, amplitude, mask)
         drawn_at = (1.0 + outputs["redshift"]) * (1.0 + outputs["common_shift"]) - 1.0
         moved = self._moved(y, ops.stop_gradient(drawn_at), right)
         aligned = weights.aligned > 0
         shape_target, shape_good = (moved["flux"], moved["good"]) if aligned else (y["target_flux"], good)
         terms = {
-            "likelihood": spectrum_nll(
-                y["target_flux"],
-                y["target_error"],
-                y["target_mask"],
-                ops.stop_gradient(flux) if aligned else flux,
-                error,
+            "likelihood": losses.spectrum_nll(
+                *(y[name] for name in _TARGET), ops.stop_gradient(flux) if aligned else flux, error
             ),
-            "aligned": spectrum_nll(
+            "aligned": losses.spectrum_nll(
                 moved["flux"], moved["error"], moved["good"] < 0.5, flux, ops.stop_gradient(error)
             ),
-            "line_shape": line_shape_loss(flux, shape_target, shape_good, mask, amplitude),
-            "position": position_loss(
+            "line_shape": losses.line_shape_loss(flux, shape_target, shape_good, mask, amplitude),
+            "position": losses.position_loss(
                 drawn_at, y["true_redshift"], right * ops.cast(outputs["redshift_error"] > 0, "float32")
             ),
             "smoothness": rough,
             "deviation": size,
-            "residual_l1": residual_l1(correction, amplitude),
-            "line_flux": line_flux_nll(
+            "residual_l1": losses.residual_l1(correction, amplitude),
+            "line_flux": losses.line_flux_nll(
                 y["line_flux"],
                 y["line_error"],
                 known,
-                outputs["line_mean"],
-                outputs["line_sigma"],
-                outputs["line_unit"],
+                *(outputs[name] for name in ("line_mean", "line_sigma", "line_unit")),
             ),
-            "presence": presence_loss(present, outputs["line_logit"], judged),
-            "continuum": continuum_loss(
+            "presence": losses.presence_loss(present, outputs["line_logit"], judged),
+            "continuum": losses.continuum_loss(
                 outputs["continuum"],
                 y["target_continuum"],
                 ops.cast(y["continuum_known"], "float32"),
                 mask,
                 amplitude,
             ),
-            "consistency": consistency_loss(
+            "consistency": losses.consistency_loss(
                 x["prism_flux"], x["prism_error"], outputs["prism_seen"], outputs["prism_model"]
             ),
         }
@@ -187,11 +163,11 @@ class StageModel(keras.Model):
 
     def _moved(self, y, redshift, right):
         """Target moved to where lines are drawn: flux, error, and 1 where both of them are good."""
-        pixels = pixels_between(redshift, y["true_redshift"], right, self.sampling)
-        whole = shifted(1.0 - ops.cast(y["target_mask"], "float32"), pixels)
+        pixels = losses.pixels_between(redshift, y["true_redshift"], right, self.sampling)
+        whole = losses.shifted(1.0 - ops.cast(y["target_mask"], "float32"), pixels)
         return {
-            "flux": shifted(y["target_flux"], pixels),
-            "error": ops.maximum(shifted(y["target_error"], pixels), 0.0),
+            "flux": losses.shifted(y["target_flux"], pixels),
+            "error": ops.maximum(losses.shifted(y["target_error"], pixels), 0.0),
             "good": ops.cast(ops.abs(whole - 1.0) < 1e-3, "float32"),
         }
 
@@ -203,12 +179,12 @@ class _SR1LineTerms:
     both weights are 0.
 
     Args:
-        losses: weights of the loss terms.
+        weights: weights of the loss terms.
         grid: unified grid.
     """
 
-    def __init__(self, losses: LossConfig, grid: tuple[float, float, float]):
-        self._weights = {name: getattr(losses, name) for name in _SR1_LINE_TERMS}
+    def __init__(self, weights: LossConfig, grid: tuple[float, float, float]):
+        self._weights = {name: getattr(weights, name) for name in _SR1_LINE_TERMS}
         if any(self._weights.values()):
             self._normalisation = PrismNormalisation(dtype="float32")
             self._upsampling = Upsampling(grid, dtype="float32")
@@ -216,13 +192,7 @@ class _SR1LineTerms:
             self._mask = LineMask(grid, dtype="float32")
 
     def __call__(self, x, y, flux) -> dict:
-        """Loss terms by name.
-
-        Args:
-            x: inputs.
-            y: targets.
-            flux: (B, N) output of the stage.
-        """
+        """Loss terms by name, from inputs, targets and the output (B, N) of the stage."""
         if not any(self._weights.values()):
             return {}
         prism = self._normalisation(*(x[name] for name in _PRISM))
@@ -236,8 +206,8 @@ class _SR1LineTerms:
         mask = self._mask(*(places[name] for name in names), in_range, redshift, ops.zeros_like(redshift))
         good = 1.0 - ops.cast(y["target_mask"], "float32")
         terms = {
-            "sr1_line_shape": line_shape_loss(flux, y["target_flux"], good, mask, amplitude),
-            "sr1_smoothness": outside_losses(flux, amplitude, mask)[0],
+            "sr1_line_shape": losses.line_shape_loss(flux, y["target_flux"], good, mask, amplitude),
+            "sr1_smoothness": losses.outside_losses(flux, amplitude, mask)[0],
         }
         return {name: value for name, value in terms.items() if self._weights[name] > 0}
 

@@ -19,8 +19,8 @@ import numpy as np
 from data_pipeline.configuration import json_hash, software_versions
 from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import Preset
-from kspecsr.model_folder import ModelFolderError, load_stage, read_settings, write_stage
-from kspecsr.model_settings import SETTINGS_FILE, with_stage, write_settings
+from kspecsr.model_folder import load_stage, write_stage
+from kspecsr.model_settings import SETTINGS_FILE, ModelFolderError, read_settings, with_stage, write_settings
 from kspecsr.models import BUILDERS
 from kspecsr.training.devices import dtype_policy
 
@@ -74,14 +74,7 @@ def save_state(
     progress: Progress,
     best: Sequence[np.ndarray] = (),
 ) -> None:
-    """Write the state, complete or not at all, and on disk when this returns.
-
-    Args:
-        path: state file.
-        variables: variables of the training, with their present values.
-        progress: progress so far.
-        best: weights of the stage's network after the best epoch.
-    """
+    """Write variables, progress and the best weights so far, complete or not at all, on disk at return."""
     arrays = {f"v{i:05d}": variable.numpy() for i, variable in enumerate(variables)}
     arrays |= {f"b{i:05d}": np.asarray(array) for i, array in enumerate(best)}
     text = json.dumps(asdict(progress))
@@ -142,8 +135,7 @@ def _opened(path: Path) -> Any:
 
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_SOURCES = ("layers/**/*.py", "losses/**/*.py", "models/**/*.py", "training/stage_model.py")
-_UNKNOWN = {"version": "unknown", "sha256": "unknown"}
+_SOURCES = ("layers/**/*.py", "losses.py", "models/**/*.py", "training/stage_model.py")
 
 
 @cache
@@ -167,7 +159,7 @@ def note_code(progress: Progress) -> str:
     if not progress.epoch:
         progress.code = [{"from_epoch": 1, **now}]
         return ""
-    progress.code = progress.code or [{"from_epoch": 1, **_UNKNOWN}]
+    progress.code = progress.code or [{"from_epoch": 1, "version": "unknown", "sha256": "unknown"}]
     before = progress.code[-1]
     if all(before[name] == now[name] for name in now):
         return ""
@@ -176,11 +168,6 @@ def note_code(progress: Progress) -> str:
         f"WARNING: other code than in epoch {progress.epoch}: kspecsr {_words(before)}, now {_words(now)}; "
         "going on all the same (--restart begins again), model.json names both"
     )
-
-
-def code_of_best(progress: Progress) -> list[Mapping[str, Any]]:
-    """Versions of the code that the best epoch's weights were trained with, in order."""
-    return [dict(code) for code in progress.code if code["from_epoch"] <= progress.best_epoch]
 
 
 def _words(code: Mapping[str, Any]) -> str:
@@ -194,10 +181,7 @@ class PublishedStage:
         output: model folder.
         stage: ``sr1``, ``zhead`` or ``sr2``.
         preset: preset of the training.
-        best: weights after the best epoch so far; empty before the end of the first one.
-
-    Attributes:
-        best: as above.
+        best: weights after the best epoch so far, an attribute too; empty before the end of the first one.
     """
 
     def __init__(self, output: Path, stage: str, preset: Preset, best: Sequence[np.ndarray]):
@@ -250,7 +234,8 @@ class PublishedStage:
             "data": settings["data"],
             "data_sha256": json_hash(settings["data"]),
             "upstream": settings["upstream"],
-            "code": code_of_best(progress),
+            # what the best epoch's weights were trained with, in order
+            "code": [dict(code) for code in progress.code if code["from_epoch"] <= progress.best_epoch],
             "backend": keras.backend.backend(),
         }
 
