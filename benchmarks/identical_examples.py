@@ -17,7 +17,7 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import upsample
 from data_pipeline.workers import worker_pool
 from kspecsr.evaluation.sources import SURVEY, HeldOutSource, RecordedHeldOut, SimulatedHeldOut, held_out_of
-from kspecsr.feeds import RecordsFeed
+from kspecsr.feeds.records_feed import RecordsFeed
 from kspecsr.measures.held_out import HeldOut
 
 Arrays = dict[str, np.ndarray]

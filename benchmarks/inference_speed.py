@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kspecsr.configuration import Preset
-from kspecsr.feeds import validation_examples
+from kspecsr.feeds.simulated import validation_examples
 from kspecsr.model_folder import load_composed
 from kspecsr.models import RECORD_UNIT, build_sr1, build_sr2, build_zhead, compose, redshift_bins
 from kspecsr.results.data import ModelIdentity

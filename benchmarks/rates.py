@@ -12,7 +12,7 @@ from tqdm import tqdm
 from data_pipeline.pixel_grid import UNIFIED_GRID
 from data_pipeline.records import Manifest, iterate, load
 from kspecsr.configuration import PRESETS, FeedConfig
-from kspecsr.feeds import validation_examples
+from kspecsr.feeds.simulated import validation_examples
 from kspecsr.methods.direct_fit import DirectFitConfig, fit_prism_lines
 from tuning.space import search_space, values_of
 from tuning.trial_record import DONE, TrialRecord

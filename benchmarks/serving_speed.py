@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from benchmarks.simulation_speed import peak_memory
 from benchmarks.training_speed import largest_product, operations
-from kspecsr.feeds import validation_examples
+from kspecsr.feeds.simulated import validation_examples
 from kspecsr.model_folder import load_composed, read_settings
 from kspecsr.models import RECORD_UNIT, redshift_bins
 from kspecsr.results.data import ModelIdentity

@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from kspecsr.configuration import STAGES, Preset
-from kspecsr.feeds import SimulationFeed, split_batch, validation_examples
-from kspecsr.feeds.example import Batch
-from kspecsr.feeds.simulation_feed import LOOK_AHEAD
+from kspecsr.feeds.example import Batch, split_batch
+from kspecsr.feeds.simulated import validation_examples
+from kspecsr.feeds.simulation_feed import LOOK_AHEAD, SimulationFeed
 from kspecsr.models import BUILDERS
 from kspecsr.training.data import TimedBatches
 from kspecsr.training.optimizer import GuardedAdamW

@@ -22,7 +22,7 @@ from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid
 from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import FeedConfig
 from kspecsr.evaluation.sources import held_out_of
-from kspecsr.feeds import validation_examples
+from kspecsr.feeds.simulated import validation_examples
 from kspecsr.measures.held_out import HeldOut
 from kspecsr.methods.baseline import Baseline, CubicInterpolation
 from kspecsr.methods.tuned import SHIPPED, make_baseline

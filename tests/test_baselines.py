@@ -13,7 +13,7 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import upsample
 from data_pipeline.simulation.noise import detector_pixels, prism_noise
 from kspecsr.configuration import FeedConfig
-from kspecsr.feeds import validation_examples
+from kspecsr.feeds.simulated import validation_examples
 from kspecsr.measures.held_out import HeldOut
 from kspecsr.measures.lines import line_signal_to_noise
 from kspecsr.methods.baseline import CubicInterpolation, prism_view

@@ -29,7 +29,7 @@ from kspecsr.evaluation.real_pairs import PairFiles, compare_pair, read_pairs, r
 from kspecsr.evaluation.report import ROWS, identical_section
 from kspecsr.evaluation.sources import SURVEY, SimulatedHeldOut, fingerprint
 from kspecsr.evaluation.store import ChunkStore, galaxies_at, measure_galaxies
-from kspecsr.feeds import validation_examples
+from kspecsr.feeds.simulated import validation_examples
 from kspecsr.measures.estimate import WHOLE, bootstrap, median, share, summarise
 from kspecsr.measures.gate import Gate, shipped_gate
 from kspecsr.measures.lines import line_signal_to_noise

@@ -28,25 +28,20 @@ from data_pipeline.simulation.noise import grating_line_error
 from data_pipeline.simulation.survey import load_tiers
 from data_pipeline.workers import WorkerError
 from kspecsr.configuration import FeedConfig
-from kspecsr.feeds import (
-    RecordsFeed,
-    SimulationFeed,
-    check_batch,
-    choose_data,
-    recorded_validation,
-    simulated_examples,
-    split_batch,
-    validation_examples,
-)
-from kspecsr.feeds.records_feed import recorded_examples
+from kspecsr.feeds.choice import choose_data
+from kspecsr.feeds.example import check_batch, split_batch
+from kspecsr.feeds.records_feed import RecordsFeed, recorded_examples, recorded_validation
 from kspecsr.feeds.simulated import (
     VALIDATION_SEED_BIT,
     apply_defects,
     bin_to_detector,
     detector_grid,
     sample_coarsely,
+    simulated_examples,
     simulation_config,
+    validation_examples,
 )
+from kspecsr.feeds.simulation_feed import SimulationFeed
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 11
@@ -256,7 +251,7 @@ def test_a_dead_worker_is_an_error_of_one_line():
 def test_an_interrupted_training_leaves_no_worker_and_ends_soon():
     program = (
         "import time\n"
-        "from kspecsr.feeds import SimulationFeed\n"
+        "from kspecsr.feeds.simulation_feed import SimulationFeed\n"
         "from kspecsr.configuration import FeedConfig\n"
         "from data_pipeline.pixel_grid import UnifiedGrid\n"
         "if __name__ == '__main__':\n"
@@ -449,8 +444,8 @@ def test_records_on_another_grid_are_refused_naming_both(records):
 
 def test_data_are_chosen_as_documented(records, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert choose_data(None).simulated and "no records in data/" in choose_data(None).reason
-    assert choose_data("simulation").simulated
+    assert choose_data(None).directory is None and "no records in data/" in choose_data(None).reason
+    assert choose_data("simulation").directory is None
     assert choose_data(str(records)).directory == records
     for name in ("first", "second"):
         (tmp_path / "data" / name).mkdir(parents=True)

@@ -19,7 +19,7 @@ from kspecsr.evaluation.figures.lines import (
 from kspecsr.evaluation.sources import held_out_of
 from kspecsr.evaluation.store import COLUMNS
 from kspecsr.evaluation.topics import PRIOR_TOPIC, TOPICS, ratios_to
-from kspecsr.feeds import validation_examples
+from kspecsr.feeds.simulated import validation_examples
 from kspecsr.measures import (
     line_ratios,
     line_signal_to_noise,

@@ -21,7 +21,7 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from data_pipeline.writers.spectrum_fits import write_spectrum
 from kspecsr.configuration import FeedConfig
-from kspecsr.feeds import validation_examples
+from kspecsr.feeds.simulated import validation_examples
 from kspecsr.linefit import main
 from kspecsr.methods.direct_fit import DirectFitConfig, _continuum_columns, _continuum_normal, fit_prism_lines
 from kspecsr.results.prism_input import degraded_to_prism, prism_chi_square

@@ -16,7 +16,7 @@ from benchmarks.simulation_speed import measure_speed, peak_memory
 from benchmarks.training_speed import StepSpeed, largest_product, operations
 from data_pipeline.simulation import SimulationConfig
 from kspecsr.configuration import PRESETS
-from kspecsr.feeds import SimulationFeed
+from kspecsr.feeds.simulation_feed import SimulationFeed
 from kspecsr.model_settings import find_model
 from records_sample import write_records
 from training_sample import tiny_preset

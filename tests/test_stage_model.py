@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kspecsr.configuration import PRESETS, STAGES
-from kspecsr.feeds import simulated_examples, split_batch
+from kspecsr.feeds.example import split_batch
+from kspecsr.feeds.simulated import simulated_examples
 from kspecsr.training.stage_model import TERMS, StageModel
 from model_sample import TINY
 

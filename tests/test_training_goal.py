@@ -3,7 +3,8 @@ import pytest
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
-from kspecsr.feeds import split_batch, validation_examples
+from kspecsr.feeds.example import split_batch
+from kspecsr.feeds.simulated import validation_examples
 from kspecsr.measures.gate import shipped_gate
 from kspecsr.measures.goal import GoalReference, goal_metrics, goal_reference, unmeasurable_terms
 from training_sample import GRID, tiny_preset

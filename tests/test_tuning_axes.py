@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kspecsr.configuration import STAGES, FeedConfig, LossConfig, Preset, TrainingConfig
-from kspecsr.feeds import simulated_examples, split_batch
+from kspecsr.feeds.example import split_batch
+from kspecsr.feeds.simulated import simulated_examples
 from kspecsr.training.optimizer import GuardedAdamW, learning_rate_schedule
 from kspecsr.training.stage_model import StageModel
 from training_sample import tiny_preset

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kspecsr.configuration import STAGES
-from kspecsr.feeds import simulated_examples, split_batch
+from kspecsr.feeds.example import split_batch
+from kspecsr.feeds.simulated import simulated_examples
 from kspecsr.model_folder import load_composed, read_settings, stage_hash
 from kspecsr.training.stage_model import StageModel
 from training_sample import tiny_preset

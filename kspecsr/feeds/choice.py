@@ -22,11 +22,6 @@ class DataChoice:
     directory: Path | None
     reason: str
 
-    @property
-    def simulated(self) -> bool:
-        """Examples are simulated afresh."""
-        return self.directory is None
-
 
 def choose_data(option: str | None) -> DataChoice:
     """What an option ``--data`` means.

@@ -41,23 +41,9 @@ def example_shapes(grid: UnifiedGrid) -> dict[str, tuple[int, ...]]:
     Args:
         grid: unified grid of the targets.
     """
-    prism, fine, lines = (load_instrument(PRISM).wavelength.size,), (grid.size,), (len(load_lines()),)
-    return {
-        "prism_flux": prism,
-        "prism_error": prism,
-        "prism_mask": prism,
-        "redshift": (),
-        "target_flux": fine,
-        "target_error": fine,
-        "target_mask": fine,
-        "target_continuum": fine,
-        "continuum_known": (),
-        "line_flux": lines,
-        "line_error": lines,
-        "line_known": lines,
-        "line_detectable": lines,
-        "true_redshift": (),
-    }
+    pixels = load_instrument(PRISM).wavelength.size
+    shapes = {"prism": (pixels,), "target": (grid.size,), "line": (len(load_lines()),)}
+    return {name: shapes.get(name.split("_")[0], ()) for name in (*INPUTS, *TARGETS)}
 
 
 def example_type(name: str) -> np.dtype:
@@ -112,16 +98,12 @@ Teacher = Callable[[int], float]
 
 
 def given_redshift(true_redshift: np.ndarray, teacher: Teacher | None, seed: int, step: int) -> np.ndarray:
-    """(b,) redshifts as input: the true one where it is given, else NaN.
+    """(b,) redshifts as input: the true one (NaN without one) where the teacher gives it, else NaN.
 
-    Args:
-        true_redshift: (b,) float32, NaN where there is none.
-        teacher: step to the probability that it is given; None never gives it.
-        seed: seed of the draw, which depends on seed and step alone.
-        step: step of the training.
+    The draw depends on seed and step alone.
 
     Raises:
-        ValueError: for a probability outside [0, 1].
+        ValueError: for a probability of the teacher outside [0, 1].
     """
     if teacher is None:
         return np.full_like(true_redshift, np.nan)

@@ -16,13 +16,7 @@ from data_pipeline.pairs.stitching import stitch
 from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid, pixel_bounds
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.resampling import resampler, to_pixels
-from data_pipeline.simulation import (
-    POPULATIONS,
-    Nuisances,
-    SimulatedBatch,
-    SimulationConfig,
-    simulate_batch,
-)
+from data_pipeline.simulation import POPULATIONS, Nuisances, SimulatedBatch, SimulationConfig, simulate_batch
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.noise import grating_line_error
 from data_pipeline.simulation.survey import load_tiers
@@ -70,18 +64,7 @@ def sample_coarsely(
 def apply_defects(
     flux: np.ndarray, error: np.ndarray, mask: np.ndarray, feed: FeedConfig, draws: Draws
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Takes from some spectra what other releases lack.
-
-    Args:
-        flux: (b, 706), any unit; not used where masked.
-        error: (b, 706).
-        mask: (b, 706) bool.
-        feed: shares of the spectra that lack something.
-        draws: random numbers of these galaxies.
-
-    Returns:
-        Flux, error and mask, (b, 706) each; flux and error may be NaN where masked.
-    """
+    """Takes from some spectra (b, 706) what other releases lack; flux and error may be NaN where masked."""
     mask = mask | _missing_stretch(mask.shape, feed, draws) | _truncated(feed, draws)
     chance = draws.uniform("coarse sampling", 2)
     coarse = np.flatnonzero((chance[:, 0] < feed.coarse_fraction) & ((~mask).sum(axis=1) > 3))
@@ -141,15 +124,8 @@ def _gratings(batch: SimulatedBatch, row: int) -> list[ObservedSpectrum]:
     for k, (arm, spectra) in enumerate(batch.gratings.items()):
         if batch.grating_taken[row, k]:
             meta = SpectrumMeta(disperser=load_instrument(arm).disperser, path=batch.unique_id[row])
-            taken.append(
-                ObservedSpectrum(
-                    batch.grating_wavelength[arm],
-                    spectra.flux[row],
-                    spectra.error[row],
-                    spectra.mask[row],
-                    meta,
-                )
-            )
+            arrays = (array[row] for array in (spectra.flux, spectra.error, spectra.mask))
+            taken.append(ObservedSpectrum(batch.grating_wavelength[arm], *arrays, meta))
     return taken
 
 
@@ -202,11 +178,7 @@ def simulated_examples(indices: np.ndarray, seed: int, feed: FeedConfig, grid: U
 def examples_of(batch: SimulatedBatch, draws: Draws, feed: FeedConfig, grid: UnifiedGrid) -> Batch:
     """Simulated observations as training examples (see `example_shapes`).
 
-    Args:
-        batch: with gratings unless the targets are noise-free.
-        draws: of the same observations.
-        feed: defects of the prism, and what the targets are.
-        grid: unified grid of the targets.
+    The batch has gratings unless the targets are noise-free; the draws are those of the same observations.
     """
     return {
         **_prism(batch, feed, draws),

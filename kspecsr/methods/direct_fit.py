@@ -197,10 +197,7 @@ def _root_weight(flux, error, good, config: DirectFitConfig) -> np.ndarray:
 def _continuum_normal(columns: np.ndarray, knots: int, smoothness: float) -> np.ndarray:
     """(B, C, C) normal equations of the continuum, regularised so that masked stretches are solvable.
 
-    Args:
-        columns: (B, C, P), whitened; hats first.
-        knots: number of hats.
-        smoothness: see `DirectFitConfig`.
+    Columns (B, C, P) are whitened, hats first.
     """
     normal = columns @ columns.transpose(0, 2, 1)
     own = np.einsum("bii->bi", normal).copy()
@@ -291,11 +288,8 @@ def _solved(flux, lines, continuum, config: DirectFitConfig) -> _Solution:
 def _line_covariance(normal, right, left, config: DirectFitConfig) -> np.ndarray:
     """(B, K', K') of columns with unit norm, lines of either sign; see `_FAINTEST`.
 
-    Args:
-        normal: (B, K', K') normal equations without the continuum.
-        right: (B, K') their right hand side.
-        left: (B, K', P) what the continuum leaves of the lines.
-        config: options.
+    From the normal equations without the continuum, their right hand side, and what the continuum leaves of
+    the lines (B, K', P).
     """
     alone = np.maximum(right, 0.0) / np.maximum(np.einsum("bii->bi", normal), 1e-3)
     prior = np.eye(right.shape[1]) * (1.0 / (_FAINTEST + alone**2))[:, None, :]

@@ -20,17 +20,10 @@ _REACH = 5.0  # sigma on either side: 6e-7 of the flux lies beyond
 def draw_lines(
     grid: UnifiedGrid, centre: np.ndarray, flux: np.ndarray, covariance: np.ndarray, velocity_sigma: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws lines as Gaussians integrated over the pixels.
+    """Draws lines as Gaussians integrated over the pixels: their sum and its variance, (B, N) each.
 
-    Args:
-        grid: unified grid, N pixels.
-        centre: (B, K) observed wavelengths [um]; anything where flux and covariance are 0.
-        flux: (B, K) [flux density x Angstrom].
-        covariance: (B, K, K) of the fluxes.
-        velocity_sigma: intrinsic one-sigma width [km/s].
-
-    Returns:
-        Sum of the lines and its variance, (B, N) each.
+    Centres (B, K) [um] may be anything where flux (B, K) [flux density x Angstrom] and the fluxes' covariance
+    (B, K, K) are 0; ``velocity_sigma`` is the intrinsic width [km/s].
     """
     reference = reference_instrument(grid)
     sigma = line_sigma(reference, centre, velocity_sigma)

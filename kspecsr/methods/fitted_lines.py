@@ -56,14 +56,7 @@ def _group(names: tuple[str, ...]) -> SharedFluxes:
     )
 
 
-def _fit_group(
-    group: SharedFluxes,
-    spectrum: np.ndarray,
-    sigma: np.ndarray,
-    held_out: HeldOut,
-    flux: np.ndarray,
-    error: np.ndarray,
-) -> None:
+def _fit_group(group: SharedFluxes, spectrum, sigma, held_out: HeldOut, flux, error) -> None:
     """Fill the columns of a group; NaN where the group is not covered as a whole."""
     prism, grid = load_instrument(PRISM), held_out.grid
     centre = load_lines().wavelength[group.line] * (1.0 + held_out.redshift[:, None])

@@ -157,26 +157,16 @@ def _probing(grid: UnifiedGrid) -> tuple[Probing, np.ndarray, np.ndarray, np.nda
 
 
 def regularised_solution(
-    flux: np.ndarray,
-    error: np.ndarray,
-    weight: np.ndarray,
-    penalty: np.ndarray,
-    nodes: Nodes,
+    flux: np.ndarray, error: np.ndarray, weight: np.ndarray, penalty: np.ndarray, nodes: Nodes
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimises ``sum_p w_p (d_p - (M c)_p)^2 + c^T R c`` over node values c.
 
     The error is that of the linear estimator ``(M^T W M + R)^-1 M^T W d`` under the pixels' correlated
     noise: scatter over repeated observations, without what the penalty takes from or adds to the truth.
 
-    Args:
-        flux: (B, P) data.
-        error: (B, P) quoted errors; not used where the weight is 0.
-        weight: (B, P) weights; 0 = no weight.
-        penalty: (B, k + 1, n) upper bands of R, k at most ``nodes.width``.
-        nodes: basis.
-
-    Returns:
-        Flux and error on the unified grid (B, N); NaN for spectra with too few pixels that have weight.
+    Flux, quoted error and weight are (B, P), the penalty the upper bands (B, k + 1, n) of R, k at most
+    ``nodes.width``. Flux and error on the unified grid (B, N) are NaN for spectra with too few pixels that
+    have weight.
     """
     bands = nodes.normal_bands(weight)
     bands[:, -penalty.shape[1] :] += penalty
@@ -238,9 +228,7 @@ class Wiener(Baseline):
 def signal_power(flux: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Mean square S^2 (B,) of the signal: weighted power less that of the noise, and at least a tenth of it.
 
-    Args:
-        flux: (B, P).
-        weight: (B, P) 1 / quoted variance; 0 = no weight.
+    The weights (B, P) are 1 / quoted variance, or 0.
     """
     total = np.maximum(weight.sum(axis=1), np.finfo(float).tiny)
     noise = np.maximum(LAG_COVARIANCE[0] * (weight > 0).sum(axis=1), 1.0) / total

@@ -70,17 +70,9 @@ class RichardsonLucy(Baseline):
 def iterate(
     counts: np.ndarray, good: np.ndarray, start: np.ndarray, iterations: int, view: PrismView
 ) -> np.ndarray:
-    """Run the iteration.
+    """Run the iteration on positive data (B, P), 0 where not good, from a positive first guess (B, N').
 
-    Args:
-        counts: (B, P) positive data; 0 where not good.
-        good: (B, P) bool.
-        start: (B, N') positive first guess on the wider grid.
-        iterations: their number.
-        view: the prism.
-
-    Returns:
-        (B, N') positive; unchanged where no good pixel sees it.
+    The result (B, N') is positive, and unchanged where no good pixel sees it.
     """
     share = view.apply_transposed(good.astype(float))
     x = start.copy()

@@ -12,17 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from kspecsr.results import prism_input
 from kspecsr.results.data import ModelIdentity
 from kspecsr.results.flags import NO_COVERAGE, STATUS_BITS, FlagThresholds, find_flags, flags_of
 from kspecsr.results.lines import LineMeasurements
-from kspecsr.results.prism_input import (
-    PrismInput,
-    degraded_to_prism,
-    output_mask,
-    prism_chi_square,
-    prism_wavelength,
-    seen_on_grid,
-)
+from kspecsr.results.prism_input import PrismInput, output_mask, prism_wavelength
 from kspecsr.results.redshift import RedshiftSummary, summarise_redshift
 from kspecsr.results.result import Result
 
@@ -57,12 +51,12 @@ class Interpreter:
         self.bins = np.asarray(bins, dtype=np.float64)
         self.thresholds = thresholds or FlagThresholds()
         self._xp = xp
-        self._degrade = degrade or (lambda flux: degraded_to_prism(flux, grid))
+        self._degrade = degrade or (lambda flux: prism_input.degraded_to_prism(flux, grid))
         wavelength, prism = grid.wavelength, prism_wavelength()
         self._between = 0.5 * (wavelength[1:] + wavelength[:-1])  # where the nearest output pixel changes
         (on_range,) = np.nonzero((prism >= grid.start) & (prism <= grid.stop))
         self._on_range = slice(on_range[0], on_range[-1] + 1)
-        self._interior = seen_on_grid(grid)
+        self._interior = prism_input.seen_on_grid(grid)
 
     def redshift(self, prism: tuple, outputs: Mapping[str, Any], given: Any) -> Arrays:
         """Redshift with error, confidence and P(z), and the flags as far as they go.
@@ -110,7 +104,9 @@ class Interpreter:
             **_blanked(lines, rows, xp),
             **redshift,
             "prism_model": xp.where(rows, alone, outputs["prism_model"]),
-            "chi_square": xp.where(flagged, prism_chi_square(*prism, alone, xp), outputs["chi_square"]),
+            "chi_square": xp.where(
+                flagged, prism_input.prism_chi_square(*prism, alone, xp), outputs["chi_square"]
+            ),
         }
 
     def _redshift_and_flags(self, prism, outputs, given, lines_in_range=None, finite=None):
@@ -160,12 +156,7 @@ def results_of(
 ) -> list[Result]:
     """Results of B spectra, from what `Interpreter.everything` reports, or a server beside their ``mask``.
 
-    Args:
-        reported: name to array (B, ...).
-        inputs: spectra that the networks saw.
-        redshifts: (B,) that the caller gave; NaN for none.
-        identity: name, hash and grid of the model.
-        bins: (Z,) ln(1 + z) of P(z).
+    ``redshifts`` (B,) are those that the caller gave, NaN for none.
     """
     arrays = {name: values for name, values in reported.items() if name != "model"}
     wavelength = identity.grid.wavelength

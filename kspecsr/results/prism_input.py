@@ -165,17 +165,10 @@ def seen_on_grid(grid: UnifiedGrid) -> np.ndarray:
 
 
 def prism_chi_square(flux, error, mask, model, xp=np):
-    """Chi-square per good prism pixel, as `kspecsr.layers.PrismConsistency` gives it; NaN without one.
+    """Chi-square (...) per good prism pixel, as the model's own ``chi_square`` is; NaN without a good pixel.
 
-    Args:
-        flux: (..., P) observed.
-        error: (..., P) one sigma.
-        mask: (..., P) bool, True = bad.
-        model: (..., P) degraded output, NaN where unknown.
-        xp: `numpy` or `keras.ops`.
-
-    Returns:
-        (...).
+    Flux, error, mask (True = bad) and model are (..., P), the model NaN where unknown; ``xp`` is `numpy` or
+    `keras.ops`.
     """
     good = ~mask & xp.isfinite(model)
     square = xp.where(good, (flux - model) / xp.where(good, error, 1.0), 0.0) ** 2

@@ -20,16 +20,9 @@ def running_integral(
     """Integral of the flux over other pixels, as far as they lie on the spectra.
 
     The spline through the integral at the pixels' bounds is the not-a-knot one, as SciPy's `CubicSpline`.
-
-    Args:
-        count: (B,) number of pixels of each spectrum, four or more; the arrays may be longer.
-        bounds: lower and upper bounds of the pixels [um], (B, n) float64 each.
-        flux: (B, n) float64.
-        out: (2, m) bounds of the other pixels [um].
-
-    Returns:
-        Integral and width of the other pixels, clipped to the spectra, (B, m) each; the width is 1 where
-        nothing is left.
+    Spectra have (B,) four pixels or more; their arrays (B, n), float64, may be longer. ``out`` (2, m) are the
+    bounds of the other pixels. Integral and width (B, m) are clipped to the spectra, the width to 1 where
+    nothing is left.
     """
     lower, upper = bounds
     n = tf.shape(lower)[1]
@@ -292,8 +285,4 @@ def _overlap_mean(target: np.ndarray, pixels: Pixels, bounds) -> tuple[tf.Tensor
     zero = tf.zeros((rows, target.size), tf.float64)
     most = tf.reduce_max(high - low)
     _, seen, total, square = tf.while_loop(lambda k, *_: k < most, add, (0, zero, zero, zero))
-    return (
-        tf.math.divide_no_nan(total, seen),
-        tf.math.divide_no_nan(tf.sqrt(square), seen),
-        seen,
-    )
+    return tf.math.divide_no_nan(total, seen), tf.math.divide_no_nan(tf.sqrt(square), seen), seen

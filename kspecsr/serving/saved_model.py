@@ -40,21 +40,16 @@ MODELS_CONFIG = """model_config_list {{
 """
 # The server joins requests: a batch of 64 spectra costs a third to a half of 64 single ones. It fills up
 # spectra of several lengths (from_wavelength); the graph recognises the filling.
-BATCHING_CONFIG = """max_batch_size {{ value: 64 }}
-batch_timeout_micros {{ value: 5000 }}
-max_enqueued_batches {{ value: 100 }}
-num_batch_threads {{ value: {threads} }}
+BATCHING_CONFIG = """max_batch_size { value: 64 }
+batch_timeout_micros { value: 5000 }
+max_enqueued_batches { value: 100 }
+num_batch_threads { value: 2 }
 pad_variable_length_inputs: true
 """
 
 
 def description(identity: ModelIdentity, bins: np.ndarray) -> dict:
-    """Grids, lines and status bits, which callers need and signatures do not tell; JSON values.
-
-    Args:
-        identity: name, hash and grid of the exported model.
-        bins: (Z,) ln(1 + z) of P(z).
-    """
+    """Grids, lines and status bits, which callers need and signatures do not tell; JSON values."""
     grid, lines = identity.grid, load_lines()
     return {
         "name": identity.name,
@@ -88,14 +83,10 @@ def write_description(folder: Path, identity: ModelIdentity, bins: np.ndarray) -
     return path
 
 
-def write_server_files(folder: Path, identity: ModelIdentity, bins: np.ndarray, threads: int = 2) -> None:
-    """Write ``models.config``, ``batching.config`` and ``README.md`` beside the versions.
+def write_server_files(folder: Path, identity: ModelIdentity, bins: np.ndarray) -> None:
+    """Write ``models.config``, ``batching.config`` and ``README.md`` beside the versions of a model.
 
-    Args:
-        folder: folder of the versions; its name is the name of the model.
-        identity: name, hash and grid of the newest version.
-        bins: (Z,) ln(1 + z) of P(z).
-        threads: number of batches that the server works on at the same time.
+    The folder's name is the name of the model, the identity that of the newest version.
     """
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("kspecsr.serving", ""), undefined=jinja2.StrictUndefined, autoescape=False
@@ -110,7 +101,7 @@ def write_server_files(folder: Path, identity: ModelIdentity, bins: np.ndarray, 
     )
     texts = {
         "models.config": MODELS_CONFIG.format(name=folder.name),
-        "batching.config": BATCHING_CONFIG.format(threads=threads),
+        "batching.config": BATCHING_CONFIG,
         "README.md": readme.rstrip("\n") + "\n",
     }
     for name, text in texts.items():
@@ -124,12 +115,7 @@ _FLUX, _ERROR, _REDSHIFT = 1e-20, 1e-21, 3.0
 
 
 def warm_up_inputs(signature: str, batch_size: int) -> dict[str, np.ndarray]:
-    """Inputs that send a batch through the whole graph: flat spectra of S/N 10.
-
-    Args:
-        signature: one of `SIGNATURES`.
-        batch_size: number of spectra.
-    """
+    """Inputs that send a batch through the whole graph of a signature: flat spectra of S/N 10."""
     wavelength = prism_wavelength()
     # as on the prism's own pixels, but not quite: they must be resampled
     moved = wavelength[:-1] + 0.4 * np.diff(wavelength)
@@ -146,12 +132,7 @@ def warm_up_inputs(signature: str, batch_size: int) -> dict[str, np.ndarray]:
 
 
 def write_warm_up(folder: str | os.PathLike, model_name: str) -> Path:
-    """Write requests that a server answers before it takes others: a first answer takes seconds.
-
-    Args:
-        folder: folder of the version.
-        model_name: name of the model on the server.
-    """
+    """Write requests that a server answers before it takes others: a first answer takes seconds."""
     path = Path(folder) / "assets.extra" / WARM_UP_FILE
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(os.fspath(path)) as writer:
@@ -197,14 +178,7 @@ def _graphs(folder: str | os.PathLike) -> list[GraphDef]:
 
 
 def graph_operations(folder: str | os.PathLike) -> Counter[str]:
-    """Counts of each kind of operation, in the main graph and in every function.
-
-    Args:
-        folder: folder of an exported version.
-
-    Raises:
-        FileNotFoundError: if it holds no ``saved_model.pb``.
-    """
+    """Counts of each kind of operation of an exported version, in the main graph and in every function."""
     operations: Counter[str] = Counter()
     for graph in _graphs(folder):
         operations.update(node.op for node in graph.node)
@@ -214,11 +188,7 @@ def graph_operations(folder: str | os.PathLike) -> Counter[str]:
 
 
 def foreign_operations(folder: str | os.PathLike) -> list[str]:
-    """Operations that are not stock TensorFlow, or that need a compiler or Python where the model is served.
-
-    Args:
-        folder: folder of an exported version.
-    """
+    """Operations that are not stock TensorFlow, or that need a compiler or Python at the server."""
     functions = {function.signature.name for graph in _graphs(folder) for function in graph.library.function}
     return sorted(
         name

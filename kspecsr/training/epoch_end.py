@@ -25,8 +25,8 @@ class Judged:
     """Fixed validation galaxies, and what is needed to measure the goal on them.
 
     Attributes:
-        x: inputs, see `kspecsr.feeds.INPUTS`.
-        y: targets, see `kspecsr.feeds.TARGETS`.
+        x: inputs, see `kspecsr.feeds.example.INPUTS`.
+        y: targets, see `kspecsr.feeds.example.TARGETS`.
         reference: cubic interpolation and line S/N of these galaxies.
         prism: (P,) wavelength [um].
         grid: (N,) wavelength [um].
