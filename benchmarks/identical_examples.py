@@ -77,7 +77,8 @@ def network_inputs(
 
     That network also takes the prism, for its scale, its coverage and one channel. Here the prism is the same
     constant for every input, masked where the spectrum is: it says where there are data, and nothing else.
-    Spectra are scaled as `kspecsr.layers.PrismNormalisation` scales the prism, and interpolated where masked.
+    Spectra are scaled as `kspecsr.layers.prism_channels.PrismNormalisation` scales the prism, and
+    interpolated where masked.
 
     Args:
         flux: (B, N).

@@ -63,7 +63,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class SimulatedSample:
-    """Arguments of `kspecsr.feeds.validation_examples` that give the galaxies of a tuning.
+    """Arguments of `kspecsr.feeds.simulated.validation_examples` that give the galaxies of a tuning.
 
     Attributes:
         n: number of galaxies.

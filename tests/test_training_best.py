@@ -100,6 +100,10 @@ def test_going_on_with_changed_code_says_so_and_the_model_names_both(tmp_path, m
     assert [(one["from_epoch"], one["sha256"]) for one in code] == [(1, first), (2, 64 * "f")]
 
 
+def test_the_source_hash_sees_layers_losses_models_and_the_stage_model():
+    assert all(any(state._PACKAGE.glob(pattern)) for pattern in state._SOURCES)
+
+
 def test_a_frozen_stage_that_changes_is_an_error(tmp_path, monkeypatch):
     preset, upstream = tiny_preset(epochs=1, steps_per_epoch=1), {}
     train("sr1", tmp_path, preset)

@@ -175,7 +175,7 @@ def held_out_of(examples: Batch, galaxy: np.ndarray, grid: UnifiedGrid) -> HeldO
     """Training examples as held-out galaxies.
 
     Args:
-        examples: B of them (see `kspecsr.feeds.example_shapes`).
+        examples: B of them (see `kspecsr.feeds.example.example_shapes`).
         galaxy: (B,) unit of resampling.
         grid: of the targets.
     """

@@ -41,13 +41,8 @@ def recorded_examples(
 ) -> Batch:
     """Training examples of record rows (see `example_shapes`); no redshift is given as input.
 
-    The target is the noise-free truth where a record has it and it is wanted, else the gratings with their
-    errors. Continua are not recorded.
-
-    Args:
-        rows: rows with `FIELDS`, arrays as read.
-        grid: unified grid of the records.
-        noise_free_targets: as in `FeedConfig`: False for the gratings even where the truth is recorded.
+    Rows have `FIELDS`. The target is the noise-free truth where a record has it and it is wanted, else the
+    gratings with their errors. Continua are not recorded.
     """
     stacked = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in FIELDS if name != "tier"}
     bad = stacked["prism_mask"] | ~(stacked["prism_error"] > 0) | ~np.isfinite(stacked["prism_flux"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 from keras import ops
+from scipy.fft import next_fast_len
 
 from data_pipeline.lines import load_lines
 from kspecsr.results.redshift import BIN_WIDTH
@@ -61,19 +62,6 @@ class RedshiftChannels(keras.layers.Layer):
         return {**super().get_config(), "pooling": self.pooling}
 
 
-def _fft_length(least: int) -> int:
-    """Smallest product of 2, 3 and 5 that is even and not below ``least``."""
-    length = least + least % 2
-    while True:
-        rest = length
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return length
-        length += 2
-
-
 @keras.saving.register_keras_serializable("kspecsr")
 class LogCorrelation(keras.layers.Layer):
     """One score per redshift: features against templates, shifted in log wavelength.
@@ -110,7 +98,7 @@ class LogCorrelation(keras.layers.Layer):
                 f"{self.name}: expected a multiple of {self.groups} channels, got input shape {input_shape}"
             )
         self._rest = length + self.steps - 1
-        self._length = _fft_length(self._rest)
+        self._length = 2 * next_fast_len(-(-self._rest // 2), real=True)  # even, of small factors
         self.templates = self.add_weight(
             shape=(channels, self._rest), initializer=self._initial_templates, name="templates"
         )

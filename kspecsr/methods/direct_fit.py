@@ -152,15 +152,8 @@ def _places(instrument: Instrument, rest: np.ndarray, redshift: np.ndarray, shif
     return wavelength + shift * instrument.pixel_width(wavelength)
 
 
-@dataclass(frozen=True, eq=False)
-class _Lines:
-    """Columns of the lines: ``tied`` (B, K', P), and which of the K lines are ``in_range`` (B, K)."""
-
-    tied: np.ndarray
-    in_range: np.ndarray
-
-
-def _line_columns(good: np.ndarray, redshift: np.ndarray, config: DirectFitConfig) -> _Lines:
+def _line_columns(good, redshift, config: DirectFitConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the free lines (B, K', P), and which of the K lines are in range (B, K)."""
     prism, ties = load_instrument(PRISM, scale=config.resolution_scale), _ties()
     centre = _places(prism, load_lines().wavelength, redshift, config.zero_point_shift)
     pixel, on_prism = prism.pixel_of(centre)
@@ -174,7 +167,7 @@ def _line_columns(good: np.ndarray, redshift: np.ndarray, config: DirectFitConfi
     rows = np.arange(len(good))[:, None, None] * ties.columns + ties.column[None, :, None]
     shape = (len(good) * ties.columns, good.shape[1])
     tied = scattered(rows, index, density * ties.share[:, None], shape)
-    return _Lines(tied.reshape(len(good), ties.columns, good.shape[1]), in_range)
+    return tied.reshape(len(good), ties.columns, good.shape[1]), in_range
 
 
 def _continuum_columns(redshift: np.ndarray, config: DirectFitConfig) -> np.ndarray:
@@ -223,22 +216,25 @@ def _fit_chunk(flux, error, good, redshift, config: DirectFitConfig) -> dict[str
     scale = np.where(scale > 0, scale, 1.0)
     flux, error = flux / scale, error / scale
     root = _root_weight(flux, error, good, config)
-    lines, continuum = _line_columns(good, redshift, config), _continuum_columns(redshift, config)
-    solved = _solved(flux * root, lines.tied * root[:, None], continuum * root[:, None], config)
-    model_continuum = np.einsum("bc,bcp->bp", solved.knots, continuum)
-    model = model_continuum + np.einsum("bk,bkp->bp", solved.lines, lines.tied)
-    spread = np.einsum("bcp,bcp->bp", continuum, solved.knot_covariance @ continuum)
+    tied, in_range = _line_columns(good, redshift, config)
+    continuum = _continuum_columns(redshift, config)
+    lines, line_covariance, knots, knot_covariance = _solved(
+        flux * root, tied * root[:, None], continuum * root[:, None], config
+    )
+    model_continuum = np.einsum("bc,bcp->bp", knots, continuum)
+    model = model_continuum + np.einsum("bk,bkp->bp", lines, tied)
+    spread = np.einsum("bcp,bcp->bp", continuum, knot_covariance @ continuum)
     pixels = np.maximum(good.sum(axis=1), 1)
     variance = LAG_COVARIANCE[0] if config.correlated_noise else 1.0
     chi_square = np.sum(good * ((flux - model) / error) ** 2, axis=1) / pixels / variance
     column, factor = _ties().column, _ties().share
-    measured = lines.in_range & fitted[:, None]
+    measured = in_range & fitted[:, None]
     pair = measured[:, :, None] & measured[:, None, :]
-    covariance = solved.line_covariance[:, column[:, None], column] * np.outer(factor, factor)
+    covariance = line_covariance[:, column[:, None], column] * np.outer(factor, factor)
     covariance *= scale[..., None] ** 2
     whole = fitted[:, None]
     return {
-        "line_flux": np.where(measured, solved.lines[:, column] * factor * scale, np.nan),
+        "line_flux": np.where(measured, lines[:, column] * factor * scale, np.nan),
         "line_flux_error": np.where(measured, np.sqrt(np.einsum("bii->bi", covariance)), np.nan),
         "line_in_range": measured,
         "line_covariance": np.where(pair, covariance, np.nan),
@@ -249,18 +245,11 @@ def _fit_chunk(flux, error, good, redshift, config: DirectFitConfig) -> dict[str
     }
 
 
-@dataclass(frozen=True, eq=False)
-class _Solution:
-    """Fluxes of free lines (B, K') and coefficients of the continuum (B, C), with their covariances."""
+def _solved(flux, lines, continuum, config: DirectFitConfig) -> tuple[np.ndarray, ...]:
+    """Solve whitened equations: flux (B, P), lines (B, K', P), continuum (B, C, P).
 
-    lines: np.ndarray
-    line_covariance: np.ndarray
-    knots: np.ndarray
-    knot_covariance: np.ndarray
-
-
-def _solved(flux, lines, continuum, config: DirectFitConfig) -> _Solution:
-    """Solves whitened equations: flux (B, P), lines (B, K', P), continuum (B, C, P)."""
+    Fluxes of the free lines (B, K') and coefficients of the continuum (B, C), each with its covariance.
+    """
     norm = np.sqrt(np.einsum("bkp,bkp->bk", lines, lines))
     per_norm = np.where(norm > 0, 1.0 / np.where(norm > 0, norm, 1.0), 0.0)
     lines = lines * per_norm[..., None]
@@ -280,9 +269,7 @@ def _solved(flux, lines, continuum, config: DirectFitConfig) -> _Solution:
     knots = np.einsum("bcd,bd->bc", inverse, along)
     low_frequency = LOW_FREQUENCY_VARIANCE if config.correlated_noise else 1.0
     knot_covariance = low_frequency * inverse + share @ covariance @ share.transpose(0, 2, 1)
-    return _Solution(
-        x * per_norm, covariance * per_norm[:, :, None] * per_norm[:, None, :], knots, knot_covariance
-    )
+    return x * per_norm, covariance * per_norm[:, :, None] * per_norm[:, None, :], knots, knot_covariance
 
 
 def _line_covariance(normal, right, left, config: DirectFitConfig) -> np.ndarray:

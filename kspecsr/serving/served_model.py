@@ -20,8 +20,8 @@ from kspecsr.results.data import ModelIdentity
 from kspecsr.results.flags import INVALID_REDSHIFT, INVALID_WAVELENGTH, STATUS_BITS
 from kspecsr.results.interpretation import Interpreter
 from kspecsr.results.prism_input import MASKED_ERROR, prism_wavelength
-from kspecsr.serving import signatures
 from kspecsr.serving.resampling_graph import resample_to
+from kspecsr.serving.signatures import SIGNATURES, identity_text
 
 _LARGE = 16_384  # bytes: smaller constants stay in the graph
 
@@ -106,7 +106,7 @@ class ServedModel(tf.Module):
     Attributes:
         identity: name, hash and grid of the model.
         bins: (Z,) ln(1 + z) of P(z).
-        functions: signature to concrete function, as `kspecsr.serving.signatures.SIGNATURES` describes them.
+        functions: signature to concrete function, as `kspecsr.serving.SIGNATURES` describes them.
 
     Args:
         network: composed model.
@@ -117,7 +117,7 @@ class ServedModel(tf.Module):
     def __init__(self, network: keras.Model, identity: ModelIdentity, bins: np.ndarray):
         super().__init__(name="kspecsr")
         self.identity, self.bins = identity, bins
-        self._text = signatures.identity_text(identity, bins)
+        self._text = identity_text(identity, bins)
         self._target = prism_wavelength()
         degradation = PrismDegradation(plain_grid(identity.grid), dtype="float32")
         interpretation = Interpreter(
@@ -136,13 +136,8 @@ class ServedModel(tf.Module):
         # tracked, so that they are saved
         self._weights = list(everything.variables)
         self._constants = shared.variables
-        calls = {
-            signatures.SERVING_DEFAULT: self._serving_default,
-            signatures.WITH_REDSHIFT: self._with_redshift,
-            signatures.FROM_WAVELENGTH: self._from_wavelength,
-            signatures.CLASSIFY_REDSHIFT: self._classify_redshift,
-        }
-        self.functions = {name: self._signature(name, call) for name, call in calls.items()}
+        # the methods below have the signatures' names
+        self.functions = {name: self._signature(name, getattr(self, f"_{name}")) for name in SIGNATURES}
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike) -> ServedModel:
@@ -165,7 +160,7 @@ class ServedModel(tf.Module):
 
     def _signature(self, name: str, call) -> tf.types.experimental.ConcreteFunction:
         """Trace a call with the inputs and outputs that the signature names."""
-        signature = signatures.SIGNATURES[name]
+        signature = SIGNATURES[name]
         length = {"P": [self._target.size], "n": [None], "": []}
         specifications = [
             tf.TensorSpec([None, *length[array.axis]], array.dtype, name=key)
