@@ -47,22 +47,14 @@ class FlagThresholds:
 
 
 def find_flags(prism, confidence, given, thresholds: FlagThresholds, lines_in_range=None, finite=None, xp=np):
-    """Flags of a batch; a spectrum without any has its lines reported.
+    """Flags of a batch, (B,) bool each; a spectrum without any has its lines reported.
 
     At a redshift that the caller gave, line fluxes are forced measurements, whose errors and upper limits say
     what is not there: LOW_SN and NO_CLEAR_REDSHIFT are not raised.
 
-    Args:
-        prism: flux, error (B, n) and mask (B, n) bool, True = bad, of the prism pixels on the model's range.
-        confidence: (B,) mass of the main mode of P(z).
-        given: (B,) bool, whether the caller gave the redshift.
-        thresholds: limits.
-        lines_in_range: (B,) lines of the list that fall on data; None where no lines are measured.
-        finite: (B,) bool, whether the network's spectrum is; None where there is none.
-        xp: `numpy` or `keras.ops`.
-
-    Returns:
-        Flag to (B,) bool.
+    ``prism`` is flux, error (B, n) and mask (True = bad) of the prism pixels on the model's range;
+    ``confidence`` (B,) is the mass of the main mode of P(z). ``lines_in_range`` (B,) and ``finite`` (B,),
+    whether the network's spectrum is, are None where there are none. ``xp`` is `numpy` or `keras.ops`.
     """
     good = ~prism[2]
     covered = xp.mean(xp.where(good, 1.0, 0.0), axis=1) >= thresholds.coverage
@@ -83,19 +75,11 @@ def find_flags(prism, confidence, given, thresholds: FlagThresholds, lines_in_ra
 
 
 def detection(flux, error, mask, xp=np):
-    """S/N of the weighted mean flux, and of the best three neighbouring pixels together; 0 without any.
+    """S/N (...) of the weighted mean flux, and of the best three neighbouring pixels together; 0 without any.
 
-    Errors are taken as independent; those of neighbouring prism pixels are not, so that both come out up to
-    1.5 times too high, which the thresholds allow for.
-
-    Args:
-        flux: (..., n).
-        error: (..., n) one sigma, positive where good.
-        mask: (..., n) bool, True = bad.
-        xp: `numpy` or `keras.ops`.
-
-    Returns:
-        Continuum and feature S/N, (...) each.
+    Errors (..., n) are taken as independent; those of neighbouring prism pixels are not, so that both come
+    out up to 1.5 times too high, which the thresholds allow for. ``mask`` is True where bad; ``xp`` is
+    `numpy` or `keras.ops`.
     """
     good = ~mask
     flux, sigma = xp.where(good, flux, 0.0), xp.where(good, error, 1.0)
