@@ -56,14 +56,8 @@ def fit_gaussians(
     """Levenberg-Marquardt fits, started from the best of a grid over centre and width.
 
     All pixels weigh the same, and errors are scaled by the residuals, as `scipy.optimize.curve_fit` does.
-
-    Args:
-        wavelength: (n, m).
-        flux: (n, m); finite where good.
-        good: (n, m) bool.
-        centre: (n,) where the line is expected.
-        reach: (n,) how far the fitted centre may lie from there.
-        sigma_limits: two of (n,), smallest and largest width.
+    Arrays (n, m) hold a window per line, with finite flux where good. The fitted centre may lie ``reach``
+    (n,) from the expected one (n,), its width between the two limits, (n,) each.
     """
     unit = np.asarray(sigma_limits[0], float)
     x = (wavelength - centre[:, None]) / unit[:, None]

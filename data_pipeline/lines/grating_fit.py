@@ -89,14 +89,7 @@ def unfitted_lines() -> LineFluxes:
 
 @dataclass(frozen=True)
 class FittedArm:
-    """One grating on its own pixels, brought to the common flux scale.
-
-    Attributes:
-        instrument: gives the pixels and the line-spread function.
-        flux: (n,) flux density [erg/s/cm2/A].
-        error: (n,) one-sigma errors [erg/s/cm2/A].
-        mask: (n,) bool, True = bad.
-    """
+    """One grating on its own pixels: flux and error [erg/s/cm2/A] on the common scale, mask True = bad."""
 
     instrument: Instrument
     flux: np.ndarray

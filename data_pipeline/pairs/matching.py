@@ -45,13 +45,8 @@ class MatchConfig:
 class ArchiveFile:
     """One spectrum of an archive, as far as its name (or else its header) tells.
 
-    Attributes:
-        path: the file.
-        tier: survey tier; empty outside JADES.
-        source_id: identifier; empty where unknown.
-        disperser: upper case.
-        ra: right ascension [deg]; NaN for JADES files, whose id is enough.
-        dec: declination [deg]; NaN likewise.
+    Tier and id are empty where unknown, the tier also outside JADES, the disperser is in upper case.
+    Positions [deg] are NaN for JADES files, whose id is enough.
     """
 
     path: str

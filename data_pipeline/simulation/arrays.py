@@ -116,14 +116,7 @@ class SimulatedBatch:
 def simulate_batch(
     index: np.ndarray, seed: int, config: SimulationConfig | None = None, gratings: bool = True
 ) -> SimulatedBatch:
-    """Simulate the observations ``index`` of a simulation.
-
-    Args:
-        index: (b,) numbers of the observations, zero or more.
-        seed: of the simulation.
-        config: population and nuisances; the survey's by default.
-        gratings: whether to simulate the gratings too.
-    """
+    """Simulate the observations ``index`` (b,) of a simulation; the survey's without a configuration."""
     config = SimulationConfig() if config is None else config
     population, nuisances = config.population, config.nuisances
     lines, tiers = load_lines(), load_tiers()
