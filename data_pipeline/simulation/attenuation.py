@@ -73,3 +73,20 @@ def intergalactic_transmission(bounds: np.ndarray, redshift: np.ndarray, column:
         depth = 4.26e-20 * 10.0 ** column[row] / offset**2
         out[row, :last] = through * np.exp(-depth)
     return out
+
+
+def attenuation(wavelength: np.ndarray, slope: float, bump: float) -> np.ndarray:
+    """Noll et al. (2009): Calzetti's curve, tilted by a power law, with a 2175 Angstrom bump.
+
+    Args:
+        wavelength: rest wavelength [um].
+        slope: exponent of (lambda / 0.55 um) that multiplies the curve; negative is steeper.
+        bump: height of the bump in k; the Milky Way has about 3.
+
+    Returns:
+        k(lambda) = A(lambda) / E(B-V), of the shape of ``wavelength``.
+    """
+    x = np.asarray(wavelength, dtype=np.float64)
+    width, centre = 0.035, 0.2175  # um
+    drude = bump * (x * width) ** 2 / ((x**2 - centre**2) ** 2 + (x * width) ** 2)
+    return (calzetti(x) + drude) * (np.maximum(x, 0.09) / 0.55) ** slope
