@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from data_pipeline.configuration import check_keys, from_dict, json_hash, to_dict
 
+CONTINUA = ("parametric", "library")
 KINDS = ("star-forming", "broad-line", "quiescent", "post-starburst", "noise")
 
 
@@ -22,7 +23,8 @@ def _check_numbers(config: Population | Nuisances, positive: tuple[str, ...]) ->
     """Refuse NaN, infinities and what is no number; fractions beyond 0 to 1; zero where it has no meaning."""
     for name, value in asdict(config).items():
         for number in value if isinstance(value, tuple | list) else [value]:
-            if name != "name" and not (isinstance(number, int | float) and math.isfinite(number)):
+            is_number = isinstance(number, int | float) and math.isfinite(number)
+            if name not in ("name", "continua") and not is_number:
                 raise ValueError(f"{name}: expected a finite number, got {number!r}")
         if name.endswith("_fraction"):
             _check_between(name, value, 0.0, 1.0)
@@ -35,7 +37,7 @@ class Population:
     """Statistics of the galaxies. Fluxes and ratios are those of JADES DR4 unless a factor says otherwise.
 
     Attributes:
-        name: ``survey`` or ``wide`` for the shipped ones; free for your own.
+        name: one of `POPULATIONS` for the shipped ones; free for your own.
         flat_redshift_fraction: share of galaxies with a redshift drawn flat over ``redshift_range``
             instead of from the JADES histogram.
         redshift_range: limits of the flat part.
@@ -55,6 +57,9 @@ class Population:
         quiescent_fraction: share of quiescent galaxies.
         post_starburst_fraction: share of absorption-line (post-starburst) galaxies.
         noise_fraction: share of spectra without any source.
+        continua: ``parametric`` (black bodies and power laws with breaks) or ``library`` (stars of the
+            shipped library with the nebular continuum of their gas).
+        outflow_fraction: share of star-forming and broad-line objects with wings of [O III] and Halpha.
         reobserved_fraction: share of observations that see an earlier galaxy again in another tier.
         shared_id_fraction: share of observations that carry another galaxy's id, in another tier.
     """
@@ -76,6 +81,8 @@ class Population:
     quiescent_fraction: float = 0.025
     post_starburst_fraction: float = 0.02
     noise_fraction: float = 0.05
+    continua: str = "parametric"
+    outflow_fraction: float = 0.0
     reobserved_fraction: float = 0.03
     shared_id_fraction: float = 0.05
 
@@ -88,12 +95,18 @@ class Population:
         _check_between(what, special, 0, 1)
         if len(self.redshift_range) != 2 or not 0 <= self.redshift_range[0] < self.redshift_range[1] <= 15:
             raise ValueError(f"redshift_range: expected 0 <= low < high <= 15, got {self.redshift_range}")
+        if self.continua not in CONTINUA:
+            raise ValueError(f"continua={self.continua!r}: expected one of {', '.join(CONTINUA)}")
         _check_between("equivalent_width_correlation", self.equivalent_width_correlation, -1.0, 1.0)
 
     @cached_property
     def stream(self) -> int:
         """64 bits that tell this population from others: it keys the random numbers (see `Draws`)."""
-        return int(json_hash(to_dict(self))[:16], 16)
+        content = to_dict(self)
+        # Settings that came later and are left at their defaults do not change what older ones draw.
+        later = {"continua": "parametric", "outflow_fraction": 0.0}
+        content = {name: value for name, value in content.items() if later.get(name) != value}
+        return int(json_hash(content)[:16], 16)
 
 
 # The training population is wider than JADES on purpose: a network trained on a narrow one recites it (see
@@ -117,6 +130,11 @@ POPULATIONS = {
         reobserved_fraction=0.0,
         shared_id_fraction=0.0,
     ),
+}
+# The same two with continua that are stars: what the sky shows, and what a network should be trained on.
+POPULATIONS |= {
+    "sky": replace(POPULATIONS["survey"], name="sky", continua="library", outflow_fraction=0.15),
+    "wide-sky": replace(POPULATIONS["wide"], name="wide-sky", continua="library", outflow_fraction=0.3),
 }
 
 

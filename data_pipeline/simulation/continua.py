@@ -9,6 +9,7 @@ import numpy as np
 
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation.attenuation import calzetti, intergalactic_transmission
+from data_pipeline.simulation.stars import StellarContinua
 
 # Continua are made on this grid, which outreaches every instrument, and brought to the others by their
 # line-spread operators.
@@ -169,10 +170,13 @@ def templates_on(edges: np.ndarray, sampling: float, redshift: float) -> np.ndar
     return np.diff(at_edges, axis=1) / np.diff(edges / (1.0 + redshift))
 
 
-def intrinsic_continua(continua: Continua, redshift: np.ndarray) -> np.ndarray:
+def intrinsic_continua(continua: Continua | StellarContinua, redshift: np.ndarray) -> np.ndarray:
     """(b, n) flux density on `INTRINSIC_GRID` [erg/s/cm2/A], pixel means, no line-spread function."""
     grid = INTRINSIC_GRID
     bounds = grid.bounds
+    if isinstance(continua, StellarContinua):
+        light = continua.on_grid(grid, redshift)
+        return light * intergalactic_transmission(bounds, redshift, continua.column)
     edges = np.append(bounds[0], bounds[1, -1])
     out = np.zeros((redshift.size, grid.size))
     shining = np.flatnonzero(continua.level > 0)

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipeline.lines import LineList
+from data_pipeline.simulation.attenuation import attenuation, cardelli
 from data_pipeline.simulation.config import KINDS, Population
 from data_pipeline.simulation.continua import TEMPLATES, Continua
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.line_fluxes import broad_ratios_to_halpha, gas_reddening, line_ratios_to_hbeta
 from data_pipeline.simulation.noise import grating_line_error, typical_prism_error
+from data_pipeline.simulation.stars import HBETA, StellarContinua, choose_histories, nebular_at_hbeta
+from data_pipeline.simulation.stellar_library import load_library
 from data_pipeline.simulation.survey import Targets, draw_redshifts
 
 STAR_FORMING, BROAD_LINE, QUIESCENT, POST_STARBURST, NOISE = range(len(KINDS))
@@ -29,6 +32,9 @@ class Galaxies:
         velocity_sigma: (b,) one-sigma width of the narrow lines [km/s].
         broad_velocity_sigma: (b,) the same for the broad lines.
         continua: the continua's parameters.
+        wing_line_flux: (b, L) the part of `line_flux` in the wings of outflows.
+        wing_velocity_sigma: (b,) one-sigma width of the wings [km/s].
+        wing_velocity: (b,) by which they are offset [km/s], negative towards us.
     """
 
     kind: np.ndarray
@@ -37,7 +43,10 @@ class Galaxies:
     broad_line_flux: np.ndarray
     velocity_sigma: np.ndarray
     broad_velocity_sigma: np.ndarray
-    continua: Continua
+    continua: Continua | StellarContinua
+    wing_line_flux: np.ndarray
+    wing_velocity_sigma: np.ndarray
+    wing_velocity: np.ndarray
 
 
 def draw_galaxies(population: Population, seed: int, targets: Targets, lines: LineList) -> Galaxies:
@@ -71,17 +80,27 @@ def draw_galaxies(population: Population, seed: int, targets: Targets, lines: Li
 
     flux = narrow * hbeta[:, None]
     broad = _broad_lines(kind, flux, lines, draws)
+    wing, wing_sigma, wing_velocity = _outflows(population, kind, flux, lines, draws)
     sigma_v = np.clip(10.0 ** (1.72 + 0.2 * draws.normal("velocity")), 15.0, 300.0)
     sigma_v = np.where(passive, 3.0 * sigma_v, sigma_v)
     broad_sigma = 10.0 ** (2.85 + 0.2 * np.clip(draws.normal("broad velocity"), -2.1, 2.0))
+    if population.continua == "library":
+        continua = _stellar_continua(
+            population, kind, redshift, level, hbeta, reddening, narrow, lines, draws
+        )
+    else:
+        continua = _continua(population, kind, redshift, width, level, reddening, narrow, lines, draws)
     return Galaxies(
         kind=kind,
         redshift=redshift,
-        line_flux=flux + broad,
+        line_flux=flux + broad + wing,
         broad_line_flux=broad,
         velocity_sigma=sigma_v,
         broad_velocity_sigma=np.where(kind == BROAD_LINE, broad_sigma, 0.0),
-        continua=_continua(population, kind, redshift, width, level, reddening, narrow, lines, draws),
+        continua=continua,
+        wing_line_flux=wing,
+        wing_velocity_sigma=wing_sigma,
+        wing_velocity=wing_velocity,
     )
 
 
@@ -144,6 +163,82 @@ def _broad_lines(kind: np.ndarray, flux: np.ndarray, lines: LineList, draws: Dra
     strength = 10.0 ** (0.45 + 0.3 * draws.normal("broad-line strength"))
     halpha = np.where(kind == BROAD_LINE, strength * flux[:, lines.index("Halpha")], 0.0)
     return broad_ratios_to_halpha(lines, reddening) * halpha[:, None]
+
+
+def _outflows(
+    population: Population, kind: np.ndarray, flux: np.ndarray, lines: LineList, draws: Draws
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Wings of [O III] and the hydrogen lines: flux, one-sigma width and offset [km/s].
+
+    FWHM of 300-1,000 km/s and 10-40 % of the narrow flux, mostly blueshifted by up to 200 km/s.
+    """
+    if population.outflow_fraction == 0.0:
+        return np.zeros_like(flux), np.zeros(kind.size), np.zeros(kind.size)
+    able = (kind == STAR_FORMING) | (kind == BROAD_LINE)
+    has = able & (draws.uniform("outflow") < population.outflow_fraction)
+    fwhm = 300.0 * 10.0 ** (0.523 * draws.uniform("wing width"))
+    share = np.where(has, 0.1 + 0.3 * draws.uniform("wing strength"), 0.0)
+    takes_part = np.isfinite(lines.case_b) | np.isin(lines.names, ("[OIII]_5008", "[OIII]_4960"))
+    velocity = -100.0 + 80.0 * draws.normal("wing velocity")
+    wing = share[:, None] * flux * takes_part
+    return wing, np.where(has, fwhm / 2.355, 0.0), np.where(has, np.clip(velocity, -300.0, 150.0), 0.0)
+
+
+def _stellar_continua(
+    population, kind, redshift, level, hbeta, reddening, narrow, lines, draws
+) -> StellarContinua:
+    """Stars whose age goes with the equivalent width of Hbeta and whose metallicity goes with [N II]."""
+    library, size = load_library(), kind.size
+    passive = (kind == QUIESCENT) | (kind == POST_STARBURST)
+    # gas is redder than stars by a factor of its own per galaxy
+    stars = reddening * (0.3 + 0.7 * draws.uniform("stellar share of the reddening"))
+    slope = np.clip(-0.15 + 0.25 * draws.normal("attenuation slope"), -0.7, 0.4)
+    bump = 4.0 * draws.uniform("attenuation bump") ** 2
+    ratio = narrow[:, lines.index("[NII]_6585")] / narrow[:, lines.index("Halpha")]
+    # Pettini & Pagel (2004), solar 12 + log(O/H) = 8.69; iron, which makes the stars' lines, lags behind
+    log_z = 8.90 + 0.57 * np.log10(np.maximum(ratio, 1e-3)) - 8.69 - 0.15 + 0.2 * draws.normal("metallicity")
+    log_z = np.where(passive, 0.35 * draws.normal("passive metallicity") - 0.1, log_z)
+    metallicity = np.abs(log_z[:, None] - np.log10(library.metallicity)).argmin(axis=1)
+
+    gas_level = hbeta * nebular_at_hbeta()[metallicity] / (1.0 + redshift)
+    star_level = np.where(level > 0, np.maximum(level - gas_level, 0.1 * level), 0.0)
+    dot = (kind == BROAD_LINE) & (draws.uniform("little red dot") < population.little_red_dot_fraction)
+    curve = np.array([float(attenuation(np.array(HBETA), s, b)) for s, b in zip(slope, bump, strict=True)])
+    depth = 0.4 * (reddening * float(cardelli(np.array(HBETA))) - stars * curve)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        width = np.log10(hbeta / (star_level * (1.0 + redshift))) + depth
+    width = np.where(np.isfinite(width), width, 0.0)
+    uniform = draws.uniform("star-formation history")
+    weights = np.zeros((size, library.age_edges.size - 1))
+    for history, rows in (
+        ("forming", ~passive),
+        ("quiescent", kind == QUIESCENT),
+        ("post-starburst", kind == POST_STARBURST),
+    ):
+        weights[rows] = choose_histories(
+            history, redshift[rows], metallicity[rows], width[rows], uniform[rows]
+        )
+    dispersion = np.clip(10.0 ** (1.9 + 0.2 * draws.normal("stellar dispersion")), 40.0, 350.0)
+    column = 20.3 + 0.12 * np.maximum(redshift - 5.0, 0.0) + 0.8 * draws.normal("column")
+    # a little red dot: a cool envelope with a Balmer break beside few young stars
+    envelope = np.where(dot, level, 0.0)
+    return StellarContinua(
+        level=np.where(dot, (0.03 + 0.2 * draws.uniform("stars of little red dots")) * level, star_level),
+        metallicity=metallicity,
+        weights=weights,
+        dispersion=np.where(passive, 2.0 * dispersion, dispersion),
+        hbeta=hbeta,
+        gas_reddening=reddening,
+        reddening=np.where(dot, 0.0, stars),
+        slope=slope,
+        bump=bump,
+        envelope=envelope,
+        temperature=3800.0 + 2200.0 * draws.uniform("envelope temperature"),
+        balmer_break=0.6 * draws.uniform("envelope break"),
+        nucleus=np.zeros(size),
+        nucleus_slope=np.zeros(size),
+        column=np.where(redshift > 4.5, np.clip(column, 18.0, 22.7), 18.0),
+    )
 
 
 def _continua(population, kind, redshift, width, level, reddening, narrow, lines, draws) -> Continua:

@@ -7,7 +7,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from data_pipeline.instrument import GRATINGS, PRISM, Instrument, load_instrument, reference_instrument
+from data_pipeline.instrument import (
+    GRATINGS,
+    PRISM,
+    SPEED_OF_LIGHT,
+    Instrument,
+    load_instrument,
+    reference_instrument,
+)
 from data_pipeline.instrument.line_spread import LineSpreadOperator
 from data_pipeline.lines import LineList
 from data_pipeline.lines.profile import render_lines
@@ -81,17 +88,21 @@ def render_galaxy_lines(
         centre = centre + shift[:, None] * instrument.pixel_width(centre)
     row = np.broadcast_to(np.arange(centre.shape[0])[:, None], centre.shape)
     scale = np.ones(centre.shape[0]) if resolution_scale is None else resolution_scale
+    narrow = galaxies.line_flux - galaxies.broad_line_flux - galaxies.wing_line_flux
+    offset = centre * (galaxies.wing_velocity / SPEED_OF_LIGHT)[:, None]
     parts = (
-        (galaxies.line_flux - galaxies.broad_line_flux, galaxies.velocity_sigma),
-        (galaxies.broad_line_flux, galaxies.broad_velocity_sigma),
+        (narrow, galaxies.velocity_sigma, 0.0),
+        (galaxies.broad_line_flux, galaxies.broad_velocity_sigma, 0.0),
+        (galaxies.wing_line_flux, galaxies.wing_velocity_sigma, offset),
     )
     total = np.zeros((centre.shape[0], instrument.wavelength.size))
-    for flux, sigma in parts:
+    for flux, sigma, away in parts:
+        place = centre + away
         seen = (flux > 0) & (centre > 0.4) & (centre < 6.0)
         if seen.any():
             total += render_lines(
                 instrument,
-                centre[seen],
+                place[seen],
                 flux[seen],
                 sigma[row[seen]],
                 scale[row[seen]],

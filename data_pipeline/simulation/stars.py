@@ -40,6 +40,9 @@ class StellarContinua:
         reddening: (b,) E(B-V) of the stars [mag].
         slope: (b,) power that tilts their attenuation curve away from Calzetti's.
         bump: (b,) strength of its 2175 Angstrom bump; 3 is the Milky Way's.
+        envelope: (b,) flux density at `HBETA` of a cool black body, as little red dots have [erg/s/cm2/A].
+        temperature: (b,) of it [K].
+        balmer_break: (b,) share of its light missing below the Balmer limit.
         nucleus: (b,) flux density of a power law at `HBETA` [erg/s/cm2/A].
         nucleus_slope: (b,) its exponent in wavelength.
         column: (b,) log10 neutral hydrogen column at the galaxy [cm-2].
@@ -54,6 +57,9 @@ class StellarContinua:
     reddening: np.ndarray
     slope: np.ndarray
     bump: np.ndarray
+    envelope: np.ndarray
+    temperature: np.ndarray
+    balmer_break: np.ndarray
     nucleus: np.ndarray
     nucleus_slope: np.ndarray
     column: np.ndarray
@@ -80,8 +86,12 @@ class StellarContinua:
                 screen = np.exp(-_MAGNITUDE * self.gas_reddening[row] * screen)
                 gas = view.means(_tables().nebular[m][None], np.ones(1))
                 out[row] += self.hbeta[row] / (1.0 + redshift[row]) * gas * screen
+            rest = grid.wavelength / (1.0 + redshift[row])
+            if self.envelope[row] > 0:
+                shape = planck(rest, self.temperature[row]) / planck(np.array(HBETA), self.temperature[row])
+                below = 0.5 * (1.0 - np.tanh((rest - 0.3700) / 0.006))
+                out[row] += self.envelope[row] * shape * (1.0 - self.balmer_break[row] * below)
             if self.nucleus[row] > 0:
-                rest = grid.wavelength / (1.0 + redshift[row])
                 out[row] += self.nucleus[row] * (rest / HBETA) ** self.nucleus_slope[row]
         return out
 
@@ -126,6 +136,17 @@ def _tables() -> _Tables:
         cardelli=cardelli(np.clip(edges, 0.1, 5.0)),
         log_wavelength=np.log(edges / 0.55),
     )
+
+
+def planck(wavelength: np.ndarray, temperature: float) -> np.ndarray:
+    """Black body per unit wavelength, in arbitrary units; ``wavelength`` in um."""
+    exponent = np.minimum(14_388.0 / (wavelength * temperature), 600.0)
+    return wavelength**-5.0 / np.expm1(exponent)
+
+
+def nebular_at_hbeta() -> np.ndarray:
+    """(M,) nebular continuum at Hbeta per Hbeta luminosity [1 / Angstrom]."""
+    return _at_hbeta(load_library().nebular)
 
 
 def _at_hbeta(spectrum: np.ndarray) -> np.ndarray:

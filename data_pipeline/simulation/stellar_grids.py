@@ -1,8 +1,8 @@
 """From grids of a population-synthesis code to the shipped table: mean spectra per age bin.
 
-The BC03-MILES grids (Bruzual & Charlot 2003, 2016 update; Chevallard & Charlot 2016) hold one spectrum per age
-for an instantaneous burst, with wavelengths in air above 2000 Angstrom (their Balmer lines and calcium triplet lie
-there), and the nebular emission that Cloudy predicts for them.
+The BC03-MILES grids (Bruzual & Charlot 2003, 2016 update; Chevallard & Charlot 2016) hold one spectrum per
+age for an instantaneous burst, and the nebular emission that Cloudy predicts for it. Their wavelengths are in
+air above 2000 Angstrom: that is where their Balmer lines and calcium triplet lie.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LYMAN_LIMIT = 911.75  # Angstrom
 
 
 def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
-    """Vacuum wavelengths [Angstrom] of air ones above 2000 Angstrom (Ciddor 1996, inverted as by Piskunov)."""
+    """Vacuum wavelengths [Angstrom] of air ones above 2000 Angstrom (Ciddor 1996, Piskunov's inverse)."""
     s2 = (1e4 / np.maximum(wavelength, 2000.0)) ** 2
     n = 1.0 + (
         8.336624212083e-5
@@ -85,7 +85,7 @@ def age_bin_means(ages: np.ndarray, spectra: np.ndarray, edges: np.ndarray) -> n
 
 
 def ionising_photons(wavelength: np.ndarray, flux: np.ndarray) -> np.ndarray:
-    """Hydrogen-ionising photons per second of spectra [solar luminosities per Angstrom], (..., m) to (...)."""
+    """(...) hydrogen-ionising photons [1/s] of spectra (..., m) [solar luminosities per Angstrom]."""
     blue = wavelength <= _LYMAN_LIMIT
     rate = flux[..., blue] * wavelength[blue] * _SOLAR_LUMINOSITY / _PHOTON
     return np.trapezoid(rate, wavelength[blue], axis=-1)
