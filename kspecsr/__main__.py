@@ -124,6 +124,7 @@ main = cli.CommandTable(
             "data readers": ("data_pipeline.readers.__main__", "read spectra and print a line on each"),
             "data inspect": ("data_pipeline.inspect", "pictures of spectra, pairs and records"),
             "data compare": ("data_pipeline.compare", "prism against gratings, line by line"),
+            "data stellar-library": ("benchmarks.stellar_library", "the simulator's stellar populations"),
             "data check": ("benchmarks.stitching_check", "stitching and alignment against the truth"),
         },
         "about the installation": {

@@ -78,7 +78,7 @@ class StellarContinua:
                 there = attenuation(np.array(HBETA), self.slope[row], self.bump[row])
                 light = light * np.exp(-_MAGNITUDE * self.reddening[row] * (curve - there))
                 # the grid's pixels are 100 km/s wide: a velocity dispersion is a fixed width in them
-                width = self.dispersion[row] / 299_792.458 * grid.sampling
+                width = self.dispersion[row] / SPEED_OF_LIGHT * grid.sampling
                 light = gaussian_filter1d(light, width, mode="nearest")
                 out[row] = self.level[row] / (self.weights[row] @ _tables().at_hbeta[m]) * light
             if self.hbeta[row] > 0:
