@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from benchmarks import stellar_library as grids
+from benchmarks.stellar_library import main
 from data_pipeline.simulation import SimulationConfig, simulate_batch
-from data_pipeline.simulation import stellar_grids as grids
 from data_pipeline.simulation.attenuation import attenuation, calzetti
 from data_pipeline.simulation.config import POPULATIONS
 from data_pipeline.simulation.continua import INTRINSIC_GRID
@@ -15,7 +16,6 @@ from data_pipeline.simulation.stellar_library import (
     load_library,
     read_library,
 )
-from data_pipeline.stellar_library import main
 from data_pipeline.tables import TABLES
 
 LIBRARY = load_library()

