@@ -28,7 +28,7 @@ def _options(p: argparse.ArgumentParser) -> None:
         cli.add(p, name)
     cli.add(p, "--n", "number of simulated galaxies", type=int, default=0)
     cli.add(p, "--seed", "random seed of the simulation, the order of rows and the augmentation")
-    cli.add(p, "--population", f"simulated population (default: {POPULATION})", choices=("survey", "wide"))
+    cli.add(p, "--population", f"simulated population (default: {POPULATION})")
     cli.add(p, "--workers", default=2)
     cli.add(p, "--extraction", "extraction of prism and gratings")
     cli.add(

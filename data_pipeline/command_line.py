@@ -87,6 +87,11 @@ _SHARED = {
         "metavar": "DIR|simulation",
         "help": "records, or fresh simulation (default: records in data/ if there are some, else simulation)",
     },
+    "--population": {
+        "choices": ("survey", "sky", "wide", "wide-sky"),
+        "help": "survey: JADES statistics; wide: for training, with more scatter and flat redshifts; sky and "
+        "wide-sky: the same with continua of library stars and outflows",
+    },
     "--extraction": {"choices": ("3pix", "5pix"), "default": "3pix", "help": "extraction to read"},
     "--archive": {"default": "", "metavar": "DIR", "help": "top of a tree of x1d or spec.fits files"},
     "--catalogue": {"default": "", "metavar": "FILE", "help": "default: the one in the archive"},

@@ -34,12 +34,7 @@ def _options(p: argparse.ArgumentParser) -> None:
         p, "--n", "number of observations (archive: required; check: 1500 by default)", type=cli.at_least(1)
     )
     cli.add(p, "--seed", default=1, type=int)
-    cli.add(
-        p,
-        "--population",
-        "survey: JADES statistics (default); wide: for training, with more scatter and flat redshifts",
-        choices=("survey", "wide"),
-    )
+    cli.add(p, "--population")
     cli.add(p, "--config", "JSON file with a SimulationConfig", type=Path, metavar="FILE")
     cli.add(p, "--noise-scale", "factor on all noise (0 = none)", type=float)
     cli.add(p, "--workers", default=2, type=cli.at_least(1))

@@ -38,6 +38,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--output", "folder of the report", required=True)
     cli.add(p, "--n", "number of galaxies", type=int, default=2000)
     cli.add(p, "--seed", "random seed of simulated galaxies (default: the shipped one)", default=None)
+    cli.add(p, "--population", default="survey")
     cli.add(p, "--split", "split of the records", default="test")
     cli.add(p, "--methods", "methods to judge (default: all)", type=cli.columns_of, metavar="A,B")
     cli.add(p, "--prior-galaxies", "galaxies of the prior-response test", type=int, default=200)
@@ -77,6 +78,7 @@ def main(args: argparse.Namespace) -> int:
         config = EvaluationConfig(
             n=args.n,
             seed=SHIPPED_SEED if args.seed is None else args.seed,
+            population=args.population,
             split=args.split,
             methods=args.methods or METHODS,
             prior_galaxies=args.prior_galaxies,

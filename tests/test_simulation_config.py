@@ -85,6 +85,8 @@ CHANGED_POPULATION = {
     "quiescent_fraction": 0.5,
     "post_starburst_fraction": 0.5,
     "noise_fraction": 0.5,
+    "continua": "library",
+    "outflow_fraction": 1.0,
     "reobserved_fraction": 1.0,
     "shared_id_fraction": 0.5,
 }

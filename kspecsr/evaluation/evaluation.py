@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from kspecsr.evaluation.figures.examples import Example, choose_examples, held_o
 from kspecsr.evaluation.methods import EvaluationConfig, reconstructions
 from kspecsr.evaluation.real_pairs import PairFiles, real_section
 from kspecsr.evaluation.report import Report, identical_section
-from kspecsr.evaluation.sources import RecordedHeldOut, SimulatedHeldOut
+from kspecsr.evaluation.sources import SURVEY, RecordedHeldOut, SimulatedHeldOut
 from kspecsr.evaluation.store import Chunk, ChunkStore, galaxies_at, measure_galaxies
 from kspecsr.evaluation.topics import (
     PRIOR,
@@ -66,7 +66,7 @@ class Evaluation:
         self.model_hash = weights_hash(model)
         grid = self.settings.grid
         self.source = (
-            SimulatedHeldOut(grid, config.seed)
+            SimulatedHeldOut(grid, config.seed, replace(SURVEY, population=config.population))
             if records is None
             else RecordedHeldOut(records, grid, config.split)
         )

@@ -48,6 +48,7 @@ class EvaluationConfig:
     Attributes:
         n: number of galaxies.
         seed: seed of simulated held-out galaxies.
+        population: population of the simulated galaxies, a name of the simulator.
         split: split of records.
         methods: methods that are judged; ``cubic`` and ``direct_fit`` are always among them, as others are
             measured against them.
@@ -59,6 +60,7 @@ class EvaluationConfig:
 
     n: int = 2000
     seed: int = SHIPPED_SEED
+    population: str = "survey"
     split: str = "test"
     methods: tuple[str, ...] = METHODS
     prior_galaxies: int = 200
