@@ -159,7 +159,7 @@ def _nebular_per_hbeta(gas: np.ndarray, lines: np.ndarray, edges: np.ndarray) ->
 
 def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--grids", "folder of the BC03-MILES grids", type=Path, required=True, metavar="DIR")
-    cli.add(p, "--output", "the table, .npz", required=True, metavar="FILE")
+    cli.add(p, "--output", "the table, .npz", type=Path, required=True, metavar="FILE")
 
 
 @cli.command("kspecsr data stellar-library", EXAMPLES, _options)
