@@ -5,8 +5,6 @@ the work, made a `Command` by the decorator `command`. Heavy modules are importe
 has to answer within a second.
 """
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import importlib

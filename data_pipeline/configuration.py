@@ -3,8 +3,6 @@
 Unknown keys are errors; nothing is dropped in silence.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib

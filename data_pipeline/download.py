@@ -1,7 +1,5 @@
 """``kspecsr data download``: fetch JADES spectra and their catalogue."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

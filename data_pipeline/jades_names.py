@@ -1,7 +1,5 @@
 """JADES HLSP file names, built and taken apart."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Pixel grids: bounds of pixels from their centres, the unified grid, cubic weights (NumPy only)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Work over processes: ordered results, bounded look-ahead, a clean end on Ctrl-C."""
 
-from __future__ import annotations
-
 import fcntl
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """``kspecsr``: all commands under one name, also ``python -m kspecsr``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -1,7 +1,5 @@
 """``kspecsr browse``: a local web page to look through results."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``kspecsr calibrate``: calibrate the errors that a model states."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -1,7 +1,5 @@
 """``kspecsr catalogue``: many results as one table."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

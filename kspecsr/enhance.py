@@ -1,7 +1,5 @@
 """``kspecsr enhance``: super-resolve prism spectra."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -1,7 +1,5 @@
 """``kspecsr evaluate``: judge a model on galaxies that it never saw."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

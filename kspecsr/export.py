@@ -1,7 +1,5 @@
 """``kspecsr export``: a trained model for TensorFlow Serving."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

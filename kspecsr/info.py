@@ -1,7 +1,5 @@
 """``kspecsr info``: what is installed, and how to cite it."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

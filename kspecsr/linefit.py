@@ -1,7 +1,5 @@
 """``kspecsr linefit``: line fluxes of prism spectra at known redshifts."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -1,7 +1,5 @@
 """Loss terms: the likelihood that all stages share, and the terms of the third (docs/design.md, losses)."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A model folder's description of itself: settings, provenance, hashes. Needs no Keras."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

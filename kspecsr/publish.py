@@ -1,7 +1,5 @@
 """``kspecsr publish``: a trained, judged model as one that ships."""
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import sys

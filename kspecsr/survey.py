@@ -1,7 +1,5 @@
 """``kspecsr survey``: super-resolve surveys into Parquet tables."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

@@ -1,7 +1,5 @@
 """``kspecsr train``: train the stages of a model."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

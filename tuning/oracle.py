@@ -4,8 +4,6 @@ What is overridden of KerasTuner 1.4.8 was measured to be broken; `tests/test_tu
 fault, and fails once KerasTuner has mended it.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import threading

@@ -4,8 +4,6 @@ Nothing is kept in memory between two questions. An interrupted sweep that is st
 proposes what it would have proposed, whatever was lost with the process.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import warnings

@@ -1,7 +1,5 @@
 """``kspecsr tune-report``: pictures and tables of a sweep."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

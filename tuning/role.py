@@ -1,7 +1,5 @@
 """Role of a process in a sweep: alone, chief or worker, by KerasTuner's environment variables."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Mapping

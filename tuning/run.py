@@ -1,7 +1,5 @@
 """``kspecsr tune``: hyper-parameter sweeps."""
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import math

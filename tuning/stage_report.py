@@ -1,7 +1,5 @@
 """Report of one stage's sweep: tables and pictures."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A study: the settings of one stage's sweep, and its folder on disk. Needs no Keras."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Sweeps, one stage after the other, each on the best networks before it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext

@@ -1,7 +1,5 @@
 """The plan of a sweep, and everything that can be refused before the first trial."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Trials for TensorBoard's HParams page, written without TensorFlow, which would take the GPU."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

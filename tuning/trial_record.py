@@ -1,7 +1,5 @@
 """One trial: its values and goals, from KerasTuner's own description of it in memory or in its file."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Training of a trial: the stage's own, one epoch after the other under the eyes of the oracle."""
 
-from __future__ import annotations
-
 import csv
 import gc
 from functools import partial

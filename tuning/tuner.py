@@ -1,7 +1,5 @@
 """KerasTuner's tuner around the stage's own training."""
 
-from __future__ import annotations
-
 import time
 import traceback
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Fetch files: a few connections, resumable, verified, and under the final name only when whole."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -4,8 +4,6 @@ Done on the bytes: opening the file with astropy would repair or merely warn abo
 and its warnings cannot be caught in one thread of several.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import BinaryIO

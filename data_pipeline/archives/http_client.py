@@ -1,7 +1,5 @@
 """Polite HTTP: a client that says who asks, paces its requests, and retries what is worth retrying."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time

@@ -1,7 +1,5 @@
 """List a release: from the browsable folder pages of a web server, or at MAST, the archive of STScI."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from html.parser import HTMLParser

@@ -1,7 +1,5 @@
 """The public JADES releases: where they lie, how they are laid out, and which part of one is wanted."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass

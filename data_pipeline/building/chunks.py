@@ -1,7 +1,5 @@
 """Chunks of finished objects on disk, from which a killed build resumes."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

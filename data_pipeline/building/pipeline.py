@@ -1,7 +1,5 @@
 """The build itself: plan, process in chunks, expand into shards, write the manifest."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Between aligned pairs in physical units and record rows in the schema's units."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Redshift catalogues: JADES DR3 and DR4, and any FITS, ECSV or CSV table with a stated column mapping."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Line-spread functions as banded operators between pixel grids."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """NIRSpec prism and medium gratings as JADES releases them."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

@@ -4,8 +4,6 @@ JADES interpolates detector pixels linearly onto a finer grid, so the noise of n
 correlated and its variance is below the quoted one. The constants of the noise follow from the step.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 DETECTOR_PIXELS_PER_PIXEL = 0.6  # step of the JADES prism grid

@@ -1,7 +1,5 @@
 """Line fluxes measured on observed grating spectra at a known redshift, as a survey catalogue has them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A Gaussian on a straight continuum (paper equation 1), fitted to many windows at once."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import product
 

@@ -1,7 +1,5 @@
 """Least squares for many small problems at once, through scaled normal equations."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

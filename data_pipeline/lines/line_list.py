@@ -1,7 +1,5 @@
 """The rest-frame line list: vacuum wavelengths, fixed doublet ratios, Case B."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

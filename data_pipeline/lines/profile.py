@@ -1,7 +1,5 @@
 """The profile of an emission line: a Gaussian averaged over pixels."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.special import ndtr
 

@@ -1,7 +1,5 @@
 """Prism against gratings: the brightest line in both, at the prism's resolution."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The paper's augmentation (section 3.2): redshift offsets and noise, on both members of a pair."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Matching of prism files, grating files and catalogue rows (paper section 3.1)."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

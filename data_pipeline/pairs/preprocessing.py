@@ -1,7 +1,5 @@
 """From the files of one galaxy to an aligned pair (paper section 3.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

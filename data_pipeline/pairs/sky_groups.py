@@ -1,7 +1,5 @@
 """Sky groups: spectra of the same galaxy, whatever its ids, stay on one side of a split."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

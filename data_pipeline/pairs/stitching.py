@@ -1,7 +1,5 @@
 """Stitching grating segments into one spectrum on the unified grid (paper section 3.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise

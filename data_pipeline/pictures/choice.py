@@ -1,7 +1,5 @@
 """Choice of the galaxy of a picture: the one asked for, or an instructive one by a stated rule."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """``kspecsr data readers``: read spectra and print a line on each."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

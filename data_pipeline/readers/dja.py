@@ -1,7 +1,5 @@
 """DAWN JWST Archive (msaexp) ``*.spec.fits``, versions 1 to 4: table SPEC1D."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

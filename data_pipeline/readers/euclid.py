@@ -1,7 +1,5 @@
 """Euclid SIR combined spectra (NISP grism): WAVELENGTH, SIGNAL, VAR, MASK, scaled by FSCALE."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from data_pipeline.readers.format import Format, ReadOptions, metadata, text_of, value_of

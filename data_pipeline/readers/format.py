@@ -1,7 +1,5 @@
 """A file format: its recognition, its reader, and the header keywords with its metadata."""
 
-from __future__ import annotations
-
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

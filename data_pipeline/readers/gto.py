@@ -1,7 +1,5 @@
 """NIRSpec GTO pipeline ``<id>_<grating>_<filter>_v*_1D.fits``: one image extension per quantity."""
 
-from __future__ import annotations
-
 import re
 
 import astropy.units as u

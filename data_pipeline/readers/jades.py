@@ -1,7 +1,5 @@
 """JADES HLSP x1d: DR3 (one 5-pixel extraction, EXTRACT1D) and DR4 (EXTRACT5PIX1D and EXTRACT3PIX1D)."""
 
-from __future__ import annotations
-
 from data_pipeline.jades_names import normalise_tier, parse_jades_file_name, sky_field
 from data_pipeline.readers.format import Format, ReadOptions, metadata, text_of
 from data_pipeline.readers.source import Source, find_column

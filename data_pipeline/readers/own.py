@@ -1,7 +1,5 @@
 """The project's own files: spectra of `data_pipeline.writers.spectrum_fits`, and results of kspecsr."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace

@@ -5,8 +5,6 @@ has it called when specutils is imported, before or after `data_pipeline`, so th
 alone costs nothing.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import warnings

@@ -1,7 +1,5 @@
 """An opened file, whose FITS columns and images are handed out as float64 quantities."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import os

@@ -1,7 +1,5 @@
 """STScI pipeline x1d, and the CEERS release of it: table EXTRACT1D with FLUX, FLUX_ERROR and DQ."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

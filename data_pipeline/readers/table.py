@@ -1,7 +1,5 @@
 """Any FITS or ECSV table whose columns can be told by name."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """``kspecsr data records``: check a record directory and show its content."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

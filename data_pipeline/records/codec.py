@@ -12,8 +12,6 @@ string. Message layout (tensorflow/core/example/example.proto)::
 All of them are length-delimited (wire type 2): tag byte, length as a base-128 integer, payload.
 """
 
-from __future__ import annotations
-
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any

@@ -1,7 +1,5 @@
 """Integrity of records, checked before training starts."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Fields of a record, for writer and readers alike."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Needs astropy; `data_pipeline.simulation` itself does not import this module.
 """
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path

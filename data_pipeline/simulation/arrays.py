@@ -1,7 +1,5 @@
 """Simulated galaxies as arrays, batch by batch. NumPy and SciPy only."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Light lost on its way: attenuation curves of dust, and the intergalactic medium."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.polynomial.polynomial import polyval
 

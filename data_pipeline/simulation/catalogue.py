@@ -1,7 +1,5 @@
 """The catalogue of a simulated survey: measured line fluxes, redshift and its flag."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from data_pipeline.instrument import PRISM

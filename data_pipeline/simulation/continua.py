@@ -1,7 +1,5 @@
 """Continua: mixtures of template spectra under dust, tilted and absorbed by the intergalactic medium."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

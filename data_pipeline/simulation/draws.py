@@ -1,7 +1,5 @@
 """Random numbers that depend on the seed and on the galaxy alone."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 

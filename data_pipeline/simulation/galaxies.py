@@ -1,7 +1,5 @@
 """Galaxies of every kind: redshift, line fluxes and widths, continuum."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

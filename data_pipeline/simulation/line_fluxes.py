@@ -1,7 +1,5 @@
 """Fluxes of all lines of the list relative to Hbeta: strong-line ratios, Case B, atomic ratios, dust."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from data_pipeline.lines import LineList

@@ -4,8 +4,6 @@ Noise with its level per tier and wavelength, its correlation between pixels and
 conditions that differ between observations: resolution, zero point, flux scales, bad pixels, gaps.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Simulated observations: noise-free truth, prism and grating spectra."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -4,8 +4,6 @@ Equivalent width, age and Balmer jump belong together here: a galaxy whose Hbeta
 continuum is one whose stars are young, and the nebular continuum follows from Hbeta by recombination.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -4,8 +4,6 @@ The table is made by ``kspecsr data stellar-library`` from the BC03-MILES grids;
 licence and citations. Reading it needs NumPy alone.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import lru_cache

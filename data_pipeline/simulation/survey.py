@@ -1,7 +1,5 @@
 """The survey: tiers, fields, targets with their ids, and their redshifts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """The truth beside a simulated archive: files of arrays, read galaxy by galaxy. NumPy only."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from collections.abc import Iterator

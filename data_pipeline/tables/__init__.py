@@ -4,8 +4,6 @@ The simulator has to run where neither astropy nor TensorFlow is installed, and 
 header, a line of names and blank-separated rows, which NumPy reads.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from pathlib import Path
 

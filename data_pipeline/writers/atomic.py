@@ -1,7 +1,5 @@
 """Outputs appear complete or not at all: written beside their place, then renamed."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Writers of JADES HLSP x1d files and of a catalogue, in the layouts of DR4."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 

@@ -1,7 +1,5 @@
 """Writer of the project's own FITS spectra: units, mask, provenance and checksums."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Interactive plots of one spectrum and its P(z), whose data can be replaced."""
 
-from __future__ import annotations
-
 import numpy as np
 from bokeh.models import ColumnDataSource, HoverTool, LabelSet, Range1d
 from bokeh.plotting import figure

@@ -1,7 +1,5 @@
 """Results that can be looked through: of surveys and of enhance, and what the page shows of one."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass

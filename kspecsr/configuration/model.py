@@ -1,7 +1,5 @@
 """Configuration of the three networks."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

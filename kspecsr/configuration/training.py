@@ -1,7 +1,5 @@
 """Configuration of training: losses, optimiser and schedule, and what the examples are."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from data_pipeline.simulation import POPULATIONS

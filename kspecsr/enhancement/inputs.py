@@ -1,7 +1,5 @@
 """Input files named by paths, patterns, folders and lists, and the names of their results."""
 
-from __future__ import annotations
-
 import glob
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """Direct line fits of files: tables as text and as ECSV."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Options that ``kspecsr enhance`` and ``kspecsr serve-client`` share."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

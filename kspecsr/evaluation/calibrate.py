@@ -1,7 +1,5 @@
 """Calibration of a model: factors on stated errors that give intervals their probability."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count

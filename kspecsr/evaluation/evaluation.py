@@ -1,7 +1,5 @@
 """The evaluation as a whole: measure, draw, summarise, judge, write."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """Methods that are judged, from the same arrays: networks, direct fit, classical baselines, oracles."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol

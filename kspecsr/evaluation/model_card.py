@@ -1,7 +1,5 @@
 """The model card: what a model is, and figures of merit as the evaluation printed them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources

@@ -1,7 +1,5 @@
 """The evaluation as one self-contained HTML page, and how its figures of merit are written."""
 
-from __future__ import annotations
-
 import base64
 import json
 import textwrap

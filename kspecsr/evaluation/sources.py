@@ -1,7 +1,5 @@
 """Sources of held-out galaxies: a simulation that no training sees, or the test split of records."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Topics of the evaluation: what is measured on each method and which figures are made of it, listed once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial

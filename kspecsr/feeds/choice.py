@@ -1,7 +1,5 @@
 """Which data a training takes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Endless batches from a record directory."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training examples fresh from the simulator."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import lru_cache
 

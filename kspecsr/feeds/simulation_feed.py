@@ -1,7 +1,5 @@
 """Endless batches of fresh simulated galaxies, from background processes."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Generator
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Calibration of errors and P(z) inside the graph, so that exported models are calibrated too."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops

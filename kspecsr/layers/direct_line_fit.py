@@ -1,7 +1,5 @@
 """Direct line fit inside the graph: lines and continuum through the line-spread function."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops

@@ -1,7 +1,5 @@
 """Pixel geometry that several layers share: the unified grid, look-up tables, interpolation in a graph."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import keras

@@ -1,7 +1,5 @@
 """Line tokens: numbers and windows per line in, line parameters out."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops

@@ -1,7 +1,5 @@
 """Lines of the shipped list on the pixels: positions, windows around them, rendering, widths."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops

@@ -1,7 +1,5 @@
 """The instrument as layers: up-sampling to the unified grid, and degradation back to the prism."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops

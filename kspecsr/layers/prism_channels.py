@@ -1,7 +1,5 @@
 """Normalisation of prism spectra, the input channels of the networks, and unit conversions."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops

@@ -1,7 +1,5 @@
 """Layers of the redshift network: channels in log wavelength, correlation with templates, P(z)."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops

@@ -1,7 +1,5 @@
 """Assembly of the output spectrum from continuum and lines."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops

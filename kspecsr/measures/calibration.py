@@ -4,8 +4,6 @@ All in closed form for normal predictions. The CRPS is equation 21 of Gneiting &
 Assoc. 102, 359).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np

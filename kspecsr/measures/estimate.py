@@ -1,7 +1,5 @@
 """Figures of merit of stored measurements, of all galaxies and of parts, with bootstrap intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 

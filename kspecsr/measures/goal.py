@@ -7,8 +7,6 @@ evaluation (`kspecsr.measures`), of all pixels and without intervals, as they ru
 Needs no Keras.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Errors of line ratios, apart for pairs that the prism blends; flux errors of blended lines."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Recovered line fluxes against the truth, lines that are not there and were found, and stated presence."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np

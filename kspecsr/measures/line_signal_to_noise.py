@@ -4,8 +4,6 @@ A / dA says how well a Gaussian describes the spectrum, not how well the line is
 the highest. `kspecsr.measures.line_recovery` tells what it is worth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Emission lines of the held-out galaxies: what the prism allows, and which of them a method is judged on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

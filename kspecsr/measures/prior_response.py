@@ -6,8 +6,6 @@ d log(true ratio), is 1 for a method that reads and 0 for one that recites. Of f
 that noise made bright have a logarithm: there the share of the flux change that is followed says more.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 

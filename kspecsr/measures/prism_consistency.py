@@ -1,7 +1,5 @@
 """Chi-square of the output as the prism would have seen it, against what it saw."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Redshifts, their P(z) and their confidence against the truth."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Residuals against the noise of the reference (paper Fig. 6), and their power (paper Fig. 7)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache

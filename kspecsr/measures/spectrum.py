@@ -1,7 +1,5 @@
 """A method's spectra beside the truth, and where lines lie: cores, wings, and continuum free of lines."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

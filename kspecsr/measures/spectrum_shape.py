@@ -4,8 +4,6 @@ No norm of the error alone tells a good spectrum from one that is smoothed, shru
 the four ways has its number here: scale-free error in cores, amplitude ratio, FWHM ratio, pairs kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Parts of the held-out galaxies and of their lines by which figures of merit are split."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 

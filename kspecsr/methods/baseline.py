@@ -4,8 +4,6 @@ The operator is that of `kspecsr.results.prism_input`, for a grid that is prolon
 itself 73 prism pixels at its ends could not be used. In the pixels that both have they agree to 2e-4.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from functools import lru_cache

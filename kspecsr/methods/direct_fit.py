@@ -1,7 +1,5 @@
 """Direct line fit: weighted, non-negative least squares for lines of prism spectra at known redshifts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Result of a direct line fit, and the super-resolved spectrum that it implies."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

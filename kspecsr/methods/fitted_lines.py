@@ -6,8 +6,6 @@ resolution is unknown. Errors are those that the prism's noise gives to the same
 pixels of an interpolated or deconvolved spectrum share their noise, so that residuals do not measure it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Richardson-Lucy deconvolution: multiplicative, positive, stopped early."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

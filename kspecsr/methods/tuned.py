@@ -1,7 +1,5 @@
 """The baselines by name, with the parameters that ship: ``kspecsr tune-baselines`` found them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

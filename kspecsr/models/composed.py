@@ -1,7 +1,5 @@
 """The three stages as one model in physical units."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import keras

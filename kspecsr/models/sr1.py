@@ -1,7 +1,5 @@
 """First stage: coarse super-resolution (paper section 3.3; docs/design.md, networks)."""
 
-from __future__ import annotations
-
 import keras
 
 from kspecsr.configuration import ModelConfig, SR1Config

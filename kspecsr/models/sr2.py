@@ -1,7 +1,5 @@
 """Third stage: lines and a smooth continuum correction (paper section 3.3; docs/design.md, networks)."""
 
-from __future__ import annotations
-
 import keras
 
 from kspecsr.configuration import ModelConfig, SR2Config

@@ -1,7 +1,5 @@
 """Second stage: P(z) by correlation with learned templates in log wavelength (docs/design.md, redshift)."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 

@@ -1,7 +1,5 @@
 """When a spectrum is outside the model's reach: flags, and no lines are reported."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ Written in functions that NumPy and `keras.ops` share. Results in Python are mad
 every backend; the exported model has the same rules traced into its graph with ``xp=keras.ops``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any

@@ -1,7 +1,5 @@
 """Spectra on the prism's pixels: what the networks take, and what the prism would see of their output."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

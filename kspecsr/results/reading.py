@@ -1,7 +1,5 @@
 """Results read back from FITS and ECSV files."""
 
-from __future__ import annotations
-
 import math
 import os
 import warnings

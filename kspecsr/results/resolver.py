@@ -1,7 +1,5 @@
 """Interface of a model in this process or on a server: observed spectra in, results out."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

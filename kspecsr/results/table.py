@@ -1,7 +1,5 @@
 """One row about a result, for tables of results, pages, surveys and lines of text."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields

@@ -1,7 +1,5 @@
 """A model on a server, with the interface of `kspecsr.super_resolver.SuperResolver`."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence

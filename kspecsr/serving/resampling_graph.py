@@ -4,8 +4,6 @@ Everything is in float64, with the arithmetic of NumPy row by row: fluxes of 1e-
 range of float32, and wavelengths in float32 are off by a hundred-thousandth of a pixel.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

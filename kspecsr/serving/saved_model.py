@@ -1,7 +1,5 @@
 """Export of a model folder as a version of a SavedModel for TensorFlow Serving, complete or not at all."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

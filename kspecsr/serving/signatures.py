@@ -1,7 +1,5 @@
 """The four signatures of a served model: names, shapes, units. Needs no TensorFlow."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Partitions over Dask workers, a bounded number of them in flight."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

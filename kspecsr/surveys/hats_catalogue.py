@@ -1,7 +1,5 @@
 """The table of objects as a HATS catalogue: by HEALPix pixels, for lsdb and whatever else reads HATS."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Inputs of a survey: trees of FITS files, Parquet catalogues and tables of paths become a plan."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

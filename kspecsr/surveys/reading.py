@@ -5,8 +5,6 @@ where inputs are files, and a row per partition where they are rows of Parquet f
 worker ever holds the list as a whole. An input that cannot be read becomes a failure with its reason.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os

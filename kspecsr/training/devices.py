@@ -1,7 +1,5 @@
 """Devices and precision of a training, and whether it is reproducible."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """End of an epoch: measure the goal, keep the best weights, write logs and state, decide whether to stop."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Keras' own callbacks do not serve: `CSVLogger` keeps rows of epochs that are don
 `TensorBoard` needs the package of that name.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping
 from pathlib import Path

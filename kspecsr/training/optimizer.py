@@ -1,7 +1,5 @@
 """AdamW that clips by global norm and skips steps whose gradient is not finite; schedules of a training."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 from keras import ops

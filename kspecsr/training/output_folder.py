@@ -1,7 +1,5 @@
 """Checks of a run folder before the first epoch: writable, enough room, no other run at work in it."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Options of a training, and the checks that it fits what its folder holds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

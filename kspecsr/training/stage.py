@@ -1,7 +1,5 @@
 """Training of one stage, from the checks before the first epoch to the best weights in the model folder."""
 
-from __future__ import annotations
-
 import gc
 import hashlib
 import shutil

@@ -1,7 +1,5 @@
 """A stage ready for `fit`: the frozen stages before it, its own network, and its loss."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import keras

@@ -1,7 +1,5 @@
 """Resume state: everything that a training needs to continue after its last epoch, in one file."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
