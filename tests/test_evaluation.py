@@ -362,8 +362,15 @@ def test_the_command_says_what_is_wrong_and_exits_with_1_or_2(tmp_path, capsys):
 class SmallChunks(SimulatedHeldOut):
     """A dozen galaxies in a moment."""
 
-    def __init__(self, grid, seed):
-        super().__init__(grid, seed, chunk_size=16)
+    def __init__(self, grid, seed, feed):
+        super().__init__(grid, seed, feed, chunk_size=16)
+
+
+def test_galaxies_come_from_the_population_that_is_asked_for(tmp_path):
+    model = write_stand_in_folder(tmp_path / "model")
+    made = whole.Evaluation(model, tmp_path / "r", EvaluationConfig(n=2, population="sky"))
+    assert made.source.simulation.population.continua == "library"
+    assert made.source.description["simulation"]["population"]["name"] == "sky"
 
 
 def test_the_command_reports_broken_limits_with_status_1(tmp_path, capsys, monkeypatch):
