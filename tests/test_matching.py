@@ -208,7 +208,10 @@ def test_build_configuration_is_checked():
         ({"n": 5}, "--n and --population belong to a simulation"),
         ({"population": "wide"}, "--n and --population belong to a simulation"),
         ({"source": "simulation", "n": 5}, "--archive, --catalogue and --columns have no meaning"),
-        ({"source": "simulation", "n": 5, "archive": ""}, "expected population survey or wide or sky or wide-sky, got ''"),
+        (
+            {"source": "simulation", "n": 5, "archive": ""},
+            "expected population survey or wide or sky or wide-sky, got ''",
+        ),
         ({"seed": -1}, "expected a seed of 0 to"),
         ({"chunk_size": 0}, "chunk_size of 1 or more"),
     ):

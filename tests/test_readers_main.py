@@ -96,8 +96,11 @@ def test_an_interrupt_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("data_pipeline.readers.__main__.read_spectrum", interrupt)
     assert main([str(tmp_path / "a.fits")]) == 130
     assert capsys.readouterr().err == "\ninterrupted; what was written is complete\n"
-    for command, place in ((compare.main, "compare.compare"), (stitching_check.main, "check.examine")):
-        monkeypatch.setattr(f"data_pipeline.{place}", interrupt)
+    for command, place in (
+        (compare.main, "data_pipeline.compare.compare"),
+        (stitching_check.main, "benchmarks.stitching_check.examine"),
+    ):
+        monkeypatch.setattr(place, interrupt)
         assert command(["--archive", str(tmp_path)]) == 130
         assert capsys.readouterr().err.startswith("\ninterrupted; nothing was")
 
