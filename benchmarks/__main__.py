@@ -215,24 +215,33 @@ def linefit(args: argparse.Namespace) -> None:
 def _simulation_options(p: argparse.ArgumentParser) -> None:
     _add_counts(p, n=(1024, "number of galaxies"), workers=(2, "number of processes"))
     cli.add(p, "--seed", default=1)
-    cli.add(p, "--population", "of galaxies", choices=("survey", "wide"), default="survey")
+    cli.add(p, "--population", metavar="NAME", help="of galaxies (default: each that ships)")
+    cli.add(p, "--no-gratings", "the prism and the truth alone, as for training", action="store_true")
 
 
-@cli.command(
-    "python -m benchmarks simulation", "examples:\n  python -m benchmarks simulation\n", _simulation_options
-)
+_SIMULATION = """examples:
+  python -m benchmarks simulation
+  python -m benchmarks simulation --population sky --no-gratings
+"""
+
+
+@cli.command("python -m benchmarks simulation", _SIMULATION, _simulation_options)
 def simulation(args: argparse.Namespace) -> None:
-    """Galaxies per second with gratings, and the largest memory of a process for n galaxies and for 4 n."""
+    """Galaxies per second as arrays, and the largest memory of a process for n galaxies and for 4 n."""
     from benchmarks.simulation_speed import measure_speed
-    from data_pipeline.simulation import SimulationConfig
+    from data_pipeline.simulation import POPULATIONS, SimulationConfig
 
-    for count in (args.n, 4 * args.n):
-        result = measure_speed(count, args.seed, SimulationConfig(args.population), args.workers)
-        cli.say(
-            f"{count} galaxies with gratings, {args.workers} processes: {result.rate:.0f} galaxies/s "
-            f"({result.seconds:.1f} s after {result.start_up:.1f} s of start-up), "
-            f"largest process {result.peak_memory:.0f} MB"
-        )
+    with cli.interpreting_options():
+        configs = [SimulationConfig(name) for name in ([args.population] if args.population else POPULATIONS)]
+    what = "without gratings" if args.no_gratings else "with gratings"
+    for config in configs:
+        for count in (args.n, 4 * args.n):
+            result = measure_speed(count, args.seed, config, args.workers, not args.no_gratings)
+            cli.say(
+                f"{config.population.name}: {count} galaxies {what}, {args.workers} processes: "
+                f"{result.rate:.0f} galaxies/s ({result.seconds:.1f} s after {result.start_up:.1f} s of "
+                f"start-up), largest process {result.peak_memory:.0f} MB"
+            )
 
 
 def _records_options(p: argparse.ArgumentParser) -> None:

@@ -35,14 +35,15 @@ class Speed:
     peak_memory: float
 
 
-def measure_speed(n: int, seed: int, config: SimulationConfig, workers: int) -> Speed:
-    """Simulates ``n`` galaxies with gratings, shared between ``workers`` processes.
+def measure_speed(n: int, seed: int, config: SimulationConfig, workers: int, gratings: bool = True) -> Speed:
+    """Simulates ``n`` galaxies, shared between ``workers`` processes.
 
     Args:
         n: number of galaxies.
         seed: of the simulation.
         config: population and nuisances.
         workers: processes.
+        gratings: simulate the gratings too.
     """
     begin = time.perf_counter()
     context = multiprocessing.get_context("spawn")
@@ -50,7 +51,10 @@ def measure_speed(n: int, seed: int, config: SimulationConfig, workers: int) -> 
     with context.Manager() as manager:
         memory = manager.list()
         processes = [
-            context.Process(target=_simulate_share, args=(n, seed, config, rank, workers, ready, memory))
+            context.Process(
+                target=_simulate_share,
+                args=(n, seed, config, rank, workers, gratings, ready, memory),
+            )
             for rank in range(workers)
         ]
         for process in processes:
@@ -67,12 +71,12 @@ def measure_speed(n: int, seed: int, config: SimulationConfig, workers: int) -> 
 
 
 def _simulate_share(
-    n: int, seed: int, config: SimulationConfig, rank: int, workers: int, ready, memory
+    n: int, seed: int, config: SimulationConfig, rank: int, workers: int, gratings: bool, ready, memory
 ) -> None:
-    simulate_batch(np.arange(_BATCH), seed, config)  # builds the line-spread operators
+    simulate_batch(np.arange(_BATCH), seed, config, gratings=gratings)  # builds the line-spread operators
     ready.wait()
     for start in range(rank * _BATCH, n, workers * _BATCH):
-        simulate_batch(np.arange(start, min(start + _BATCH, n)), seed, config)
+        simulate_batch(np.arange(start, min(start + _BATCH, n)), seed, config, gratings=gratings)
     memory.append(peak_memory())
 
 
