@@ -6,19 +6,23 @@ from pathlib import Path
 
 from data_pipeline import command_line as cli
 
-SIMULATION = "simulation"
+SIMULATION, GRATINGS = "simulation", "gratings"
 EXAMPLES = """examples:
   kspecsr evaluate --model runs/default --output report
   kspecsr evaluate --model runs/default --data records --output report
   kspecsr evaluate --model runs/default --output report --gate release
   kspecsr evaluate --model runs/default --output report --pairs pairs/pairs.csv --files 'a/*.fits'
+  kspecsr evaluate --data gratings --gratings real_gratings --output report
 
 DIR gets report.html, one page with everything on it; metrics.json, every figure with its interval and number
 of measurements; the pictures; and measured/, the measurements of each galaxy, from which the same command
 resumes, or splits all figures with --all-splits.
 
 --data is 'simulation', galaxies like those of JADES from a seed of their own that no training uses, or a
-directory of records, of which the split 'test' is taken; splits are by sky groups.
+directory of records, of which the split 'test' is taken; splits are by sky groups. 'gratings' are real
+grating spectra in the folder --gratings (*_gratings_*.fits: HDU WAVELENGTH [um], table GRATINGS with
+UNIQUE_ID, Z, FLUX, FLUX_ERR), seen through the prism with noise of the release added; lines are judged against fits to
+the gratings. Where that folder is not there, a line says so and nothing is done.
 
 The paper's Fig. 9 is shown if kspecsr identical-networks made it for this model.
 
@@ -32,7 +36,8 @@ broken (listed) or the evaluation failed.
 
 def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--model")
-    cli.add(p, "--data", "records, or fresh simulation", default=SIMULATION)
+    cli.add(p, "--data", "records, fresh simulation or real gratings", default=SIMULATION, metavar="DIR|NAME")
+    cli.add(p, "--gratings", "folder of real grating spectra, for --data gratings", type=Path, metavar="DIR")
     cli.add(p, "--output", "folder of the report", required=True)
     cli.add(p, "--n", "number of galaxies", type=int, default=2000)
     cli.add(p, "--seed", "random seed of simulated galaxies (default: the shipped one)", default=None)
@@ -69,34 +74,44 @@ def main(args: argparse.Namespace) -> int:
     It is judged beside a direct line fit and classical deconvolutions.
     """
     # seconds of NumPy, SciPy and astropy: not for --help
-    from kspecsr.evaluation.methods import METHODS, EvaluationConfig
+    from kspecsr.evaluation.methods import MEASURED, METHODS, EvaluationConfig
     from kspecsr.evaluation.sources import SHIPPED_SEED
 
+    real = args.data == GRATINGS
+    if real != (args.gratings is not None):
+        raise cli.OptionError("--data gratings and --gratings DIR go together")
+    if real and not args.gratings.exists():
+        print(f"skipped: {args.gratings} is not there; --gratings takes the folder of the grating spectra")
+        return 0
     with cli.interpreting_options():
         config = EvaluationConfig(
             n=args.n,
             seed=SHIPPED_SEED if args.seed is None else args.seed,
             population=args.population,
             split=args.split,
-            methods=args.methods or METHODS,
+            methods=args.methods or (MEASURED if real else METHODS),
             prior_galaxies=args.prior_galaxies,
-            all_splits=args.all_splits,
+            all_splits=args.all_splits or real,
         )
     # seconds of SciPy, astropy and TensorFlow
     with cli.suppress_startup_stderr():
         from kspecsr.enhancement.inputs import check_writable
         from kspecsr.evaluation.evaluation import Evaluation
+        from kspecsr.evaluation.line_table import line_table, redshift_table
         from kspecsr.evaluation.real_pairs import read_pairs
         from kspecsr.evaluation.report import summary_table
         from kspecsr.measures.gate import Gate
         from kspecsr.model_settings import find_model
 
-    gate = Gate.find(args.gate)
+    # limits are of galaxies whose truth has no noise
+    gate = Gate() if real and args.gate == "default" else Gate.find(args.gate)
     pairs = read_pairs(args.pairs, args.pairs_redshift) if args.pairs else []
     folder = find_model(args.model)
     check_writable(args.output)
-    records = None if args.data == SIMULATION else Path(args.data)
-    evaluation = Evaluation(folder, args.output, config, records=records, quiet=args.quiet)
+    records = None if real or args.data == SIMULATION else Path(args.data)
+    evaluation = Evaluation(
+        folder, args.output, config, records=records, gratings=args.gratings, quiet=args.quiet
+    )
     broken_limits = evaluation.run(
         gate,
         gate_name=args.gate,
@@ -106,6 +121,9 @@ def main(args: argparse.Namespace) -> int:
         command=_command(args),
     )
     print(summary_table(evaluation.metrics))
+    if config.all_splits:
+        print(f"\n{redshift_table(evaluation.metrics.get('sr2', {}))}\n")
+        print(f"{line_table(evaluation.metrics, shared_noise=real)}\n")
     print(f"report: {evaluation.page}")
     unread = cli.list_failures(evaluation.unread, "not read")
     return cli.list_failures(broken_limits, "limits of the gate broken") or unread

@@ -13,10 +13,11 @@ from data_pipeline.configuration import json_hash, software_versions
 from data_pipeline.writers.atomic import replacing
 from kspecsr.evaluation.figure_set import FigureSet
 from kspecsr.evaluation.figures.examples import Example, choose_examples, held_out_example
+from kspecsr.evaluation.grating_spectra import GratingHeldOut
 from kspecsr.evaluation.methods import EvaluationConfig, reconstructions
 from kspecsr.evaluation.real_pairs import PairFiles, real_section
 from kspecsr.evaluation.report import Report, identical_section
-from kspecsr.evaluation.sources import SURVEY, RecordedHeldOut, SimulatedHeldOut
+from kspecsr.evaluation.sources import SURVEY, HeldOutSource, RecordedHeldOut, SimulatedHeldOut
 from kspecsr.evaluation.store import Chunk, ChunkStore, galaxies_at, measure_galaxies
 from kspecsr.evaluation.topics import (
     PRIOR,
@@ -45,6 +46,7 @@ class Evaluation:
         output: folder of the report.
         config: settings.
         records: directory of records; None for simulated galaxies.
+        gratings: folder of real grating spectra that are seen through the prism instead.
         quiet: no progress bars.
 
     Attributes:
@@ -57,17 +59,20 @@ class Evaluation:
         output: Path,
         config: EvaluationConfig,
         records: Path | None = None,
+        gratings: Path | None = None,
         quiet: bool = False,
     ):
         self.model, self.output, self.config, self.quiet = Path(model), Path(output), config, quiet
         self.settings = read_settings(model)
         self.model_hash = weights_hash(model)
         grid = self.settings.grid
-        self.source = (
-            SimulatedHeldOut(grid, config.seed, replace(SURVEY, population=config.population))
-            if records is None
-            else RecordedHeldOut(records, grid, config.split)
-        )
+        self.source: HeldOutSource
+        if gratings is not None:
+            self.source = GratingHeldOut(gratings, grid, config.seed)
+        elif records is not None:
+            self.source = RecordedHeldOut(records, grid, config.split)
+        else:
+            self.source = SimulatedHeldOut(grid, config.seed, replace(SURVEY, population=config.population))
         self._baselines = {one.name: one for one in default_baselines()}
         self.unread: list[str] = []
         self.metrics: Metrics = {}
@@ -233,19 +238,14 @@ class Evaluation:
             temporary.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
 
     def _report(self, sections, n: int, gate: Gate, gate_name: str, failures, command: str) -> Report:
-        data = self.source.description
-        where = (
-            f"simulated galaxies like those of JADES (seed {data['seed']}), which no training sees"
-            if data["data"] == "simulation"
-            else f"galaxies of the split {data['split']!r} of records"
-        )
         provenance = {"model": self.settings.name, "weights SHA-256": self.model_hash, **self._provenance()}
         # the model first, and what it has to beat; on a phone the others are a swipe away
         first = [name for name in ("sr2", "sr2_known_z", "direct_fit") if name in self.metrics]
         columns = [*first, "published", *(name for name in self.metrics if name not in first)]
         return Report(
             title=f"kspecsr: model {self.settings.name or self.model.name} on held-out galaxies",
-            lead=f"{n:,} {where}. Every method sees the same prism spectra and is judged by the same code.",
+            lead=f"{n:,} {self.source.title}. Every method sees the same prism spectra and is judged by the "
+            "same code.",
             columns=columns,
             metrics=self.metrics,
             gate_name=gate_name,

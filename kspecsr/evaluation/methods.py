@@ -34,6 +34,8 @@ TITLES = {
     "truth_bound_z": "oracle, z of bound",
 }
 METHODS = tuple(TITLES)
+# Without the oracles, which need a truth without noise.
+MEASURED = tuple(name for name in TITLES if not name.startswith("truth_"))
 
 _FARTHEST = 0.01  # of 1 + z: beyond, no line is drawn where one belongs, and nothing is moved
 _SMALL = 1e-30

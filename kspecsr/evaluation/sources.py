@@ -43,6 +43,10 @@ class HeldOutSource(Protocol):
     grid: UnifiedGrid
 
     @property
+    def title(self) -> str:
+        """What the galaxies are, after their number."""
+
+    @property
     def description(self) -> dict:
         """Description of the galaxies, plain JSON values."""
 
@@ -78,6 +82,11 @@ class SimulatedHeldOut:
         self.grid, self.seed, self.feed = grid, seed, feed
         self.chunk_size, self.minimum_line_snr = chunk_size, minimum_line_snr
         self.simulation = simulation_config(feed) if simulation is None else simulation
+
+    @property
+    def title(self) -> str:
+        """See `HeldOutSource`."""
+        return f"simulated galaxies like those of JADES (seed {self.seed}), which no training sees"
 
     @property
     def description(self) -> dict:
@@ -138,6 +147,11 @@ class RecordedHeldOut:
         self._manifest = open_records(directory, grid)
         self._manifest.count(split)
         self._next, self._rows = 0, self._originals()
+
+    @property
+    def title(self) -> str:
+        """See `HeldOutSource`."""
+        return f"galaxies of the split {self.split!r} of records"
 
     @property
     def description(self) -> dict:

@@ -10,6 +10,7 @@ import numpy as np
 from kspecsr.evaluation.store import Chunk
 from kspecsr.measures import (
     calibration,
+    line_by_line,
     line_ratios,
     line_recovery,
     line_signal_to_noise,
@@ -72,7 +73,7 @@ def _lines(held_out: HeldOut, reconstruction: Reconstruction) -> Arrays:
 # Name in a store of measurements to what is measured there. Names of figures do not repeat over topics.
 TOPICS = {
     "spectrum": Topic(spectrum_shape.measure, (spectrum_shape.blocks,)),
-    "lines": Topic(_lines, (line_recovery.blocks, line_ratios.blocks)),
+    "lines": Topic(_lines, (line_recovery.blocks, line_ratios.blocks, line_by_line.blocks)),
     "signal_to_noise": Topic(line_signal_to_noise.measure, (line_signal_to_noise.blocks,)),
     "pixel_errors": Topic(calibration.measure_pixels, (calibration.pixel_blocks,)),
     "line_errors": Topic(calibration.measure_lines, (calibration.line_blocks,)),

@@ -62,9 +62,9 @@ def measurable_lines(columns: Arrays, measured: Arrays) -> np.ndarray:
     """(B, K) bool: lines of some true flux that the method measures in any galaxy.
 
     Where a wrong redshift puts such a line out of range it is lost; one that the method never measures is
-    not.
+    not. A flux that was measured may be negative.
     """
-    judged = judged_lines(columns) & (np.asarray(columns["line_snr"]) > 0)
+    judged = judged_lines(columns) & (np.asarray(columns["line_snr"]) != 0)
     return judged & np.isfinite(measured["line_flux"]).any(axis=0)
 
 
@@ -83,7 +83,8 @@ def recovery_blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     snr = np.asarray(columns["line_snr"])
     ratio, pull = flux_ratio(columns, measured), flux_pull(columns, measured)
     judged = measurable_lines(columns, measured)
-    strong = judged & (snr > STRONG)
+    # a reference with errors must see the line itself: others are picked for their noise
+    strong = judged & (snr > STRONG) & (columns["line_flux"] > STRONG * np.asarray(columns["line_error"]))
     by_snr = list(line_snr_parts(snr))
     others = [WHOLE, *galaxy_parts(columns), *line_wavelength_parts(columns), *line_parts(KEY_LINES)]
     yield (

@@ -1,0 +1,56 @@
+"""Figures of every line as text."""
+
+from collections.abc import Mapping
+
+from data_pipeline.lines import load_lines
+from kspecsr.evaluation.methods import TITLES
+from kspecsr.evaluation.report import NOTHING, text_table
+from kspecsr.measures.estimate import Estimate
+from kspecsr.measures.line_by_line import FIGURES, SUMS
+from kspecsr.measures.splits import LINE_SNR, labels
+
+_HEADINGS = ("lines of S/N > 5", "recovered / true", "interval", "scatter [ln]", "pull", "its scatter", "n")
+_SHARED = "if errors are right"
+_METHODS = ("sr2", "sr2_known_z", "direct_fit")
+
+
+def line_table(metrics: Mapping[str, Mapping[str, Estimate]], shared_noise: bool = False) -> str:
+    """Recovered over true flux, pulls and numbers of every line and sum, one table per method.
+
+    Args:
+        metrics: method to metric to estimate, with the figures of `kspecsr.measures.line_by_line`.
+        shared_noise: the truth is measured, and its noise is in the spectra too: say what scatter of pulls is
+            right then.
+    """
+    tables = []
+    for method in _METHODS:
+        found = metrics.get(method, {})
+        rows = [[*_HEADINGS, *([_SHARED] if shared_noise else [])]]
+        for name in (*SUMS, *load_lines().names):
+            figures = [found.get(f"{figure}/{name}") for figure in FIGURES]
+            ratio, scatter, pull, spread, shared = figures
+            if ratio is None or pull is None or spread is None:
+                continue
+            interval = f"{ratio.low:.2f}-{ratio.high:.2f}" if ratio.galaxies > 1 else NOTHING
+            row = [name, f"{ratio.value:.2f}", interval, f"{scatter.value:.2f}"]
+            row += [f"{pull.value:+.1f}", f"{spread.value:.1f}", f"{ratio.n}"]
+            rows.append(row + ([f"{shared.value:.1f}"] if shared_noise else []))
+        if len(rows) > 1:
+            tables.append(f"{TITLES[method]}\n{text_table(rows)}")
+    return "\n\n".join(tables)
+
+
+def redshift_table(found: Mapping[str, Estimate]) -> str:
+    """Redshifts of a method by the S/N of the best line, as text; empty for a method without redshifts.
+
+    Args:
+        found: its metrics.
+    """
+    rows = [["best line in the prism", "NMAD", "off by > 0.01", "off by > 0.15", "n"]]
+    for part in ("", *(f"[{label}]" for label in labels("best line snr", LINE_SNR, open_start=True))):
+        names = ("redshift_nmad", "redshift_outliers_0.01", "redshift_outliers_0.15")
+        nmad, far, lost = (found.get(name + part) for name in names)
+        if nmad is not None and far is not None and lost is not None:
+            numbers = [f"{nmad.value:.2g}", f"{far.value:.1%}", f"{lost.value:.1%}", f"{far.n}"]
+            rows.append([part.strip("[]") or "all", *numbers])
+    return text_table(rows) if len(rows) > 1 else ""
