@@ -21,8 +21,8 @@ resumes, or splits all figures with --all-splits.
 --data is 'simulation', galaxies like those of JADES from a seed of their own that no training uses, or a
 directory of records, of which the split 'test' is taken; splits are by sky groups. 'gratings' are real
 grating spectra in the folder --gratings (*_gratings_*.fits: HDU WAVELENGTH [um], table GRATINGS with
-UNIQUE_ID, Z, FLUX, FLUX_ERR), seen through the prism with noise of the release added; lines are judged against fits to
-the gratings. Where that folder is not there, a line says so and nothing is done.
+UNIQUE_ID, Z, FLUX, FLUX_ERR), seen through the prism with noise of the release added; lines are judged
+against fits to the gratings. Where that folder is not there, a line says so and nothing is done.
 
 The paper's Fig. 9 is shown if kspecsr identical-networks made it for this model.
 
