@@ -174,3 +174,35 @@ def test_tiers_are_those_of_the_release():
     assert len(tiers.names) == 7
     assert tiers.share.sum() == pytest.approx(1.0)
     assert {tiers.field(k) for k in range(7)} == {"goods-n", "goods-s"}
+
+
+def test_tied_ratios_lie_on_the_published_diagrams_and_follow_ionisation():
+    lines, at, n = load_lines(), load_lines().index, 3000
+    flux = line_ratios_to_hbeta(
+        lines, np.full(n, 2.3), np.zeros(n), Draws(5, np.arange(n)), 0.0, {}, np.zeros(n, bool)
+    )
+    halpha = flux[:, at("Halpha")]
+    nitrogen, o3 = np.log10(flux[:, at("[NII]_6585")] / halpha), np.log10(flux[:, at("[OIII]_5008")])
+    for centre in (-1.5, -1.2, -0.9):
+        near = np.abs(nitrogen - centre) < 0.1
+        assert near.sum() > 100
+        # the locus of z 2-3 of Strom et al. (2017)
+        assert np.median(o3[near]) == pytest.approx(1.12 + 0.61 / (centre - 0.22), abs=0.12)
+    sulphur = np.log10((flux[:, at("[SII]_6718")] + flux[:, at("[SII]_6733")]) / halpha)
+    o32 = o3 - np.log10(flux[:, at("[OII]_3727")] + flux[:, at("[OII]_3730")])
+    for ratio, least in ((nitrogen, -0.8), (sulphur, -0.8), (np.log10(flux[:, at("[OI]_6302")]), -0.3)):
+        assert np.corrcoef(ratio, o32)[0, 1] < least
+    density = flux[:, at("[SII]_6718")] / flux[:, at("[SII]_6733")]
+    assert np.all((density > 0.44) & (density < 1.44))
+
+
+def test_metal_rich_galaxies_lie_on_the_local_sequence():
+    lines, at, n = load_lines(), load_lines().index, 2000
+    flux = line_ratios_to_hbeta(
+        lines, np.full(n, 0.05), np.zeros(n), Draws(6, np.arange(n)), 0.0, {}, np.ones(n, bool)
+    )
+    nitrogen, o3 = np.log10(flux[:, at("[NII]_6585")] / 2.863), np.log10(flux[:, at("[OIII]_5008")])
+    assert np.median(nitrogen) == pytest.approx(-0.35, abs=0.05)
+    # all but the scatter below the line of Kauffmann et al. (2003)
+    below = o3 < 1.3 + 0.61 / (nitrogen - 0.05)
+    assert below[nitrogen < -0.1].mean() > 0.95

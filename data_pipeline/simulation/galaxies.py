@@ -9,6 +9,7 @@ from data_pipeline.simulation.attenuation import attenuation, cardelli
 from data_pipeline.simulation.config import KINDS, Population
 from data_pipeline.simulation.continua import TEMPLATES, Continua
 from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.gas import evolved_share
 from data_pipeline.simulation.line_fluxes import broad_ratios_to_halpha, gas_reddening, line_ratios_to_hbeta
 from data_pipeline.simulation.noise import grating_line_error, typical_prism_error
 from data_pipeline.simulation.stars import HBETA, StellarContinua, choose_histories, nebular_at_hbeta
@@ -59,15 +60,19 @@ def draw_galaxies(population: Population, seed: int, targets: Targets, lines: Li
     redshift = np.where(passive & (redshift > 5.5), 0.5 + 5.0 * draws.uniform("passive redshift"), redshift)
 
     reddening = gas_reddening(redshift, draws.normal("gas reddening"), population.extra_dust)
-    shift = _kind_shifts(kind, draws)
-    narrow = line_ratios_to_hbeta(lines, redshift, reddening, draws, population.species_scatter, shift)
+    shift, evolved = _kind_shifts(kind, draws), None
+    if population.continua == "library":
+        shift |= _published_shifts(kind, redshift, draws)
+        evolved = (kind == STAR_FORMING) & (draws.uniform("evolved") < evolved_share(redshift))
+    scatter = population.species_scatter
+    narrow = line_ratios_to_hbeta(lines, redshift, reddening, draws, scatter, shift, evolved)
     observed = lines.wavelength * (1.0 + redshift[:, None])
     error = grating_line_error(targets.home_tier, np.clip(observed, 0.72, 5.25))
     strongest = (narrow / error)[:, lines.wavelength > 0.36].max(axis=1)
     sn = population.line_sn_median * 10.0 ** (population.line_sn_scatter * draws.normal("line S/N"))
     hbeta = sn / strongest
 
-    width, level = _equivalent_widths(population, kind, redshift, narrow, hbeta, lines, draws)
+    width, level = _equivalent_widths(population, evolved, redshift, narrow, hbeta, lines, draws)
     passive_level = _passive_level(population, targets, draws)
     level = np.where(passive, passive_level, level)
     # Weak emission of galaxies without star formation: Halpha of 1-3 Angstrom.
@@ -131,17 +136,42 @@ def _kind_shifts(kind: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
     }
 
 
+def _published_shifts(kind: np.ndarray, redshift: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
+    """The same where low-ionisation lines follow O32: what is left beyond that relation.
+
+    Narrow lines of active nuclei are those of Seyferts at low redshift (Kewley et al. 2006: log [N II]/Halpha
+    near 0, [O III]/Hbeta near 0.9) and lie among star-forming galaxies beyond z 5 (Uebler et al. 2023,
+    Maiolino et al. 2024); galaxies without star formation are LINERs.
+    """
+    active, passive = kind == BROAD_LINE, (kind == QUIESCENT) | (kind == POST_STARBURST)
+    scatter = 0.15 * draws.normal("ionisation")
+
+    def of(seyfert: tuple[float, float, float], liner: float, spread: float = 1.0) -> np.ndarray:
+        there = np.interp(redshift, (0.0, 2.5, 5.0), seyfert)
+        both = np.where(active, there, np.where(passive, liner, 0.0))
+        return both + np.where(active | passive, spread * scatter, 0.0)
+
+    return {
+        "[OIII]/Hbeta": of((0.20, 0.15, 0.05), -0.35, 0.3),
+        "[NII]/Halpha": of((1.1, 0.65, 0.1), 0.45),
+        "[SII]": of((0.40, 0.25, 0.05), 0.25),
+        "[OI]_6302": of((0.55, 0.40, 0.15), 0.50),
+    }
+
+
 def _equivalent_widths(
-    population, kind, redshift, narrow, hbeta, lines, draws
+    population, evolved, redshift, narrow, hbeta, lines, draws
 ) -> tuple[np.ndarray, np.ndarray]:
     """log10 rest-frame equivalent width of [OIII]+Hbeta [Angstrom] and the continuum level it implies.
 
     23 % above 750 Angstrom at z 3-4.1 and 61 % beyond z 5.7 (Boyett et al. 2024) fix the trend for a
-    scatter of 0.42 dex.
+    scatter of 0.42 dex. Metal-rich galaxies (``evolved``) have less [O III], and Hbeta of 5-30 Angstrom.
     """
     at = lines.index
     both = narrow[:, at("[OIII]_5008")] + narrow[:, at("[OIII]_4960")] + 1.0
     trend = 2.61 + 1.5 * (np.log10(1.0 + redshift) - 0.653)
+    if evolved is not None:
+        trend = trend + np.where(evolved, np.log10(both / 8.0) - 0.15, 0.0)
     rho = population.equivalent_width_correlation
     normal = rho * draws.normal("line S/N") + np.sqrt(1.0 - rho**2) * draws.normal("equivalent width")
     width = trend + population.equivalent_width_scatter * normal

@@ -5,6 +5,7 @@ import numpy as np
 from data_pipeline.lines import LineList
 from data_pipeline.simulation.attenuation import cardelli
 from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.gas import abundance_sequence, low_ionisation_ratios, nitrogen_ratio
 
 # What is drawn here, all log10 and as observed (dust included): [OIII]5008, [OII] sum and [NeIII]3870 over
 # Hbeta, [NII]6585 over Halpha.
@@ -142,11 +143,14 @@ def line_ratios_to_hbeta(
     draws: Draws,
     species_scatter: float,
     shift: dict[str, np.ndarray],
+    evolved: np.ndarray | None = None,
 ) -> np.ndarray:
     """(b, L) observed line fluxes over observed Hbeta, narrow lines.
 
     Reddening (b,) is E(B-V) of the gas [mag]; ``species_scatter`` [dex] is added to every ratio that atomic
-    physics does not fix, and ``shift`` (b,) [dex] to a strong ratio or species line by name.
+    physics does not fix, and ``shift`` (b,) [dex] to a strong ratio or species line by name. With ``evolved``
+    (b,), which says who lies on the sequence of metal-rich galaxies, low-ionisation lines follow the
+    ionisation (`data_pipeline.simulation.gas`), and ``species_scatter`` counts by half for them.
     """
     out = np.zeros((redshift.size, len(lines)))
     # Flux over Hbeta changes by this much through dust.
@@ -160,6 +164,11 @@ def line_ratios_to_hbeta(
         return species_scatter * own + shift.get(name, 0.0)
 
     strong = strong_line_ratios(redshift, draws.normal("strong-line ratios", 4))
+    if evolved is not None:
+        sequence = abundance_sequence(redshift, draws)
+        for name, line in (("[OII]/Hbeta", "[OII]_3727"), ("[NeIII]/Hbeta", "[NeIII]_3870")):
+            sequence[name] = sequence[name] + np.log10(relative[:, lines.index(line)])
+        strong = {name: np.where(evolved, sequence[name], value) for name, value in strong.items()}
     o3, o2, ne3, n2 = (10.0 ** (value + extra(name)) for name, value in strong.items())
     doublet = doublet_ratios(np.clip(2.35 + 0.35 * draws.normal("density"), 1.3, 4.0))
     at = lines.index
@@ -177,6 +186,13 @@ def line_ratios_to_hbeta(
     for name, level, slope, scatter in _SPECIES:
         value = level + slope * np.log10((1 + redshift) / 3) + scatter * draws.normal(name) + extra(name)
         out[:, at(name)] = 10.0**value * relative[:, at(name)]
+    if evolved is not None:
+        nitrogen = np.where(evolved, sequence["[NII]/Halpha"], np.nan)
+
+        def move(name: str) -> np.ndarray:
+            return 0.5 * (extra(name) + shift.get(name, 0.0))
+
+        _tie_to_ionisation(out, lines, redshift, relative, nitrogen, move, draws)
     for name in ("CIII]_1907", "[NI]_5202"):
         weak = lines.partner[at(name)]
         total = out[:, at(name)] if name.startswith("CIII") else out[:, at(weak)]
@@ -186,6 +202,31 @@ def line_ratios_to_hbeta(
     _tie_fixed(out, lines, tuple(doublet))
     out[:, at("Lya")] = _lyman_alpha(redshift, reddening, draws)
     return out
+
+
+def _tie_to_ionisation(out, lines, redshift, relative, nitrogen, move, draws) -> None:
+    """Set the low-ionisation lines by O32.
+
+    ``relative`` (b, L) is what dust does to flux over Hbeta, ``nitrogen`` (b,) is log10 [N II]/Halpha of
+    metal-rich galaxies and NaN for others, ``move`` gives what is added [dex] to a ratio by name.
+    """
+    at = lines.index
+    o3, o2, s1, s2 = (at(name) for name in ("[OIII]_5008", "[OII]_3730", "[SII]_6718", "[SII]_6733"))
+    o32 = np.log10(out[:, o3] / (out[:, at("[OII]_3727")] + out[:, o2]) * relative[:, o2] / relative[:, o3])
+    usual = {name: np.interp(redshift, _REDSHIFT, row[1]) for name, row in _PERCENTILES.items()}
+    curve = cardelli(lines.wavelength)
+    dust = 0.4 * np.interp(redshift, _REDSHIFT, _REDDENING) * (curve[o2] - curve[o3])
+    usual_o32 = usual["[OIII]/Hbeta"] - usual["[OII]/Hbeta"] - dust
+    ratios = low_ionisation_ratios(o32, draws)
+    own = nitrogen_ratio(usual["[NII]/Halpha"], o32, usual_o32, draws.normal("N/O"))
+    ratios["[NII]/Halpha"] = np.where(np.isfinite(nitrogen), nitrogen, own)
+    doublet = out[:, s1] / out[:, s2]
+    for name, value in ratios.items():
+        line = at({"[NII]/Halpha": "[NII]_6585", "[SII]": "[SII]_6733"}.get(name, name))
+        out[:, line] = 10.0 ** np.clip(value + move(name), -3.0, 0.7) * lines.case_b[at("Halpha")]
+        out[:, line] *= relative[:, line]
+    out[:, s2] /= 1.0 + doublet
+    out[:, s1] = out[:, s2] * doublet
 
 
 def _set_doublet(out: np.ndarray, lines: LineList, name: str, total: np.ndarray, ratio: np.ndarray) -> None:
