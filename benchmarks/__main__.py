@@ -299,6 +299,36 @@ def proposals(args: argparse.Namespace) -> int:
     return int(different != count)
 
 
+def _dwarf_options(p: argparse.ArgumentParser) -> None:
+    cli.add(p, "--models", "FITS table of model spectra", type=Path, required=True, metavar="FILE")
+    cli.add(p, "--output", "the table, .npz", type=Path, required=True, metavar="FILE")
+
+
+_DWARFS = """examples:
+  python -m benchmarks ultracool-dwarfs --models ultracool_dwarfs.fits --output ultracool_dwarfs.npz
+
+The table that ships (data_pipeline/tables/ultracool_dwarfs.npz) was made like this, of ATMO2020++ models as
+resampled to the NIRSpec prism in aburgasser/ucdmcmc (MIT).
+"""
+
+
+@cli.command("python -m benchmarks ultracool-dwarfs", _DWARFS, _dwarf_options)
+def ultracool_dwarfs(args: argparse.Namespace) -> None:
+    """Make the table of brown dwarfs that the simulator draws from."""
+    from benchmarks.ultracool_dwarfs import dwarf_table
+    from data_pipeline.simulation.dwarfs import write_dwarfs
+    from data_pipeline.writers.atomic import replacing
+
+    table = dwarf_table(args.models)
+    with replacing(args.output) as temporary:
+        write_dwarfs(temporary, table)
+    temperatures, atmospheres, pixels = table.log_flux.shape
+    cli.say(
+        f"{args.output}: {temperatures} temperatures of {atmospheres} atmospheres, {pixels} wavelengths, "
+        f"{args.output.stat().st_size / 1e6:.2f} MB"
+    )
+
+
 main = cli.CommandTable(
     "python -m benchmarks",
     "Speeds of kspecsr on this machine.",
@@ -314,6 +344,7 @@ main = cli.CommandTable(
             "simulation": (simulation, "the simulator, and its memory"),
             "records": (records, "reading records"),
             "proposals": (proposals, "proposals of a sweep"),
+            "ultracool-dwarfs": (ultracool_dwarfs, "make the simulator's table of brown dwarfs"),
         },
     },
 )

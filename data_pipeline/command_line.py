@@ -86,9 +86,10 @@ _SHARED = {
         "help": "records, or fresh simulation (default: records in data/ if there are some, else simulation)",
     },
     "--population": {
-        "choices": ("survey", "sky", "wide", "wide-sky"),
+        "choices": ("survey", "sky", "open-sky", "wide", "wide-sky", "wide-open"),
         "help": "survey: JADES statistics; wide: for training, with more scatter and flat redshifts; sky and "
-        "wide-sky: the same with continua of library stars and outflows",
+        "wide-sky: the same with continua of library stars and outflows; open-sky and wide-open: these with "
+        "brown dwarfs, stars, featureless spectra, breaks beyond z 15 and spectra in trouble",
     },
     "--extraction": {"choices": ("3pix", "5pix"), "default": "3pix", "help": "extraction to read"},
     "--archive": {"default": "", "metavar": "DIR", "help": "top of a tree of x1d or spec.fits files"},

@@ -5,7 +5,16 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from data_pipeline.simulation import POPULATIONS, Nuisances, Population, SimulationConfig, simulate_batch
+from data_pipeline.simulation import (
+    POPULATIONS,
+    TROUBLES,
+    WITHOUT_REDSHIFT,
+    Nuisances,
+    Population,
+    SimulationConfig,
+    simulate_batch,
+)
+from data_pipeline.simulation.config import share_of
 
 
 @pytest.mark.parametrize(
@@ -44,6 +53,11 @@ def test_a_name_and_partial_objects_are_understood():
         ('{"nuisances": {"edge_pixels": [5, 2]}}', "edge_pixels: expected 0 <= fewest <= most"),
         ('{"population": {"noise_fraction": 1.2}}', "noise_fraction: expected 0 to 1, got 1.2"),
         ('{"population": {"noise_fraction": 0.99}}', "sum of the fractions"),
+        ('{"population": {"hot_pixels_fraction": 0.6, "detector_step_fraction": 0.5}}', "got 1.1"),
+        (
+            '{"population": {"beyond_the_grid_fraction": 0.1}}',
+            'beyond_the_grid_fraction: needs continua "lib',
+        ),
         ('{"population": {"redshift_range": [3, 2]}}', "redshift_range: expected 0 <= low < high <= 15"),
         ('{"population": {"line_sn_median": 0}}', "line_sn_median: expected a positive number, got 0"),
         ('{"population": {"extra_dust": NaN}}', "extra_dust: expected a finite number, got nan"),
@@ -84,7 +98,8 @@ CHANGED_POPULATION = {
     "little_red_dot_fraction": 1.0,
     "quiescent_fraction": 0.5,
     "post_starburst_fraction": 0.5,
-    "noise_fraction": 0.5,
+    **dict.fromkeys(map(share_of, WITHOUT_REDSHIFT), 0.4),
+    **dict.fromkeys(map(share_of, TROUBLES), 1.0),
     "continua": "library",
     "outflow_fraction": 1.0,
     "reobserved_fraction": 1.0,
@@ -122,6 +137,13 @@ BASE = Population(
 )
 
 
+def test_populations_of_before_draw_what_they_drew():
+    """Their random numbers are keyed by this; the shares of later kinds and troubles are zero in them."""
+    assert POPULATIONS["survey"].stream == 12892077009093204190
+    assert POPULATIONS["wide"].stream == 14183333322330308341
+    assert [name for name, one in POPULATIONS.items() if one.is_open] == ["open-sky", "wide-open"]
+
+
 def fingerprint(config):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Population, "stream", 0)  # else a new population changes every random number
@@ -145,8 +167,10 @@ def test_the_lists_of_options_are_complete():
 @pytest.mark.parametrize("name", CHANGED_POPULATION)
 def test_every_option_of_the_population_is_read(name, reference):
     change = {name: CHANGED_POPULATION[name]}
-    if name in ("quiescent_fraction", "post_starburst_fraction", "noise_fraction"):
+    if name in ("quiescent_fraction", "post_starburst_fraction", *map(share_of, WITHOUT_REDSHIFT)):
         change["broad_line_fraction"] = 0.1
+    if name == "beyond_the_grid_fraction":
+        change["continua"] = "library"
     changed = replace(BASE, **change)
     control = replace(BASE, **{k: v for k, v in change.items() if k != name})
     before = reference if control == BASE else fingerprint(SimulationConfig(control))

@@ -4,5 +4,13 @@ The archive writer lives in `data_pipeline.simulation.archive` and needs astropy
 """
 
 from data_pipeline.simulation.arrays import SimulatedBatch, simulate_batch, simulate_batches
-from data_pipeline.simulation.config import KINDS, POPULATIONS, Nuisances, Population, SimulationConfig
+from data_pipeline.simulation.config import (
+    KINDS,
+    POPULATIONS,
+    TROUBLES,
+    WITHOUT_REDSHIFT,
+    Nuisances,
+    Population,
+    SimulationConfig,
+)
 from data_pipeline.simulation.observation import Spectra

@@ -138,7 +138,7 @@ def _is_complete(root: Path, start: int, n: int, spectra: set[str]) -> bool:
     if not truth.is_file() or not rows.is_file():
         return False
     try:
-        arrays = read_arrays(truth, ("unique_id", "grating_taken"))
+        arrays = read_arrays(truth, ("unique_id", "grating_taken", "trouble"))
         listed = read_arrays(rows, ("Unique_ID",))["Unique_ID"]
     except TruthError:
         return False
@@ -177,12 +177,14 @@ def _wide_extraction(batch: SimulatedBatch, seed: int, config: SimulationConfig)
     """The five-pixel extraction: the three-pixel one with a little more flux and more noise."""
     draws = Draws(seed, batch.index, config.population.stream)
     extra = np.sqrt(_WIDE_NOISE**2 - _WIDE_FLUX**2) * config.nuisances.noise_scale
+    sane = np.array(batch.trouble) != "absurd-error"  # such errors say nothing of the noise
     out = {}
     for name, (_, spectra) in batch.observed.items():
         pixels = spectra.flux.shape[1]
         if name == PRISM:
             normal = draws.normal("wide prism noise", detector_pixels(pixels))
-            noise = prism_noise(normal, draws.uniform("detector phase"), pixels) / batch.error_scale[:, None]
+            noise = prism_noise(normal, draws.uniform("detector phase"), pixels)
+            noise *= (sane / batch.error_scale)[:, None]
         else:
             normal = draws.normal(f"wide noise {name}", pixels + 1)
             noise = grating_noise(normal, config.nuisances.grating_correlation)

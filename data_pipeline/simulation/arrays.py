@@ -8,19 +8,20 @@ import numpy as np
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
-from data_pipeline.simulation.config import KINDS, SimulationConfig
-from data_pipeline.simulation.continua import intrinsic_continua
+from data_pipeline.simulation.config import KINDS, TROUBLES, SimulationConfig
 from data_pipeline.simulation.draws import Draws
-from data_pipeline.simulation.galaxies import NOISE, draw_galaxies
 from data_pipeline.simulation.noise import draw_conditions, latent_noise_level
 from data_pipeline.simulation.observation import (
     Spectra,
+    in_trouble,
     noise_free_prism,
     observe_grating,
     observe_prism,
     truth_spectra,
 )
+from data_pipeline.simulation.slit import draw_slits
 from data_pipeline.simulation.survey import draw_targets, load_tiers
+from data_pipeline.simulation.trouble import draw_trouble
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ class SimulatedBatch:
         dec: (b,) [deg].
         exposure: (b,) prism exposure [s].
         kind: b names out of `KINDS`.
-        redshift: (b,); NaN for the kind ``noise``, which has no source.
+        redshift: (b,); NaN where none is to be had: nothing, stars, no features, breaks beyond z 15.
+        trouble: b names out of `TROUBLES`; "" for none. In the observed prism alone, but a second source is
+            in all spectra.
+        second_redshift: (b,) of the second source in the slit; NaN where it has none or is not there.
         line_names: L names.
         line_flux: (b, L) true total fluxes.
         broad_line_flux: (b, L) the part of them in broad components.
@@ -73,6 +77,8 @@ class SimulatedBatch:
     exposure: np.ndarray
     kind: tuple[str, ...]
     redshift: np.ndarray
+    trouble: tuple[str, ...]
+    second_redshift: np.ndarray
     line_names: tuple[str, ...]
     line_flux: np.ndarray
     broad_line_flux: np.ndarray
@@ -99,6 +105,11 @@ class SimulatedBatch:
         return self.index.size
 
     @property
+    def has_redshift(self) -> np.ndarray:
+        """(b,) bool: whether there is a redshift to be had."""
+        return np.isfinite(self.redshift)
+
+    @property
     def unique_id(self) -> tuple[str, ...]:
         """Ids as in the JADES catalogue: ``<tier>_<NIRSpec id>``."""
         return tuple(f"{tier}_{number}" for tier, number in zip(self.tier, self.nirspec_id, strict=True))
@@ -119,16 +130,25 @@ def simulate_batch(
     population, nuisances = config.population, config.nuisances
     lines, tiers = load_lines(), load_tiers()
     targets = draw_targets(population, seed, np.asarray(index))
-    galaxies = draw_galaxies(population, seed, targets, lines)
     draws = Draws(seed, targets.index, population.stream)
+    galaxies, intrinsic, trouble = draw_slits(
+        population, seed, targets, lines, draw_trouble(population, draws)
+    )
     level = latent_noise_level(targets.tier, draws.normal("noise level"))
     ultradeep = np.array([tiers.names[t].endswith("ultradeep") for t in targets.tier], dtype=bool)
     conditions = draw_conditions(nuisances, draws, level, ultradeep)
 
-    intrinsic = intrinsic_continua(galaxies.continua, galaxies.redshift)
     noise_free, continuum = truth_spectra(galaxies, lines, intrinsic)
     prism_truth = noise_free_prism(galaxies, lines, intrinsic, conditions)
     prism = observe_prism(prism_truth, conditions, nuisances, draws)
+    prism = in_trouble(prism, galaxies, lines, trouble, draws)
+    redshift, second = (
+        np.where(galaxies.has_redshift, galaxies.redshift, np.nan),
+        np.full(trouble.size, np.nan),
+    )
+    if galaxies.companion is not None:
+        rows, others = galaxies.companion
+        second[rows] = np.where(others.has_redshift, others.redshift, np.nan)
     arms = {
         arm: observe_grating(arm, galaxies, lines, intrinsic, conditions, nuisances, draws, targets.tier)
         for arm in (GRATINGS if gratings else ())
@@ -142,7 +162,9 @@ def simulate_batch(
         dec=targets.dec,
         exposure=tiers.exposure[targets.tier] * np.exp(-0.4 * (level - tiers.depth[targets.tier])),
         kind=tuple(KINDS[k] for k in galaxies.kind),
-        redshift=np.where(galaxies.kind == NOISE, np.nan, galaxies.redshift),
+        redshift=redshift,
+        trouble=tuple(("", *TROUBLES)[t + 1] for t in trouble),
+        second_redshift=second,
         line_names=lines.names,
         line_flux=galaxies.line_flux,
         broad_line_flux=galaxies.broad_line_flux,

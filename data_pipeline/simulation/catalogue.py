@@ -17,7 +17,8 @@ def catalogue_rows(batch: SimulatedBatch, seed: int, population: Population) -> 
 
     Flags as JADES gives them: A for lines above 5 sigma in the gratings, B in the prism, C for breaks or two
     lines of low S/N, D for one tentative line, E for none. The redshift is taken as found where the flag says
-    so; E has none (-1). Seed and population give the redshift errors.
+    so; E has none (-1). Seed and population give the redshift errors. Beside JADES' columns: ``kind``,
+    ``has_redshift``, ``trouble`` and ``second_redshift``, the truth about what was in the slit.
     """
     flux, error = measured_fluxes(batch)
     prism_flux, prism_error = measured_fluxes(batch, prism=True)
@@ -38,6 +39,10 @@ def catalogue_rows(batch: SimulatedBatch, seed: int, population: Population) -> 
         "z_Spec_flag": flags,
         "z_R1000": np.where(flags == "A", redshift, -1.0),
         "tExp_PRISM": batch.exposure,
+        "kind": np.array(batch.kind),
+        "has_redshift": batch.has_redshift,
+        "trouble": np.array(batch.trouble),
+        "second_redshift": batch.second_redshift,
     }
     value, sigma = positive_estimate(flux, error)
     for column, name in enumerate(CATALOGUE_LINES):
@@ -49,7 +54,7 @@ def catalogue_rows(batch: SimulatedBatch, seed: int, population: Population) -> 
 def measured_fluxes(batch: SimulatedBatch, prism: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Fluxes and errors (b, m) [erg/s/cm2] in the order of `CATALOGUE_LINES`.
 
-    NaN where not covered and for the kind ``noise``, which has no redshift at which to look.
+    NaN where not covered and for what has no redshift at which to look.
     """
     spectra = {arm: seen for arm, (_, seen) in batch.observed.items() if (arm == PRISM) == prism}
     pairs = [
@@ -64,7 +69,6 @@ def measured_fluxes(batch: SimulatedBatch, prism: bool = False) -> tuple[np.ndar
 
 def redshift_flags(batch: SimulatedBatch, grating_sn: np.ndarray, prism_sn: np.ndarray) -> np.ndarray:
     """(b,) flags A to E from the S/N of the catalogue lines (b, m), NaN where not covered, and continuum."""
-    empty = np.array(batch.kind) == "noise"
     with np.errstate(invalid="ignore"):
         strong = (grating_sn > 5.0).sum(axis=1)
         weak = (grating_sn > 3.0).sum(axis=1)
@@ -77,5 +81,5 @@ def redshift_flags(batch: SimulatedBatch, grating_sn: np.ndarray, prism_sn: np.n
         ["A", "B", "C", "D"],
         "E",
     )
-    # A chance peak in pure noise is not taken for a redshift.
-    return np.where(empty, "E", flags)
+    # A chance peak in pure noise is not taken for a redshift, nor is a star.
+    return np.where(batch.has_redshift, flags, "E")

@@ -11,7 +11,19 @@ from pathlib import Path
 from data_pipeline.configuration import check_keys, from_dict, json_hash, to_dict
 
 CONTINUA = ("parametric", "library")
-KINDS = ("star-forming", "broad-line", "quiescent", "post-starburst", "noise")
+# Kinds that have no redshift to be had: nothing, stars and failed stars, no features, breaks beyond z 15.
+WITHOUT_REDSHIFT = ("noise", "ultracool-dwarf", "star", "featureless", "beyond-the-grid")
+KINDS = ("star-forming", "broad-line", "quiescent", "post-starburst", *WITHOUT_REDSHIFT)
+# What goes wrong with an observation, whatever is in the slit; "" stands for none of it.
+TROUBLES = (
+    *("two-sources", "over-subtracted", "under-subtracted", "detector-step", "false-absorption"),
+    *("hot-pixels", "masked-line", "absurd-error"),
+)
+
+
+def share_of(name: str) -> str:
+    """The field of `Population` with the share of one of `KINDS` or `TROUBLES`."""
+    return f"{name.replace('-', '_')}_fraction"
 
 
 def _check_between(name: str, value: float, low: float, high: float) -> None:
@@ -57,6 +69,19 @@ class Population:
         quiescent_fraction: share of quiescent galaxies.
         post_starburst_fraction: share of absorption-line (post-starburst) galaxies.
         noise_fraction: share of spectra without any source.
+        ultracool_dwarf_fraction: share of brown dwarfs and late M dwarfs (400-2,700 K).
+        star_fraction: share of other stars of the Galaxy.
+        featureless_fraction: share of power laws, black bodies and flat spectra.
+        beyond_the_grid_fraction: share of galaxies at z 15-20, which show their Lyman break; needs library
+            continua.
+        two_sources_fraction: share of slits with a second source of any kind.
+        over_subtracted_fraction: share of spectra with too much background taken off.
+        under_subtracted_fraction: share of spectra with too little taken off.
+        detector_step_fraction: share of prism spectra with a step where two detectors meet.
+        false_absorption_fraction: share with dips that are no lines.
+        hot_pixels_fraction: share with unflagged hot or cold pixels.
+        masked_line_fraction: share whose brightest line has a masked core.
+        absurd_error_fraction: share whose quoted errors are nonsense.
         continua: ``parametric`` (black bodies and power laws with breaks) or ``library`` (stars of the
             shipped library with the nebular continuum of their gas).
         outflow_fraction: share of star-forming and broad-line objects with wings of [O III] and Halpha.
@@ -81,6 +106,18 @@ class Population:
     quiescent_fraction: float = 0.025
     post_starburst_fraction: float = 0.02
     noise_fraction: float = 0.05
+    ultracool_dwarf_fraction: float = 0.0
+    star_fraction: float = 0.0
+    featureless_fraction: float = 0.0
+    beyond_the_grid_fraction: float = 0.0
+    two_sources_fraction: float = 0.0
+    over_subtracted_fraction: float = 0.0
+    under_subtracted_fraction: float = 0.0
+    detector_step_fraction: float = 0.0
+    false_absorption_fraction: float = 0.0
+    hot_pixels_fraction: float = 0.0
+    masked_line_fraction: float = 0.0
+    absurd_error_fraction: float = 0.0
     continua: str = "parametric"
     outflow_fraction: float = 0.0
     reobserved_fraction: float = 0.03
@@ -89,15 +126,27 @@ class Population:
     def __post_init__(self) -> None:
         _check_numbers(self, ("line_sn_median", "continuum_sn_median", "equivalent_width_factor"))
         object.__setattr__(self, "redshift_range", tuple(float(z) for z in self.redshift_range))
-        special = self.broad_line_fraction + self.quiescent_fraction
-        special += self.post_starburst_fraction + self.noise_fraction
-        what = "sum of the fractions of broad-line, quiescent, post-starburst and noise"
-        _check_between(what, special, 0, 1)
+        for names in (KINDS[1:], TROUBLES):
+            total = round(sum(self.shares(names)), 9)  # a sum of 1 may be a last digit more
+            _check_between(f"sum of the fractions of {', '.join(names)}", total, 0, 1)
         if len(self.redshift_range) != 2 or not 0 <= self.redshift_range[0] < self.redshift_range[1] <= 15:
             raise ValueError(f"redshift_range: expected 0 <= low < high <= 15, got {self.redshift_range}")
         if self.continua not in CONTINUA:
             raise ValueError(f"continua={self.continua!r}: expected one of {', '.join(CONTINUA)}")
+        if self.beyond_the_grid_fraction and self.continua != "library":
+            raise ValueError(
+                'beyond_the_grid_fraction: needs continua "library", whose stars reach beyond z 15'
+            )
         _check_between("equivalent_width_correlation", self.equivalent_width_correlation, -1.0, 1.0)
+
+    def shares(self, names: tuple[str, ...]) -> list[float]:
+        """Shares of some of `KINDS` (but the first, which has what is left) or `TROUBLES`."""
+        return [getattr(self, share_of(name)) for name in names]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is more than galaxies and nothing at all: other kinds, or trouble."""
+        return any(self.shares((*WITHOUT_REDSHIFT[1:], *TROUBLES)))
 
     @cached_property
     def stream(self) -> int:
@@ -105,8 +154,15 @@ class Population:
         content = to_dict(self)
         # Settings that came later and are left at their defaults do not change what older ones draw.
         later = {"continua": "parametric", "outflow_fraction": 0.0}
+        later |= {share_of(name): 0.0 for name in (*WITHOUT_REDSHIFT[1:], *TROUBLES)}
         content = {name: value for name, value in content.items() if later.get(name) != value}
         return int(json_hash(content)[:16], 16)
+
+
+def _opened(population: Population, name: str, each_kind: float, each_trouble: float) -> Population:
+    """A population with every other kind and every trouble at these shares."""
+    shares = {share_of(kind): each_kind for kind in WITHOUT_REDSHIFT[1:]}
+    return replace(population, name=name, **shares, **{share_of(one): each_trouble for one in TROUBLES})
 
 
 # The training population is wider than JADES on purpose: a network trained on a narrow one recites it (see
@@ -135,6 +191,11 @@ POPULATIONS = {
 POPULATIONS |= {
     "sky": replace(POPULATIONS["survey"], name="sky", continua="library", outflow_fraction=0.15),
     "wide-sky": replace(POPULATIONS["wide"], name="wide-sky", continua="library", outflow_fraction=0.3),
+}
+# The same two with everything else that a slit sees: enough of each for judging, and for training.
+POPULATIONS |= {
+    "open-sky": _opened(POPULATIONS["sky"], "open-sky", 0.06, 0.03),
+    "wide-open": _opened(POPULATIONS["wide-sky"], "wide-open", 0.04, 0.02),
 }
 
 

@@ -24,7 +24,7 @@ _START, _STOP = 0.034, 6.0  # um
 _BALMER = (0.656463, 0.486269, 0.434169, 0.410290, 0.397120, 0.389016, 0.383647, 0.379900, 0.377170, 0.375100)
 _BALMER_STRENGTH = (0.6, 1.0, 1.0, 1.05, 1.0, 0.9, 0.75, 0.6, 0.45, 0.35)
 _PASCHEN = (1.875608, 1.282157, 1.094107, 1.005212, 0.954858, 0.923154, 0.901738, 0.886520, 0.875291)
-_METALS = (
+METALS = (
     (0.393477, 0.0010, 9.0),  # Ca K
     (0.396959, 0.0009, 7.0),  # Ca H
     (0.430580, 0.0014, 6.0),  # G band
@@ -71,7 +71,8 @@ def _step(wavelength: np.ndarray, edge: float, width: float) -> np.ndarray:
     return 0.5 * (1.0 + np.tanh((wavelength - edge) / width))
 
 
-def _absorption(wavelength: np.ndarray, lines) -> np.ndarray:
+def absorption(wavelength: np.ndarray, lines) -> np.ndarray:
+    """(n,) what Gaussian lines let through: wavelengths, sigmas [um], equivalent widths [Angstrom]."""
     out = np.ones_like(wavelength)
     for centre, sigma, equivalent_width in lines:
         depth = min(equivalent_width * 1e-4 / (sigma * np.sqrt(2 * np.pi)), 0.9)
@@ -79,39 +80,37 @@ def _absorption(wavelength: np.ndarray, lines) -> np.ndarray:
     return out
 
 
-def _hydrogen_absorption(wavelength: np.ndarray, equivalent_width: float, sigma: float) -> np.ndarray:
+def hydrogen_absorption(wavelength: np.ndarray, equivalent_width: float, sigma: float) -> np.ndarray:
     """Balmer and Paschen absorption; ``equivalent_width`` [Angstrom] is that of Hbeta, sigma in um."""
     lines = [(x, sigma, equivalent_width * s) for x, s in zip(_BALMER, _BALMER_STRENGTH, strict=True)]
     lines += [(x, 1.5 * sigma * x / 1.0, 0.7 * equivalent_width) for x in _PASCHEN]
-    return _absorption(wavelength, lines)
+    return absorption(wavelength, lines)
 
 
-def _jump(wavelength: np.ndarray, edge: float, depth: float, width: float) -> np.ndarray:
+def jump(wavelength: np.ndarray, edge: float, depth: float, width: float) -> np.ndarray:
     """A continuum that is lower by ``depth`` (a fraction) below ``edge``."""
     return 1.0 - depth * (1.0 - _step(wavelength, edge, width))
 
 
 def _young(x: np.ndarray) -> np.ndarray:
     shape = (x / 0.5) ** -2.35 * (1.0 + (x / 1.6) ** 2) ** -0.3
-    return shape * _jump(x, 0.3675, 0.08, 0.002) * _hydrogen_absorption(x, 2.5, 0.0006)
+    return shape * jump(x, 0.3675, 0.08, 0.002) * hydrogen_absorption(x, 2.5, 0.0006)
 
 
 def _intermediate(x: np.ndarray) -> np.ndarray:
     shape = 0.75 * _planck(x, 9500.0) / _planck(np.array(0.5), 9500.0) + 0.25 * _planck(x, 4500.0) / _planck(
         np.array(0.5), 4500.0
     )
-    breaks = (
-        _jump(x, 0.3720, 0.52, 0.004) * _jump(x, 0.822, 0.10, 0.004) * (0.15 + 0.85 * _step(x, 0.17, 0.04))
-    )
-    return shape * breaks * _hydrogen_absorption(x, 8.5, 0.0009)
+    breaks = jump(x, 0.3720, 0.52, 0.004) * jump(x, 0.822, 0.10, 0.004) * (0.15 + 0.85 * _step(x, 0.17, 0.04))
+    return shape * breaks * hydrogen_absorption(x, 8.5, 0.0009)
 
 
 def _old(x: np.ndarray) -> np.ndarray:
     shape = _planck(x, 4900.0) / _planck(np.array(0.5), 4900.0)
-    breaks = _jump(x, 0.3990, 0.38, 0.003) * _jump(x, 0.2640, 0.45, 0.004) * _jump(x, 0.2900, 0.2, 0.004)
+    breaks = jump(x, 0.3990, 0.38, 0.003) * jump(x, 0.2640, 0.45, 0.004) * jump(x, 0.2900, 0.2, 0.004)
     hump = 1.0 + 0.18 * np.exp(-0.5 * ((x - 1.63) / 0.14) ** 2)  # H- opacity minimum
     carbon_monoxide = 1.0 - 0.15 * _step(x, 2.295, 0.006) * np.exp(-np.maximum(x - 2.295, 0.0) / 0.12)
-    return shape * breaks * hump * carbon_monoxide * _absorption(x, _METALS)
+    return shape * breaks * hump * carbon_monoxide * absorption(x, METALS)
 
 
 def _nebular(x: np.ndarray) -> np.ndarray:
@@ -129,7 +128,7 @@ def _nebular(x: np.ndarray) -> np.ndarray:
 def _red(x: np.ndarray) -> np.ndarray:
     """Optical continuum of a little red dot: a dense-gas Balmer break under a cool black body."""
     shape = _planck(x, 4600.0) / _planck(np.array(0.5), 4600.0)
-    return shape * _jump(x, 0.3700, 0.35, 0.006)
+    return shape * jump(x, 0.3700, 0.35, 0.006)
 
 
 @lru_cache(maxsize=1)

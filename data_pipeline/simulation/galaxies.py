@@ -1,12 +1,14 @@
 """Galaxies of every kind: redshift, line fluxes and widths, continuum."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from data_pipeline.lines import LineList
 from data_pipeline.simulation.attenuation import attenuation, cardelli
-from data_pipeline.simulation.config import KINDS, Population
+from data_pipeline.simulation.config import KINDS, WITHOUT_REDSHIFT, Population
 from data_pipeline.simulation.continua import TEMPLATES, Continua
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.gas import evolved_share
@@ -16,7 +18,9 @@ from data_pipeline.simulation.stars import HBETA, StellarContinua, choose_histor
 from data_pipeline.simulation.stellar_library import load_library
 from data_pipeline.simulation.survey import Targets, draw_redshifts
 
-STAR_FORMING, BROAD_LINE, QUIESCENT, POST_STARBURST, NOISE = range(len(KINDS))
+STAR_FORMING, BROAD_LINE, QUIESCENT, POST_STARBURST = range(4)
+BEYOND_THE_GRID = KINDS.index("beyond-the-grid")
+_NO_GALAXY = [KINDS.index(name) for name in WITHOUT_REDSHIFT if name != "beyond-the-grid"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Galaxies:
 
     Attributes:
         kind: (b,) index into `KINDS`.
-        redshift: (b,); without meaning for the kind noise, which has no flux to place.
+        redshift: (b,); without meaning where there is no galaxy.
         line_flux: (b, L) total flux of each line [erg/s/cm2], broad part included.
         broad_line_flux: (b, L) the broad part of it.
         velocity_sigma: (b,) one-sigma width of the narrow lines [km/s].
@@ -34,6 +38,7 @@ class Galaxies:
         wing_line_flux: (b, L) the part of `line_flux` in the wings of outflows.
         wing_velocity_sigma: (b,) one-sigma width of the wings [km/s].
         wing_velocity: (b,) by which they are offset [km/s], negative towards us.
+        companion: which of them share their slit with another source, and those sources; None for nobody.
     """
 
     kind: np.ndarray
@@ -46,6 +51,31 @@ class Galaxies:
     wing_line_flux: np.ndarray
     wing_velocity_sigma: np.ndarray
     wing_velocity: np.ndarray
+    companion: tuple[np.ndarray, Galaxies] | None = None
+
+    @property
+    def has_redshift(self) -> np.ndarray:
+        """(b,) bool: whether there is a redshift to be had."""
+        return ~np.isin(self.kind, [KINDS.index(name) for name in WITHOUT_REDSHIFT])
+
+    def rows(self, which: np.ndarray) -> Galaxies:
+        """Some of the galaxies, without companions."""
+        return _rows(replace(self, companion=None), which)
+
+    def times(self, factor: np.ndarray) -> Galaxies:
+        """The galaxies with all line fluxes multiplied by ``factor`` (b,)."""
+        flux = {f.name: getattr(self, f.name) for f in fields(self) if f.name.endswith("line_flux")}
+        return replace(self, **{name: values * factor[:, None] for name, values in flux.items()})
+
+
+def _rows(arrays, which: np.ndarray):
+    """A dataclass of arrays and such dataclasses, with some of their rows."""
+    every = {f.name: getattr(arrays, f.name) for f in fields(arrays)}
+    chosen = {
+        name: value[which] if isinstance(value, np.ndarray) else value and _rows(value, which)
+        for name, value in every.items()
+    }
+    return replace(arrays, **chosen)
 
 
 def draw_galaxies(population: Population, seed: int, targets: Targets, lines: LineList) -> Galaxies:
@@ -58,6 +88,10 @@ def draw_galaxies(population: Population, seed: int, targets: Targets, lines: Li
     # Quiescent galaxies are not seen beyond z ~ 5.5: fold those back.
     passive = (kind == QUIESCENT) | (kind == POST_STARBURST)
     redshift = np.where(passive & (redshift > 5.5), 0.5 + 5.0 * draws.uniform("passive redshift"), redshift)
+
+    beyond, empty = kind == BEYOND_THE_GRID, np.isin(kind, _NO_GALAXY)
+    far = draws.uniform("beyond the grid", 3) if beyond.any() else np.zeros((kind.size, 3))
+    redshift = np.where(beyond, 15.0 + 5.0 * far[:, 0], redshift)
 
     reddening = gas_reddening(redshift, draws.normal("gas reddening"), population.extra_dust)
     shift, evolved = _kind_shifts(kind, draws), None
@@ -75,10 +109,12 @@ def draw_galaxies(population: Population, seed: int, targets: Targets, lines: Li
     width, level = _equivalent_widths(population, evolved, redshift, narrow, hbeta, lines, draws)
     passive_level = _passive_level(population, targets, draws)
     level = np.where(passive, passive_level, level)
+    # The ultraviolet of young galaxies, near 2 um here, is some ten times as bright as their optical light.
+    level = np.where(beyond, 10.0 ** (2.0 * far[:, 1] - 2.0) * passive_level, level)
     # Weak emission of galaxies without star formation: Halpha of 1-3 Angstrom.
     weak = 10.0 ** (0.3 + 0.3 * draws.normal("weak emission")) * (1 + redshift) * level
     hbeta = np.where(passive, weak / narrow[:, lines.index("Halpha")], hbeta)
-    empty = kind == NOISE
+    hbeta = np.where(beyond, 10.0 ** (1.0 + far[:, 2]) * (1 + redshift) * level, hbeta)
     hbeta, level = np.where(empty, 0.0, hbeta), np.where(empty, 0.0, level)
 
     flux = narrow * hbeta[:, None]
@@ -108,17 +144,10 @@ def draw_galaxies(population: Population, seed: int, targets: Targets, lines: Li
 
 
 def _draw_kind(population: Population, draws: Draws) -> np.ndarray:
-    shares = np.array(
-        [
-            population.broad_line_fraction,
-            population.quiescent_fraction,
-            population.post_starburst_fraction,
-            population.noise_fraction,
-        ]
-    )
-    bounds = np.concatenate([np.cumsum(shares), [1.0]])
+    # star-forming galaxies have what the others leave
+    bounds = np.concatenate([np.cumsum(population.shares(KINDS[1:])), [1.0]])
     place = np.searchsorted(bounds, draws.uniform("kind"), side="right")
-    return np.array([BROAD_LINE, QUIESCENT, POST_STARBURST, NOISE, STAR_FORMING])[place]
+    return np.where(place == len(KINDS) - 1, STAR_FORMING, place + 1)
 
 
 def _kind_shifts(kind: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:

@@ -32,6 +32,7 @@ from data_pipeline.simulation.noise import (
     prism_error,
     prism_noise,
 )
+from data_pipeline.simulation.trouble import cause_trouble
 
 NOMINAL_LIMIT = {"nirspec-g140m": 1.89, "nirspec-g235m": 3.17, "nirspec-g395m": 5.27}  # um
 _NODE = 0.06  # steps of log(resolution scale) between which continua are interpolated
@@ -107,6 +108,10 @@ def render_galaxy_lines(
                 row[seen],
                 centre.shape[0],
             )
+    if galaxies.companion is not None:
+        rows, others = galaxies.companion
+        there = None if shift is None else shift[rows]
+        total[rows] += render_galaxy_lines(instrument, others, lines, scale[rows], there)
     return total
 
 
@@ -168,6 +173,24 @@ def observe_prism(
     flux = truth + level * noise
     no_flux, no_error = bad_prism_pixels(nuisances, draws, pixels)
     return Spectra(np.where(no_flux, np.nan, flux), np.where(no_error, np.nan, quoted), no_flux | no_error)
+
+
+def in_trouble(
+    prism: Spectra, galaxies: Galaxies, lines: LineList, trouble: np.ndarray, draws: Draws
+) -> Spectra:
+    """Prism spectra with the trouble (b,) that each is in, an index into `TROUBLES`; see `cause_trouble`."""
+    if not (trouble >= 0).any():
+        return prism
+    x = load_instrument(PRISM).wavelength
+    place = np.searchsorted(x, lines.wavelength * (1.0 + galaxies.redshift[:, None]))
+    seen = (place > 0) & (place < x.size) & galaxies.has_redshift[:, None]
+    place = np.where(seen, place, 0)
+    # by flux over the error of a pixel, which is as good as any order of lines of one width in pixels
+    error = np.nan_to_num(np.take_along_axis(prism.error, place, axis=1), nan=np.inf)
+    signal = np.where(seen, galaxies.line_flux / error, 0.0)
+    best = signal.argmax(axis=1)[:, None]
+    place = np.where(np.take_along_axis(signal, best, 1) > 0, np.take_along_axis(place, best, 1), -1)[:, 0]
+    return Spectra(*cause_trouble((prism.flux, prism.error, prism.mask), trouble, place, draws))
 
 
 def observe_grating(

@@ -19,13 +19,13 @@ _LOADED_CHUNKS = 2
 _SPECTRA = ("noise_free", "continuum", "noise_free_prism")
 _COUNTS = ("index", "galaxy")
 _NUMBERS = (
-    *("redshift", "velocity_sigma", "broad_velocity_sigma"),
+    *("redshift", "has_redshift", "second_redshift", "velocity_sigma", "broad_velocity_sigma"),
     *("resolution_scale", "zero_point_shift", "error_scale"),
 )
 _ARRAYS = ("line_flux", "broad_line_flux", "flux_ratio")
 _PER_GRATING = ("arm_scale", "grating_taken")
 _VALUES = (*_COUNTS, *_NUMBERS, *_ARRAYS, *_PER_GRATING)
-_TEXTS = ("unique_id", "kind", "line_names")
+_TEXTS = ("unique_id", "kind", "trouble", "line_names")
 
 
 class TruthError(ValueError):
@@ -46,7 +46,10 @@ class SimulatedTruth:
     index: int
     galaxy: int
     kind: str
+    trouble: str
     redshift: float
+    has_redshift: bool
+    second_redshift: float
     noise_free: np.ndarray
     continuum: np.ndarray
     noise_free_prism: np.ndarray
@@ -165,6 +168,7 @@ class TruthReader:
         return SimulatedTruth(
             unique_id=unique_id,
             kind=str(arrays["kind"][row]),
+            trouble=str(arrays["trouble"][row]),
             line_names=tuple(arrays["line_names"].tolist()),
             **{name: arrays[name][row].astype(np.float64) for name in _SPECTRA},
             **{name: arrays[name][row].item() for name in (*_COUNTS, *_NUMBERS)},
