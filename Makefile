@@ -13,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test test-long demo demo-train lint clean
+.PHONY: help test test-long docs demo demo-train lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,10 @@ test: $(READY) ## run the tests (JOBS=2 processes)
 
 test-long: $(READY) ## run the tests that the others leave out: sweeps and surveys of many processes, killed and resumed (5 min)
 	@$(PYTHON) -m pytest -m long $(ARGS)
+
+docs: $(READY) ## the documentation, with its tutorials run, into docs/_build/html (3 min); a warning is an error
+	@$(PYTHON) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 demo: $(READY) ## super-resolve simulated galaxies, or FILE=my_prism.fits, with the shipped model, into demo/
 	@$(PYTHON) -m examples enhance --output demo $(if $(FILE),--file $(FILE))
@@ -36,7 +40,7 @@ lint: $(READY) ## style, format and import order
 	@$(PYTHON) -m pytest -q tests/test_imports.py
 
 clean: ## remove what was built (keeps .venv; remove that by hand)
-	@rm -rf build dist demo demo-train *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build dist docs/_build demo demo-train *.egg-info .pytest_cache .ruff_cache .hypothesis
 	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print | xargs rm -rf
 
 # A half-made .venv (interrupted, or its Python gone) is made again; a working one is kept and brought up to date.

@@ -72,8 +72,8 @@ def iterate(
         first: examples at the start of the order that are left out without being read.
 
     Returns:
-        Iterator over dicts: name to array of shape ``field.shape`` or (batch, *field.shape) with the schema's
-        type; texts as ``str``, or (batch,) object arrays of them.
+        Iterator over dicts: name to array of shape ``field.shape`` or ``(batch, *field.shape)`` with the
+        schema's type; texts as ``str``, or (batch,) object arrays of them.
 
     Raises:
         FileNotFoundError: without a manifest.
