@@ -67,7 +67,7 @@ class StellarContinua:
         """(b, n) flux density before the intergalactic medium [erg/s/cm2/A], pixel means."""
         out = np.zeros((redshift.size, grid.size))
         edges = np.append(grid.bounds[0], grid.bounds[1, -1])
-        for row in np.flatnonzero((self.level > 0) | (self.nucleus > 0) | (self.hbeta > 0)):
+        for row in np.flatnonzero(self.level + self.nucleus + self.hbeta + self.envelope > 0):
             view = _RestView(edges, grid.sampling, float(redshift[row]))
             m = self.metallicity[row]
             if self.level[row] > 0:

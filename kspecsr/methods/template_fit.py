@@ -1,0 +1,227 @@
+"""Fit of stars, gas and dust to a prism spectrum: what a careful astronomer does, at a redshift or over many.
+
+Non-negative least squares over the simulator's stellar library (age bins x metallicities x reddening), its
+nebular continuum, the cool envelopes of little red dots and all lines, seen by the prism. Chi-square against
+redshift is the template oracle for galaxies that are known by absorption and breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import numpy as np
+from scipy.optimize import nnls
+
+from data_pipeline.instrument import PRISM, Instrument, load_instrument
+from data_pipeline.instrument.line_spread import LineSpreadOperator
+from data_pipeline.lines import load_lines
+from data_pipeline.lines.design import tied_lines
+from data_pipeline.simulation.attenuation import attenuation
+from data_pipeline.simulation.continua import INTRINSIC_GRID, intrinsic_continua
+from data_pipeline.simulation.stars import StellarContinua
+from data_pipeline.simulation.stellar_library import load_library
+
+_MOST_STEPS = 30  # per column
+_BREAK = 0.6  # largest share of an envelope's light that the simulator takes below the Balmer limit
+_HUBBLE_TIME = 13.97e3  # Myr; H0 = 70 km/s/Mpc, Omega_m = 0.3
+
+
+@dataclass(frozen=True)
+class TemplateFitConfig:
+    """Options of the template fit.
+
+    Attributes:
+        metallicities: indices into the library's.
+        reddening: E(B-V) of stars and nebular continuum [mag], Calzetti's curve.
+        envelopes: temperatures of cool black bodies [K], each with and without its largest Balmer break.
+        dispersion: of the stars [km/s].
+        line_widths: one-sigma widths [km/s] of lines; hydrogen and helium alone have those after the first;
+            none for no lines.
+    """
+
+    metallicities: tuple[int, ...] = (0, 1, 2, 3, 4)
+    reddening: tuple[float, ...] = (0.0, 0.1, 0.25, 0.45, 0.7, 1.1)
+    envelopes: tuple[float, ...] = (3800.0, 4500.0, 5200.0, 6000.0)
+    dispersion: float = 150.0
+    line_widths: tuple[float, ...] = (50.0, 700.0, 1500.0)
+
+
+# For scans of galaxies without emission: lines are bumps anywhere, and took three of eight redshifts along.
+SCAN = TemplateFitConfig(metallicities=(1, 3), reddening=(0.0, 0.25, 0.7), envelopes=(), line_widths=())
+
+
+@dataclass(frozen=True, eq=False)
+class Templates:
+    """Columns of a fit at one redshift; for noise-free spectra on n pixels.
+
+    Attributes:
+        columns: (C, n), of unit height.
+        kind: C names: ``stars``, ``nebular``, ``envelope``, ``lines``.
+        age, metallicity, reddening: (C,) of stars: age bin, index of metallicity, E(B-V); -1 for others.
+    """
+
+    columns: np.ndarray
+    kind: np.ndarray
+    age: np.ndarray
+    metallicity: np.ndarray
+    reddening: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateFit:
+    """The best fit.
+
+    Attributes:
+        redshift: of the fit.
+        weights: (C,) of the templates, not negative.
+        model: (n,).
+        continuum: (n,) the model without lines.
+        chi_square: per good pixel, 1 where all is right (see `fit_templates`).
+        templates: what was fitted.
+    """
+
+    redshift: float
+    weights: np.ndarray
+    model: np.ndarray
+    continuum: np.ndarray
+    chi_square: float
+    templates: Templates
+
+    def light(self, of: np.ndarray) -> float:
+        """Share of the continuum's light, summed over pixels, in templates (C,) bool."""
+        light = (self.weights[:, None] * self.templates.columns).sum(axis=1)
+        return float(light[of].sum() / max(light[self.templates.kind != "lines"].sum(), 1e-300))
+
+
+def cosmic_age(redshift: float) -> float:
+    """Age of the universe [Myr]."""
+    return float(2.0 / 3.0 / 0.7**0.5 * _HUBBLE_TIME * np.arcsinh((0.7 / 0.3 / (1.0 + redshift) ** 3) ** 0.5))
+
+
+def templates_at(
+    redshift: float, config: TemplateFitConfig = TemplateFitConfig(), instrument: Instrument | None = None
+) -> Templates:
+    """Columns at a redshift, with stars no older than the universe.
+
+    Args:
+        redshift: above -1.
+        config: options.
+        instrument: pixels and line-spread function; None for the prism's as JADES releases it.
+    """
+    instrument = load_instrument(PRISM) if instrument is None else instrument
+    library = load_library()
+    bins = np.flatnonzero(library.age_edges[:-1] < cosmic_age(redshift))
+    age, metallicity = (a.ravel() for a in np.meshgrid(bins, config.metallicities, indexing="ij"))
+    # after the stars one row of gas for each metallicity, and envelopes
+    gas, cool = np.array(config.metallicities), np.repeat(config.envelopes, 2)
+    kind = np.repeat(["stars", "nebular", "envelope"], [age.size, gas.size, cool.size])
+    none = np.full(gas.size + cool.size, -1)
+    age, metallicity = np.append(age, none), np.concatenate([metallicity, gas, 0 * cool.astype(int)])
+    rows = np.arange(age.size)
+    weights = np.zeros((rows.size, library.age_edges.size - 1))
+    weights[rows[age >= 0], age[age >= 0]] = 1.0
+    given = {
+        "level": (kind == "stars").astype(float),
+        "hbeta": (kind == "nebular").astype(float),
+        "envelope": (kind == "envelope").astype(float),
+        "temperature": np.append(np.ones(rows.size - cool.size), cool),
+        "balmer_break": np.append(np.zeros(rows.size - cool.size), np.tile([0.0, _BREAK], len(cool) // 2)),
+        "metallicity": metallicity,
+        "weights": weights,
+        "dispersion": np.full(rows.size, config.dispersion),
+    }
+    zero = {field.name: np.zeros(rows.size) for field in fields(StellarContinua)}
+    bare = intrinsic_continua(StellarContinua(**{**zero, **given}), np.full(rows.size, redshift))
+    curve = attenuation(INTRINSIC_GRID.wavelength / (1.0 + redshift), 0.0, 0.0)
+    screens = 10.0 ** (-0.4 * np.array(config.reddening)[:, None] * (curve - curve.min()))
+    seen = _operator(instrument).apply((screens[:, None] * bare).reshape(-1, bare.shape[1]))
+    lines = _line_columns(redshift, config, instrument)
+    columns = np.concatenate([seen, lines])
+    height = columns.max(axis=1)
+    shines, dust = height > 0, np.repeat(config.reddening, rows.size)
+    kind, age, metallicity = (np.tile(a, len(screens)) for a in (kind, age, metallicity))
+    labels = [np.append(kind, np.full(len(lines), "lines"))]
+    labels += [np.append(a, np.full(len(lines), -1)) for a in (age, metallicity, dust)]
+    unit = columns / np.where(shines, height, 1.0)[:, None]
+    return Templates(*(values[shines] for values in (unit, *labels)))
+
+
+def _line_columns(redshift: float, config: TemplateFitConfig, instrument: Instrument) -> np.ndarray:
+    lines, ties = load_lines(), tied_lines(load_lines())
+    permitted = np.isfinite(lines.case_b) | np.char.startswith(np.array(lines.names), "He")
+    heads = np.zeros(ties.columns, bool)
+    heads[ties.column[permitted]] = True
+    if not config.line_widths:
+        return np.zeros((0, instrument.wavelength.size))
+    parts = [ties.profiles(instrument, redshift, width) for width in config.line_widths]
+    return np.concatenate([parts[0], *(part[heads] for part in parts[1:])])
+
+
+def _operator(instrument: Instrument) -> LineSpreadOperator:
+    return _cached_operator(instrument.name, instrument.scale, instrument.wavelength.tobytes())
+
+
+@lru_cache(maxsize=32)
+def _cached_operator(name: str, scale: float, wavelength: bytes) -> LineSpreadOperator:
+    prism = load_instrument(name, scale=scale)
+    pixels = np.frombuffer(wavelength)
+    prism = prism if np.array_equal(pixels, prism.wavelength) else prism.with_pixels(pixels)
+    return prism.line_spread_operator(INTRINSIC_GRID.bounds)
+
+
+def fit_templates(
+    flux: np.ndarray,
+    error: np.ndarray,
+    mask: np.ndarray,
+    templates: Templates,
+    redshift: float,
+    noise_variance: float = 1.0,
+) -> TemplateFit:
+    """Non-negative least squares of one spectrum.
+
+    Args:
+        flux: (n,) in any unit; not used where masked.
+        error: (n,) one sigma as quoted.
+        mask: (n,) bool, True = bad.
+        templates: on the same pixels.
+        redshift: at which they stand.
+        noise_variance: variance of a pixel over the quoted one, as its release has it; by it chi-square is
+            divided. Correlation of neighbours changes what chi-square scatters, not its mean.
+
+    Raises:
+        ValueError: without a good pixel.
+    """
+    good = ~mask & np.isfinite(flux) & np.isfinite(error) & (error > 0)
+    if not good.any():
+        raise ValueError("template fit: expected good pixels, got none; mask less")
+    root = np.where(good, 1.0 / np.where(good, error, 1.0), 0.0)
+    whitened = templates.columns * root
+    norm = np.sqrt((whitened**2).sum(axis=1))
+    whitened /= np.where(norm > 0, norm, 1.0)[:, None]
+    # many templates are nearly sums of others: orthogonal steps, not normal equations
+    weights, _ = nnls(whitened[:, good].T, (flux * root)[good], maxiter=_MOST_STEPS * len(norm))
+    weights /= np.where(norm > 0, norm, 1.0)
+    model = weights @ templates.columns
+    continuum = np.where(templates.kind == "lines", 0.0, weights) @ templates.columns
+    chi_square = np.sum(np.where(good, (flux - model) * root, 0.0) ** 2) / good.sum() / noise_variance
+    return TemplateFit(redshift, weights, model, continuum, float(chi_square), templates)
+
+
+def scan_redshifts(
+    flux: np.ndarray,
+    error: np.ndarray,
+    mask: np.ndarray,
+    templates: Iterable[tuple[float, Templates]],
+    noise_variance: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Redshifts that were tried and chi-square per good pixel at each, both (Z,).
+
+    Spectrum and noise are as of `fit_templates`; ``templates`` are pairs of redshift and columns there.
+    """
+    pairs = [
+        (z, fit_templates(flux, error, mask, columns, z, noise_variance).chi_square)
+        for z, columns in templates
+    ]
+    return tuple(np.array(pairs).T)
