@@ -299,6 +299,24 @@ def proposals(args: argparse.Namespace) -> int:
     return int(different != count)
 
 
+def _kinds_options(p: argparse.ArgumentParser) -> None:
+    cli.add(p, "--output", "picture, .png", type=Path, required=True, metavar="FILE")
+    cli.add(p, "--population", default="open-sky")
+    cli.add(p, "--seed", default=1)
+
+
+_KINDS = "examples:\n  python -m benchmarks kinds --output kinds.png\n"
+
+
+@cli.command("python -m benchmarks kinds", _KINDS, _kinds_options)
+def kinds(args: argparse.Namespace) -> None:
+    """Draw one simulated prism spectrum of each kind and in each trouble."""
+    from benchmarks.open_sky_picture import draw_kinds
+    from data_pipeline.pictures.style import save_picture
+
+    cli.say(f"picture: {save_picture(draw_kinds(args.population, args.seed), args.output)}")
+
+
 def _dwarf_options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--models", "FITS table of model spectra", type=Path, required=True, metavar="FILE")
     cli.add(p, "--output", "the table, .npz", type=Path, required=True, metavar="FILE")
@@ -344,6 +362,7 @@ main = cli.CommandTable(
             "simulation": (simulation, "the simulator, and its memory"),
             "records": (records, "reading records"),
             "proposals": (proposals, "proposals of a sweep"),
+            "kinds": (kinds, "a picture of what the simulator draws"),
             "ultracool-dwarfs": (ultracool_dwarfs, "make the simulator's table of brown dwarfs"),
         },
     },

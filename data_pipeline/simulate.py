@@ -19,6 +19,8 @@ EXAMPLES = """examples:
   kspecsr data simulate --archive simulated --n 300 --seed 1
   # a wider population for training; rerun the same command to resume
   kspecsr data simulate --archive training --n 20000 --seed 2 --population wide
+  # galaxies and everything else that a slit sees: brown dwarfs, stars, two sources, wrong backgrounds
+  kspecsr data simulate --archive open --n 1000 --seed 4 --population open-sky
   # without noise (quoted errors stay), for tests of flux conservation
   kspecsr data simulate --archive clean --n 50 --seed 3 --noise-scale 0
   # simulated beside real, as a table and a picture

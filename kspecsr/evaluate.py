@@ -11,6 +11,7 @@ EXAMPLES = """examples:
   kspecsr evaluate --model runs/default --output report
   kspecsr evaluate --model runs/default --data records --output report
   kspecsr evaluate --model runs/default --output report --gate release
+  kspecsr evaluate --model runs/default --output open --population open-sky
   kspecsr evaluate --model runs/default --output report --pairs pairs/pairs.csv --files 'a/*.fits'
   kspecsr evaluate --data gratings --gratings real_gratings --output report
 
@@ -97,7 +98,7 @@ def main(args: argparse.Namespace) -> int:
     with cli.suppress_startup_stderr():
         from kspecsr.enhancement.inputs import check_writable
         from kspecsr.evaluation.evaluation import Evaluation
-        from kspecsr.evaluation.line_table import line_table, redshift_table
+        from kspecsr.evaluation.line_table import line_table, redshift_table, sure_table
         from kspecsr.evaluation.real_pairs import read_pairs
         from kspecsr.evaluation.report import summary_table
         from kspecsr.measures.gate import Gate
@@ -121,6 +122,9 @@ def main(args: argparse.Namespace) -> int:
         command=_command(args),
     )
     print(summary_table(evaluation.metrics))
+    sure = sure_table(evaluation.metrics.get("sr2", {}))
+    if sure:
+        print(f"\n{sure}\n")
     if config.all_splits:
         print(f"\n{redshift_table(evaluation.metrics.get('sr2', {}))}\n")
         print(f"{line_table(evaluation.metrics, shared_noise=real)}\n")

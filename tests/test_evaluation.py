@@ -10,6 +10,7 @@ import pytest
 
 from data_pipeline.lines import load_lines
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
+from data_pipeline.simulation import WITHOUT_REDSHIFT
 from data_pipeline.spectrum import SpectrumError
 from enhancement_sample import (
     BINS,
@@ -24,12 +25,14 @@ from kspecsr import evaluate
 from kspecsr.evaluation import evaluation as whole
 from kspecsr.evaluation import real_pairs
 from kspecsr.evaluation.evaluation import Evaluation
+from kspecsr.evaluation.line_table import sure_table
 from kspecsr.evaluation.methods import METHODS, EvaluationConfig, reconstructions
 from kspecsr.evaluation.real_pairs import PairFiles, compare_pair, read_pairs, real_section
 from kspecsr.evaluation.report import ROWS, identical_section
 from kspecsr.evaluation.sources import SURVEY, SimulatedHeldOut, fingerprint
 from kspecsr.evaluation.store import ChunkStore, galaxies_at, measure_galaxies
 from kspecsr.feeds.simulated import validation_examples
+from kspecsr.measures import redshift
 from kspecsr.measures.estimate import WHOLE, bootstrap, median, share, summarise
 from kspecsr.measures.gate import Gate, shipped_gate
 from kspecsr.measures.lines import line_signal_to_noise
@@ -65,6 +68,31 @@ def test_the_cut_keeps_galaxies_with_a_line_that_the_gratings_see_and_leaves_the
     assert np.isfinite(cut.redshift).all()
     assert set(cut.galaxy) < set(everything.galaxy)
     assert cut.line_detectable.any(axis=1).all()
+
+
+def test_an_open_population_keeps_what_has_no_redshift_and_says_what_it_is():
+    open_sky = source(feed=replace(SURVEY, population="open-sky")).chunk(1)
+    without = ~np.isfinite(open_sky.redshift)
+    assert without.any() and set(open_sky.kind[without]) <= set(WITHOUT_REDSHIFT)
+    assert not set(open_sky.kind[~without]) & set(WITHOUT_REDSHIFT)
+    assert np.isfinite(source().chunk(0).redshift).all()  # noise is no part of the survey's galaxies
+
+
+def test_the_share_that_is_sure_is_told_by_kind_and_by_trouble():
+    galaxy, nothing = np.arange(6), np.full(6, np.nan)
+    columns = {"galaxy": galaxy, "kind": np.array(["star", "star", "noise", *["quiescent"] * 3])}
+    columns |= {"redshift": np.array([np.nan, np.nan, np.nan, 1.0, 2.0, 3.0])}
+    columns |= {"trouble": np.array(["", "hot-pixels", "", "hot-pixels", "hot-pixels", ""])}
+    columns |= {"continuum_snr": np.ones(6), "line_snr": np.ones((6, 1)), "line_known": np.ones((6, 1), bool)}
+    measured = {"redshift_true": columns["redshift"], "redshift_offset": np.array([*nothing[:3], 0, 0.5, 0])}
+    measured |= {"redshift_confidence": np.array([1.0, 0.2, 0.1, 0.95, 0.95, 0.2])}
+    measured |= {"redshift_pit": nothing, "redshift_crps": nothing}
+    found = summarise(redshift.blocks(columns, measured), galaxy, names=())
+    table = [row.split() for row in sure_table(found).splitlines()]
+    assert ["star", "50.0%", "0.0%", "to", "100.0%", "2", "–"] in table
+    assert ["noise", "0.0%", "–", "1", "–"] in table
+    assert ["hot-pixels", "100.0%", "100.0%", "to", "100.0%", "2", "50.0%"] in table
+    assert sure_table({"redshift_confident": found["redshift_confident"]}) == ""
 
 
 def test_line_snr_is_flux_over_the_scatter_that_noise_gives_a_matched_filter():

@@ -1,8 +1,9 @@
-"""Figures of every line as text."""
+"""Figures of every line, of redshifts, and of what is no galaxy, as text."""
 
 from collections.abc import Mapping
 
 from data_pipeline.lines import load_lines
+from data_pipeline.simulation import TROUBLES, WITHOUT_REDSHIFT
 from kspecsr.evaluation.methods import TITLES
 from kspecsr.evaluation.report import NOTHING, text_table
 from kspecsr.measures.estimate import Estimate
@@ -54,3 +55,23 @@ def redshift_table(found: Mapping[str, Estimate]) -> str:
             numbers = [f"{nmad.value:.2g}", f"{far.value:.1%}", f"{lost.value:.1%}", f"{far.n}"]
             rows.append([part.strip("[]") or "all", *numbers])
     return text_table(rows) if len(rows) > 1 else ""
+
+
+def sure_table(found: Mapping[str, Estimate]) -> str:
+    """How often a method is sure (Z_CONF > 0.9) of what has no redshift, and of galaxies in trouble, as text.
+
+    Args:
+        found: its metrics; the text is empty where they are of galaxies alone.
+    """
+    named = [("false_confidence", name) for name in ("", *WITHOUT_REDSHIFT)]
+    named += [("redshift_confident", name) for name in ("", *TROUBLES)]
+    title = {"false_confidence": "all without a redshift", "redshift_confident": "all with one"}
+    rows = [["what is seen", "Z_CONF > 0.9", "interval", "n", "of these off by > 0.01"]]
+    for figure, name in named:
+        label = f"[{name}]" if name else ""
+        sure, wrong = found.get(figure + label), found.get(f"redshift_confident_outliers{label}")
+        if sure is not None:
+            share = f"{wrong.value:.1%}" if wrong is not None and figure == "redshift_confident" else NOTHING
+            interval = f"{sure.low:.1%} to {sure.high:.1%}" if sure.galaxies > 1 else NOTHING
+            rows.append([name or title[figure], f"{sure.value:.1%}", interval, f"{sure.n}", share])
+    return text_table(rows) if "false_confidence" in found else ""

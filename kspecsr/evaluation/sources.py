@@ -57,7 +57,8 @@ class HeldOutSource(Protocol):
 class SimulatedHeldOut:
     """Galaxies like those of JADES that neither training nor validation sees.
 
-    Those whose best line would have S/N > 5 in the gratings are kept, as in the paper (section 3.1).
+    Those whose best line would have S/N > 5 in the gratings are kept, as in the paper (section 3.1). Of
+    populations with more than galaxies, everything that has no redshift is kept too.
 
     Args:
         grid: of the model.
@@ -109,14 +110,17 @@ class SimulatedHeldOut:
         batch = simulate_batch(indices, seed, config, gratings=not self.feed.noise_free_targets)
         draws = Draws(seed, indices, config.population.stream)
         examples = examples_of(batch, draws, self.feed, self.grid)
-        held_out = held_out_of(examples, indices, self.grid)
+        held_out = held_out_of(
+            examples, indices, self.grid, kind=np.array(batch.kind), trouble=np.array(batch.trouble)
+        )
         if not self.minimum_line_snr > 0:
             return held_out
         tier = np.array([load_tiers().names.index(name) for name in batch.tier])
         centre = np.where(examples["line_known"], _observed(examples["true_redshift"]), 1.0)
         error = grating_line_error(tier, centre)
         snr = np.where(examples["line_known"], batch.line_flux / error, 0.0)
-        return held_out.rows(snr.max(axis=1) > self.minimum_line_snr)
+        other = config.population.is_open & ~batch.has_redshift
+        return held_out.rows(other | (snr.max(axis=1) > self.minimum_line_snr))
 
 
 class RecordedHeldOut:
@@ -176,20 +180,22 @@ class RecordedHeldOut:
         if not rows:
             return None
         examples = recorded_examples(rows, self.grid, self.noise_free_targets)
-        return held_out_of(examples, np.array([row["group"] for row in rows]), self.grid)
+        group, kind = (np.array([row[name] for row in rows]) for name in ("group", "kind"))
+        return held_out_of(examples, group, self.grid, kind=kind)
 
     def _originals(self) -> Iterator[dict]:
-        rows = iterate(self.directory, self.split, fields=(*FIELDS, "group"))
+        rows = iterate(self.directory, self.split, fields=(*FIELDS, "group", "kind"))
         return (row for row in rows if row["realisation"] == 0)
 
 
-def held_out_of(examples: Batch, galaxy: np.ndarray, grid: UnifiedGrid) -> HeldOut:
+def held_out_of(examples: Batch, galaxy: np.ndarray, grid: UnifiedGrid, **labels: np.ndarray) -> HeldOut:
     """Training examples as held-out galaxies.
 
     Args:
         examples: B of them (see `kspecsr.feeds.example.example_shapes`).
         galaxy: (B,) unit of resampling.
         grid: of the targets.
+        **labels: ``kind`` and ``trouble``, where they are known.
     """
     good = ~examples["prism_mask"]
     snr = np.where(good, examples["prism_flux"] / examples["prism_error"], np.nan)
@@ -206,6 +212,7 @@ def held_out_of(examples: Batch, galaxy: np.ndarray, grid: UnifiedGrid) -> HeldO
         redshift=examples["true_redshift"].astype(np.float64),
         continuum_snr=median,
         **{name: examples[name] for name in (*names, *more)},
+        **labels,
     )
 
 

@@ -24,6 +24,8 @@ COLUMNS = (
     "line_known",
     "line_snr",
     "line_detectable",
+    "kind",
+    "trouble",
 )
 _COLUMNS = "columns"
 _SEPARATOR = "|"

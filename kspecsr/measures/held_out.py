@@ -32,6 +32,8 @@ class HeldOut:
         redshift: (B,) true redshift; NaN without one.
         continuum_snr: (B,) median prism S/N per good pixel.
         line_detectable: (B, K) bool: the gratings would show the line at 3 sigma; None where that is unknown.
+        kind: (B,) names of what was simulated, out of the simulator's `KINDS`; None where that is unknown.
+        trouble: (B,) names out of its `TROUBLES`, "" for none; None where that is unknown.
     """
 
     grid: UnifiedGrid
@@ -51,6 +53,8 @@ class HeldOut:
     redshift: np.ndarray
     continuum_snr: np.ndarray
     line_detectable: np.ndarray | None = None
+    kind: np.ndarray | None = None
+    trouble: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.galaxy)

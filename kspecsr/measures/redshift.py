@@ -124,7 +124,9 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     line (``[best line snr 5-10]``), continuum S/N and redshift.
     ``confidence_right[0.7-0.9]`` is the share off by less than 0.01 among galaxies of that stated confidence,
     ``confidence_stated[0.7-0.9]`` their mean stated one, ``confidence_gap`` the difference averaged over the
-    bins. ``false_confidence`` is the share above 0.9 among galaxies that have no redshift.
+    bins. ``false_confidence`` is the share above 0.9 among what has no redshift, ``false_confidence[star]``
+    among one kind of it. ``redshift_confident[hot-pixels]`` and ``redshift_confident_outliers[hot-pixels]``
+    are of galaxies in one trouble.
 
     Args:
         columns: small columns of the held-out galaxies.
@@ -164,6 +166,23 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
         ],
         [WHOLE],
     )
+    for label, rows in _named(columns.get("kind"), without):
+        yield [share(f"false_confidence{label}", sure, without & rows)], [WHOLE]
+    for label, rows in _named(columns.get("trouble"), known & stated):
+        yield (
+            [
+                share(f"redshift_confident{label}", sure, known & stated & rows),
+                share(f"redshift_confident_outliers{label}", far, known & sure & rows),
+            ],
+            [WHOLE],
+        )
+
+
+def _named(names: np.ndarray | None, among: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Label and (B,) bool of each name that occurs among some galaxies; none for what has no name."""
+    for name in np.unique(names[among]) if names is not None else ():
+        if name:
+            yield f"[{name}]", names == name
 
 
 def reliability(measured: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
