@@ -23,12 +23,12 @@ from benchmarks.identical_examples import (
     rows_of,
     training_examples,
 )
+from benchmarks.identical_picture import draw_identical_networks
 from data_pipeline.configuration import to_dict
 from data_pipeline.pictures.style import save_picture
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import ModelConfig, TrainingConfig
-from kspecsr.evaluation.figures.redshift import draw_identical_networks
 from kspecsr.evaluation.methods import Networks
 from kspecsr.evaluation.report import IDENTICAL_ROWS, identical_cells, text_table
 from kspecsr.losses import redshift_nll

@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 from benchmarks.simulation_speed import peak_memory
 from benchmarks.training_speed import largest_product, operations
@@ -20,13 +22,22 @@ from kspecsr.model_folder import load_composed, read_settings
 from kspecsr.models import RECORD_UNIT, redshift_bins
 from kspecsr.results.data import ModelIdentity
 from kspecsr.results.prism_input import PrismInput, prism_wavelength
-from kspecsr.serving.saved_model import read_warm_up, warm_up_inputs
+from kspecsr.serving.saved_model import WARM_UP_FILE, warm_up_inputs
 from kspecsr.serving.signatures import CLASSIFY_REDSHIFT, FROM_WAVELENGTH, SERVING_DEFAULT
 from kspecsr.super_resolver import SuperResolver
 
 _SEED = 7
 _LEAST_CALLS = 100  # of a percentile
 Arrays = dict[str, np.ndarray]
+
+
+def read_warm_up(folder: str | os.PathLike) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Signature and inputs of each warm-up request of an exported version."""
+    path = Path(folder) / "assets.extra" / WARM_UP_FILE
+    for record in tf.data.TFRecordDataset(os.fspath(path)):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+        yield request.model_spec.signature_name, inputs
 
 
 @dataclass(frozen=True)

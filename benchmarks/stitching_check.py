@@ -15,7 +15,7 @@ from data_pipeline import command_line as cli
 from data_pipeline.instrument import reference_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.pairs.preprocessing import Pair
-from data_pipeline.pairs.stitching import StitchedSpectrum, boundary_step
+from data_pipeline.pairs.stitching import REFERENCE_ARM, StitchedSpectrum
 from data_pipeline.pixel_grid import UnifiedGrid, pixel_bounds
 from data_pipeline.resampling import Resampler
 from data_pipeline.spectrum import ObservedSpectrum
@@ -74,7 +74,7 @@ def examine(archive: str, noise_free: bool, quiet: bool) -> Findings:
             findings.skipped.append(f"{one.unique_id}: {error.step}: {error}")
             continue
         findings.scales += scale_recoveries(pair.stitched, truths.get(one.unique_id).arm_scale)
-        findings.steps += seam_steps(pair.stitched, config.stitch.step_window)
+        findings.steps += seam_steps(pair.stitched)
         if noise_free:
             ratio = line_flux_ratio(pair, gratings, one.redshift, config.grid)
             findings.flux_ratios += [ratio] if np.isfinite(ratio) else []
@@ -129,7 +129,6 @@ if __name__ == "__main__":
     sys.exit(main())
 
 
-REFERENCE_ARM = "G235M"
 # Half-widths of windows [FWHM] that hold a whole line or blend and have a clean neighbour to the red.
 ISOLATED = {"Halpha": 4.0, "[OIII]_5008": 2.5, "[OII]_3730": 3.0}
 
@@ -167,13 +166,32 @@ def scale_recoveries(stitched: StitchedSpectrum, arm_scale: dict[str, float]) ->
     return recoveries
 
 
-def seam_steps(stitched: StitchedSpectrum, window: int) -> list[float]:
+def seam_steps(stitched: StitchedSpectrum) -> list[float]:
     """Residual step at each seam in units of the error of a pixel there."""
     steps = (
-        boundary_step(stitched.wavelength, stitched.flux, stitched.error, stitched.mask, seam, window)
+        boundary_step(stitched.wavelength, stitched.flux, stitched.error, stitched.mask, seam)
         for seam in stitched.seams
     )
     return [step for step in steps if np.isfinite(step)]
+
+
+def boundary_step(wavelength, flux, error, mask, seam: float, window: int = 150) -> float:
+    """Step of a spectrum at a seam in units of the one-sigma error of a pixel there.
+
+    A straight line plus a step is fitted to ``window`` pixels on each side.
+
+    Returns:
+        Step over the median pixel error; NaN where either side has fewer than five good pixels.
+    """
+    middle = int(np.searchsorted(wavelength, seam))
+    near = slice(max(middle - window, 0), middle + window)
+    good = ~mask[near]
+    x, y, sigma = (wavelength[near] - seam)[good], flux[near][good], error[near][good]
+    if min(np.sum(x < 0), np.sum(x >= 0)) < 5:
+        return float("nan")
+    design = np.stack([np.ones_like(x), x / np.ptp(x), (x >= 0).astype(float)], axis=1) / sigma[:, None]
+    step = np.linalg.lstsq(design, y / sigma, rcond=None)[0][2]
+    return float(step / np.median(sigma))
 
 
 def line_flux_ratio(

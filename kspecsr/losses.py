@@ -24,6 +24,8 @@ def gaussian_nll(target, mean, variance):
 def masked_mean(values, use):
     """Mean over the entries that count, by a bool or a weight for each; 0 where none does."""
     use = ops.cast(use, values.dtype)
+    # The `where` comes first: 0 times a NaN of a masked pixel is NaN, in the gradient as well. The least
+    # weight keeps a batch in which nothing counts from dividing by 0.
     return ops.sum(ops.where(use > 0, values, 0.0) * use) / ops.maximum(ops.sum(use), 1e-6)
 
 
@@ -48,6 +50,7 @@ def redshift_nll(log_probability, redshift, step):
         step: of log(1 + z) between bins.
     """
     known = ops.isfinite(redshift)
+    # A number for unknown ones too, whose loss is masked: NaN would reach the gradient through the mask.
     x = ops.log1p(ops.where(known, redshift, 0.0))
     bins = (np.arange(log_probability.shape[-1]) * step).astype("float32")
     place = (x[:, None] - bins) / (BIN_WIDTH * step)
@@ -83,6 +86,7 @@ def line_shape_loss(flux, target, good, line_mask, amplitude):
     target = ops.where(good > 0, target, flux)  # gaps neither count nor leave an edge
     weight = line_mask * good
     difference = ops.abs(high_pass(flux - target))
+    # The share of the amplitude keeps windows without any line from dividing noise by nothing.
     size = ops.abs(high_pass(ops.stop_gradient(target))) + 0.2 * amplitude
     ratio = ops.sum(weight * difference, axis=-1) / ops.maximum(ops.sum(weight * size, axis=-1), 1e-6)
     return ops.mean(ratio)
@@ -93,6 +97,7 @@ def outside_losses(correction, amplitude, line_mask):
     relative = correction / amplitude
     outside = 1.0 - line_mask
     curvature = relative[:, 2:] - 2.0 * relative[:, 1:-1] + relative[:, :-2]
+    # Logarithmic beyond 3 %: a real edge (a break) costs little more than noise-like wiggles do.
     rough = ops.log1p((30.0 * curvature) ** 2)
     return masked_mean(rough, outside[:, 1:-1]), masked_mean(ops.log1p(relative**2), outside)
 
@@ -104,6 +109,7 @@ def residual_l1(correction, amplitude):
 
 def continuum_loss(continuum, target, known, line_mask, amplitude):
     """Mismatch of the continuum (B, N), weighted to pixels under lines; ``known`` (B,) is 1 or 0."""
+    # Absolute, smoothed at 1 % of the amplitude: a square would be all about the few worst galaxies.
     off = ops.sqrt(1e-4 + ((continuum - target) / amplitude) ** 2)
     return masked_mean(off, known[:, None] * (0.1 + line_mask))
 
@@ -115,6 +121,8 @@ def consistency_loss(flux, error, good, model):
     from the median one must not pull the output.
     """
     floor = _MISMATCH * ops.sqrt(flux**2 + np.float32(1e-12))
+    # The floor grows with the flux: at S/N of 1,000 the tabulated line-spread function is the larger error,
+    # and would be learned into the lines.
     chi = (flux - model) ** 2 / (PIXEL_NOISE_VARIANCE * error**2 + floor**2)
     return masked_mean(ops.log1p(chi), good)
 
@@ -129,6 +137,7 @@ def pixels_between(redshift, true_redshift, right, sampling):
     per unit of ln(wavelength).
     """
     moved = right > 0
+    # `redshift` itself in place of an unknown one: a quotient of 1, and no NaN in what is left out.
     ratio = ops.where(moved, (1.0 + redshift) / (1.0 + ops.where(moved, true_redshift, redshift)), 1.0)
     return sampling * ops.log(ratio)
 
@@ -149,6 +158,7 @@ def shifted(values, pixels):
     count = values.shape[1]
     whole = ops.floor(pixels)
     t = (1.0 - (pixels - whole))[:, None]  # of the way from the second of four pixels to the third
+    # The first of the four pixels lies one to the left of the interval that holds the place.
     first = np.arange(count, dtype="int32") - ops.cast(whole, "int32")[:, None] - 1
     row = ops.arange(ops.shape(values)[0], dtype="int32")[:, None] * count
     flat = ops.reshape(values, (-1,))
@@ -185,10 +195,12 @@ def line_flux_nll(line_flux, line_error, use, mean, sigma, unit):
     """
     unit = ops.maximum(unit, 1e-6)
     ratio = ops.clip(line_flux / unit, -1e5, 1e5)
+    # By the derivative of arcsinh: the error of a measured flux in the coordinate in which the likelihood is.
     own = line_error / unit / ops.sqrt(1.0 + ratio**2)  # error of the arcsinh
     return masked_mean(gaussian_nll(ops.arcsinh(ratio), mean, sigma**2 + own**2), use)
 
 
 def presence_loss(detectable, logit, use):
     """Cross-entropy of presence (B, K): a line that the reference would detect at 3 sigma is present."""
+    # From the logit: a sigmoid rounds to 1 in float32 beyond 17, and its logarithm is then none.
     return masked_mean(ops.softplus(logit) - detectable * logit, use)

@@ -13,7 +13,6 @@ from kspecsr.model_folder import load_composed
 from kspecsr.model_settings import read_settings, weights_hash
 from kspecsr.models import redshift_bins
 from kspecsr.results.data import ModelIdentity
-from kspecsr.results.flags import FlagThresholds
 from kspecsr.results.interpretation import Interpreter, results_of
 from kspecsr.results.prism_input import PrismInput, masked, prism_wavelength, stacked
 from kspecsr.results.resolver import Resolver, redshifts_of
@@ -36,7 +35,6 @@ class SuperResolver(Resolver):
         network: composed model, from a mapping of arrays to a mapping of arrays in physical units.
         identity: name, hash and grid of the model.
         bins: (Z,) ln(1 + z) of P(z).
-        thresholds: limits below which a spectrum is flagged.
         compiled: compile with XLA, where the network is a Keras model.
     """
 
@@ -45,11 +43,10 @@ class SuperResolver(Resolver):
         network: Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]],
         identity: ModelIdentity,
         bins: np.ndarray,
-        thresholds: FlagThresholds | None = None,
         compiled: bool = False,
     ):
         self.identity = identity
-        self._interpreter = Interpreter(identity, bins, thresholds)
+        self._interpreter = Interpreter(identity, bins)
         self._sizes: set[int] = set()
         self._predict: Callable = network
         if hasattr(network, "predict_on_batch"):  # Keras: compiles for its backend, and gives NumPy arrays
@@ -62,19 +59,11 @@ class SuperResolver(Resolver):
         return self._interpreter.bins
 
     @classmethod
-    def from_folder(
-        cls,
-        folder: str | os.PathLike,
-        thresholds: FlagThresholds | None = None,
-        compiled: bool = False,
-        calibrated: bool = True,
-    ) -> SuperResolver:
+    def from_folder(cls, folder: str | os.PathLike, calibrated: bool = True) -> SuperResolver:
         """Load a model folder.
 
         Args:
             folder: model folder, as ``kspecsr train`` writes it.
-            thresholds: limits below which a spectrum is flagged.
-            compiled: compile with XLA.
             calibrated: apply the folder's calibration, if it has one.
 
         Raises:
@@ -84,13 +73,7 @@ class SuperResolver(Resolver):
         software = software_versions(*_BACKENDS)
         sha256 = weights_hash(folder, calibrated)
         identity = ModelIdentity(settings.name, sha256, settings.grid, software)
-        return cls(
-            load_composed(folder, calibrated),
-            identity,
-            redshift_bins(settings.preset.model),
-            thresholds,
-            compiled,
-        )
+        return cls(load_composed(folder, calibrated), identity, redshift_bins(settings.preset.model))
 
     def resolve(
         self, inputs: Sequence[PrismInput], redshift: float | Sequence[float | None] | None = None

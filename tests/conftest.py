@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -60,6 +61,18 @@ def fixed_seeds():
     """Make whatever still draws from a global generator repeatable."""
     random.seed(20261122)
     np.random.seed(20261122)  # noqa: NPY002 - the legacy global generator is what third-party code draws from
+
+
+@pytest.fixture
+def not_compiled():
+    """TensorFlow's functions run as they are: for a few steps that is quicker than to trace them."""
+    import tensorflow as tf  # most tests need none
+
+    tf.config.run_functions_eagerly(True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"(?s).*does not apply to tf\.data functions")
+        yield
+    tf.config.run_functions_eagerly(False)
 
 
 def pytest_collection_modifyitems(items):

@@ -76,14 +76,14 @@ def test_arms_that_do_not_overlap_give_no_scale():
 
 def test_seams_of_noise_free_arms_have_no_step_and_unscaled_ones_would(scaled):
     pair, _ = scaled
-    steps = seam_steps(pair.stitched, CONFIG.stitch.step_window)
+    steps = seam_steps(pair.stitched)
     assert len(steps) == len(pair.stitched.seams) == 4
     assert max(map(abs, steps)) < 0.5
     # the same seams with a step of five sigma put in by hand
     stitched = pair.stitched
     torn = np.where(stitched.wavelength > stitched.seams[0], 5 * np.nanmedian(stitched.error), 0.0)
     broken = type(stitched)(**{**vars(stitched), "flux": stitched.flux + torn})
-    assert abs(seam_steps(broken, CONFIG.stitch.step_window)[0] - steps[0]) > 2
+    assert abs(seam_steps(broken)[0] - steps[0]) > 2
 
 
 @pytest.mark.parametrize("redshift", [0.6, REDSHIFT, 5.4])

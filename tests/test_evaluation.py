@@ -36,7 +36,7 @@ from kspecsr.measures import redshift
 from kspecsr.measures.estimate import WHOLE, bootstrap, median, share, summarise
 from kspecsr.measures.gate import Gate, shipped_gate
 from kspecsr.measures.lines import line_signal_to_noise
-from kspecsr.measures.redshift import mass_near
+from kspecsr.results.prism_input import prism_input
 from kspecsr.super_resolver import SuperResolver
 from pair_sample import observe
 
@@ -320,16 +320,16 @@ def test_the_page_is_one_file_with_its_pictures_in_it(judged):
         assert row.title in html.unescape(page)
 
 
-def test_mass_near_is_the_confidence_of_a_result():
-    resolver = SuperResolver(StandIn(), IDENTITY, BINS)
+def test_the_confidence_that_is_judged_is_that_of_a_result():
+    resolver = SuperResolver(StandIn(width=0.01), IDENTITY, BINS)  # a third of the mode lies too far out
     held_out = source().chunk(0).rows(slice(0, 3))
-    given = replace(held_out, prism_flux=held_out.prism_flux, prism_error=held_out.prism_error)
-    made = reconstructions(given, ("cubic", "direct_fit", "sr2"), resolver, baselines())["sr2"]
-    from kspecsr.results.redshift import summarise_redshift
-
-    said = summarise_redshift(made.redshift_probability, BINS, made.redshift, np.zeros(3, bool))[1]
-    assert made.confidence[:3] == pytest.approx(said[:3], abs=5e-3)
-    np.testing.assert_allclose(mass_near(np.eye(BINS.size)[:1], BINS, np.zeros(1)), 1.0)
+    made = reconstructions(held_out, ("cubic", "direct_fit", "sr2"), resolver, baselines())["sr2"]
+    units = [values * FLUX_UNIT_IN_RECORDS for values in (held_out.prism_flux, held_out.prism_error)]
+    rows = zip(*units, held_out.prism_mask, strict=True)
+    spectra = [prism_spectrum().replace(flux=f, error=e, mask=m) for f, e, m in rows]
+    said = [one.redshift.confidence for one in resolver.resolve([prism_input(one) for one in spectra])]
+    assert made.confidence == pytest.approx(said, rel=1e-6)
+    assert 0.5 < said[0] < 0.8
 
 
 def baselines():

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from benchmarks.identical_examples import (
     INPUTS,
@@ -15,6 +14,7 @@ from benchmarks.identical_examples import (
     network_inputs,
     training_examples,
 )
+from benchmarks.identical_picture import draw_identical_networks
 from benchmarks.identical_training import (
     IdenticalRun,
     build_spectrum_redshift,
@@ -22,7 +22,6 @@ from benchmarks.identical_training import (
     offset_figures,
 )
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
-from kspecsr.evaluation.figures.redshift import draw_identical_networks
 from kspecsr.evaluation.sources import SHIPPED_SEED, SimulatedHeldOut
 from kspecsr.training.state import StateError
 from training_sample import tiny_preset
@@ -107,14 +106,6 @@ def test_networks_begin_with_the_same_weights():
     assert len(weights[0]) > 5
     for others in weights[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(weights[0], others, strict=True))
-
-
-@pytest.fixture
-def not_compiled():
-    """Functions run as they are: for a few steps that is quicker than to compile them."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def stop_after_the_first_epoch(line):

@@ -12,6 +12,7 @@ from google.protobuf import text_format
 from tensorflow.python.tools import saved_model_cli
 from tensorflow_serving.config import model_server_config_pb2
 
+from benchmarks.serving_speed import read_warm_up
 from data_pipeline.resampling import to_pixels
 from kspecsr import export
 from kspecsr.model_settings import find_model, weights_hash
@@ -26,7 +27,7 @@ from kspecsr.results.flags import (
 from kspecsr.results.interpretation import results_of
 from kspecsr.results.prism_input import output_mask, prism_wavelength
 from kspecsr.serving.resampling_graph import resample_to
-from kspecsr.serving.saved_model import foreign_operations, graph_operations, next_version, read_warm_up
+from kspecsr.serving.saved_model import foreign_operations, graph_operations, next_version
 from kspecsr.serving.signatures import SIGNATURES
 from serving_sample import FAINT, LITTLE, NOTHING, grids, serving_sample
 

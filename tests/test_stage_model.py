@@ -33,7 +33,7 @@ def trained(batch):
     networks, before, histories = {}, {}, {}
     for stage in STAGES:
         model = StageModel(stage, PRESET, networks)
-        model.compile(optimizer=keras.optimizers.AdamW(1e-3))
+        model.compile(optimizer=keras.optimizers.AdamW(1e-3), run_eagerly=True)
         histories[stage] = model.fit(*batch, batch_size=8, epochs=2, verbose=0).history
         networks[stage] = model.stage_network
         before[stage] = [np.array(w) for w in model.stage_network.get_weights()]

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
+from benchmarks.stitching_check import boundary_step
 from data_pipeline.instrument import GRATINGS, load_instrument, reference_instrument
 from data_pipeline.lines import load_lines
-from data_pipeline.pairs.stitching import StitchConfig, boundary_step, stitch
+from data_pipeline.pairs.stitching import StitchConfig, stitch
 from data_pipeline.pixel_grid import UNIFIED_GRID
 from data_pipeline.spectrum import SpectrumError
 from pair_sample import FLUX, REDSHIFT, UNIT, continuum, integrated, line, observe

@@ -10,6 +10,8 @@ from kspecsr.training import state as published
 from kspecsr.training.state import read_progress
 from training_sample import QUIET, assert_published, simulated, tiny_preset, train
 
+pytestmark = pytest.mark.usefixtures("not_compiled")
+
 
 def give_goals(monkeypatch, *values):
     goals = iter(values)

@@ -16,6 +16,8 @@ from kspecsr.training.stage import begin_again, train_stage, weights_digest
 from kspecsr.training.state import StateError, read_progress
 from training_sample import QUIET, assert_published, silent, simulated, tiny_preset, train
 
+pytestmark = pytest.mark.usefixtures("not_compiled")  # but for the fixture of the module, which comes first
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

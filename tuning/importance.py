@@ -26,7 +26,7 @@ class TooFewTrialsError(ValueError):
     """Not enough trials to say anything."""
 
 
-def importances(axes: Sequence[Axis], records: Sequence[TrialRecord], seed: int = 0) -> Table:
+def importances(axes: Sequence[Axis], records: Sequence[TrialRecord]) -> Table:
     """Importance of each axis for the goal, the most important first.
 
     Goals count by their rank, so that one that diverged does not count for more than all the others. A trial
@@ -36,7 +36,6 @@ def importances(axes: Sequence[Axis], records: Sequence[TrialRecord], seed: int 
     Args:
         axes: axes of the search.
         records: trials that have ended.
-        seed: seed of forests, folds and shuffling.
 
     Returns:
         Columns ``name``; ``importance``, the fraction of the variance of the goal's ranks that is lost when
@@ -59,11 +58,11 @@ def importances(axes: Sequence[Axis], records: Sequence[TrialRecord], seed: int 
     ranks = rankdata([record.goal for record in used], method="ordinal") / len(used)
     values = np.array([[_number(axis, record) for axis in axes] for record in used])
     fits = cross_validate(
-        RandomForestRegressor(_TREES, random_state=seed, min_samples_leaf=2),
+        RandomForestRegressor(_TREES, random_state=0, min_samples_leaf=2),
         values,
         ranks,
         scoring="neg_mean_squared_error",
-        cv=RepeatedKFold(n_splits=_FOLDS, n_repeats=_ROUNDS, random_state=seed),
+        cv=RepeatedKFold(n_splits=_FOLDS, n_repeats=_ROUNDS, random_state=0),
         return_estimator=True,
         return_indices=True,
     )
@@ -74,7 +73,7 @@ def importances(axes: Sequence[Axis], records: Sequence[TrialRecord], seed: int 
             ranks[held],
             scoring="neg_mean_squared_error",
             n_repeats=_SHUFFLES,
-            random_state=seed,
+            random_state=0,
         ).importances_mean
         for forest, held in zip(fits["estimator"], fits["indices"]["test"], strict=True)
     ]

@@ -60,6 +60,7 @@ class SweepOracle(keras_tuner.Oracle):
             objective=keras_tuner.Objective(OBJECTIVE, "min"),
             max_trials=trials,
             hyperparameters=hyperparameters(axes),
+            # The space is stated beforehand, not found by building networks.
             allow_new_entries=False,
             tune_new_entries=False,
             seed=1,  # nothing is drawn by KerasTuner itself
@@ -112,6 +113,7 @@ class SweepOracle(keras_tuner.Oracle):
         self.reclaim()
         self._requeue(tuner_id)  # a worker of this name was killed and has been started again
         self._retry_queue = [name for name in self._retry_queue if not self._give_up(self.trials[name])]
+        # After lost trials are back in the queue, from which KerasTuner takes first.
         trial = super().create_trial(tuner_id)
         if trial.status == TrialStatus.STOPPED and self.ongoing_trials:
             self.tuner_ids.add(tuner_id)
@@ -144,10 +146,14 @@ class SweepOracle(keras_tuner.Oracle):
             The trial, with the status STOPPED if it is to end after this epoch.
         """
         trial, step = self.trials[trial_id], int(step)
+        # An epoch is told again after a kill between its state and the oracle's.
         if step not in record_of(trial.get_state(), self._epochs).curve:
             trial = super().update_trial(trial_id, metrics, step)
+            # Attempts are counted since the last epoch that got done: a night with many power cuts is no
+            # fault of a trial.
             self._run_times[trial_id] = 0
             self.save()
+        # A copy: STOPPED is the answer to this worker; the trial itself ends COMPLETED, with its goals.
         answer = copy.copy(trial)
         record = record_of(trial.get_state(), self._epochs)
         if step == record.epochs and self._proposals.should_stop(self.records(), record):
@@ -189,6 +195,7 @@ class SweepOracle(keras_tuner.Oracle):
         if not self._lease:
             return
         now = self._clock()
+        # Workers that asked for nothing yet, and those that an earlier chief knew: their time starts now.
         for worker in sorted(self.tuner_ids | set(self.ongoing_trials)):
             if now - self._seen.setdefault(worker, now) > self._lease:
                 self.tuner_ids.discard(worker)
@@ -237,6 +244,7 @@ class SweepOracle(keras_tuner.Oracle):
         state: dict[str, Any] = {}
         if Path(self._get_oracle_fname()).is_file():
             state = json.loads(Path(self._get_oracle_fname()).read_text(encoding="utf-8"))
+        # Files of trials first: they are written before the oracle's, and are what counts.
         trials = [Trial.load(str(path)) for path in Path(self._project_dir).glob("trial_*/trial.json")]
         self.trials = {
             trial.trial_id: trial for trial in sorted(trials, key=lambda trial: int(trial.trial_id))
@@ -244,8 +252,10 @@ class SweepOracle(keras_tuner.Oracle):
         self._run_times.update(state.get("run_times", {}))
         self.start_order = list(self.trials)
         over = [name for name, trial in self.trials.items() if trial.status in _OVER]
+        # The order in which trials ended decides when a run of failures ends the sweep.
         known = [name for name in state.get("end_order", []) if name in over]
         self.end_order = known + [name for name in over if name not in known]
+        # Without workers the one process that had them is gone.
         owners = {name: worker for worker, name in state.get("ongoing_trials", {}).items() if self._lease}
         for name, trial in self.trials.items():
             if name in over:

@@ -15,6 +15,7 @@ from typing import Any
 from data_pipeline.command_line import suppress_startup_stderr
 from data_pipeline.workers import prepare_worker
 
+# TensorFlow never gives back the memory of its graphs; to start it anew costs seconds, a trial minutes.
 _TRIALS = 8  # trials in one process before a fresh one takes over
 _PATIENCE = 10.0  # seconds that a process has to end by itself
 _SHOWN = 1500  # characters of an error's end that are kept
@@ -111,12 +112,14 @@ class TrialProcess:
             self.close()
         if self._process is not None:
             return
+        # A fork would copy TensorFlow's threads and locks in whatever state they are.
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
         # by its name: a function itself would be imported, with TensorFlow, before its warnings are held back
         function = (self._train.__module__, self._train.__name__)
         self._process = context.Process(target=_serve, args=(other, *function))
         self._process.start()
+        # The parent's copy, or a dead child would leave the pipe open and the parent waiting.
         other.close()
         self._done = 0
 
@@ -172,6 +175,7 @@ def _serve(connection: Connection, module: str, name: str) -> None:
         except MemoryError:
             answer = ("error", "out of memory")
         except Exception as error:
+            # Text only: an exception of TensorFlow holds graph nodes, which cannot be pickled.
             kind = type(error).__name__
             if kind == "ResourceExhaustedError":  # TensorFlow's, which need not be loaded here
                 answer = ("error", f"out of memory: {str(error)[:200]}")

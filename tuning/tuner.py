@@ -89,6 +89,7 @@ class SweepTuner(BaseTuner):
             curve[epoch] = goal
             return self.oracle.update_trial(name, {OBJECTIVE: goal}, step=epoch).status == TrialStatus.STOPPED
 
+        # The cheapest request there is; any request shows that a worker lives.
         show_alive = partial(self.oracle.get_trial, name)
         outcome = self._process.run(job, after_epoch, show_alive, plan.lease / _SIGNS)
         result = {
@@ -100,6 +101,7 @@ class SweepTuner(BaseTuner):
             "upstream": settings.upstream,
             "seed": settings.seed,
         }
+        # Before the oracle hears of it: a trial that counts as done must have its result.
         write_json(folder / RESULT_FILE, result)
         log_trial(self._folder, settings.axes, TrialRecord(int(name), values, curve, name=name))
 

@@ -93,6 +93,7 @@ def build(
         source={**source.description, "config": to_dict(config)},
         steps=step_counts(source.steps, dropped, sum(counts.values())),
     )
+    # In this order: killed between the two, the next start finds finished records, not an unfinished build.
     manifest.write(output)
     store.remove()
     return BuildResult(manifest, tuple(dropped), resumed)
@@ -116,6 +117,7 @@ def _kept(source: Source, store: ChunkStore) -> tuple[list[Dropped], Counter[str
         splits, lost = store.summary(chunk)
         counts.update(splits)
         dropped += lost
+    # Before hours of expanding: a build without a training part is of no use.
     if not counts["train"]:
         listed = "; ".join(f"{d.unique_id}: {d.step}: {d.reason}" for d in dropped[:3]) or "none dropped"
         raise ValueError(
@@ -149,6 +151,7 @@ def step_counts(steps: Sequence[str], dropped: Sequence[Dropped], kept: int) -> 
     """Objects kept and dropped by each step, from the first to the last."""
     by_step: dict[str, Counter[str]] = {step: Counter() for step in steps}
     for item in dropped:
+        # Up to the colon a reason is the same for all; behind it are the numbers of the one object.
         by_step.setdefault(item.step, Counter())[item.reason.split(":")[0]] += 1
     left = kept + len(dropped)
     table = []

@@ -12,6 +12,9 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import to_pixels
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
+# Its flux scale is kept: the one arm that overlaps with both others, so no scale is the product of two.
+REFERENCE_ARM = "G235M"
+
 
 @dataclass(frozen=True)
 class StitchConfig:
@@ -25,7 +28,6 @@ class StitchConfig:
         minimum_bins: fewest common bins from which a scale is taken.
         outlier_sigma: bins that disagree by more than this many robust sigma do not count.
         step_taper: distance [um] over which the correction of a residual step fades out.
-        step_window: grid pixels on each side of a seam in which its residual step is measured.
         minimum_coverage: share of a grid pixel that good data must cover.
     """
 
@@ -34,12 +36,10 @@ class StitchConfig:
     minimum_bins: int = 3
     outlier_sigma: float = 4.0
     step_taper: float = 0.2
-    step_window: int = 150
     minimum_coverage: float = 0.5
 
     def __post_init__(self) -> None:
-        counts = ("bin_pixels", "minimum_bins", "step_window")
-        for name in (*counts, "scale_prior", "step_taper", "outlier_sigma"):
+        for name in ("bin_pixels", "minimum_bins", "scale_prior", "step_taper", "outlier_sigma"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"stitching: expected {name} > 0, got {getattr(self, name)}")
 
@@ -98,23 +98,22 @@ def stitch(
     spectra: Sequence[ObservedSpectrum],
     grid: UnifiedGrid | None = None,
     config: StitchConfig | None = None,
-    reference: str = "G235M",
 ) -> StitchedSpectrum:
     """Join one to three grating spectra.
 
     Each arm is resampled to the grid with its flux conserved. In each overlap the relative scale minimises
     the error-weighted squared flux difference, with the errors of *both* arms in the denominator (the
-    one-sided least-squares scale shrinks where the spectrum is noisy). Scales run outwards from the
-    reference arm. What step is left is removed and fades out over ``step_taper``. One arm hands over to the
-    next as in `arm_shares`, with inverse variance as weight, so that the result has the line-spread function
-    of `reference_instrument` (within a hand-over: its variance, to 8 %, as the sum of two Gaussians is none);
-    where the arm in charge has no good pixel, the other one stands in.
+    one-sided least-squares scale shrinks where the spectrum is noisy). Scales run outwards from
+    `REFERENCE_ARM`, or from the middle arm where that is absent. What step is left is removed and fades out
+    over ``step_taper``. One arm hands over to the next as in `arm_shares`, with inverse variance as weight,
+    so that the result has the line-spread function of `reference_instrument` (within a hand-over: its
+    variance, to 8 %, as the sum of two Gaussians is none); where the arm in charge has no good pixel, the
+    other one stands in.
 
     Args:
         spectra: one per disperser.
         grid: unified grid; None for the default.
         config: None for the default.
-        reference: disperser whose flux scale is kept; the middle arm where it is absent.
 
     Raises:
         SpectrumError: for no spectrum, or two of the same disperser.
@@ -131,7 +130,7 @@ def stitch(
         )
         for s in arms
     }
-    home = names.index(reference) if reference in names else len(names) // 2
+    home = names.index(REFERENCE_ARM) if REFERENCE_ARM in names else len(names) // 2
     order = [(i - 1, i) for i in range(home + 1, len(names))] + [(i + 1, i) for i in range(home - 1, -1, -1)]
     scales, overlaps = {names[home]: 1.0}, {}
     for near, far in order:
@@ -246,22 +245,3 @@ def _average(segments, names, wavelength):
     mask = total <= 0
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(mask, np.nan, summed / total), np.where(mask, np.nan, np.sqrt(variance) / total), mask
-
-
-def boundary_step(wavelength, flux, error, mask, seam: float, window: int = 150) -> float:
-    """Step of a spectrum at a seam in units of the one-sigma error of a pixel there.
-
-    A straight line plus a step is fitted to ``window`` pixels on each side.
-
-    Returns:
-        Step over the median pixel error; NaN where either side has fewer than five good pixels.
-    """
-    middle = int(np.searchsorted(wavelength, seam))
-    near = slice(max(middle - window, 0), middle + window)
-    good = ~mask[near]
-    x, y, sigma = (wavelength[near] - seam)[good], flux[near][good], error[near][good]
-    if min(np.sum(x < 0), np.sum(x >= 0)) < 5:
-        return float("nan")
-    design = np.stack([np.ones_like(x), x / np.ptp(x), (x >= 0).astype(float)], axis=1) / sigma[:, None]
-    step = np.linalg.lstsq(design, y / sigma, rcond=None)[0][2]
-    return float(step / np.median(sigma))

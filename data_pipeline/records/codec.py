@@ -62,6 +62,7 @@ def encode_example(features: Mapping[str, bytes]) -> bytes:
 
 def _read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
     number = shift = 0
+    # Bounded: in damaged bytes the high bit may be set for ever.
     while at < end and shift < 64:
         byte = data[at]
         at += 1
@@ -76,6 +77,8 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Tag, first and last-plus-one byte of each length-delimited field of a message."""
     while at < end:
         tag = data[at]
+        # Whatever else protobuf allows (other wire types, unknown fields) is in no record, and skipping it
+        # would hide damage.
         if tag not in (FIELD_1, FIELD_2, FIELD_3):
             raise RecordFormatError(f"no tf.train.Example: unexpected tag 0x{tag:02x} at byte {at}")
         size, at = _read_varint(data, at + 1, end)
@@ -116,6 +119,7 @@ def decode_in_layout(
     """
     if data[:1] != b"\x0a":
         return None
+    # Not an error here: records of another writer may order their map otherwise, and the slow way reads them.
     size, at = _read_varint(data, 1, len(data))
     if at + size != len(data):
         return None
@@ -134,6 +138,8 @@ def decode_in_layout(
         else:
             first = at + len(header)
             end = first + length
+            # One comparison of the bytes that are the same in every record, instead of a walk through five
+            # nested messages.
             if not data.startswith(header, at) or end > len(data):
                 return None
         features[name] = view[first:end]
@@ -206,6 +212,7 @@ def field_bytes(field: Field, value: Any) -> bytes:
         raise _refuse(field, array, "give one value per pixel or line of the schema's grid")
     if not field.shape and array.dtype.kind in _NUMBER_KINDS[field.dtype]:
         return _number(field, value, array)
+    # A big-endian array (FITS has them) is the same numbers; another type is not.
     if array.dtype.newbyteorder("=") != np.dtype(field.dtype):
         raise _refuse(field, array, f"convert with numpy.asarray(x, dtype={field.dtype!r})")
     return array.astype(field.disk_dtype, order="C", copy=False).tobytes()
@@ -236,6 +243,7 @@ def field_value(field: Field, payload: memoryview) -> np.ndarray | str:
             f"expected {field.n_bytes} ({_expected(field)})"
         )
     array = np.frombuffer(payload, field.disk_dtype).reshape(field.shape)
+    # A view of bytes 0 and 1 costs nothing; `astype` would copy every mask.
     return array.view(np.bool_) if field.dtype == "bool" else array
 
 

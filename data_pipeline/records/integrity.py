@@ -87,6 +87,7 @@ def open_split(
 
 def _signature(directory: Path, manifest: Manifest) -> tuple:
     files = [directory / shard.file for shards in manifest.splits.values() for shard in shards]
+    # Sizes and times stand for contents within a process: every epoch opens the split anew.
     return manifest.hash, tuple((path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
@@ -142,6 +143,8 @@ def _shard_problem(path: Path, shard: Shard, codec: ExampleCodec, bar: tqdm) -> 
     if len(positions) != shard.count:
         return f"{path}: found {len(positions)} records, expected {shard.count}; {CURE}"
     if shard.count:
+        # One record is enough: the checksum has shown that all are as written, and one writer wrote all with
+        # one schema.
         first, length = positions[0]
         with open(path, "rb") as file:
             file.seek(first)
@@ -156,6 +159,8 @@ def _shard_problem(path: Path, shard: Shard, codec: ExampleCodec, bar: tqdm) -> 
 
 def _where_altered(path: Path) -> str:
     try:
+        # Only after damage was found, since it is slow: the user may want to know whether one galaxy or the
+        # disk is bad.
         n = sum(1 for _ in read_records(path))
     except RecordIntegrityError as error:
         return _bare(error, path)

@@ -161,6 +161,7 @@ class Manifest:
         """
         path = Path(directory) / MANIFEST_NAME
         text = json.dumps({"sha256": self.hash, "manifest": to_dict(self)}, indent=1, ensure_ascii=False)
+        # The last file of a build: without it the shards are an unfinished build, whatever they look like.
         with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             file.write(text + "\n")
             file.flush()
@@ -188,6 +189,7 @@ class Manifest:
             version = data["schema"]["version"]
         except (ValueError, KeyError, TypeError) as error:
             raise RecordIntegrityError(f"{path}: no readable manifest ({error!r}); {_REBUILD}") from error
+        # Before the hash: another version may hash otherwise, and its user needs to hear about the version.
         if version != SCHEMA_VERSION:
             raise RecordIntegrityError(
                 f"{path}: found schema version {version}, this kspecsr reads version {SCHEMA_VERSION}; build "

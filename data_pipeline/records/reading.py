@@ -105,10 +105,13 @@ def _examples(
 ) -> Iterator[dict[str, np.ndarray | str]]:
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(open(path, "rb", buffering=0)).fileno() for path in paths]
+        # Python integers: indexing with NumPy's takes several times longer.
         for row in order.tolist():
             # The writer dealt row i to shard i modulo n.
             record, shard = divmod(row, len(files))
             first, length = positions[shard][record].tolist()
+            # No seek, and no buffer that would be read in vain: in shuffled order no record follows the one
+            # before.
             payload = os.pread(files[shard], length, first)
             if check_crc and os.pread(files[shard], 4, first + length) != frame(payload)[1]:
                 raise RecordIntegrityError(
@@ -189,7 +192,9 @@ def load(
         records = _in_order(tf, directory, shards)
     else:
         records = _shuffled(tf, directory, shards, shuffle_seed)
+    # Lost by the interleave; Keras needs it to know the length of an epoch.
     records = records.apply(tf.data.experimental.assert_cardinality(manifest.count(split)))
+    # Before batching, so that a batch may run across the end of a pass and all have one size.
     if repeat:
         records = records.repeat()
     records = records.batch(batch_size or DECODE_TOGETHER, drop_remainder=drop_remainder and bool(batch_size))

@@ -14,10 +14,10 @@ from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.simulation import Nuisances
 from kspecsr.evaluation.sources import SHIPPED_SEED
 from kspecsr.measures.held_out import HeldOut, Reconstruction
-from kspecsr.measures.redshift import mass_near
 from kspecsr.methods.baseline import Baseline
 from kspecsr.methods.direct_fit import fit_prism_lines
 from kspecsr.methods.fitted_lines import fitted_lines
+from kspecsr.results.redshift import summarise_redshift
 
 # In the order of tables and legends.
 TITLES = {
@@ -256,7 +256,7 @@ def _second(outputs: Mapping[str, np.ndarray], bins: np.ndarray) -> Reconstructi
         redshift=redshift,
         redshift_bins=bins,
         redshift_probability=probability,
-        confidence=mass_near(probability, bins, redshift),
+        confidence=summarise_redshift(probability, bins, redshift, np.zeros(len(redshift), bool))[1],
         prism_model=outputs["prism_model"],
     )
 

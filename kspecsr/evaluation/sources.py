@@ -8,21 +8,23 @@ from typing import Protocol
 import numpy as np
 
 from data_pipeline.configuration import json_hash
-from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records import iterate
-from data_pipeline.simulation import Nuisances, SimulationConfig, simulate_batch
-from data_pipeline.simulation.draws import Draws
-from data_pipeline.simulation.noise import grating_line_error
-from data_pipeline.simulation.survey import load_tiers
+from data_pipeline.simulation import Nuisances, SimulationConfig
 from kspecsr.configuration import FeedConfig
 from kspecsr.feeds.example import Batch
 from kspecsr.feeds.records_feed import FIELDS, open_records, recorded_examples
-from kspecsr.feeds.simulated import VALIDATION_SEED_BIT, examples_of, simulation_config
+from kspecsr.feeds.simulated import (
+    VALIDATION_SEED_BIT,
+    grating_signal_to_noise,
+    observed_examples,
+    simulation_config,
+)
 from kspecsr.measures.held_out import HeldOut
 from kspecsr.measures.lines import line_signal_to_noise
 
 SHIPPED_SEED = 2026  # of the held-out galaxies that published figures are of
+CHUNK = 128  # galaxies at a time: what is stored and resumed, whatever number is asked for
 MINIMUM_LINE_SNR = 5.0  # in the gratings, of the best line (paper section 3.1)
 _HELD_OUT_BIT = VALIDATION_SEED_BIT >> 1  # apart from validation galaxies of the seeds that people use
 _NUISANCES = Nuisances()  # the survey's own, not the wider ones of the training
@@ -74,7 +76,7 @@ class SimulatedHeldOut:
         grid: UnifiedGrid,
         seed: int = SHIPPED_SEED,
         feed: FeedConfig = SURVEY,
-        chunk_size: int = 128,
+        chunk_size: int = CHUNK,
         minimum_line_snr: float = MINIMUM_LINE_SNR,
         simulation: SimulationConfig | None = None,
     ):
@@ -105,21 +107,14 @@ class SimulatedHeldOut:
     def chunk(self, number: int) -> HeldOut:
         """See `HeldOutSource`; there is no last chunk."""
         indices = np.arange(number * self.chunk_size, (number + 1) * self.chunk_size)
-        config = self.simulation
         seed = self.seed | VALIDATION_SEED_BIT | _HELD_OUT_BIT
-        batch = simulate_batch(indices, seed, config, gratings=not self.feed.noise_free_targets)
-        draws = Draws(seed, indices, config.population.stream)
-        examples = examples_of(batch, draws, self.feed, self.grid)
-        held_out = held_out_of(
-            examples, indices, self.grid, kind=np.array(batch.kind), trouble=np.array(batch.trouble)
-        )
+        batch, examples = observed_examples(indices, seed, self.feed, self.grid, self.simulation)
+        kinds = {"kind": np.array(batch.kind), "trouble": np.array(batch.trouble)}
+        held_out = held_out_of(examples, indices, self.grid, **kinds)
         if not self.minimum_line_snr > 0:
             return held_out
-        tier = np.array([load_tiers().names.index(name) for name in batch.tier])
-        centre = np.where(examples["line_known"], _observed(examples["true_redshift"]), 1.0)
-        error = grating_line_error(tier, centre)
-        snr = np.where(examples["line_known"], batch.line_flux / error, 0.0)
-        other = config.population.is_open & ~batch.has_redshift
+        snr = grating_signal_to_noise(batch, examples["line_known"])
+        other = self.simulation.population.is_open & ~batch.has_redshift
         return held_out.rows(other | (snr.max(axis=1) > self.minimum_line_snr))
 
 
@@ -130,7 +125,6 @@ class RecordedHeldOut:
         directory: record directory.
         grid: of the model.
         split: name of the split.
-        chunk_size: galaxies at a time.
         noise_free_targets: judge on the noise-free truth where it is recorded, else on the gratings.
 
     Raises:
@@ -143,11 +137,10 @@ class RecordedHeldOut:
         directory: str | Path,
         grid: UnifiedGrid,
         split: str = "test",
-        chunk_size: int = 128,
         noise_free_targets: bool = True,
     ):
         self.directory, self.split, self.grid = Path(directory), split, grid
-        self.chunk_size, self.noise_free_targets = chunk_size, noise_free_targets
+        self.noise_free_targets = noise_free_targets
         self._manifest = open_records(directory, grid)
         self._manifest.count(split)
         self._next, self._rows = 0, self._originals()
@@ -166,7 +159,7 @@ class RecordedHeldOut:
             "split": self.split,
             "noise_free_targets": self.noise_free_targets,
             "grid": asdict(self.grid),
-            "chunk_size": self.chunk_size,
+            "chunk_size": CHUNK,
         }
 
     def chunk(self, number: int) -> HeldOut | None:
@@ -175,7 +168,7 @@ class RecordedHeldOut:
             self._next, self._rows = 0, self._originals()
         rows: list[dict] = []
         while self._next <= number:
-            rows = [row for row, _ in zip(self._rows, range(self.chunk_size), strict=False)]
+            rows = [row for row, _ in zip(self._rows, range(CHUNK), strict=False)]
             self._next += 1
         if not rows:
             return None
@@ -219,7 +212,3 @@ def held_out_of(examples: Batch, galaxy: np.ndarray, grid: UnifiedGrid, **labels
 def fingerprint(source: HeldOutSource) -> str:
     """Changes with anything that changes the galaxies."""
     return json_hash(source.description)
-
-
-def _observed(redshift: np.ndarray) -> np.ndarray:
-    return load_lines().wavelength * (1.0 + redshift[:, None])

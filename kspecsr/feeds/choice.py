@@ -1,4 +1,4 @@
-"""Which data a training takes."""
+"""Choice of the training data: records or fresh simulation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ class DataChoice:
 
     Attributes:
         directory: record directory; None for fresh simulation.
-        reason: what was chosen and why, one line to print.
+        reason: one line for the user: the choice, and why it was made.
     """
 
     directory: Path | None
@@ -22,11 +22,11 @@ class DataChoice:
 
 
 def choose_data(option: str | None) -> DataChoice:
-    """What an option ``--data`` means.
+    """Data for the option ``--data``.
 
     Args:
-        option: ``simulation``, a record directory, or None: the records in ``data/`` if they lie there or in
-            exactly one folder in it, else fresh simulation.
+        option: ``simulation``, a record directory, or None. None takes the records in ``data/``, or those in
+            the only record directory inside it, and otherwise fresh simulation.
 
     Raises:
         FileNotFoundError: for a directory without records.

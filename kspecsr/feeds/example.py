@@ -24,9 +24,6 @@ TARGETS = (
     "line_detectable",
     "true_redshift",
 )
-# NaN in these means: to be inferred, or unknown
-REDSHIFTS = ("redshift", "true_redshift")
-_BOOLEANS = ("prism_mask", "target_mask", "continuum_known", "line_known", "line_detectable")
 
 Batch = dict[str, np.ndarray]
 
@@ -44,49 +41,6 @@ def example_shapes(grid: UnifiedGrid) -> dict[str, tuple[int, ...]]:
     pixels = load_instrument(PRISM).wavelength.size
     shapes = {"prism": (pixels,), "target": (grid.size,), "line": (len(load_lines()),)}
     return {name: shapes.get(name.split("_")[0], ()) for name in (*INPUTS, *TARGETS)}
-
-
-def example_type(name: str) -> np.dtype:
-    """Type of an array of a batch."""
-    return np.dtype(bool if name in _BOOLEANS else np.float32)
-
-
-def check_batch(batch: Mapping[str, np.ndarray], grid: UnifiedGrid) -> None:
-    """Refuse arrays that are no batch of training examples.
-
-    Raises:
-        ValueError: for missing or surplus arrays, a wrong shape or type, numbers that are not finite, or
-            errors that are not positive; naming the array, what was found and what was expected.
-    """
-    shapes = example_shapes(grid)
-    missing, surplus = sorted(set(shapes) - set(batch)), sorted(set(batch) - set(shapes))
-    if missing or surplus:
-        raise ValueError(
-            f"training batch: missing {', '.join(missing) or 'nothing'}, "
-            f"surplus {', '.join(surplus) or 'nothing'}; expected {', '.join(shapes)}"
-        )
-    size = len(np.atleast_1d(batch["redshift"]))
-    for name, shape in shapes.items():
-        array, expected = batch[name], (size, *shape)
-        if array.shape != expected or array.dtype != example_type(name):
-            raise ValueError(
-                f"training batch, {name}: found {array.dtype} of shape {array.shape}, "
-                f"expected {example_type(name)} of shape {expected}"
-            )
-        if name not in REDSHIFTS and not np.isfinite(array).all():
-            row = int(np.argmin(np.isfinite(array).reshape(size, -1).all(axis=1)))
-            raise ValueError(
-                f"training batch, {name}: found a number that is not finite in row {row}, "
-                "expected finite ones; put 0 where a mask or flag says unknown"
-            )
-    if not (batch["prism_error"] > 0).all():
-        raise ValueError(
-            "training batch, prism_error: found errors of 0 or less, expected positive ones; "
-            "put 1 where masked"
-        )
-    for name in ("target_error", "line_error"):
-        if (batch[name] < 0).any():
-            raise ValueError(f"training batch, {name}: found negative errors, expected 0 (truth) or more")
 
 
 def split_batch(batch: Mapping[str, np.ndarray]) -> tuple[Batch, Batch]:

@@ -1,4 +1,4 @@
-"""Endless batches from a record directory."""
+"""Training examples from a record directory."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -37,10 +37,10 @@ FIELDS = (
 def recorded_examples(
     rows: Sequence[Mapping[str, Any]], grid: UnifiedGrid, noise_free_targets: bool = True
 ) -> Batch:
-    """Training examples of record rows (see `example_shapes`); no redshift is given as input.
+    """Turn rows of records, with `FIELDS`, into training examples (see `example_shapes`).
 
-    Rows have `FIELDS`. The target is the noise-free truth where a record has it and it is wanted, else the
-    gratings with their errors. Continua are not recorded.
+    The target is the noise-free truth where it is recorded and ``noise_free_targets`` asks for it, otherwise
+    the gratings with their errors. Continua are not recorded. No redshift is given as input.
     """
     stacked = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in FIELDS if name != "tier"}
     bad = stacked["prism_mask"] | ~(stacked["prism_error"] > 0) | ~np.isfinite(stacked["prism_flux"])
@@ -87,7 +87,7 @@ def _lines(stacked: Mapping[str, np.ndarray], tiers: Sequence[str], grid: Unifie
 
 
 def _grating_error(tiers: Sequence[str], observed: np.ndarray) -> np.ndarray:
-    """(b, lines) usual line errors in record units; of all tiers together for a tier that JADES has not."""
+    """(b, lines) typical line errors in record units; the mean of all tiers for one that JADES lacks."""
     names = load_tiers().names
     everywhere = np.arange(len(names))
     error = np.empty(observed.shape)
@@ -99,10 +99,10 @@ def _grating_error(tiers: Sequence[str], observed: np.ndarray) -> np.ndarray:
 
 
 class RecordsFeed(Feed):
-    """Recorded observations, epoch after epoch in an order of its own.
+    """Recorded observations, in another order in each epoch.
 
-    Step k gets examples k B to (k + 1) B of the epochs joined, so that no example is left out; the order
-    depends on the seed and the epoch alone, and a feed may start at any step.
+    Step k gets examples k B to (k + 1) B of all epochs joined end to end, so that no example is left out. The
+    order depends on the seed and the epoch alone, and a feed may start at any step.
 
     Args:
         directory: record directory, verified on first use.
@@ -178,7 +178,7 @@ class RecordsFeed(Feed):
 
 
 def open_records(directory: str | Path, grid: UnifiedGrid | None) -> Manifest:
-    """The manifest of records that can be trained on.
+    """Read the manifest of a record directory, and check that a model on ``grid`` can be trained on it.
 
     Raises:
         FileNotFoundError: without a manifest.
@@ -210,7 +210,7 @@ def recorded_validation(
     split: str = "validation",
     noise_free_targets: bool = True,
 ) -> Batch:
-    """The first ``n`` observations of a split, or all if there are fewer; no augmented copies.
+    """Read the first ``n`` observations of a split, or all if there are fewer, without augmented copies.
 
     Args:
         directory: record directory.

@@ -41,7 +41,7 @@ def detector_grid(phase: int) -> np.ndarray:
 def bin_to_detector(
     flux: np.ndarray, error: np.ndarray, mask: np.ndarray, phase: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One prism spectrum (706,) on detector pixels, as DJA releases it, conserving flux.
+    """Bin one prism spectrum (706,) to detector pixels, as DJA releases it; flux is conserved.
 
     Returns:
         Flux, error, mask on `detector_grid`; NaN where masked.
@@ -53,7 +53,7 @@ def bin_to_detector(
 def sample_coarsely(
     flux: np.ndarray, error: np.ndarray, mask: np.ndarray, phase: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One prism spectrum (706,) as it comes back from detector pixels; NaN where masked."""
+    """Bin one prism spectrum (706,) to detector pixels and resample it back; NaN where masked."""
     return to_pixels(
         detector_grid(phase), *bin_to_detector(flux, error, mask, phase), load_instrument(PRISM).wavelength
     )
@@ -62,7 +62,7 @@ def sample_coarsely(
 def apply_defects(
     flux: np.ndarray, error: np.ndarray, mask: np.ndarray, feed: FeedConfig, draws: Draws
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Takes from some spectra (b, 706) what other releases lack; flux and error may be NaN where masked."""
+    """Give some spectra (b, 706) the gaps, range and sampling of other releases; NaN where masked."""
     mask = mask | _missing_stretch(mask.shape, feed, draws) | _truncated(feed, draws)
     chance = draws.uniform("coarse sampling", 2)
     coarse = np.flatnonzero((chance[:, 0] < feed.coarse_fraction) & ((~mask).sum(axis=1) > 3))
@@ -100,9 +100,11 @@ def _truncated(feed: FeedConfig, draws: Draws) -> np.ndarray:
 
 
 def stitched_gratings(batch: SimulatedBatch, grid: UnifiedGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gratings of a batch on the unified grid, (b, n) flux, error [erg/s/cm2/A] and mask; NaN where masked.
+    """Stitch the gratings of each galaxy on the unified grid.
 
-    A galaxy whose gratings cannot be stitched, or cover too little for a record, is masked throughout.
+    Returns:
+        (b, n) flux, error [erg/s/cm2/A] and mask; NaN where masked. A galaxy whose gratings cannot be
+        stitched, or cover less than a record must, is masked throughout.
     """
     shape = (len(batch), grid.size)
     flux, error, mask = np.full(shape, np.nan), np.full(shape, np.nan), np.ones(shape, bool)
@@ -146,7 +148,7 @@ def check_training_seed(seed: int) -> int:
 
 @lru_cache(maxsize=8)
 def simulation_config(feed: FeedConfig) -> SimulationConfig:
-    """The simulation that a feed draws from: every observation is another galaxy."""
+    """Simulation for a feed, in which every observation is of another galaxy."""
     population = replace(POPULATIONS[feed.population], reobserved_fraction=0.0, shared_id_fraction=0.0)
     nuisances = Nuisances(
         prism_resolution_scatter=feed.resolution_scatter,
@@ -157,28 +159,31 @@ def simulation_config(feed: FeedConfig) -> SimulationConfig:
 
 
 def simulated_examples(indices: np.ndarray, seed: int, feed: FeedConfig, grid: UnifiedGrid) -> Batch:
-    """The galaxies ``indices`` of a simulation as training examples (see `example_shapes`).
+    """Simulate galaxies as training examples (see `example_shapes`).
 
-    Each depends on seed, feed, grid and its index alone. No redshift is given as input.
+    An example depends on the seed, the feed, the grid and its own index alone. No redshift is given as input.
 
     Args:
-        indices: (b,) numbers of the galaxies, zero or more.
-        seed: of the simulation.
+        indices: (b,) numbers of the galaxies in the simulation, zero or more.
+        seed: seed of the simulation.
         feed: population, nuisances, and whether the targets are noise-free.
         grid: unified grid of the targets.
     """
-    indices = np.asarray(indices, np.int64)
-    config = simulation_config(feed)
-    batch = simulate_batch(indices, seed, config, gratings=not feed.noise_free_targets)
-    return examples_of(batch, Draws(seed, indices, config.population.stream), feed, grid)
+    return observed_examples(indices, seed, feed, grid, simulation_config(feed))[1]
 
 
-def examples_of(batch: SimulatedBatch, draws: Draws, feed: FeedConfig, grid: UnifiedGrid) -> Batch:
-    """Simulated observations as training examples (see `example_shapes`).
+def observed_examples(
+    indices: np.ndarray, seed: int, feed: FeedConfig, grid: UnifiedGrid, simulation: SimulationConfig
+) -> tuple[SimulatedBatch, Batch]:
+    """Simulated observations, and as training examples; with gratings unless the targets are noise-free.
 
-    The batch has gratings unless the targets are noise-free; the draws are those of the same observations.
+    Arguments as of `simulated_examples`; ``simulation`` may draw from another population than the feed's.
     """
-    return {
+    indices = np.asarray(indices, np.int64)
+    batch = simulate_batch(indices, seed, simulation, gratings=not feed.noise_free_targets)
+    # of the same stream as the simulation, by names of their own: defects change no galaxy
+    draws = Draws(seed, indices, simulation.population.stream)
+    return batch, {
         **_prism(batch, feed, draws),
         "redshift": np.full(len(batch), np.nan, np.float32),
         **_targets(batch, feed, grid),
@@ -188,7 +193,7 @@ def examples_of(batch: SimulatedBatch, draws: Draws, feed: FeedConfig, grid: Uni
 
 
 def validation_examples(n: int, seed: int, feed: FeedConfig, grid: UnifiedGrid) -> Batch:
-    """``n`` galaxies of the same population of which training with any seed sees none.
+    """Simulate ``n`` galaxies of the same population that no training sees, whatever its seed.
 
     Args:
         n: number of galaxies.
@@ -260,12 +265,18 @@ def _targets(batch: SimulatedBatch, feed: FeedConfig, grid: UnifiedGrid) -> Batc
 def _lines(batch: SimulatedBatch, grid: UnifiedGrid) -> Batch:
     observed = load_lines().wavelength * (1.0 + batch.redshift[:, None])
     known = (observed >= grid.start) & (observed <= grid.stop)  # False without a redshift
-    tier = np.array([load_tiers().names.index(name) for name in batch.tier])
-    reference = grating_line_error(tier, np.where(known, observed, 1.0))
     flux = np.where(known, batch.line_flux, 0.0)
     return {
         "line_flux": in_record_units(flux),
         "line_error": np.zeros(flux.shape, np.float32),
         "line_known": known,
-        "line_detectable": known & (flux > DETECTABLE * reference),
+        "line_detectable": grating_signal_to_noise(batch, known) > DETECTABLE,
     }
+
+
+def grating_signal_to_noise(batch: SimulatedBatch, known: np.ndarray) -> np.ndarray:
+    """(b, lines) S/N that gratings of the same tier usually give the true flux; 0 where not ``known``."""
+    observed = load_lines().wavelength * (1.0 + batch.redshift[:, None])
+    tier = np.array([load_tiers().names.index(name) for name in batch.tier])
+    error = grating_line_error(tier, np.where(known, observed, 1.0))
+    return np.where(known, batch.line_flux / error, 0.0)

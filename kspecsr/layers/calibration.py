@@ -29,8 +29,11 @@ class ErrorCalibration(keras.layers.Layer):
         self.factor = [float(value) for value in factor]
 
     def call(self, value, error):
+        # The floors keep the logarithm and the quotient finite where a flux or an error is exactly 0; S/N of
+        # 1e-4 is far below the first knot, where the table holds its end.
         ratio = ops.maximum(ops.abs(value) / ops.maximum(error, 1e-30), 1e-4)
         place = (ops.log(ratio) * np.float32(1.0 / np.log(10.0)) - self.start) / self.step
+        # A look-up interpolates between two nodes, so that one factor alone is written twice.
         table = np.array(self.factor if len(self.factor) > 1 else self.factor * 2, "float32")
         return error * look_up(place, table)
 
@@ -64,6 +67,7 @@ class PixelErrorCalibration(keras.layers.Layer):
         share = ops.sqrt(ops.maximum(1.0 - (continuum_error / error) ** 2, 0.0))
         plain = self._continuum(continuum, continuum_error)
         lines = self._lines(drawn, share * error)
+        # As a hypotenuse, scaled by the larger part: whatever the unit, no square leaves float32.
         larger = ops.maximum(plain, lines)
         return larger * ops.sqrt((plain / larger) ** 2 + (lines / larger) ** 2), plain
 

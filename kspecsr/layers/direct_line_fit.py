@@ -10,8 +10,13 @@ from data_pipeline.lines import load_lines
 from data_pipeline.lines.design import BREAK_MARGIN, BREAKS, LEAST_SEEN, continuum_hats, tied_lines
 from kspecsr.layers.geometry import half_erf, look_up, normal_shares, position_lookup
 
+# Much smaller than the data's own weight of a line that is seen (1 after scaling), and large enough that two
+# lines in one pixel leave a matrix that float32 can factorise.
 _RIDGE = 3e-4  # of a column's own weight: shares flux evenly between lines that cannot be told apart
+# Finite, since its logarithm goes into the tokens; far beyond any error in units of the spectrum.
 _UNMEASURED = 1e6  # error of what is not measured, in scale x Angstrom
+# Without it the brightest lines would be known to 0.1 %, and what the tabulated line-spread function gets
+# wrong would be fitted with faint neighbours.
 _SYSTEMATIC = 0.02  # of the local amplitude: imperfect line-spread function, flat field
 
 
@@ -45,6 +50,8 @@ class DirectLineFit(keras.layers.Layer):
 
     def build(self, *_):
         """Prepare the columns that are the same for all spectra."""
+        # Kept as NumPy arrays, not as weights: constants of the instrument are in no weight file, and a
+        # change of the tables reaches old models.
         prism = load_instrument(PRISM)
         edges = np.append(prism.bounds[0], prism.bounds[1, -1])  # neighbours share theirs
         self._edges = edges.astype("float32")
@@ -54,21 +61,31 @@ class DirectLineFit(keras.layers.Layer):
         self._hats = continuum_hats(self._centre.size, self.knots).astype("float32")
 
     def call(self, flux, error, good, amplitude, wavelength, prism_sigma, in_range, redshift):
+        # Lines out of range leave a column of zeros rather than no column: shapes stay fixed, which tracing
+        # and batching need.
         profile = self._profiles(wavelength, prism_sigma) * in_range[..., None]  # (B, K, P)
         weight = good / (error**2 + (_SYSTEMATIC * amplitude) ** 2)  # (B, P)
         tied = ops.matmul(self._tie.T, profile)  # (B, K', P)
+        # Continuum and breaks are columns too and are solved for together with the lines: a continuum that is
+        # taken off first keeps part of every broad blend.
         hats = ops.broadcast_to(self._hats, (ops.shape(flux)[0], *self._hats.shape))
         columns = ops.concatenate([tied, hats, self._steps(redshift)], axis=1)  # (B, n, P)
         # unit weighted norm; a column outside the range stays zero and costs nothing
         norm = ops.sqrt(ops.einsum("bnp,bp->bn", columns**2, weight))
+        # Unseen columns get 1 on the diagonal below: the matrix stays positive definite, and their solution
+        # is 0.
         seen = ops.cast(norm > 1e-6, "float32")
         scaled = columns * (seen / ops.maximum(norm, 1e-6))[..., None]
         weighted = scaled * weight[:, None, :]
+        # Normal equations, not a QR of the columns: 90 x 90 instead of 706 x 90 per spectrum, and `cholesky`
+        # is what every backend and a stock TensorFlow server have batched.
         normal = ops.matmul(weighted, ops.transpose(scaled, (0, 2, 1)))
         n = normal.shape[-1]
         identity = np.eye(n, dtype="float32")
         normal = normal + identity * (_RIDGE + 1.0 - seen)[:, None, :]
         right = ops.einsum("bnp,bp->bn", weighted, flux)
+        # The whole inverse factor is needed for the variances, so that the right-hand side costs two products
+        # more and no solve of its own.
         factor = ops.cholesky(normal)
         lower = ops.solve_triangular(
             factor, ops.broadcast_to(identity, ops.shape(normal)), lower=True
@@ -88,6 +105,8 @@ class DirectLineFit(keras.layers.Layer):
         per_norm = (seen / ops.maximum(norm, 1e-6))[:, :free]
         lines = solution[:, :free] * per_norm
         sigma = ops.sqrt(variance[:, :free]) * per_norm * CORRELATED_NOISE
+        # The noise of the line if it stood alone: the unit in which fluxes are predicted. The fitted error
+        # would make a blended line's unit large, and its S/N always small.
         own = ops.sqrt(ops.einsum("bkp,bp->bk", profile**2, weight))
         # a line in a gap, or beyond an end, is not measured at all
         seen = ops.einsum("bkp,bp->bk", profile**2, good)
@@ -115,7 +134,10 @@ class DirectLineFit(keras.layers.Layer):
         table = position_lookup((0.7, 5.3, 3000.0))  # the prism's width does not depend on the grid
         at = np.array(BREAKS, "float32") * (1.0 + redshift[:, None])
         sigma = look_up((ops.log(at) - table["start"]) / table["step"], table["prism_sigma"])
+        # The break is smoothed by the prism's own width at that place; a sharp edge would leave residuals of
+        # the size of a line.
         step = 0.5 + half_erf(self._centre, at, sigma)
+        # A step at the very end of the data is all but a constant, which the hat functions already are.
         inside = ops.logical_and(at > self._centre[BREAK_MARGIN], at < self._centre[-1 - BREAK_MARGIN])
         return step * ops.cast(inside, "float32")[..., None]
 

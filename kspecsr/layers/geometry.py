@@ -12,6 +12,8 @@ from data_pipeline.pixel_grid import UnifiedGrid
 
 Grid = tuple[float, float, float]  # start [um], stop [um], sampling: a `UnifiedGrid` as plain numbers
 
+# Wider than any pixel grid: lines out of range are looked up too, and held ends would put them all on one
+# pixel. With 8192 nodes linear interpolation is right to 0.013 prism pixels.
 _LOOKUP = (0.30, 7.0, 8192)  # um, um, nodes of the logarithmic look-up of pixel and width
 
 
@@ -63,6 +65,8 @@ def position_lookup(grid: Grid) -> dict[str, np.ndarray | float]:
         "start": float(log[0]),
         "step": float(log[1] - log[0]),
         "pixel": prism.position(wavelength),
+        # The pixel's width is taken off since lines are integrated over pixels where they are drawn: it would
+        # count twice.
         "prism_sigma": line_sigma(prism, wavelength, 0.0),
         "reference_sigma": line_sigma(reference, wavelength, 0.0, pixel=wavelength / grid[2]),
     }
@@ -72,10 +76,13 @@ def look_up(place, table: np.ndarray):
     """Linear interpolation in a plain table (n,) at fractional indices of any shape; its ends are held."""
     n = table.shape[0]
     place = ops.clip(place, 0.0, n - 1.0)
+    # The last node belongs to the interval before it, or the node after it would be read beyond the table.
     left = ops.minimum(ops.floor(place), n - 2.0)
     share = place - left
     # clipped once more: a NaN becomes some integer, and a gather beyond the table would end the whole batch
     left = ops.clip(ops.cast(left, "int32"), 0, n - 2)
+    # Made a tensor in the call, not in `build`: a tensor that is made while one graph is traced cannot be
+    # used in another.
     values = ops.convert_to_tensor(table.astype("float32"))
     return ops.take(values, left) * (1.0 - share) + ops.take(values, left + 1) * share
 
@@ -108,5 +115,7 @@ def normal_shares(edges, centre, sigma):
 
 def half_erf(place, centre, sigma):
     """Cumulative normal distribution less one half, (B, K, n) for (..., n) places and (B, K) lines."""
+    # Float32's error function is 1 beyond 4; clipped, its gradient is an exact 0 there, and a line that lies
+    # infinitely far outside gives none that is not finite.
     scaled = (place - centre[..., None]) / (np.float32(np.sqrt(2.0)) * sigma[..., None])
     return 0.5 * ops.erf(ops.clip(scaled, -5.0, 5.0))

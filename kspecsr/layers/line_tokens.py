@@ -8,12 +8,18 @@ from data_pipeline.instrument import SPEED_OF_LIGHT
 from kspecsr.layers.geometry import prism_wavelength
 
 HEADS = 7  # raw numbers per line: flux, log sigma, presence, log width, shift, log spread, log place error
+# Sharper than the usual 1: at S/N near 0 a soft rectifier lifts every absent line, by ln(2) / sharpness in
+# units of its noise.
 _SHARP = 3.0  # of the soft rectifier that keeps fluxes positive
+# Of arcsinh(flux / noise): from 1 % of a bright flux to 4.5 times the noise. The likelihood of one confident
+# miss would otherwise outweigh a batch.
 _LOG_SIGMA = (-4.5, 1.5)
 # Power of presence that multiplies a line's flux. The mean is a posterior mean already, absent lines among
 # what it averages over: times presence itself, faint lines lose half of their flux and blends get noisier.
 _GATE = 0.2
 _REACH = 3.0  # sigma of the redshift by which all lines may be shifted together
+# 6 km/s: at a given redshift the error of the place is 0, and the line's error would have no part to learn
+# from.
 _PLACE = 2e-5  # least error of a line's place, as a fraction of the wavelength
 _MOST_LOST = 0.7  # of a line's peak, where its place is uncertain by more than its width
 
@@ -42,11 +48,17 @@ class LineScalars(keras.layers.Layer):
         self.direct_fit = bool(direct_fit)
 
     def call(self, flux, error, unit, prism_pixel, wavelength, in_range, redshift):
+        # Times 0 rather than left out: networks with and without the fit have the same shapes, and one
+        # ablation is one switch.
         known = 1.0 if self.direct_fit else 0.0
+        # A line on a pixel's centre and one on its edge leave different pixels; sine and cosine, so that 0.99
+        # and 0.01 are neighbours.
         phase = 2.0 * np.pi * (prism_pixel - ops.floor(prism_pixel))
         z = ops.log1p(redshift)[:, None] * ops.ones_like(flux)
         scalars = ops.stack(
             [
+                # arcsinh is linear for faint and logarithmic for bright lines, and takes negative fluxes,
+                # which the fit gives to absent lines.
                 known * ops.arcsinh(flux / unit),
                 known * ops.arcsinh(flux / ops.maximum(error, 1e-12)),
                 known * ops.log(ops.maximum(error / unit, 1e-3)),
@@ -102,8 +114,10 @@ class LineDecoder(keras.layers.Layer):
     def call(
         self, raw, shift, fit_flux, fit_error, unit, wavelength, reference_sigma, in_range, relative_error
     ):
+        # A negative fit says as little as 0: the softplus after it could not undo a large negative start.
         start = ops.arcsinh(ops.maximum(fit_flux, 0.0) / unit) if self.direct_fit else 0.0
         mean = ops.softplus(_SHARP * (start + raw[..., 0])) / _SHARP
+        # Shifted so that an untrained head, whose raw numbers are near 0, states half of the noise.
         sigma = ops.exp(ops.clip(raw[..., 1] - 0.7, *_LOG_SIGMA))
         logit = raw[..., 2]
         presence = ops.sigmoid(logit) * in_range
@@ -112,16 +126,25 @@ class LineDecoder(keras.layers.Layer):
         flux_sigma = unit * ops.cosh(mean) * sigma
         # mean square of (true flux - gate x flux): what the gate takes away may yet be there
         error = ops.sqrt(flux_sigma**2 + ((1.0 - gate) * flux) ** 2)
+        # An untrained head starts at 55 km/s; the median of the simulated narrow lines is 52.
         velocity = ops.minimum(55.0 * ops.exp(ops.clip(raw[..., 3], -3.0, 5.0)), self.max_velocity_sigma)
         relative_error = relative_error[:, None]
         common = ops.minimum(_REACH * relative_error, self.velocity_shift) * ops.tanh(shift)  # (B, 1)
         wavelength = wavelength * (1.0 + common + self.line_shift * ops.tanh(raw[..., 4]))
+        # In quadrature with the instrument, so that no line can be drawn narrower than the gratings would see
+        # it.
         width = ops.sqrt(reference_sigma**2 + (velocity / SPEED_OF_LIGHT * wavelength) ** 2)
+        # Relative to the redshift's own error, which the network may scale by e^2 either way: the two are
+        # strongly correlated, and a free number would have to learn that first.
         place = (relative_error + _PLACE) * ops.exp(ops.clip(raw[..., 6], -2.0, 2.0)) * wavelength
         # a line that lies elsewhere is missing here: the square of the displacement takes from its peak
         lost = gate * flux * ops.minimum(0.5 * (place / width) ** 2, _MOST_LOST)
+        # Errors of pixels and errors of the flux part ways: a line whose width is wrong has the right flux
+        # and wrong pixels.
         height = error * ops.exp(ops.clip(raw[..., 5], -3.0, 3.0))
         spread = ops.sqrt(height**2 + lost**2)
+        # As design.md defines PRIOR_WEIGHT; negative where the network is less sure than the fit, which is no
+        # prior at all.
         owed = 1.0 - (flux_sigma / ops.maximum(fit_error, 1e-12)) ** 2
         return {
             "mean": mean,
@@ -157,6 +180,8 @@ class WindowChannels(keras.layers.Layer):
     def call(self, flux, error, good, amplitude, base, model, sr1_flux, sr1_error):
         on_prism = ops.stack(
             [
+                # Residuals with and without the fitted lines: the first shows the line, the second what the
+                # fit could not explain.
                 0.5 * ops.arcsinh((flux - base) / error) * good,
                 0.5 * ops.arcsinh((flux - model) / error) * good,
                 (flux - base) / amplitude * good,
@@ -198,6 +223,7 @@ class CommonShift(keras.layers.Layer):
     """
 
     def call(self, votes, in_range):
+        # Lines out of range must not vote; -1e4 is none in float32 and still finite in half precision.
         weight = ops.softmax(votes[..., 1] - 1e4 * (1.0 - in_range), axis=-1)
         return ops.sum(weight * votes[..., 0] * in_range, axis=-1, keepdims=True)
 

@@ -29,6 +29,7 @@ class LinePositions(GridLayer):
         table = geometry.position_lookup(self.grid)
         log = ops.log(wavelength)
         place = (log - table["start"]) / table["step"]
+        # Pixels by table: the prism's dispersion has no formula, while the grid is logarithmic by definition.
         prism_pixel = look_up(place, table["pixel"])
         grid_pixel = (log - np.log(self.grid[0])) * self.grid[2]
         last = self.unified.size - 1
@@ -67,7 +68,9 @@ class LineMask(GridLayer):
         reach = int(np.ceil(_MASK_REACH * self.grid[2] / 3000.0))
         uncertain = (redshift_error / (1.0 + redshift))[:, None]
         width = self.grid[2] * ops.sqrt((reference_sigma / wavelength) ** 2 + uncertain**2 + 1e-12)
+        # Wider ones would be cut by the window, and the cut would be an edge in the mask.
         width = ops.minimum(width, reach / 3.0)  # pixels
+        # An infinite pixel becomes an undefined integer; clipped it lands outside, where `inside` drops it.
         nearest = ops.round(ops.clip(grid_pixel, -1e6, 1e6))
         offset = np.arange(-reach, reach + 1)
         place = offset.astype("float32") - (grid_pixel - nearest)[..., None]
@@ -76,6 +79,8 @@ class LineMask(GridLayer):
         inside = ops.logical_and(index >= 0, index < pixels)
         batch = ops.shape(grid_pixel)[0]
         row = ops.arange(batch, dtype="int32")[:, None, None] * pixels
+        # One list over the whole batch: segments are what every backend adds up without an (N, K) matrix per
+        # spectrum.
         flat = ops.reshape(ops.where(inside, index, 0) + row, (-1,))
         shape = ops.reshape(ops.where(inside, shape, 0.0), (-1,))
         total = ops.segment_sum(shape, flat, num_segments=batch * pixels)
@@ -135,6 +140,8 @@ class MultiScalePooling(keras.layers.Layer):
             if bins > window:
                 continue
             for b in range(bins):
+                # Bins overlap where the window is no multiple of them, as in PyTorch's adaptive pooling: none
+                # is empty.
                 low, high = b * window // bins, -(-(b + 1) * window // bins)
                 rows.append(np.isin(np.arange(window), np.arange(low, high)) / (high - low))
         self._average = np.array(rows, "float32")  # (bins, window)
@@ -147,6 +154,8 @@ class MultiScalePooling(keras.layers.Layer):
 
 _PIXEL_VARIANCE = 1.0 / 12.0  # of a pixel's width [pixels^2]
 _FARTHEST = 80.0  # squared distance from a line's centre, in its variance, that float32 follows
+# The same for all lines, since windows of one batch have one shape; it is what rendering costs, and 2,500
+# km/s is the broadest line that the decoder makes.
 _DRAWN_REACH = 0.032  # of the wavelength, on either side of a line's centre: 3.8 sigma at 2,500 km/s
 
 
@@ -179,10 +188,13 @@ class LineRendering(GridLayer):
     def call(self, flux, spread, place_error, wavelength, sigma, in_range):
         place = (ops.log(wavelength) - np.log(self.grid[0])) * self.grid[2]  # (B, K) pixels
         place = ops.clip(place, -1e6, 1e6)
+        # Lines out of range may have any width; 0 would divide by 0, and NaN times `in_range` stays NaN.
         width = ops.maximum(sigma / wavelength * self.grid[2], 1e-3)
         nearest = ops.round(place)
         window = np.arange(-self._reach, self._reach + 1)
         edges = np.arange(-self._reach, self._reach + 2, dtype="float32") - 0.5
+        # Relative to the nearest pixel: pixel numbers reach 6,000, and their differences would lose three of
+        # float32's seven digits.
         share = normal_shares(edges, place - nearest, width)  # (B, K, window), adds up to 1
         index = ops.cast(nearest, "int32")[..., None] + window.astype("int32")
         inside = ops.logical_and(index >= 0, index < self._pixels)
@@ -192,6 +204,8 @@ class LineRendering(GridLayer):
         shifted = self._displacement(window, place - nearest, width, place_error / wavelength * self.grid[2])
         height = flux[..., None] / ops.take(ops.convert_to_tensor(self._width), index)
         displaced = height**2 * shifted * ops.cast(inside, "float32") * in_range[..., None]
+        # Lines are taken as independent here: variances of blended ones add up. What they share is learned in
+        # their spread.
         variance = (spread[..., None] * per_angstrom) ** 2 + displaced
         values = ops.stack([flux[..., None] * per_angstrom, variance], axis=-1)
         drawn = self._deposit(values, index)  # (B, N, 2)
@@ -255,6 +269,7 @@ class EquivalentWidth(keras.layers.Layer):
         # clipped as an integer, so that a NaN stays with its spectrum
         index = ops.clip(ops.cast(ops.round(ops.clip(grid_pixel, -1e6, 1e6)), "int32"), 0, last)
         level = ops.take_along_axis(continuum, index, axis=1)
+        # Forty pixels to the blue (4,000 km/s): under the line the error is the line's own.
         noise = ops.take_along_axis(error, ops.clip(index - 40, 0, last), axis=1)  # beside the line
         seen = ops.logical_and(level > noise, in_range > 0)
         width = line_flux / ops.where(seen, level, 1.0) / (1.0 + redshift[:, None])

@@ -34,6 +34,7 @@ class Upsampling(GridLayer):
         place = prism.position(self.unified.wavelength)
         first, weights = matrix_blocks(cubic_interpolation(place, prism.wavelength.size))
         self._blocks, self._size, self._width = weights.shape
+        # Neighbouring blocks share input pixels, which are copied: matrix products want them side by side.
         self._index = (first[:, None] + np.arange(self._width)).reshape(-1).astype("int32")
         self._weights = weights.astype("float32")
 
@@ -63,6 +64,7 @@ def matrix_blocks(matrix: sparse.csr_matrix, size: int = _BLOCK) -> tuple[np.nda
         columns = matrix[b * size : (b + 1) * size].indices
         stretches.append((columns.min(), columns.max() + 1) if columns.size else (0, 1))
     width = max(high - low for low, high in stretches)
+    # All blocks read stretches of one width, so that they stack; at the end it is moved inwards.
     first = np.array([min(low, n_in - width) for low, _ in stretches])
     weights = np.zeros((blocks, size, width))
     for b in range(blocks):
@@ -111,6 +113,8 @@ class PrismDegradation(_ToPrism):
         operator = self.operator()
         dense = operator.matrix.toarray()
         seen = dense.sum(axis=1, keepdims=True)
+        # Beyond the interior half the kernel may be missing; with less than half seen the pixel fades instead
+        # of being blown up.
         dense = np.where(operator.interior[:, None], dense, dense / np.maximum(seen, 0.5))
         self._matrix = dense.T.astype("float32")  # (N, P)
 

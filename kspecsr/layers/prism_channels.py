@@ -22,13 +22,17 @@ class PrismChannels(keras.layers.Layer):
 
     def call(self, flux, error, good, amplitude):
         centre = prism_wavelength()
+        # A convolution does not know where it is, and R(lambda) and the noise depend on it.
         place = np.linspace(-1.0, 1.0, centre.size)
         # pixels are not evenly spaced in log wavelength: dispersion differs by a factor of four
+        # The 5.5 brings it to order one, as the other channels are.
         dispersion = np.log(np.gradient(centre) / centre) + 5.5
         fixed = np.stack([place, dispersion], axis=-1).astype("float32")
         fixed = ops.broadcast_to(fixed, (ops.shape(flux)[0], *fixed.shape))
         channels = ops.stack(
             [
+                # Compressed: a line a thousand times the continuum would otherwise own the first layer's
+                # gradients. The linear flux comes again below, in units of its surroundings.
                 ops.arcsinh(flux),
                 0.3 * ops.arcsinh(flux / error) * good,
                 0.3 * ops.log(error),
@@ -123,8 +127,12 @@ class PrismNormalisation(keras.layers.Layer):
 
     def build(self, *_):
         """Fixed averaging kernels over the pixels."""
+        # Matrices over all pairs of pixels, not convolutions: masked neighbours are left out and the rest is
+        # weighted anew, which no fixed kernel does. 706 x 706 is small.
         distance = np.abs(np.subtract.outer(np.arange(self._pixels), np.arange(self._pixels)))
+        # Steep, so that a gap takes its values from its rims; never 0, so that the widest gap has some.
         fill = 1.0 / (0.25 + distance.astype(float)) ** 4
+        # The faint tail only matters in gaps wider than the Gaussian.
         near = np.exp(-0.5 * (distance / _REACH) ** 2) + 1e-6 / (1.0 + distance) ** 2
         self._fill = (fill / fill.sum(axis=1, keepdims=True)).astype("float32").T
         self._near = (near / near.sum(axis=1, keepdims=True)).astype("float32").T
@@ -144,6 +152,7 @@ class PrismNormalisation(keras.layers.Layer):
         log_size = ops.log(largest) + 0.5 * ops.log1p(ratio * ratio)
         count = ops.maximum(ops.sum(good, axis=-1, keepdims=True), 1.0)
         scale = ops.exp(ops.sum(good * log_size, axis=-1, keepdims=True) / count)  # (B, 1)
+        # The floor is relative to the scale: a spectrum a thousand times fainter is treated alike.
         flux, error = flux / scale, ops.maximum(error / scale, _LEAST_ERROR)
         seen = ops.matmul(good, self._fill)
         filled = ops.matmul(flux * good, self._fill) / ops.maximum(seen, 1e-20)
@@ -153,6 +162,7 @@ class PrismNormalisation(keras.layers.Layer):
         return {
             "scale": scale,
             "flux": ops.where(good_pixel, flux, filled),
+            # Large but finite: S/N channels go to 0 there without a division by 0, and `good` says the rest.
             "error": ops.where(good_pixel, error, 10.0 * amplitude),
             "good": good,
             "amplitude": amplitude,
@@ -195,6 +205,7 @@ class BrightestPixel(keras.layers.Layer):
     """
 
     def call(self, flux, error, good):
+        # With the error, so that the cap does not vanish for a spectrum that is only noise.
         return ops.max(good * (ops.abs(flux) + error), axis=-1, keepdims=True) + 1e-3
 
 

@@ -36,7 +36,9 @@ class RedshiftChannels(keras.layers.Layer):
 
     def call(self, flux, error, scale, prism):
         coverage = ops.cast(self._pooled(prism[..., 1]) > 0.5, "float32")
+        # In units of the spectrum's own scale, so that a galaxy ten times as bright has the same redshift.
         mean = self._pooled(flux / scale) * coverage
+        # Its logarithm and its inverse are taken below.
         sigma = ops.maximum(self._pooled(error / scale), 1e-5)
         around = ops.average_pool(mean[..., None], _SURROUNDINGS, strides=1, padding="same")[..., 0]
         channels = ops.stack(
@@ -95,13 +97,17 @@ class LogCorrelation(keras.layers.Layer):
             raise ValueError(
                 f"{self.name}: expected a multiple of {self.groups} channels, got input shape {input_shape}"
             )
+        # The rest frame must reach from the blue end at the highest redshift to the red end at z = 0.
         self._rest = length + self.steps - 1
+        # No shorter than the rest frame: the circular correlation of a shorter transform would let large
+        # redshifts wrap around into small ones.
         self._length = 2 * next_fast_len(-(-self._rest // 2), real=True)  # even, of small factors
         self.templates = self.add_weight(
             shape=(channels, self._rest), initializer=self._initial_templates, name="templates"
         )
 
     def _initial_templates(self, shape, dtype=None):
+        # Seeded apart from Keras: two stages built in another order start from the same templates.
         random = np.random.default_rng(self.steps)
         rest = np.log(self.start) + (np.arange(shape[1]) - (self.steps - 1)) * self.step
         place = (np.log(load_lines().wavelength)[:, None] - rest) / (_LINE_WIDTH * self.step)
@@ -113,9 +119,12 @@ class LogCorrelation(keras.layers.Layer):
         signal = ops.transpose(features, (0, 2, 1))  # (B, T, M)
         signal_real, signal_imag = ops.rfft(signal, fft_length=self._length)
         real, imag = ops.rfft(self.templates, fft_length=self._length)
+        # Products of complex numbers by hand: Keras has no complex tensors, and its transforms return pairs.
         product_real = signal_real * real + signal_imag * imag  # conjugate(F) T
         product_imag = signal_real * imag - signal_imag * real
         grouped = (-1, self.groups, features.shape[-1] // self.groups, self._length // 2 + 1)
+        # Summed before the inverse transform, which is linear: one transform per group instead of one per
+        # channel.
         product_real = ops.sum(ops.reshape(product_real, grouped), axis=2)
         product_imag = ops.sum(ops.reshape(product_imag, grouped), axis=2)
         lags = self._interpolated(product_real, product_imag)
@@ -181,6 +190,7 @@ class RedshiftEstimate(keras.layers.Layer):
         offsets = np.arange(-self.reach, self.reach + 1)
         highest = ops.cast(ops.argmax(log_probability, axis=-1), "int32")[:, None]
         wanted = highest + offsets.astype("int32")
+        # Around the maximum only: the mean of a P(z) with two modes is a redshift that nobody proposed.
         index = ops.clip(wanted, 0, log_probability.shape[-1] - 1)
         beyond = ops.cast(ops.not_equal(wanted, index), "float32")  # no bin counts twice at the ends
         weight = ops.softmax(ops.take_along_axis(log_probability, index, axis=1) - 1e4 * beyond, axis=-1)
@@ -188,6 +198,7 @@ class RedshiftEstimate(keras.layers.Layer):
         place = ops.cast(index - highest, "float32")
         mean = ops.sum(weight * place, axis=-1)
         variance = ops.sum(weight * (place - mean[:, None]) ** 2, axis=-1) + BIN_WIDTH**2
+        # expm1, not exp - 1: the redshifts of interest differ in the fourth digit of 1 + z.
         inferred = ops.expm1((ops.cast(highest[:, 0], "float32") + mean) * self.step)
         error = (1.0 + inferred) * self.step * ops.sqrt(variance)
         known = ops.logical_and(ops.isfinite(given), given > -0.9)  # what is no redshift is inferred

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+# In units of the amplitude: the error of a pixel may fall to 3e-4 of it, and no further, or one confident
+# pixel is the whole loss of a batch.
 _LOG_SIGMA = (-8.0, 3.0)
 
 
@@ -35,11 +37,17 @@ class Refinement(keras.layers.Layer):
 
     def call(self, sr1_flux, smooth, amplitude, lines, line_variance, brightest):
         share = ops.sigmoid(smooth[..., 1])
+        # Of the brightest pixel and not of the pixel itself: a line may outshine its continuum a hundredfold,
+        # but nothing can be brighter than what the prism saw by more than its loss of resolution.
         cap = self.residual_cap * brightest
         correction = ops.clip(share * (smooth[..., 0] - sr1_flux), -cap, cap)
         continuum = sr1_flux + correction
+        # Capped apart from each other: otherwise a large continuum correction could hide a large line of the
+        # other sign.
         flux = continuum + ops.clip(lines, -cap, cap)
         sigma = amplitude * ops.exp(ops.clip(smooth[..., 2] - 1.5, *_LOG_SIGMA))
+        # Continuum and lines err independently; the calibration scales the two parts by factors of their own,
+        # hence both are returned.
         return flux, ops.sqrt(sigma**2 + line_variance), continuum, sigma
 
     def get_config(self):
@@ -70,6 +78,7 @@ class SpectrumOutput(keras.layers.Layer):
         return flux * scale, sigma * scale
 
 
+# Six is 3 to either side: a share of 0.95 under lines and of 0.05 elsewhere, which training can still move.
 _UNDER_LINES = 6.0  # logit: how far the branch starts on the side of its own continuum under lines
 
 
@@ -87,6 +96,8 @@ class ContinuumChannels(keras.layers.Layer):
     """
 
     def call(self, flux, error, good, amplitude, base, model, line_mask, sr1_flux, sr1_error):
+        # Convolutions do not know where they are; the prism's flux calibration and its line-spread function
+        # do depend on it.
         place = np.linspace(-1.0, 1.0, flux.shape[-1]).astype("float32")
         return ops.stack(
             [

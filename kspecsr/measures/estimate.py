@@ -49,7 +49,6 @@ def bootstrap(
     galaxy: np.ndarray,
     *values: np.ndarray,
     resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Estimate:
     """Statistic of measurements, and its interval when galaxies, not measurements, are drawn anew.
 
@@ -60,8 +59,7 @@ def bootstrap(
         statistic: function of ``*values`` to a number; NaN allowed.
         galaxy: (n,) galaxy of each measurement.
         values: (n, ...) measurements.
-        resamples: number of draws.
-        seed: seed of the draws.
+        resamples: number of draws, the same ones for every statistic.
     """
     galaxy = np.asarray(galaxy)
     values = tuple(np.asarray(value) for value in values)
@@ -71,7 +69,7 @@ def bootstrap(
         return Estimate(float("nan"), float("nan"), float("nan"), 0, 0)
     drawn = []
     if start.size > 1:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         for _ in range(resamples):
             pick = rng.integers(start.size, size=start.size)
             index = order[_ranges(start[pick], count[pick])]
@@ -101,7 +99,6 @@ def estimates_of_sums(
     rows: np.ndarray,
     statistics: Mapping[str, Callable[[np.ndarray], np.ndarray]],
     resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> dict[str, Estimate]:
     """Like `bootstrap`, and much faster, for statistics that depend on sums over rows alone.
 
@@ -109,8 +106,7 @@ def estimates_of_sums(
         galaxy: (n,) galaxy of each row, the unit of resampling.
         rows: (n, S); the last column is the number of measurements, and rows without any take no part.
         statistics: name to a function of sums (..., S) to (...).
-        resamples: number of draws.
-        seed: seed of the draws.
+        resamples: number of draws, the same ones for every statistic.
 
     Returns:
         Name to estimate; empty where nothing was measured.
@@ -125,7 +121,7 @@ def estimates_of_sums(
     drawn = np.empty((0, rows.shape[1]))
     if number > 1:
         shares = np.full(number, 1.0 / number)
-        drawn = np.random.default_rng(seed).multinomial(number, shares, size=resamples) @ sums
+        drawn = np.random.default_rng(0).multinomial(number, shares, size=resamples) @ sums
     return {
         name: Estimate(float(statistic(total)), *_interval(statistic(drawn)), int(total[-1]), number)
         for name, statistic in statistics.items()

@@ -20,7 +20,7 @@ from kspecsr.measures.estimate import median_of_rows, robust_scatter
 from kspecsr.measures.gate import shipped_gate
 from kspecsr.measures.lines import STRONG, detected_lines, judged_lines, line_signal_to_noise
 from kspecsr.measures.spectrum_shape import relative_error
-from kspecsr.results.redshift import redshift_cdf
+from kspecsr.results.redshift import redshift_cdf, summarise_redshift
 
 ONE_SIGMA = 0.6827  # probability within one standard deviation
 # Weight of coverage: one factor on all errors mends it afterwards, so that it must not outweigh the rest.
@@ -194,8 +194,8 @@ def redshift_metrics(
 ) -> dict[str, float]:
     """NMAD of dz / (1 + z), shares of failures, and the share of true redshifts in the central 68 % of P(z).
 
-    ``confident`` is the share of galaxies with 0.9 of P(z) within 0.01 (1 + z) of the estimate, and
-    ``confident_outliers`` the share of these that are off by more than that.
+    ``confident`` is the share of galaxies with a confidence, as results state it, above 0.9, and
+    ``confident_outliers`` the share of these that are off by more than 0.01.
     """
     true = np.asarray(y["true_redshift"], float)
     known = np.isfinite(true)
@@ -204,7 +204,8 @@ def redshift_metrics(
     probability = np.exp(log_probability - log_probability.max(axis=1, keepdims=True, initial=-np.inf))
     probability /= probability.sum(axis=1, keepdims=True)
     offset = (redshift - true) / (1.0 + true)
-    confident = redshifts.mass_near(probability, bins, redshift) > redshifts.CONFIDENT
+    inferred = np.zeros(redshift.shape, bool)
+    confident = summarise_redshift(probability, bins, redshift, inferred)[1] > redshifts.CONFIDENT
     far = redshifts.outliers(offset, redshifts.RIGHT)
     pit = redshift_cdf(probability, bins, true)
     metrics = {

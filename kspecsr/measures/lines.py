@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data_pipeline.instrument import ANGSTROM_PER_UM, PRISM, load_instrument
+from data_pipeline.instrument import ANGSTROM_PER_UM, FWHM_PER_SIGMA, PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import LINE_FWHM
 from data_pipeline.lines import load_lines
 from kspecsr.measures.held_out import HeldOut, Reconstruction
@@ -58,7 +58,7 @@ def line_signal_to_noise(
     pixel = np.clip(pixel, 0, prism.wavelength.size - 1)
     error = np.take_along_axis(np.asarray(prism_error, dtype=float), pixel, axis=1)
     bad = np.take_along_axis(np.asarray(prism_mask).astype(bool), pixel, axis=1)
-    sigma = LINE_FWHM / np.sqrt(8.0 * np.log(2.0))  # pixels
+    sigma = LINE_FWHM / FWHM_PER_SIGMA  # pixels
     noise = error * width[pixel] * np.sqrt(2.0 * np.sqrt(np.pi) * sigma)
     return np.where(known & ~bad, np.asarray(line_flux, dtype=float) / noise, 0.0)
 

@@ -10,7 +10,7 @@ from kspecsr.measures.calibration import calibration_figures, calibration_sums, 
 from kspecsr.measures.estimate import WHOLE, Block, Statistic, median, robust_scatter, share, statistic
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.splits import best_line_parts, galaxy_parts
-from kspecsr.results.redshift import BIN_WIDTH, NEAR, redshift_cdf
+from kspecsr.results.redshift import BIN_WIDTH, redshift_cdf
 
 CATASTROPHIC, RIGHT = 0.15, 0.01  # of |dz| / (1 + z)
 CONFIDENT = 0.9
@@ -42,18 +42,6 @@ def redshift_crps(probability: np.ndarray, bins: np.ndarray, redshift: np.ndarra
     apart = normal_distance(step * np.arange(count), np.sqrt(2.0) * width)
     weight = np.where(np.arange(count) > 0, 2.0, 1.0)  # each lag but 0 in both directions
     return first - 0.5 * overlap @ (weight * apart)
-
-
-def mass_near(probability: np.ndarray, bins: np.ndarray, redshift: np.ndarray) -> np.ndarray:
-    """(B,) mass of P(z) within 0.01 (1 + z) of a redshift: Z_CONF of a main mode that is not broader.
-
-    Args:
-        probability: (B, Z), adds up to 1.
-        bins: (Z,) ln(1 + z).
-        redshift: (B,).
-    """
-    near = np.abs(bins - np.log1p(redshift)[:, None]) <= NEAR
-    return (probability * near).sum(axis=1)
 
 
 # ---- estimates beside the true redshifts

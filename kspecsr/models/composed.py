@@ -50,6 +50,8 @@ def compose(
         ``prism_model`` (B, P).
     """
     inputs = {**prism_inputs(), "redshift": number_input("redshift")}
+    # In float32 from here on: 1e-20 times 1e20 is exact enough, but 1e-20 squared, anywhere before it, would
+    # be 0.
     to_records = UnitConversion(1.0 / RECORD_UNIT, name="to_records", dtype="float32")
     prism = {
         "prism_flux": to_records(inputs["prism_flux"]),
@@ -58,6 +60,8 @@ def compose(
     }
     first = sr1(prism)
     second = zhead({**prism, **first, "redshift": inputs["redshift"]})
+    # SR2 takes the redshift as ZHead gives it, not the calibrated P(z): it was trained on that one, and an
+    # exponent moves no mode.
     place = {name: second[name] for name in ("redshift", "redshift_error")}
     third = sr2({**prism, **first, **place})
     log_probability = second["redshift_log_probability"]
@@ -70,6 +74,8 @@ def compose(
     outputs = {name: to_physical(first[name]) for name in ("sr1_flux", "sr1_error")}
     outputs |= {name: to_physical(third[name]) for name in _FLUXES}
     outputs |= {name: third[name] for name in _OTHERS}
+    # Probabilities only at the very end: stages exchange logarithms, which do not underflow far from the
+    # mode.
     probability = keras.layers.Activation("exponential", dtype="float32", name="redshift_probability")
     outputs |= {"redshift_probability": probability(log_probability), **place}
     return keras.Model(inputs, outputs, name="kspecsr")

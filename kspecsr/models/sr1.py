@@ -61,6 +61,7 @@ def build_sr1(config: ModelConfig) -> keras.Model:
     channels = PrismChannels(name="channels", dtype="float32")(*observed(prism))
     upsampling = Upsampling(grid, name="upsampling")
     maps = ToGridChannels(name="maps", dtype="float32")(prism["flux"], prism["amplitude"])
+    # Always float32, as the flux itself passes through: bfloat16 would round it to 0.4 %.
     maps = Upsampling(grid, name="upsampling_flux", dtype="float32")(maps)  # (B, N, 2)
     if sr1.trunk == "detector":
         x = _trunk(channels, sr1)  # (B, P, channels)
@@ -73,6 +74,7 @@ def build_sr1(config: ModelConfig) -> keras.Model:
     x = keras.layers.Activation(sr1.activation, name="head_activation")(x)
     x = keras.layers.Dense(sr1.head_channels, activation=sr1.activation, name="head_dense")(x)
     small = keras.initializers.VarianceScaling(0.05)
+    # Starts as plain interpolation, and learns what to add.
     raw = keras.layers.Dense(2, kernel_initializer=small, dtype="float32", name="head_output")(x)
     flux, error = SpectrumOutput(name="output", dtype="float32")(
         raw, maps[..., 0], maps[..., 1], prism["scale"]

@@ -54,10 +54,14 @@ def _tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift):
         )
         for name, spacing, channels in (("prism", _PRISM_SPACING, on_prism), ("grid", _GRID_SPACING, on_grid))
     ]
+    # Both windows have the same number of samples but not the same reach: the prism's is a line and its
+    # neighbours, the grid's the line itself as SR1 sees it.
     windows = keras.layers.Concatenate(name="windows", dtype="float32")(windows)  # (B, K, window, channels)
     lines, window, channels = windows.shape[1:]
     x = keras.layers.Reshape((lines * window, channels), name="window_rows")(windows)
     x = keras.layers.Dense(sr2.window_channels, name="window_projection")(x)
+    # All lines of all spectra become one batch, so that one convolution serves all lines; what line it is
+    # comes with the identity.
     x = keras.ops.reshape(x, (-1, window, sr2.window_channels))  # (B K, window, channels)
     for layer in range(2):
         x = keras.layers.Conv1D(
@@ -207,7 +211,9 @@ def _continuum_branch(sr2: SR2Config, grid, prism, fit, degradation, sr1_flux, s
     x = refinement.SmoothContinuum(name="smooth_continuum", dtype="float32")(
         raw, base, prism["amplitude"], fit["line_mask"]
     )
+    # Continuum, share, error and amplitude go to the grid together, in one product.
     x = operators.Upsampling(grid, name="continuum_upsampling", dtype="float32")(x)  # (B, N, 4)
+    # A cubic can undershoot beside a bright line, and an amplitude of 0 or less would divide losses by it.
     return x[..., :3], keras.ops.maximum(x[..., 3], 1e-4)
 
 
@@ -218,6 +224,8 @@ def _attention_block(tokens, attends, heads: int, dropout: float, name: str):
     """
     dim = tokens.shape[-1]
     y = keras.layers.RMSNormalization(name=f"{name}_norm1")(tokens)
+    # A spectrum without any line in range has masked keys alone: its softmax is even, and what comes of it is
+    # multiplied by 0 in the end.
     y = keras.layers.MultiHeadAttention(heads, dim // heads, dropout=dropout, name=f"{name}_attention")(
         y, y, attention_mask=attends
     )

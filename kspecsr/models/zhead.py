@@ -21,6 +21,8 @@ def redshift_step(config: ModelConfig) -> float:
 def redshift_bins(config: ModelConfig) -> np.ndarray:
     """(Z,) log(1 + z) of the bins, from 0."""
     count = config.zhead.finer * (_feature_steps(config) - 1) + 1
+    # From the step as a product, not by linspace: the graph computes bins as k times step, and both must be
+    # the same numbers.
     return np.arange(count) * redshift_step(config)
 
 
@@ -76,6 +78,7 @@ def build_zhead(config: ModelConfig) -> keras.Model:
     scores = LogCorrelation(
         steps=_feature_steps(config),
         step=_feature_step(config),
+        # A pooled step stands for the middle of its pixels in log wavelength, not for its first.
         start=config.grid.start * float(np.exp(0.5 * (zhead.pooling - 1) / config.grid.sampling)),
         groups=zhead.groups,
         finer=zhead.finer,
@@ -86,6 +89,8 @@ def build_zhead(config: ModelConfig) -> keras.Model:
         2 * zhead.groups, activation=zhead.activation, dtype="float32", name="score_dense"
     )(scores)
     small = keras.initializers.VarianceScaling(0.05)
+    # A correction to the plain sum of scores, small at first and without bias, which would be the same for
+    # all redshifts.
     y = keras.layers.Dense(1, kernel_initializer=small, use_bias=False, dtype="float32", name="score")(y)
     log_probability = LogProbability(name="log_probability", dtype="float32")(scores, y)
     redshift, error = RedshiftEstimate(

@@ -1,7 +1,5 @@
 """When a spectrum is outside the model's reach: flags, and no lines are reported."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 NO_COVERAGE = "NO_COVERAGE"
@@ -26,25 +24,14 @@ FLAG_MEANINGS = {
 STATUS_BITS = {name: 1 << number for number, name in enumerate(FLAG_MEANINGS)}
 
 
-@dataclass(frozen=True)
-class FlagThresholds:
-    """Limits below which a spectrum is flagged.
-
-    Attributes:
-        coverage: fraction of the prism pixels on the model's range that are good.
-        continuum_signal_to_noise: S/N of the inverse-variance weighted mean flux; flagged only if the S/N of
-            the best feature is low as well.
-        feature_signal_to_noise: S/N of the best three neighbouring pixels together.
-        redshift_confidence: mass of the main mode of P(z).
-    """
-
-    coverage: float = 0.1
-    continuum_signal_to_noise: float = 5.0
-    feature_signal_to_noise: float = 6.0
-    redshift_confidence: float = 0.5
+# Below these a spectrum is flagged.
+LEAST_COVERAGE = 0.1  # good among the prism pixels on the model's range
+LEAST_CONTINUUM_SN = 5.0  # of the weighted mean flux; flagged only if the best feature's is low as well
+LEAST_FEATURE_SN = 6.0  # of the best three neighbouring pixels together
+LEAST_CONFIDENCE = 0.5  # mass of the main mode of P(z)
 
 
-def find_flags(prism, confidence, given, thresholds: FlagThresholds, lines_in_range=None, finite=None, xp=np):
+def find_flags(prism, confidence, given, lines_in_range=None, finite=None, xp=np):
     """Flags of a batch, (B,) bool each; a spectrum without any has its lines reported.
 
     At a redshift that the caller gave, line fluxes are forced measurements, whose errors and upper limits say
@@ -55,15 +42,13 @@ def find_flags(prism, confidence, given, thresholds: FlagThresholds, lines_in_ra
     whether the network's spectrum is, are None where there are none. ``xp`` is `numpy` or `keras.ops`.
     """
     good = ~prism[2]
-    covered = xp.mean(xp.where(good, 1.0, 0.0), axis=1) >= thresholds.coverage
+    covered = xp.mean(xp.where(good, 1.0, 0.0), axis=1) >= LEAST_COVERAGE
     continuum, feature = detection(*prism, xp)
-    faint = (continuum < thresholds.continuum_signal_to_noise) & (
-        feature < thresholds.feature_signal_to_noise
-    )
+    faint = (continuum < LEAST_CONTINUUM_SN) & (feature < LEAST_FEATURE_SN)
     flags = {
         NO_COVERAGE: ~covered,
         LOW_SN: covered & ~given & faint,
-        NO_CLEAR_REDSHIFT: covered & ~given & ~(confidence >= thresholds.redshift_confidence),
+        NO_CLEAR_REDSHIFT: covered & ~given & ~(confidence >= LEAST_CONFIDENCE),
     }
     if lines_in_range is not None:
         flags[NO_LINE_IN_RANGE] = covered & (lines_in_range == 0)
@@ -76,7 +61,7 @@ def detection(flux, error, mask, xp=np):
     """S/N (...) of the weighted mean flux, and of the best three neighbouring pixels together; 0 without any.
 
     Errors (..., n) are taken as independent; those of neighbouring prism pixels are not, so that both come
-    out up to 1.5 times too high, which the thresholds allow for. ``mask`` is True where bad; ``xp`` is
+    out up to 1.5 times too high, which the limits allow for. ``mask`` is True where bad; ``xp`` is
     `numpy` or `keras.ops`.
     """
     good = ~mask

@@ -12,7 +12,7 @@ import numpy as np
 
 from kspecsr.results import prism_input
 from kspecsr.results.data import ModelIdentity
-from kspecsr.results.flags import NO_COVERAGE, STATUS_BITS, FlagThresholds, find_flags, flags_of
+from kspecsr.results.flags import NO_COVERAGE, STATUS_BITS, find_flags, flags_of
 from kspecsr.results.lines import LineMeasurements
 from kspecsr.results.prism_input import PrismInput, output_mask, prism_wavelength
 from kspecsr.results.redshift import RedshiftSummary, summarise_redshift
@@ -31,7 +31,6 @@ class Interpreter:
     Args:
         identity: name, hash and grid of the model.
         bins: (Z,) ln(1 + z) of P(z).
-        thresholds: limits below which a spectrum is flagged.
         xp: `numpy` or `keras.ops`.
         degrade: flux density on the output grid (B, N) to the prism's pixels (B, P); None for NumPy's.
     """
@@ -40,14 +39,12 @@ class Interpreter:
         self,
         identity: ModelIdentity,
         bins: np.ndarray,
-        thresholds: FlagThresholds | None = None,
         xp: Any = np,
         degrade: Callable | None = None,
     ):
         grid = identity.grid
         self.identity = identity
         self.bins = np.asarray(bins, dtype=np.float64)
-        self.thresholds = thresholds or FlagThresholds()
         self._xp = xp
         self._degrade = degrade or (lambda flux: prism_input.degraded_to_prism(flux, grid))
         wavelength, prism = grid.wavelength, prism_wavelength()
@@ -115,7 +112,7 @@ class Interpreter:
             outputs["redshift_probability"], self.bins, redshift, known, xp
         )
         on_range = tuple(values[:, self._on_range] for values in prism)
-        flags = find_flags(on_range, confidence, known, self.thresholds, lines_in_range, finite, xp)
+        flags = find_flags(on_range, confidence, known, lines_in_range, finite, xp)
         nothing = flags[NO_COVERAGE] & ~known
         status = sum(xp.where(rows, STATUS_BITS[name], 0) for name, rows in flags.items())
         reported = {

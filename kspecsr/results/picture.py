@@ -90,14 +90,6 @@ def _shown_prism(result: SpectrumResult) -> np.ndarray:
     return (wave >= grid.start) & (wave <= grid.stop)
 
 
-def _detected(result: SpectrumResult) -> set[str]:
-    """Names of the lines above 3 sigma."""
-    lines = result.measurements
-    with np.errstate(invalid="ignore"):
-        bright = lines.flux > 3.0 * lines.flux_error
-    return {name for name, seen in zip(load_lines().names, bright, strict=True) if seen}
-
-
 def _draw_spectra(axes: Axes, result: SpectrumResult, unit: float, width: float) -> None:
     draw_zero(axes)
     prism = (result.prism_wavelength, result.prism_flux / unit, None, result.prism_mask)
@@ -118,7 +110,8 @@ def _draw_main(axes: Axes, result: SpectrumResult) -> int:
     axes.set_ylim(limits[0] / unit, limits[1] / unit)
     leave_headroom(axes)
     if np.isfinite(result.redshift.value) and not result.flags:
-        mark_lines(axes, result.redshift.value, covered, KEY_LINES, detected=_detected(result))
+        lines = result.measurements
+        mark_lines(axes, result.redshift.value, covered, KEY_LINES, detected=lines.line[lines.detected])
     axes.legend(loc="upper right", ncols=2, columnspacing=1.2)
     axes.set_xlabel(WAVELENGTH_LABEL)
     axes.set_ylabel(label)
@@ -136,7 +129,8 @@ def _draw_zoom(axes: Axes, result: SpectrumResult, window: tuple[float, float]) 
     # the lower end of the band may leave the panel where single pixels are uncertain
     lowest = np.percentile((result.flux - result.flux_error)[rows], 2)
     drawn = [*(result.flux + result.flux_error)[rows], lowest, *result.prism_flux[prism]]
-    magnify(axes, window, np.array(drawn) / unit, result.redshift.value, _detected(result))
+    lines = result.measurements
+    magnify(axes, window, np.array(drawn) / unit, result.redshift.value, lines.line[lines.detected])
 
 
 def _draw_probability(axes: Axes, result: SpectrumResult) -> None:
@@ -223,7 +217,7 @@ def _title(result: SpectrumResult, beyond: int) -> str:
             flux = _power(lines.flux[row], lines.flux_error[row])
             name = line_title(load_lines().names[row])
             below.append(f"brightest line {name}: {flux} erg s$^{{-1}}$ cm$^{{-2}}$")
-    marks = ["pale lines: below 3 σ"] if np.isfinite(redshift.value) and not result.flags else []
+    marks = ["pale lines: not detected"] if np.isfinite(redshift.value) and not result.flags else []
     if beyond:
         marks.append("triangles: beyond the axis")
     return "\n".join(filter(None, (" · ".join(parts), "; ".join(filter(None, below)), "; ".join(marks))))

@@ -24,6 +24,8 @@ def running_integral(
     """
     lower, upper = bounds
     n = tf.shape(lower)[1]
+    # Filling is spaced evenly behind the last pixel: knots must rise throughout, or one short spectrum would
+    # make the solver divide by 0 for the whole batch.
     knots = _knots(count, lower, upper)  # (B, n + 1), of which count + 1 are real
     real = tf.range(n) < count[:, None]
     step = knots[:, 1:] - knots[:, :-1]
@@ -35,12 +37,14 @@ def running_integral(
     last = tf.gather(knots, count, batch_dims=1)[:, None]
 
     def value_at(x: tf.Tensor) -> tf.Tensor:
+        # The last edge lies on the last knot, behind which there is no interval.
         k = tf.searchsorted(knots, x, side="right") - 1
         k = tf.maximum(tf.minimum(k, count[:, None] - 1), 0)
         x0, h, secant, y, s0 = (
             tf.gather(values, k, batch_dims=1) for values in (knots, step, slope, total, derivative)
         )
         s1 = tf.gather(derivative, k + 1, batch_dims=1)
+        # Hermite's form on the interval, in the order of SciPy's operations, so that both agree to rounding.
         t = (s0 + s1 - 2.0 * secant) / h
         along = x - x0
         return ((t / h * along + (secant - s0) / h - t) * along + s0) * along + y
@@ -80,6 +84,8 @@ def _derivatives(count: tf.Tensor, knots: tf.Tensor, step: tf.Tensor, slope: tf.
     end = at_end(knots, 0) - at_end(knots, 2)
     final, ahead = at_end(step, 1), at_end(step, 2)
     at_start, is_last, beyond = place == 0, place == last, place > last
+    # Rows of the spline's equations; not-a-knot in the first and the last, and 1 x = 0 in those of the
+    # filling.
     diagonal = 2.0 * (before + after)
     diagonal = tf.where(at_start, second, tf.where(is_last, ahead, tf.where(beyond, one, diagonal)))
     above = tf.where(at_start, start, tf.where(is_last | beyond, zero, before))
@@ -89,6 +95,7 @@ def _derivatives(count: tf.Tensor, knots: tf.Tensor, step: tf.Tensor, slope: tf.
     at_last = (final**2 * at_end(slope, 2) + (2 * end + final) * ahead * at_end(slope, 1)) / end
     right = tf.where(at_start, at_first, tf.where(is_last, at_last, tf.where(beyond, zero, right)))
     diagonals = tf.stack([above, diagonal, below], axis=1)
+    # The one batched banded solver of stock TensorFlow; its diagonals are stacked superdiagonal first.
     return tf.linalg.tridiagonal_solve(diagonals, right[..., None])[..., 0]
 
 
@@ -128,11 +135,14 @@ def resample_to(
         wavelengths are valid (B,): spectra without valid ones are masked throughout.
     """
     pixels, valid = _in_order(wavelength, flux, error)
+    # Pixels that are the prism's own are taken over, not resampled: interpolation onto the same place is
+    # exact for the flux, but would smear a mask.
     found, row = _rows_of(target, pixels)
     bounds = _bounds(pixels)
     mean, sigma, seen = _overlap_mean(target, pixels, bounds)
     smooth, width = running_integral(pixels.count, bounds, _bridged(pixels), pixel_bounds(target))
     coverage = np.diff(pixel_bounds(target), axis=0)[0]
+    # Where good pixels cover only a part, their mean; the spline would fill the rest with what it guesses.
     resampled_flux = tf.where(seen < coverage * _WHOLE, mean, smooth / width)
     bad = tf.where(
         found[:, None],
@@ -155,6 +165,7 @@ def _in_order(wavelength, flux, error) -> tuple[Pixels, tf.Tensor]:
     placed = tf.math.is_finite(wavelength) & (wavelength > 0)
     count = tf.reduce_sum(tf.cast(placed, tf.int32), axis=1)
     place = tf.range(tf.shape(wavelength)[1])
+    # Those without a wavelength go behind all others, whose order stays: a stable sort by way of numbers.
     order = tf.sort(tf.where(placed, place, tf.shape(place)[0] + place), axis=1) % tf.shape(place)[0]
     wavelength = tf.gather(wavelength, order, batch_dims=1)
     between = place[:-1] < count[:, None] - 1
@@ -165,6 +176,7 @@ def _in_order(wavelength, flux, error) -> tuple[Pixels, tf.Tensor]:
     wavelength = tf.gather(wavelength, turned, batch_dims=1)
     step = wavelength[:, 1:] - wavelength[:, :-1]
     rises = tf.reduce_all((step > 0) | ~between, axis=1)
+    # Invalid spectra go on with even, bad pixels: an exception would end the batch of all other callers.
     valid = rises & (count >= LEAST_PIXELS)
     count = tf.where(valid, count, tf.shape(place)[0])
     real = place < count[:, None]
@@ -183,6 +195,7 @@ def _filled_up(wavelength: tf.Tensor) -> tf.Tensor:
     It repeats the first value of a request (``pad_variable_length_inputs``).
     """
     at_end = tf.cast(tf.equal(wavelength, wavelength[:, -1:]), tf.int32)
+    # From the end backwards: a value that is repeated in the middle is an error of the caller, not filling.
     at_end = tf.math.cumprod(at_end, axis=1, reverse=True)
     repeated = tf.reduce_sum(at_end, axis=1, keepdims=True) > 1
     return (at_end > 0) & (repeated | tf.equal(wavelength, wavelength[:, :1]))
@@ -206,6 +219,7 @@ def _bounds(pixels: Pixels) -> tuple[tf.Tensor, tf.Tensor]:
     """Lower and upper bounds of the pixels, (B, n) each, as `data_pipeline.pixel_grid.pixel_bounds`."""
     wavelength, count = pixels.wavelength, pixels.count[:, None]
     step = wavelength[:, 1:] - wavelength[:, :-1]  # (B, n - 1), of which count - 1 are real
+    # As in NumPy: a step across a gap is no wider pixel.
     half = 0.5 * tf.minimum(step, 1.5 * _running_median(step, pixels.count - 1))
     place = tf.range(tf.shape(wavelength)[1])
     before = tf.concat([half[:, :1], half], axis=1)
@@ -235,6 +249,8 @@ def _running_median(step: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 def _bridged(pixels: Pixels) -> tf.Tensor:
     """Flux with bad pixels interpolated between their good neighbours, and constant beyond these, (B, n)."""
+    # Neighbours are found by sorting and counting: a running fill has no batched operation in stock
+    # TensorFlow.
     n = tf.shape(pixels.good)[1]
     listed = tf.sort(tf.where(pixels.good, tf.range(n), n), axis=1)  # good pixels first, in order
     rank = tf.cumsum(tf.cast(pixels.good, tf.int32), axis=1)  # of them, up to and including each pixel
@@ -265,6 +281,7 @@ def _overlap_mean(target: np.ndarray, pixels: Pixels, bounds) -> tuple[tf.Tensor
     out = np.ascontiguousarray(pixel_bounds(target))
     rows = tf.shape(lower)[0]
     low_out, high_out = (tf.broadcast_to(edge, (rows, target.size)) for edge in out)
+    # Filling lies at 1e30 um, behind every target, so that rows of a batch stay sorted.
     low = tf.searchsorted(upper, low_out, side="right")
     high = tf.searchsorted(lower, high_out, side="left")
     weight = tf.cast(pixels.good, tf.float64)
@@ -281,6 +298,7 @@ def _overlap_mean(target: np.ndarray, pixels: Pixels, bounds) -> tuple[tf.Tensor
         return k + 1, seen + shared, total + shared * value, square + shared**2 * var
 
     zero = tf.zeros((rows, target.size), tf.float64)
+    # As many turns as the finest spectrum of the batch has pixels per target pixel.
     most = tf.reduce_max(high - low)
     _, seen, total, square = tf.while_loop(lambda k, *_: k < most, add, (0, zero, zero, zero))
     return tf.math.divide_no_nan(total, seen), tf.math.divide_no_nan(tf.sqrt(square), seen), seen

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +140,7 @@ def write_warm_up(folder: str | os.PathLike, model_name: str) -> Path:
                 request.model_spec.signature_name = signature
                 for name, values in warm_up_inputs(signature, size).items():
                     request.inputs[name].CopyFrom(_proto(values))
+                # The form in which TensorFlow Serving logs requests, and expects those of a warm-up.
                 log = prediction_log_pb2.PredictionLog(
                     predict_log=prediction_log_pb2.PredictLog(request=request)
                 )
@@ -153,15 +153,6 @@ def _proto(values: np.ndarray) -> TensorProto:
     if np.all(values == values.flat[0]):
         return tf.make_tensor_proto(values.flat[0], values.dtype, values.shape)
     return tf.make_tensor_proto(values)
-
-
-def read_warm_up(folder: str | os.PathLike) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Signature and inputs of each warm-up request of an exported version."""
-    path = Path(folder) / "assets.extra" / WARM_UP_FILE
-    for record in tf.data.TFRecordDataset(os.fspath(path)):
-        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-        inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
-        yield request.model_spec.signature_name, inputs
 
 
 # operations that TensorFlow registers, but a server of another build may lack or refuse
@@ -243,6 +234,7 @@ def export_model(
         raise ExportError(
             f"{folder}: is there already; give another --version, or none for the next free one"
         )
+    # Before the folder is made: a damaged model leaves nothing behind.
     served = ServedModel.from_folder(model)
     output.mkdir(parents=True, exist_ok=True)
     temporary = output / f".{version}.{os.getpid()}.part"
@@ -251,10 +243,12 @@ def export_model(
             served,
             os.fspath(temporary),
             signatures=dict(served.functions),
+            # Gradients of custom functions are of no use to a server, and would be traced and stored.
             options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
         )
         write_warm_up(temporary, output.name)
         write_description(temporary, served.identity, served.bins)
+        # Looked at in the file, not in the graph: saving adds operations of its own.
         if foreign := foreign_operations(temporary):
             raise ExportError(
                 f"{model}: needs {', '.join(foreign)}, which a stock TensorFlow server lacks; expected stock "
@@ -265,11 +259,14 @@ def export_model(
             raise ExportError(
                 f"{model}: {size / 1e6:.1f} MB as a SavedModel, expected {LARGEST_SIZE / 1e6:.0f} at most"
             )
+        # A server that watches the folder must never see half a version, and it takes the highest number at
+        # once.
         os.replace(temporary, folder)
     except tf.errors.OpError as error:  # TensorFlow writes files by operations: a full disk, no permission
         raise OSError(f"{folder}: cannot be written: {_OF_GRAPHS.sub('', error.message)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    # Last: they describe the newest version, which is there now.
     write_server_files(output, served.identity, served.bins)
     return ExportedModel(folder, served.identity, size, len(graph_operations(folder)))
 

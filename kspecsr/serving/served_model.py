@@ -23,6 +23,8 @@ from kspecsr.results.prism_input import MASKED_ERROR, prism_wavelength
 from kspecsr.serving.resampling_graph import resample_to
 from kspecsr.serving.signatures import SIGNATURES, identity_text
 
+# Operators are megabytes, and appear in the graphs of all four signatures; what is below this adds up to
+# little.
 _LARGE = 16_384  # bytes: smaller constants stay in the graph
 
 
@@ -53,6 +55,7 @@ class SharedConstants:
         definition = graph.as_graph_def()
         constants, kept = {}, []
         for node in definition.node:
+            # Arguments are mapped to tensors of the outer graph when the definition is imported.
             if node.op == "Placeholder":
                 continue
             if node.op == "Const" and node.attr["value"].tensor.ByteSize() > _LARGE:
@@ -75,6 +78,8 @@ class SharedConstants:
         names = [tensor.name for tensor in function.outputs]
 
         def call(*arguments: tf.Tensor):
+            # Weights are captured by the first trace; they must be captured anew by the function that this
+            # one is called in.
             outer_graph = tf.compat.v1.get_default_graph()
             inputs = dict(zip((tensor.name for tensor in explicit), arguments, strict=True))
             inputs |= {inner.name: outer_graph.capture(outer) for outer, inner in graph.captures}
@@ -126,14 +131,17 @@ class ServedModel(tf.Module):
             xp=keras.ops,
             degrade=lambda flux: tf.cast(degradation(tf.cast(flux, tf.float32)), tf.float64),
         )
+        # A graph of its own: neither lines nor direct fit are computed for a redshift alone.
         second = keras.Model(network.inputs, {name: network.output[name] for name in _SECOND_STAGE})
         shared = SharedConstants()
+        # Traced twice: the first trace is where the constants are found, the second reads them from
+        # variables.
         everything = self._traced(_answer_of(network, interpretation.everything))
         redshift = self._traced(_answer_of(second, interpretation.redshift))
         # each once in the file, however many signatures call it
         self._everything = self._traced(shared.without(everything))
         self._redshift = self._traced(shared.without(redshift))
-        # tracked, so that they are saved
+        # a module saves the variables that it can reach by attributes; those of a traced function are lost
         self._weights = list(everything.variables)
         self._constants = shared.variables
         # the methods below have the signatures' names
@@ -154,6 +162,7 @@ class ServedModel(tf.Module):
     def _traced(self, call: Callable) -> tf.types.experimental.ConcreteFunction:
         """Trace a function of flux, error (B, P) float64, mask (B, P) bool and redshift (B,) float64."""
         types = (tf.float64, tf.float64, tf.bool)
+        # Rows are left open: a server joins requests to batches of any size.
         specifications = [tf.TensorSpec((None, self._target.size), dtype) for dtype in types]
         specifications.append(tf.TensorSpec((None,), tf.float64))
         return tf.function(call, specifications, autograph=False).get_concrete_function()
@@ -171,8 +180,11 @@ class ServedModel(tf.Module):
         def answer(*values):
             outputs = call(**dict(zip(keys, values, strict=True)))
             outputs["model"] = tf.fill(tf.shape(outputs["status"]), self._text)
+            # An output that is an input too (the mask) needs a node of its own to have a name of its own.
             return {key: tf.identity(outputs[key], name=key) for key in signature.outputs}
 
+        # Without AutoGraph: there is no Python branching on tensors, and its rewritten code would be what
+        # tracebacks show.
         return tf.function(answer, specifications, autograph=False).get_concrete_function()
 
     def _serving_default(self, flux, error, mask) -> Tensors:
@@ -221,6 +233,7 @@ def _answer_of(network: keras.Model, interpret: Callable) -> Callable:
 def _masked(flux, error, mask) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Flux, error (B, P) float64 and mask (B, P), with pixels masked that float32 cannot hold."""
     flux, error = tf.cast(flux, tf.float64), tf.cast(error, tf.float64)
+    # Judged in float32, in which the networks see it: 1e39 is finite in float64 alone.
     usable = tf.math.is_finite(tf.cast(flux, tf.float32)) & tf.math.is_finite(tf.cast(error, tf.float32))
     bad = mask | ~usable | ~(tf.cast(error, tf.float32) > 0)
     masked = tf.constant(MASKED_ERROR, tf.float64)

@@ -23,6 +23,7 @@ from kspecsr.surveys.tables import SurveySettings
 # A worker has one partition in hand and one that waits, so that it never idles and nothing piles up.
 PER_THREAD = 2
 _MOST_FAILED = 3  # partitions; more of them have one cause, which the next would meet as well
+# A scheduler that is there answers in milliseconds; its workers may have yet to start.
 _ANSWER, _PATIENCE = "10 s", "120 s"
 _THREADS_OF = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -91,6 +92,7 @@ def connected(options: ClusterOptions) -> Iterator[Client]:
         return
     # a crowded machine may take a minute to start a process
     with dask.config.set({"distributed.comm.timeouts.connect": _PATIENCE}):
+        # Only while they start, since signal handlers are inherited.
         with _deaf_to_interrupts():
             cluster = _local(options)
         with cluster, Client(cluster, set_as_default=False) as client:
@@ -152,12 +154,14 @@ def _local(options: ClusterOptions) -> LocalCluster:
     threads = str(options.threads_each)
     return LocalCluster(
         n_workers=options.workers,
+        # The networks take one batch at a time; threads are TensorFlow's.
         threads_per_worker=1,
         processes=True,
         memory_limit=options.memory,
         host="127.0.0.1",
         dashboard_address=f"127.0.0.1:{_free_port(options.dashboard)}",
         silence_logs=logging.CRITICAL,
+        # By the environment: linear algebra reads it when it is loaded, before any code of a worker runs.
         env={**dict.fromkeys(_THREADS_OF, threads), "DASK_LOGGING__DISTRIBUTED": "critical"},
     )
 
@@ -197,6 +201,7 @@ def run_partitions(
     """
     summary = SurveySummary()
     counts = partition_counts(folder)
+    # A generator: of a million partitions, most there, the first missing one starts at once.
     waiting = _to_do(folder, settings, counts, summary, advance)
 
     def submit() -> Future | None:
@@ -204,6 +209,8 @@ def run_partitions(
         if k is None:
             return None
         arguments = (str(folder), settings, k, counts[k], str(model), threads)
+        # With the client's name: a scheduler that outlived an earlier client would answer with what that one
+        # had asked for.
         name = f"partition-{k:06d}-{client.id[-8:]}"
         return client.submit(process_partition, *arguments, key=name, pure=False, retries=1)
 
@@ -211,6 +218,7 @@ def run_partitions(
     try:
         done = as_completed(loop=client.loop)
         while True:
+            # Counted anew each time: workers of a cluster come and go.
             limit = in_flight or PER_THREAD * max(1, sum(client.nthreads().values()))
             while len(running) < limit and (future := submit()) is not None:
                 running[future] = int(future.key.split("-")[1])
@@ -228,7 +236,9 @@ def run_partitions(
         summary.ended = _why(error)
     finally:
         for future in running:
+            # Or the scheduler would go on with them after this run has said that it ended.
             future.release()
+    # Not before: temporary files of a partition that is still being made would go.
     if summary.complete:
         remove_leftovers(folder, settings)
     return summary

@@ -118,6 +118,7 @@ def is_done(folder: Path, settings: SurveySettings, partition: int, expected: in
         if stated != settings.fingerprint:
             return False
         rows[name] = metadata.num_rows
+    # Row counts are in the footer, which Parquet writes last: a cut file has none.
     complete = rows[OBJECTS] + rows[FAILURES] == expected
     return complete and rows.get(SPECTRA, rows[OBJECTS]) == rows[OBJECTS]
 
@@ -139,6 +140,7 @@ class PartitionWriter:
         self._waiting: dict[str, list[pa.Table]] = {name: [] for name in self._paths}
 
     def __enter__(self) -> PartitionWriter:
+        # Not by process number: workers of different machines share the folder.
         token = uuid.uuid4().hex
         for name, path in self._paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,6 +161,7 @@ class PartitionWriter:
         if name == SPECTRA:
             self._writers[name].write_table(rows)
         else:
+            # One row group per partition: small ones compress badly, and readers open each by itself.
             self._waiting[name].append(rows)
 
     def __exit__(self, kind, error, traceback) -> None:
@@ -172,6 +175,7 @@ class PartitionWriter:
                             self._writers[name].write_table(pa.concat_tables(tables))
             if kind is None:
                 for name, path in self._paths.items():
+                    # On disk before it has its name: `is_done` would trust the name after a power cut.
                     _to_disk(self._temporary[name])
                     os.replace(self._temporary[name], path)
         finally:

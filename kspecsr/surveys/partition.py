@@ -101,6 +101,8 @@ def load_resolver(model: str, sha256: str, threads: int) -> SuperResolver:
 
 @lru_cache(maxsize=1)
 def _resolver(model: str, sha256: str, threads: int) -> SuperResolver:
+    # Before TensorFlow is loaded: the wrong model on one of a hundred workers must not cost a minute on each
+    # retry.
     found = weights_hash(model)
     if found != sha256:
         raise SurveyError(
@@ -132,6 +134,7 @@ def process_partition(
         OSError: where the output cannot be written.
     """
     output = Path(folder)
+    # Asked again on the worker: Dask hands a task out twice where it took a worker for lost.
     if is_done(output, settings, partition, expected):
         return PartitionReport(partition, skipped=True)
     resolver = load_resolver(model, settings.model_sha256, threads)
@@ -143,6 +146,7 @@ def process_partition(
     with PartitionWriter(output, settings, partition) as writer:
         for chunk in _chunks(read_partition(output, settings, partition), seconds):
             started = time.perf_counter()
+            # Keras' predict is not safe between threads, and two batches at once would double the memory.
             with _LOCK, named_backend_errors():
                 resolved = resolve(resolver, [one for one in chunk if one.spectrum is not None])
             seconds["networks"] += time.perf_counter() - started
@@ -151,6 +155,8 @@ def process_partition(
             made = [result for _, result in resolved if result is not None]
             bad = [one for one in chunk if one.spectrum is None]
             bad += [one for one, result in resolved if result is None]
+            # By the input, not by what failed first: the bytes of a table must not depend on how it came
+            # about.
             bad.sort(key=lambda one: one.input_row)
             writer.add(OBJECTS, object_rows(good, made, writer.schemas[OBJECTS]))
             writer.add(LINES, line_rows(good, made, writer.schemas[LINES]))
@@ -161,6 +167,7 @@ def process_partition(
             counts["failures"] += len(bad)
             counts["flagged"] += sum(bool(r.flags) for r in made)
             seconds["writing"] += time.perf_counter() - started
+        # Inside the block: the tables must not appear.
         if counts["objects"] + counts["failures"] != expected:
             raise SurveyError(
                 f"partition {partition}: {counts['objects'] + counts['failures']} inputs found, {expected} "
@@ -198,6 +205,7 @@ def resolve(
         return []
     try:
         return list(zip(inputs, _resolved(resolver, inputs), strict=True))
+    # One by one would meet it again, slowly; a partition that fails is tried elsewhere.
     except MemoryError:
         raise
     except _ODD as error:

@@ -39,6 +39,8 @@ class TrainingData:
 
     def open(self, stage: str, batch_size: int, first_step: int = 0, teacher: Teacher | None = None) -> Feed:
         """Batches from a step on; step k is the same whatever the first step was."""
+        # Stages must not see each other's galaxies: SR2 trained on those that SR1 knows by heart would trust
+        # SR1 too much.
         seed = len(STAGES) * self.seed + STAGES.index(stage)
         if self.directory is not None:
             return RecordsFeed(
@@ -56,9 +58,11 @@ class TrainingData:
     def validation(self, stage: str, size: int) -> Batch:
         """The fixed galaxies. Half of them give their redshift to SR2."""
         if self.directory is not None:
-            batch = recorded_validation(self.directory, size, self.grid)
+            truth = self.feed.noise_free_targets
+            batch = recorded_validation(self.directory, size, self.grid, noise_free_targets=truth)
         else:
             batch = validation_examples(size, VALIDATION_SEED, self.feed, self.grid)
+        # Half of them as users who know the redshift, half as those who do not: the goal judges both.
         if stage == "sr2":
             batch["redshift"] = batch["redshift"].copy()
             batch["redshift"][::2] = batch["true_redshift"][::2]
@@ -85,6 +89,7 @@ class TimedBatches:
 
     def __iter__(self) -> Iterator[tuple[Batch, Batch]]:
         while True:
+            # One reader at a time: while it waits for a batch the feed must not be closed under it.
             with self._reading:
                 if self._closed:
                     return

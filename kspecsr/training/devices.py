@@ -75,6 +75,7 @@ def on_devices(count: int) -> Iterator[str]:
     names = [f"{'GPU' if gpus else 'CPU'}:{i}" for i in range(count)]
     if not gpus:
         _split_cpu(count)
+    # NCCL, which sums gradients by default, knows GPUs only.
     strategy = tf.distribute.MirroredStrategy(
         names, cross_device_ops=None if gpus else tf.distribute.ReductionToOneDevice()
     )
@@ -85,6 +86,8 @@ def on_devices(count: int) -> Iterator[str]:
 def _split_cpu(count: int) -> None:
     import tensorflow as tf
 
+    # Asking starts the runtime, after which devices cannot be split; where they were split before, asking is
+    # all that is needed.
     if len(tf.config.list_logical_devices("CPU")) >= count:
         return
     cpu = tf.config.list_physical_devices("CPU")[0]

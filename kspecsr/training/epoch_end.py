@@ -71,6 +71,7 @@ class EpochEnd(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Keras hook."""
         run, progress, end = self._run, self._progress, time.perf_counter()
+        # Before anything is written: an epoch whose goal cannot be measured is an epoch that is done again.
         outputs = self._outputs()
         judged = self._judged
         metrics = goal_metrics(run.stage, outputs, judged.y, judged.reference, judged.bins)
@@ -83,6 +84,7 @@ class EpochEnd(keras.callbacks.Callback):
             "skipped_steps": skipped_steps(self.model.optimizer),
         }
         progress.epoch = epoch + 1
+        # The first epoch counts as best even with an infinite goal, so that there are weights to publish.
         is_best = metrics["goal"] < progress.best_goal or progress.best_epoch == 0
         if is_best:
             progress.best_goal, progress.best_epoch = metrics["goal"], epoch + 1
@@ -90,6 +92,7 @@ class EpochEnd(keras.callbacks.Callback):
             self._published.best = [np.array(weight) for weight in self.model.stage_network.get_weights()]
         if run.options.pictures:
             self._draw(outputs)
+        # With the goal and the pictures: it is what the user waits for.
         progress.seconds += time.perf_counter() - self._epoch_start
         row["seconds"] = progress.seconds
         append_history(run.folder / "history.csv", row)
@@ -101,6 +104,7 @@ class EpochEnd(keras.callbacks.Callback):
         save_state(run.state, training_variables(self.model), progress, self._published.best)
         if is_best:
             self._published.publish(progress)
+        # After everything is on disk: a sweep may kill the process as soon as it is told the goal.
         if run.options.stop_after is not None and run.options.stop_after(row):
             self.model.stop_training = True
 
@@ -110,12 +114,14 @@ class EpochEnd(keras.callbacks.Callback):
 
     def _outputs(self) -> Batch:
         """Outputs for the fixed galaxies; numbers in float32, whatever the precision of the training."""
+        # In the batch size of the training: another one would be compiled anew.
         outputs = self.model.predict(self._judged.x, batch_size=self._run.config.batch_size, verbose=0)
         arrays = {name: np.asarray(value) for name, value in outputs.items()}
         return {name: a if a.dtype.kind == "b" else a.astype(np.float32) for name, a in arrays.items()}
 
     def _speed(self, end: float) -> dict[str, float]:
         """Spectra per second and fraction of time spent waiting, without the first step of the process."""
+        # The first step of a process compiles, for seconds to a minute.
         skip = 1 if self._first_step and len(self._begun) > 1 else 0
         self._first_step = False
         steps = len(self._begun) - skip

@@ -57,8 +57,10 @@ def append_history(path: Path, row: Mapping[str, float]) -> None:
     rows: list[dict[str, object]] = []
     if path.is_file():
         with open(path, newline="", encoding="utf-8") as file:
+            # Epochs after the resumed one were killed before their state was saved, and are done again.
             rows = [dict(old) for old in csv.DictReader(file) if int(float(old["epoch"])) < row["epoch"]]
     rows.append(dict(row))
+    # Columns of all rows: a newer version may log more than the one that began.
     names = list(dict.fromkeys(name for each in rows for name in each))
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, restval="")

@@ -39,6 +39,7 @@ class GuardedAdamW(keras.optimizers.AdamW):
 
     def _clip_gradients(self, grads):
         grads = self._summed_over_devices(grads)
+        # In float32 whatever the policy: squares of float16 gradients overflow at 256.
         square = sum(ops.sum(ops.square(ops.cast(grad, "float32"))) for grad in grads)
         norm = ops.sqrt(square)
         finite = ops.isfinite(norm)
@@ -71,6 +72,8 @@ class GuardedAdamW(keras.optimizers.AdamW):
         good = ops.isfinite(gradient)
         gradient = ops.where(good, gradient, ops.zeros_like(gradient))
         rate = ops.cast(learning_rate, dtype)
+        # A skipped step leaves the moments as they were, so that it must not count as one in their bias
+        # correction either.
         step = ops.cast(self.iterations + 1, dtype) - ops.cast(self.skipped_steps, dtype)
         beta_1_power = ops.power(ops.cast(self.beta_1, dtype), step)
         beta_2_power = ops.power(ops.cast(self.beta_2, dtype), step)
@@ -132,5 +135,6 @@ def learning_rate_schedule(config: TrainingConfig) -> WarmUpCosine:
 
 def teacher_probability(step: int, config: TrainingConfig) -> float:
     """Teacher forcing: probability that SR2 is given the true redshift in a step, linear in the step."""
+    # From the step alone: a resumed training goes on with the probability where it was.
     progress = min(max(step / max(config.steps - 1, 1), 0.0), 1.0)
     return config.teacher_start + (config.teacher_stop - config.teacher_start) * progress

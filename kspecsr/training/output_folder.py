@@ -38,6 +38,7 @@ def check_room(folder: Path, needed: int) -> None:
 def _allocate(descriptor: int, folder: Path, needed: int) -> None:
     """Reserve room; if the system (macOS) or the file system cannot, ask how much is free."""
     try:
+        # Reserved for real, not asked for: free space says nothing of quotas.
         os.posix_fallocate(descriptor, 0, needed)
         return
     except AttributeError:

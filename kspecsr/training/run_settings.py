@@ -146,6 +146,7 @@ def check_first_weights(source: Path, folder: Path, stage: str, preset: Preset, 
         if not stage_path(folder, name).is_file():
             continue
         here, there = stage_hash(folder, name), stage_hash(source, name)
+        # The folder's own stage counts as the source's where it was fine-tuned from it.
         if there not in (here, own.get(name, {}).get("init_from")):
             raise UpstreamError(
                 f"{folder} holds another {name} (SHA-256 {here[:12]}) than {source} ({there[:12]}), from "

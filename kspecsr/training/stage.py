@@ -74,8 +74,11 @@ def train_stage(
     run = StageRun(stage, preset, data, output, options, report)
     check_room(run.folder, _ROOM)
     with ExitStack() as stack:
+        # The lock first: two runs would each see the other's half-written files as leftovers and sweep them.
         stack.enter_context(only_run(output))
         _prepare_folder(run)
+        # Each stage has a seed of its own, which does not depend on whether the stages before it ran in this
+        # process.
         make_reproducible(options.seed * len(STAGES) + STAGES.index(stage), options.deterministic)
         devices = stack.enter_context(on_devices(options.devices))
         upstream, hashes = load_upstream(output, stage, preset)
@@ -83,6 +86,7 @@ def train_stage(
         progress = _progress(run, _settings(run, hashes))
         best = read_best(run.state) if progress.epoch else []
         published = PublishedStage(output, stage, preset, best)
+        # A kill between the state and the model folder leaves the better weights in the state alone.
         published.mend(progress)
         if progress.stopped:
             report(f"{stage}: finished before ({progress.stopped}); {_best(progress)}")
@@ -92,6 +96,7 @@ def train_stage(
         if warning := note_code(progress):
             report(f"{stage}: {warning}")
         report(_start_line(run, model, devices, progress))
+        # Cheap beside an epoch, and the one fault (a frozen stage that moves) that no loss would ever show.
         frozen = weights_digest(upstream)
         _fit(run, model, progress, published)
         if weights_digest(upstream) != frozen:
@@ -192,6 +197,8 @@ def _progress(run: StageRun, settings: dict) -> Progress:
 
 def _set_weights(run: StageRun, model: StageModel, progress: Progress) -> None:
     """Give the model its first weights, or those after the last finished epoch."""
+    # Its variables must exist before they can be given their stored values; Keras would make them in the
+    # first step.
     model.optimizer.build(model.trainable_variables)
     source = run.options.init_from
     if progress.epoch:
@@ -236,7 +243,10 @@ def _fit(run: StageRun, model: StageModel, progress: Progress, published: Publis
         bar = StepBar(run.stage, config, run.options.bar)
         try:
             model.fit(
+                # An iterator, not a dataset: step k is always batch k, and Keras neither shuffles nor repeats
+                # it.
                 iter(batches),
+                # Keras counts epochs from it, so that callbacks and the schedule see where the training is.
                 initial_epoch=progress.epoch,
                 epochs=config.epochs,
                 steps_per_epoch=config.steps_per_epoch,

@@ -49,6 +49,7 @@ class StageModel(keras.Model):
             model.trainable = False
         self.stage_network = BUILDERS[stage](preset.model)
         self.trackers = {}
+        # Layers that only losses need are no part of the network that is saved.
         self.line_terms = _SR1LineTerms(preset.losses, plain_grid(preset.model.grid))
 
     def call(self, x, training=False):
@@ -60,6 +61,7 @@ class StageModel(keras.Model):
         """
         prism = {name: x[name] for name in _PRISM}
         outputs: dict = {}
+        # By the order of `STAGES`: each stage's inputs are what those before it put out.
         networks = [*self.frozen, self.stage_network]
         for number, (name, network) in enumerate(zip(STAGES, networks, strict=False)):
             live = bool(training) and number == len(self.frozen)
@@ -79,6 +81,7 @@ class StageModel(keras.Model):
         for name, value in terms.items():
             weight = getattr(self.losses_config, name, 1.0)
             if weight > 0:
+                # Terms without weight are not in the sum rather than times 0: a NaN of theirs would stay.
                 total = total + weight * value
                 if name in self.trackers:
                     self.trackers[name].update_state(value)
@@ -121,11 +124,15 @@ class StageModel(keras.Model):
         flux, error = outputs["flux"], outputs["flux_error"]
         correction = flux - outputs["sr1_flux"]
         rough, size = losses.outside_losses(correction, amplitude, mask)
+        # Where the lines are drawn, not where the redshift is: the common shift moves them too.
         drawn_at = (1.0 + outputs["redshift"]) * (1.0 + outputs["common_shift"]) - 1.0
+        # Fluxes must not be learned by moving the target under them: only `position` may pull at the place.
         moved = self._moved(y, ops.stop_gradient(drawn_at), right)
         aligned = weights.aligned > 0
         shape_target, shape_good = (moved["flux"], moved["good"]) if aligned else (y["target_flux"], good)
         terms = {
+            # With `aligned`, errors learn from where the lines truly are, and fluxes from where they are
+            # drawn: one likelihood for both would make an uncertain redshift cost flux as well.
             "likelihood": losses.spectrum_nll(
                 *(y[name] for name in _TARGET), ops.stop_gradient(flux) if aligned else flux, error
             ),
@@ -196,6 +203,7 @@ class _SR1LineTerms:
         prism = self._normalisation(*(x[name] for name in _PRISM))
         amplitude = self._upsampling((prism["amplitude"] * prism["scale"])[..., None])[..., 0]
         amplitude = ops.maximum(amplitude, 1e-4 * prism["scale"])
+        # A number for those without a redshift, whose lines are then out of range: no NaN in the mask.
         known = ops.isfinite(y["true_redshift"])
         redshift = ops.where(known, y["true_redshift"], 0.0)
         places = self._positions(redshift)

@@ -61,6 +61,7 @@ class Progress:
 
 def training_variables(model: keras.Model) -> list[keras.Variable]:
     """Weights, states of random generators, and the optimiser's variables, in a fixed order."""
+    # Metrics begin anew with each epoch and are no part of a state.
     metrics = {id(variable) for variable in model.metrics_variables}
     own = [variable for variable in model.variables if id(variable) not in metrics]
     return [*own, *model.optimizer.variables]
@@ -73,6 +74,7 @@ def save_state(
     best: Sequence[np.ndarray] = (),
 ) -> None:
     """Write variables, progress and the best weights so far, complete or not at all, on disk at return."""
+    # By number: names of Keras variables change with how many models a process has made before.
     arrays = {f"v{i:05d}": variable.numpy() for i, variable in enumerate(variables)}
     arrays |= {f"b{i:05d}": np.asarray(array) for i, array in enumerate(best)}
     text = json.dumps(asdict(progress))
@@ -124,6 +126,7 @@ def restore_variables(path: Path, variables: Sequence[keras.Variable]) -> None:
 
 def _opened(path: Path) -> Any:
     try:
+        # A state may come from somebody else; pickles run what they hold.
         stored = np.load(path, allow_pickle=False)
         if _PROGRESS not in stored.files:
             raise ValueError("no progress in it")
@@ -206,6 +209,8 @@ class PublishedStage:
 
     @cached_property
     def _network(self) -> keras.Model:
+        # Whatever the precision of the training: a network built under bfloat16 would keep that policy in its
+        # file.
         with dtype_policy("float32"):
             return BUILDERS[self._stage](self._preset.model)
 

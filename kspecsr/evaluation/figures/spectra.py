@@ -110,7 +110,6 @@ _SHOWN = 95.0  # percentile of the absolute residuals at which colours end
 def draw_residual_noise(
     redshift: np.ndarray,
     measured: Measured,
-    low: str = "cubic",
     high: str = "sr2",
     grid: UnifiedGrid = UNIFIED_GRID,
 ) -> Figure:
@@ -119,14 +118,13 @@ def draw_residual_noise(
     Args:
         redshift: (B,) true; galaxies without one are left out.
         measured: method to its arrays, as of `kspecsr.measures.spectrum_shape.measure`.
-        low: the method that stands for the prism, interpolated.
         high: the method that is shown.
         grid: of the targets.
     """
     redshift = np.asarray(redshift)
     order = np.argsort(redshift, kind="stable")
     order = order[np.isfinite(redshift[order])]
-    prism, output = ({k: np.asarray(v)[order] for k, v in measured[name].items()} for name in (low, high))
+    prism, output = ({k: np.asarray(v)[order] for k, v in measured[name].items()} for name in ("cubic", high))
     title = TITLES[high]
     panels = (
         ("prism − truth", _difference(prism), "residual_prism_noise", "prism noise"),
@@ -200,14 +198,14 @@ _DECADES = 6.0  # shown below the highest curve
 
 
 @styled
-def draw_power_spectrum(measured: Measured, low: str = "cubic", high: str = "sr2") -> Figure:
+def draw_power_spectrum(measured: Measured, high: str = "sr2") -> Figure:
     """Median over galaxies with the 16th to 84th percentile; left the spectra, right the residuals.
 
     Args:
         measured: method to its arrays, as of `kspecsr.measures.spectrum_shape.measure`.
-        low: the method that stands for the prism, interpolated.
         high: the method that is shown.
     """
+    low = "cubic"  # stands for the prism
     figure = new_figure(3.2)
     left, right = figure.subplots(1, 2, sharey=True)
     title = TITLES[high]
