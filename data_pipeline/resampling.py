@@ -59,6 +59,7 @@ class Resampler:
         """
         good = ~np.asarray(mask, bool)
         seen = self.overlap @ good.astype(np.float64)
+        # A hair below, so that rounding of shared bounds does not mask pixels that are covered whole.
         bad = seen < self.minimum_coverage * self.width * (1.0 - 1e-9)
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = (self.overlap @ np.where(good, flux, 0.0)) / seen
@@ -124,6 +125,8 @@ def to_pixels(
     clipped = np.clip(bounds_out, edges[0], edges[-1])
     spline = CubicSpline(edges, integral)
     coarse, sigma, bad = resampler(bounds, bounds_out, minimum_coverage).resample(flux, error, mask)
+    # Where any bad pixel has a part in the result its plain mean over good ones is taken: the spline has seen
+    # the bridge.
     touched = resampler(bounds, bounds_out, 1.0).resample(flux, error, mask)[2]
     width = np.diff(clipped, axis=0)[0]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -135,6 +138,7 @@ def _rows_of(target: np.ndarray, wavelength: np.ndarray) -> np.ndarray | None:
     """Row of ``wavelength`` for each target pixel, -1 outside; None unless the grids share their pixels."""
     row = np.clip(np.searchsorted(wavelength, target), 1, wavelength.size - 1)
     row -= (target - wavelength[row - 1]) < (wavelength[row] - target)
+    # A millionth is 0.3 km/s: files that went through float32 count as the same pixels.
     same = np.abs(wavelength[row] - target) < 1e-6 * target
     inside = (target > wavelength[0] * (1 - 1e-6)) & (target < wavelength[-1] * (1 + 1e-6))
     if not inside.any() or not np.array_equal(same, inside):

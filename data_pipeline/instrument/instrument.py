@@ -62,6 +62,8 @@ class Instrument:
         """Place of ``wavelength`` [um] in pixels: 0 at the first centre, linear beyond the ends."""
         centre, last = self.wavelength, self.wavelength.size - 1
         inside = np.interp(wavelength, centre, np.arange(centre.size))
+        # Beyond the ends the step of the last pixels goes on, so that a line that leaves the range does so
+        # smoothly.
         below = np.minimum((wavelength - centre[0]) / (centre[1] - centre[0]), 0.0)
         above = np.maximum((wavelength - centre[last]) / (centre[last] - centre[last - 1]), 0.0)
         return inside + below + above

@@ -99,6 +99,8 @@ def line_spread_operator(
 
     matrix = sparse.csr_matrix((weight, (row, column)), shape=(centre_out.size, centre_in.size))
     coverage = np.asarray(matrix.sum(axis=1)).ravel()
+    # Interior rows are made to add up to 1 exactly; at the ends the missing part is left missing, or noise
+    # there would be blown up.
     scale = np.where(coverage >= MINIMUM_COVERAGE, coverage, 1.0)
     return LineSpreadOperator(
         sparse.csr_matrix(sparse.diags(1.0 / scale) @ matrix), np.minimum(coverage, 1.0)

@@ -64,6 +64,7 @@ def measure_lines(
         if np.all(mask) or np.isnan(redshift):
             continue
         value, uncertainty = _fit(load_instrument(name), density, sigma, mask, redshift)
+        # Written so that a NaN error, no value yet, counts as worse.
         better = np.isfinite(uncertainty) & ~(error <= uncertainty)
         flux[better], error[better] = value[better], uncertainty[better]
     return flux, error
@@ -84,6 +85,7 @@ def _fit(
         return flux, error
     spacing = _PRISM_KNOT_SPACING if instrument.name == PRISM else _KNOT_SPACING
     hats = continuum_hats(density.size, max(2, round(density.size / spacing)))
+    # A knot over masked pixels would make the normal matrix singular.
     hats = hats[hats @ good > _FEWEST_PIXELS]
     # Lines that are seen in part are fitted too, so that they do not pull the continuum.
     partly = (profiles * good).any(axis=1)

@@ -58,6 +58,8 @@ def fit_gaussians(
     (n,) from the expected one (n,), its width between the two limits, (n,) each.
     """
     unit = np.asarray(sigma_limits[0], float)
+    # In units of the narrowest line and of the largest flux: normal equations of raw fluxes (1e-20) would be
+    # singular to rounding.
     x = (wavelength - centre[:, None]) / unit[:, None]
     weight = good.astype(float)
     y = np.where(good, flux, 0.0)
@@ -105,6 +107,8 @@ def _started(x: np.ndarray, y: np.ndarray, weight: np.ndarray, limits: tuple) ->
     """(n, 5) best of a grid over centre and width, with linear amplitude and continuum."""
     reach, low, high = limits
     start, gain = np.zeros((len(x), _PARAMETERS)), np.full(len(x), -np.inf)
+    # Given centre and width the rest is linear: a coarse grid of exact solutions, not one start that may lie
+    # in a neighbour's hollow.
     for offset, step in product(_START_OFFSETS, _START_WIDTHS):
         centre, sigma = offset * reach, low * (high / low) ** step
         profile = np.exp(-0.5 * ((x - centre[:, None]) / sigma[:, None]) ** 2)
@@ -133,8 +137,10 @@ def _refined(
         normal = np.einsum("nmi,nm,nmj->nij", jacobian, wa, jacobian)
         gradient = np.einsum("nmi,nm->ni", jacobian, wa * _residual(xa, ya, now))
         diagonal = np.einsum("nii->ni", normal)
+        # Marquardt's scaling by the diagonal: the parameters have different units.
         damped = normal + np.eye(_PARAMETERS) * (damping[active, None] * diagonal)[:, None, :]
         new = now + np.einsum("nij,nj->ni", inverse(damped), gradient)
+        # Clipped, not refused: a step to the limit is progress.
         new[:, 1] = np.clip(new[:, 1], -reach[active], reach[active])
         new[:, 2] = np.clip(new[:, 2], low[active], high[active])
         trial = (wa * _residual(xa, ya, new) ** 2).sum(axis=1)
@@ -146,6 +152,7 @@ def _refined(
             damping[active] * np.where(better, 0.1, 10.0), _LEAST_DAMPING, _MOST_DAMPING
         )
         settled = (better & (drop <= 1e-12 * square[active])) | (damping[active] >= _MOST_DAMPING)
+        # Windows that are done leave the batch; the last few would otherwise cost as much as all.
         active = active[~settled]
     return parameters
 

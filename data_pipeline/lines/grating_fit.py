@@ -130,7 +130,10 @@ def fit_lines(arms: Sequence[FittedArm], redshift: float, config: LineFitConfig 
     shared = SharedFluxes.of(groups)
     problem = _Problem.around(arms, shared, redshift, centre[covered], config)
     solution, width = _best_width(problem, config)
+    # The members of a doublet get their shares of the free flux, and of its error: they are not independent.
     flux[shared.line] = solution.value[shared.column] * shared.share
+    # For a correlation with the nearest neighbour alone, as rectification leaves it: variance of a sum over
+    # several pixels.
     inflation = np.sqrt(1.0 + 2.0 * solution.correlation)
     error[shared.line] = solution.deviation[shared.column] * shared.share * inflation
     reduced = solution.chi_square / max(solution.freedom, 1)
@@ -174,6 +177,7 @@ class _Problem:
         near, hats = [], []
         for arm in arms:
             distance = np.abs(arm.instrument.wavelength[:, None] / centre - 1.0).min(axis=1)
+            # Windows around lines only: far from them the linear continuum need not hold.
             near.append(~arm.mask & (distance < config.half_window / SPEED_OF_LIGHT))
             hats.append(_continuum(arm.instrument.wavelength[near[-1]], config))
         data, sigma = (
@@ -238,6 +242,8 @@ def _with_free_width(tried: dict[float, _Solution], best: float, surprise: Calla
     curvature = (slope_high - slope_low) / (0.5 * (high - low))
     if curvature <= 0:
         return tried[best]
+    # Propagated to first order: by how much fluxes change with the width, times the width's own error from
+    # the curvature.
     change = (tried[high].value - tried[low].value) / (high - low) * np.sqrt(2.0 / curvature)
     return replace(tried[best], deviation=np.hypot(tried[best].deviation, change))
 
@@ -275,6 +281,8 @@ def _tie(
             tied_to[j], ratio_to_head[j] = i, lines.case_b[j] / lines.case_b[i] if known else 1.0
     groups = {i: {i: 1.0} for i in present if tied_to[i] == i}
     for j in present:
+        # Ties may chain (a doublet whose stronger line coincides with another): followed to the line that
+        # carries the flux.
         head, share = j, 1.0
         while tied_to[head] != head:
             share, head = share * ratio_to_head[head], tied_to[head]

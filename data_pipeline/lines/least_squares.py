@@ -38,6 +38,8 @@ def linear_fit(columns: np.ndarray, weight: np.ndarray, data: np.ndarray) -> Lin
 
 def inverse(normal: np.ndarray) -> np.ndarray:
     """Inverse of symmetric positive matrices (..., p, p), scaled to a unit diagonal first."""
+    # Flux densities and steps differ by 1e20: unscaled, the ridge would be nothing to one column and
+    # everything to the other.
     size = np.sqrt(np.maximum(np.einsum("...ii->...i", normal), 1e-60))
     scale = size[..., :, None] * size[..., None, :]
     return np.linalg.inv(normal / scale + RIDGE * np.eye(normal.shape[-1])) / scale
@@ -67,6 +69,7 @@ def non_negative_solution(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
         S, r, on = normal[active], right[active], free[active]
         x = _held_at_zero(S, r, on)
         gradient = np.einsum("bij,bj->bi", S, x) - r
+        # Relative to the right-hand side: solutions scale with the flux unit.
         limit = _TOLERANCE * scale[active, None]
         wrong = (on & (x < -limit)) | (~on & (gradient < -limit))
         count = wrong.sum(axis=1)

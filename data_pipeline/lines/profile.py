@@ -67,6 +67,7 @@ def line_windows(
 
 def scattered(rows: np.ndarray, index: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """(rows, pixels) sums of values that belong to rows and pixels, broadcast against each other."""
+    # bincount adds up repeated places, which fancy assignment does not, and is far faster than `np.add.at`.
     flat = (rows * shape[1] + index).ravel()
     return np.bincount(flat, values.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
 
@@ -112,6 +113,7 @@ def render_lines(
             index, density = line_windows(
                 instrument.bounds, centre[chosen], sigma[chosen], first[chosen], span
             )
+            # Each line ends at its own reach, or the sum would depend on which others are in its group.
             density *= np.arange(span) < count[chosen, None]
             out += scattered(row[chosen, None], index, density * flux[chosen, None], out.shape)
     return out

@@ -84,10 +84,12 @@ def fit_profile(
     if near.sum() < 6:
         raise ValueError(f"{near.sum()} good pixels within {reach} FWHM of {centre:.4f} um; six are needed")
     x, (low, high), y, sigma = wavelength[near] - centre, bounds[:, near] - centre, flux[near], error[near]
+    # Parameters of order one, for which the steps and tolerances of the fit are made.
     unit = np.max(np.abs(y))
 
     profile = _PixelGaussian(x, low, high)
     edge = np.abs(x) > 1.5 * fwhm
+    # Outside the line, so that a start for a bright line is not half its height.
     level = np.median(y[edge] if edge.sum() > 2 else y) / unit
     start = (
         max(np.sum((y / unit - level) * (high - low)), 0.1 * fwhm),

@@ -134,6 +134,7 @@ def compare_arms(pair: Pair, redshift: float, grid: UnifiedGrid) -> ArmCompariso
     oversampling = grating_oversampling(grid)
     noise = noise_covariance(np.where(stitched.mask, 0.0, stitched.error), GRATING_CORRELATION, oversampling)
     degraded, blind, degraded_noise = degrade(stitched, grid, noise)
+    # The same pixels for both members, or a gap would shift one fit and not the other.
     both = bad | blind
     prism_noise = noise_covariance(np.where(bad, 0.0, error), PRISM_CORRELATION, np.ones(error.size))
     snr = np.nan_to_num(pair.lines.flux / pair.lines.error, nan=-np.inf)

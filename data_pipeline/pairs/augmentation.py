@@ -105,6 +105,7 @@ def _redshift_offset(redshift: float, sigma: float, rng: np.random.Generator) ->
 def _stretch_prism(prism, stretch: float):
     own = load_instrument(PRISM).wavelength
     flux, error, mask = to_pixels(own * stretch, *prism, own)
+    # Pixels that are wider by the stretch hold the same flux: line fluxes stay, densities fall.
     return flux / stretch, error / stretch, mask
 
 
@@ -114,6 +115,7 @@ def _stretch_grid(flux, error, mask, grid: UnifiedGrid, stretch: float):
     low = np.clip(np.floor(position).astype(int), 0, grid.size - 2)
     part = position - low
     outside = (position < 0) | (position > grid.size - 1)
+    # A pixel between a good and a bad one is bad, unless it lies exactly on the good one.
     bad = outside | (mask[low] & (part < 1)) | (mask[low + 1] & (part > 0))
     good = ~mask
     if good.sum() < 4:
@@ -127,6 +129,8 @@ def _stretch_grid(flux, error, mask, grid: UnifiedGrid, stretch: float):
 
 
 def _add_noise(flux, error, mask, fraction: float, rng: np.random.Generator):
+    # Of the flux, as in the paper, whatever the noise was before; errors grow with it, so that the likelihood
+    # stays right.
     added = fraction * np.abs(np.nan_to_num(flux))
     noisy = flux + rng.normal(size=flux.shape) * added
     return noisy, np.sqrt(error**2 + added**2), mask

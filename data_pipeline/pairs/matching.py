@@ -124,6 +124,7 @@ def _fits_files(top: Path) -> list[Path]:
     """FITS files below a folder in order of name; links to folders are followed, each folder once."""
     found, seen = [], set()
     for folder, inner, names in os.walk(top, followlinks=True):
+        # In place: os.walk then neither enters hidden folders nor goes in the order of the disk.
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         if os.path.realpath(folder) in seen:
             inner.clear()
@@ -179,6 +180,7 @@ def match(
     for prism in prisms:
         unique_id = f"{prism.tier}_{prism.source_id}" if prism.tier else Path(prism.path).name.split(".")[0]
         try:
+            # The first one in the order of paths; two files of one object would be two galaxies to the split.
             if unique_id in seen:
                 raise QualityError("one prism file", f"second file of an object: {prism.path}")
             seen.add(unique_id)
@@ -237,6 +239,7 @@ class _Gratings:
         self._by_id: dict[tuple[str, str], list[ArchiveFile]] = {}
         for file in files:
             self._by_id.setdefault((file.tier, file.source_id), []).append(file)
+        # A grating with a prism of its own is nobody else's, however near: two sources may share a slit.
         claimed = {(prism.tier, prism.source_id) for prism in prisms if prism.tier}
         self._unclaimed = [file for file in files if (file.tier, file.source_id) not in claimed]
 
@@ -273,6 +276,7 @@ class _CatalogueRows:
         self._by_id: dict[str, int] = {}
         for i, name in enumerate(map(str, catalogue.unique_id)):
             first = self._by_id.setdefault(name, i)
+            # Repeated rows are common and harmless where they agree.
             a, b = catalogue.redshift[first], catalogue.redshift[i]
             if name and not np.isclose(a, b, rtol=0, atol=1e-3, equal_nan=True):
                 raise CatalogueError(

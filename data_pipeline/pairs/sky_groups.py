@@ -40,6 +40,7 @@ def group_by_position(ra: np.ndarray, dec: np.ndarray, separation_arcsec: float 
     placed = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
     pairs = np.zeros((0, 2), int)
     if placed.size:
+        # As directions, not as RA and Dec: near a pole and across 0 h degrees are no distances.
         tree = cKDTree(unit_vectors(np.asarray(ra)[placed], np.asarray(dec)[placed]))
         pairs = placed[tree.query_pairs(chord(separation_arcsec), output_type="ndarray")]
     n = len(ra)
@@ -85,6 +86,7 @@ def sky_cell(ra: float, dec: float, size_arcsec: float) -> str:
         return ""
     size = size_arcsec / 3600.0
     row = int(np.floor((dec + 90.0) / size))
+    # By the strip's own middle, so that all of a strip has one width of cell.
     width = size / max(np.cos(np.deg2rad((row + 0.5) * size - 90.0)), 1e-6)
     return f"{row:08d}.{int(np.floor((ra % 360.0) / width)):08d}"
 
@@ -109,6 +111,7 @@ def assign_splits(
 
 def split_of(key: str, config: SplitConfig) -> str:
     """Split of a group by its key."""
+    # A hash and no random generator: a catalogue that grows moves nobody from one part to another.
     digest = hashlib.sha256(f"{config.seed}:{key}".encode()).digest()
     held_out, validation = (int.from_bytes(digest[i : i + 8], "big") / 2.0**64 for i in (0, 8))
     if held_out < config.test_fraction:

@@ -149,6 +149,8 @@ def _measure_overlap(wavelength, near, far, config: StitchConfig) -> Overlap:
     if span.size < config.minimum_bins * config.bin_pixels:
         edge = float(span[0]) if span.size else float("nan")
         return Overlap(edge, float(span[-1]) if span.size else edge, 1.0, np.inf, 0.0, np.inf, 0)
+    # Numbered by the grid, so that bins are places on it and no run of good pixels; empty ones fall out
+    # below.
     number = np.flatnonzero(both) // config.bin_pixels
     number -= number[0]
     # One weight per bin, the same for both arms: photon noise follows a line, and would weigh the profiles of
@@ -194,6 +196,7 @@ def _sane_bins(flux_near, variance_near, flux_far, variance_far, config: StitchC
     rough, _ = _relative_scale(flux_near, variance_near, flux_far, variance_far, config.scale_prior, np.log1p)
     pull = np.abs(flux_near - rough * flux_far) / np.sqrt(variance_near + rough**2 * variance_far)
     sane = pull <= config.outlier_sigma * max(1.0, 1.4826 * float(np.median(pull)))
+    # Where the arms disagree everywhere the scale is the disagreement itself: all bins count again.
     return sane if sane.sum() >= config.minimum_bins else np.ones(pull.shape, bool)
 
 
@@ -224,6 +227,7 @@ def _correct(wavelength, segment, overlap: Overlap, redward: bool, config: Stitc
     if overlap.bins == 0:
         return segment
     distance = wavelength - overlap.high if redward else overlap.low - wavelength
+    # A step that was taken off the whole arm would shift its far end, of which the overlap says nothing.
     fade = np.clip(1.0 - distance / config.step_taper, 0.0, 1.0)
     return flux * overlap.scale + overlap.offset * fade, error * overlap.scale, mask
 

@@ -70,9 +70,11 @@ def write_archive(
         raise ValueError(f"expected n >= 1 and workers >= 1, got n={n}, workers={workers}")
     check_seed(seed)
     root = Path(directory)
+    # First: what a resumed run would mix up with another simulation must be refused before a file is written.
     _describe(root, n, seed, config)
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
     spectra = {path.name for path in root.glob("*/spectra/*/*/*.fits")}
+    # Whole chunks: a galaxy's files and its truth are complete or made again together.
     todo = [start for start in range(0, n, CHUNK) if not _is_complete(root, start, n, spectra)]
     processes = min(workers, len(todo))
     with (
@@ -176,6 +178,7 @@ def _write_chunk(root: Path, n: int, seed: int, config_json: str, start: int) ->
 def _wide_extraction(batch: SimulatedBatch, seed: int, config: SimulationConfig) -> dict[str, Spectra]:
     """The five-pixel extraction: the three-pixel one with a little more flux and more noise."""
     draws = Draws(seed, batch.index, config.population.stream)
+    # The wider extraction contains the narrow one: shared noise scales with the flux, the rest is new.
     extra = np.sqrt(_WIDE_NOISE**2 - _WIDE_FLUX**2) * config.nuisances.noise_scale
     sane = np.array(batch.trouble) != "absurd-error"  # such errors say nothing of the noise
     out = {}

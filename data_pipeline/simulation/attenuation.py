@@ -67,6 +67,7 @@ def intergalactic_transmission(bounds: np.ndarray, redshift: np.ndarray, column:
         # The Lyman continuum is opaque at every redshift at which the prism sees it.
         through *= 1.0 - beyond
         # Lorentz wing of Lyman-alpha: cross-section 4.26e-20 cm2 / (offset / Angstrom)^2.
+        # One Angstrom of smoothing keeps the wing finite at the line itself, where nothing is left to absorb.
         offset = np.hypot((x / scale - 0.121567) * 1e4, 1.0)
         depth = 4.26e-20 * 10.0 ** column[row] / offset**2
         out[row, :last] = through * np.exp(-depth)

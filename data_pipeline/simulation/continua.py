@@ -62,6 +62,7 @@ class Continua:
 
 
 def _planck(wavelength: np.ndarray, temperature: float) -> np.ndarray:
+    # exp of more than 709 overflows; beyond 600 there is no light left anyway.
     exponent = np.minimum(14_388.0 / (wavelength * temperature), 600.0)
     return wavelength**-5.0 / np.expm1(exponent)
 
@@ -75,6 +76,7 @@ def absorption(wavelength: np.ndarray, lines) -> np.ndarray:
     """(n,) what Gaussian lines let through: wavelengths, sigmas [um], equivalent widths [Angstrom]."""
     out = np.ones_like(wavelength)
     for centre, sigma, equivalent_width in lines:
+        # No line is blacker than nine tenths: narrow strong ones would otherwise go below zero.
         depth = min(equivalent_width * 1e-4 / (sigma * np.sqrt(2 * np.pi)), 0.9)
         out *= 1.0 - depth * np.exp(-0.5 * ((wavelength - centre) / sigma) ** 2)
     return out

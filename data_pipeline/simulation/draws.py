@@ -45,6 +45,8 @@ class Draws:
         return self._fill(purpose, shape, lambda stream: stream.random(shape))
 
     def _fill(self, purpose: str, shape: tuple[int, ...], draw) -> np.ndarray:
+        # The first two words count the numbers that are drawn, so that streams of two purposes never run into
+        # each other.
         counter = np.array([0, 0, zlib.crc32(purpose.encode()), self.population], dtype=np.uint64)
         out = np.empty((len(self), *shape))
         # One generator set back to the start of each stream: making a new one costs three times as much.

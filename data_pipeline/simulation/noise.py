@@ -123,6 +123,8 @@ def detector_pixels(pixels: int) -> int:
 
 def grating_noise(normal: np.ndarray, correlation: float) -> np.ndarray:
     """(b, n) unit-variance noise from (b, n + 1) normal numbers; neighbours correlate by at most 0.5."""
+    # Moving average of order one: its lag-one correlation is theta / (1 + theta^2), whose largest value is
+    # one half.
     theta = 0.0 if correlation == 0 else (1.0 - np.sqrt(1.0 - 4.0 * correlation**2)) / (2.0 * correlation)
     return (normal[:, 1:] + theta * normal[:, :-1]) / np.sqrt(1.0 + theta**2)
 
@@ -181,6 +183,7 @@ def draw_conditions(
     gap_start[draws.uniform("gap") >= n.gap_fraction] = np.nan
     missing = draws.uniform("missing grating", len(GRATINGS))
     taken = missing >= n.missing_grating_fraction
+    # Not where a caller asks for all gratings.
     if n.missing_grating_fraction > 0:
         taken[ultradeep, GRATINGS.index(ULTRADEEP_WITHOUT)] = False
     return ObservingConditions(
@@ -208,8 +211,10 @@ def bad_prism_pixels(nuisances: Nuisances, draws: Draws, pixels: int) -> tuple[n
     """
     uniform = draws.uniform("bad prism pixels", pixels)
     hit = uniform < 0.5 * nuisances.bad_pixel_fraction
+    # One number decides both: whether a pixel is bad, and whether its flux is lost too.
     error_only = hit & (uniform < 0.5 * nuisances.bad_pixel_fraction / 3.0)
     error_only[:, 1:] |= error_only[:, :-1]
+    # A bad detector pixel spreads over the two released pixels between which it lies.
     hit[:, 1:] |= hit[:, :-1]
     low, high = nuisances.edge_pixels
     edge = low + np.floor((high - low + 1) * draws.uniform("edge pixels", 2)).astype(int)

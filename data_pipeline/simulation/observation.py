@@ -97,6 +97,7 @@ def render_galaxy_lines(
     total = np.zeros((centre.shape[0], instrument.wavelength.size))
     for flux, sigma, away in parts:
         place = centre + away
+        # Far out lines reach no instrument, and R(lambda) is an extrapolation there.
         seen = (flux > 0) & (centre > 0.4) & (centre < 6.0)
         if seen.any():
             total += render_lines(
@@ -165,8 +166,11 @@ def observe_prism(
     prism = load_instrument(PRISM)
     pixels = prism.wavelength.size
     quoted = prism_error(prism.wavelength, conditions.noise_level)
+    # Source noise adds a variance proportional to the flux. It is part of the quoted error, as in the
+    # pipeline.
     quoted = quoted * np.sqrt(1.0 + nuisances.photon_noise * np.maximum(truth, 0.0) / quoted)
     white = draws.normal("prism noise", detector_pixels(pixels))
+    # On detector pixels, before the rectification: a cosmic ray shows in two or three released pixels.
     white = white + outliers(nuisances, draws, "prism", white.shape[1])
     noise = prism_noise(white, draws.uniform("detector phase"), pixels)
     level = nuisances.noise_scale * quoted / conditions.error_scale[:, None]
@@ -208,6 +212,7 @@ def observe_grating(
     number = GRATINGS.index(arm)
     x = instrument.wavelength
     true = _through(intrinsic, arm) + render_galaxy_lines(instrument, galaxies, lines)
+    # The truth is on the prism's scale: what differs is put on the gratings.
     true = true * conditions.arm_scale[:, number, None] / conditions.prism_over_grating(x)
     sigma = grating_error(tier, x, instrument.bounds, NOMINAL_LIMIT[arm])
     sigma = sigma * conditions.grating_noise[:, number, None]

@@ -79,6 +79,7 @@ def _first_seen(population: Population, seed: int, index: np.ndarray) -> np.ndar
     pending = np.arange(index.size)
     while pending.size:
         draws = Draws(seed, galaxy[pending], population.stream)
+        # Backwards only, and number 0 is always new: the chain of re-observations ends.
         again = (draws.uniform("re-observed") < population.reobserved_fraction) & (galaxy[pending] > 0)
         back = 1 + np.floor(draws.uniform("which galaxy again") * np.minimum(galaxy[pending], _REACH))
         galaxy[pending[again]] -= back[again].astype(np.int64)
@@ -128,6 +129,7 @@ def draw_targets(population: Population, seed: int, index: np.ndarray) -> Target
     centre = np.array([FIELD_CENTRES[load_tiers().field(int(t))] for t in tier])
     dec = centre[:, 1] + _FIELD_HALF_WIDTH * position[:, 1] + jitter[:, 1]
     ra = centre[:, 0] + (_FIELD_HALF_WIDTH * position[:, 0] + jitter[:, 0]) / np.cos(np.radians(dec))
+    # A galaxy keeps the tier that it was selected for: its fluxes go with that tier's depth.
     home_tier = np.where(galaxy == index, tier, _tier(population, seed, galaxy, galaxy))
     return Targets(index, galaxy, tier, home_tier, np.where(borrows, before, index) + 1, ra, dec)
 
