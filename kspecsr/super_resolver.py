@@ -120,6 +120,8 @@ class SuperResolver(Resolver):
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _batches(self, flux, error, mask, redshifts) -> Iterator[dict[str, np.ndarray]]:
+        # Batches of two sizes only: TensorFlow traces and compiles anew for each shape, which takes longer
+        # than the spectra.
         size = self._batch_size(flux.shape[0])
         for start in range(0, flux.shape[0], size):
             rows = slice(start, start + size)

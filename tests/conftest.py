@@ -11,7 +11,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import random
-import warnings
 
 import numpy as np
 import pytest
@@ -65,14 +64,10 @@ def fixed_seeds():
 
 @pytest.fixture
 def not_compiled():
-    """TensorFlow's functions run as they are: for a few steps that is quicker than to trace them."""
-    import tensorflow as tf  # most tests need none
+    from training_sample import untraced  # most tests need no TensorFlow
 
-    tf.config.run_functions_eagerly(True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"(?s).*does not apply to tf\.data functions")
+    with untraced():
         yield
-    tf.config.run_functions_eagerly(False)
 
 
 def pytest_collection_modifyitems(items):

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from kspecsr.results.flags import (
 )
 from kspecsr.results.interpretation import results_of
 from kspecsr.results.prism_input import output_mask, prism_wavelength
+from kspecsr.serving import saved_model
 from kspecsr.serving.resampling_graph import resample_to
 from kspecsr.serving.saved_model import foreign_operations, graph_operations, next_version
 from kspecsr.serving.signatures import SIGNATURES
@@ -318,6 +320,8 @@ def test_versions_are_numbered_and_never_replaced(tmp_path, capsys):
 
 
 def test_a_disk_that_is_full_is_an_error_and_leaves_nothing(tmp_path, capsys, monkeypatch):
+    served = SimpleNamespace(functions={})
+    monkeypatch.setattr(saved_model.ServedModel, "from_folder", lambda _: served)
     text = "{{node SaveV2}} variables: No space left on device [Op:SaveV2]"
 
     def full(served, folder, **_):

@@ -29,6 +29,7 @@ from enhancement_sample import (
 from kspecsr import survey
 from kspecsr.model_settings import weights_hash
 from kspecsr.super_resolver import LARGE_BATCH, SMALL_BATCH, SuperResolver
+from kspecsr.surveys import engine
 from kspecsr.surveys import partition as partition_module
 from kspecsr.surveys.hats_catalogue import write_hats
 from kspecsr.surveys.inputs import prepare, resolved_columns
@@ -395,7 +396,8 @@ def test_a_worker_with_other_weights_refuses(tmp_path):
         partition_module.load_resolver(str(folder), "0" * 64, 0)
 
 
-def test_inputs_that_cannot_be_used_say_what_to_do(model, tree, tmp_path, capsys):
+def test_inputs_that_cannot_be_used_say_what_to_do(model, tree, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(engine, "_ANSWER", "1 s")  # of a scheduler that is not there
     table = catalogue_table(2)
     bare, odd, wrong = tmp_path / "bare.parquet", tmp_path / "odd.parquet", tmp_path / "wrong.parquet"
     pq.write_table(table, bare)

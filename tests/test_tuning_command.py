@@ -1,5 +1,7 @@
 """The command line of sweeps: killed and started again, chief and workers, bad input, the report."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -79,8 +81,10 @@ def swept(tmp_path_factory):
     first.communicate()
     before = {r.name: r for r in records_in(output) if r.finished}
     time.sleep(0.5)  # what it had started ends with it
-    text = ended(command(output, "--trials", "12"))
-    return output, before, text
+    text = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(text):
+        assert here(patch, output) == 0
+    return output, before, text.getvalue()
 
 
 def test_a_killed_sweep_loses_and_repeats_nothing(swept):

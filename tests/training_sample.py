@@ -1,6 +1,10 @@
 """A model so small that its training takes seconds, for the tests of training."""
 
+import warnings
+from contextlib import contextmanager
+
 import numpy as np
+import tensorflow as tf
 
 from data_pipeline.pixel_grid import UnifiedGrid
 from kspecsr.configuration import ModelConfig, Preset, SR1Config, SR2Config, TrainingConfig, ZHeadConfig
@@ -43,6 +47,18 @@ def simulated(preset, seed=0):
 
 def silent(line):
     pass
+
+
+@contextmanager
+def untraced():
+    """TensorFlow's functions run as they are: for a few steps that is quicker than to trace them."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"(?s).*does not apply to tf\.data functions")
+            yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def train(stage, output, preset=None, options=QUIET, report=silent):

@@ -63,6 +63,7 @@ class CalibrationSample:
         core = good & (region == REGIONS.index("core"))
         residual = held_out.target_flux - outputs["flux"]
         plain = outputs["continuum_error"]
+        # The composed graph has the sum in quadrature and the part without lines.
         drawn = np.sqrt(np.maximum(outputs["flux_error"].astype(float) ** 2 - plain.astype(float) ** 2, 0.0))
         lines = outputs["flux"] - outputs["continuum"]
         # each part of the error is calibrated beside the other
@@ -146,10 +147,12 @@ def measure_scale(
     place, error, fixed, residual = (array[used] for array in (place, error, fixed, residual))
     if place.size < _FEWEST:
         return ErrorScale()
+    # Without the last two in a thousand: single values would stretch the curve over empty knots.
     low, high = (STEP * np.round(np.quantile(place, q) / STEP) for q in (0.002, 0.998))
     knots = np.arange(low, high + 0.5 * STEP, STEP)
     factors = np.full(knots.size, np.nan)
     for i, knot in enumerate(knots):
+        # Windows overlap by half: factors of neighbouring knots share galaxies, so that the curve is smooth.
         near = np.abs(place - knot) <= STEP
         if near.sum() >= _FEWEST:
             factors[i] = _factor(error[near], fixed[near], residual[near])
@@ -212,6 +215,8 @@ def measure_exponent(parts: list[tuple[np.ndarray, np.ndarray]], bins: np.ndarra
 
     if not sum(z.size for _, z in parts):
         return 1.0
+    # A narrower P(z) leaves more true redshifts outside: the share rises with the exponent, which bisection
+    # needs.
     return round(_bisected(outside, 1.0 - 0.68, *_EXPONENTS), 4)
 
 

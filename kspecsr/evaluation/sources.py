@@ -168,6 +168,7 @@ class RecordedHeldOut:
             self._next, self._rows = 0, self._originals()
         rows: list[dict] = []
         while self._next <= number:
+            # Which rows are originals is known once they are read, so that skipping is reading.
             rows = [row for row, _ in zip(self._rows, range(CHUNK), strict=False)]
             self._next += 1
         if not rows:

@@ -69,6 +69,7 @@ class ChunkStore:
         """A chunk; None if it is not there, damaged, or of another evaluation."""
         try:
             with self._path(number).open("rb") as stream, np.load(stream) as arrays:
+                # In the file, not in its name: chunks of another evaluation are replaced, not kept beside.
                 if str(arrays[_KEY]) != self.fingerprint:
                     return None
                 return _nested({name: arrays[name] for name in arrays.files if name != _KEY})
@@ -149,6 +150,7 @@ def measure_galaxies(
                 continue
             chunk = Chunk(_columns(held_out), measure(held_out))
             store.write(number, chunk)
+        # Stored whole, cut when used: a later run of more galaxies finds the rest.
         chunk = chunk.first(n - total)
         chunks.append(chunk)
         total += len(chunk)

@@ -63,6 +63,7 @@ def bootstrap(
     """
     galaxy = np.asarray(galaxy)
     values = tuple(np.asarray(value) for value in values)
+    # Galaxies in a row, so that one that is drawn brings all its measurements along as a slice.
     order = np.argsort(galaxy, kind="stable")
     _, start, count = np.unique(galaxy[order], return_index=True, return_counts=True)
     if galaxy.size == 0:
@@ -121,6 +122,7 @@ def estimates_of_sums(
     drawn = np.empty((0, rows.shape[1]))
     if number > 1:
         shares = np.full(number, 1.0 / number)
+        # How often each galaxy is drawn says all: the sums of a resample are one matrix product.
         drawn = np.random.default_rng(0).multinomial(number, shares, size=resamples) @ sums
     return {
         name: Estimate(float(statistic(total)), *_interval(statistic(drawn)), int(total[-1]), number)

@@ -80,6 +80,8 @@ def goal_metrics(
         terms = {
             "outliers_0.15": metrics["outliers_0.15"],
             "outliers_0.01": metrics["outliers_0.01"],
+            # As heavy as the failures: 0.001 in NMAD for 1 % of outliers. Capped, or an epoch of nothing but
+            # failures would be judged by them twice.
             "nmad": 10.0 * min(metrics["nmad"], 0.1),
             "coverage": _off(metrics["coverage"]),
         }
@@ -100,6 +102,7 @@ def goal_metrics(
     missing = unmeasurable_terms(stage, y, reference)
     measured = [value for name, value in terms.items() if name not in missing]
     goal = float(sum(measured)) + _broken_guards(stage, metrics) if measured else np.nan
+    # Infinite and not NaN: comparisons with NaN are false, and the first epoch would be the best for ever.
     return {**metrics, "goal": goal if np.isfinite(goal) else float("inf")}
 
 

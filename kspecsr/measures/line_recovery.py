@@ -55,6 +55,8 @@ def flux_pull(columns: Arrays, measured: Arrays) -> np.ndarray:
 
 def log_ratio(ratio: np.ndarray) -> np.ndarray:
     """Natural log; a line that came out at zero or less counts as 100 times too faint."""
+    # Negative fluxes have no logarithm, but leaving them out would make a method that loses faint lines look
+    # unbiased.
     return np.log(np.clip(ratio, 1.0 / _FLUX_RANGE, _FLUX_RANGE))
 
 

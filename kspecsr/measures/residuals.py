@@ -91,6 +91,7 @@ def _core_over_noise(comparison: Comparison, residual: np.ndarray, noise: np.nda
 
 
 def _half(values: np.ndarray) -> np.ndarray:
+    # Half precision: maps of a thousand galaxies are stored, and shown in 256 colours.
     return np.clip(values, -_LARGEST, _LARGEST).astype(np.float16)
 
 
@@ -207,6 +208,7 @@ def frequencies() -> np.ndarray:
 
 
 def _binned_power(values: np.ndarray) -> np.ndarray:
+    # Padded with zeros, which is what gaps are filled with too.
     size = next_fast_len(max(values.shape[1], 2 * POWER_BINS), real=True)
     power = np.abs(rfft(values, size, axis=1)) ** 2
     place = np.minimum((np.arange(power.shape[1]) * 2 * POWER_BINS) // size, POWER_BINS - 1)

@@ -100,6 +100,7 @@ def pixel_regions(held_out: HeldOut, core: tuple[float, float] = ERROR_CORE) -> 
     places = line_places(held_out.grid, held_out.redshift, held_out.line_known)
     reach, snr = core
     region = np.full((len(held_out), held_out.grid.size), NO_REGION, np.int8)
+    # From the widest to the narrowest: each overwrites what it lies in.
     region[~places.within(held_out.line_snr > CONTINUUM_SNR, CONTINUUM_REACH)] = REGIONS.index("continuum")
     region[places.within(held_out.line_snr > snr, WING_REACH)] = REGIONS.index("wing")
     region[places.within(held_out.line_snr > snr, reach)] = REGIONS.index("core")
@@ -204,6 +205,8 @@ def _running_median(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     blocks = -(-size // _BLOCK)
     pad = ((0, 0), (0, blocks * _BLOCK - size))
     shape = (rows, blocks, _BLOCK)
+    # Medians of blocks first: a running median over a hundred pixels of each pixel costs a hundred times as
+    # much.
     middle = median_of_rows(np.pad(values, pad).reshape(shape), np.pad(good, pad).reshape(shape))
     reach = ((0, 0), (_BLOCKS // 2, _BLOCKS // 2))
     near = np.lib.stride_tricks.sliding_window_view(

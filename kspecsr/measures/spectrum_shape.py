@@ -90,6 +90,8 @@ def relative_error(
     noise = _mean(np.broadcast_to(variance, chosen.shape), chosen)
     residual, scale = _fit_scale(output, truth, chosen, free_scale)
     variation, _ = _fit_scale(plain, truth, chosen, free_scale)
+    # The plain spectrum's own error must exceed the noise: of two numbers that are both noise no quotient is
+    # known.
     known = (chosen.sum(axis=1) >= fewest) & (variation - noise > detected * np.sqrt(2.0 / count) * noise)
     error = np.sqrt(np.maximum(residual - noise, 0.0) / np.where(known, variation - noise, 1.0))
     return np.where(known, error, np.nan), np.where(known, scale, np.nan)
@@ -106,6 +108,7 @@ def _fit_scale(spectrum, truth, chosen, free_scale: bool) -> tuple[np.ndarray, n
     if free_scale:
         power = np.einsum("bn,bn->b", spectrum, spectrum)
         product = np.einsum("bn,bn->b", spectrum, truth)
+        # Not below 0: a spectrum that is upside down is worse than none, not as good as one.
         scale = np.where(power > 0, np.maximum(product, 0.0) / np.where(power > 0, power, 1.0), 0.0)
     return _mean((scale[:, None] * spectrum - truth) ** 2, chosen), scale
 
@@ -212,6 +215,7 @@ def measure_line_width(comparison: Comparison) -> dict[str, np.ndarray]:
     area = width.copy()
     if row.size:
         at = row[:, None], index
+        # Truth and output go through one fit, so that whatever it does wrong it does to both.
         values = np.concatenate([comparison.truth[at], comparison.output[at]])
         same = np.ones(len(values))
         widest = 0.5 * np.abs(offset).max()
@@ -224,6 +228,7 @@ def measure_line_width(comparison: Comparison) -> dict[str, np.ndarray]:
             sigma_limits=(_NARROWEST * same, widest * same),
         )
         (true_area, out_area), (true_sigma, out_sigma) = np.split(fits.area, 2), np.split(fits.sigma, 2)
+        # Widths at a limit of the fit are no measurement of the truth either.
         sane = (true_area > 0) & (true_sigma < _BROADEST) & (true_sigma > _NARROWEST)
         ratio = out_area / np.where(sane, true_area, 1.0)
         found = (ratio > _LEAST) & (out_sigma > _NARROWEST)
@@ -319,6 +324,7 @@ def measure_line_pairs(comparison: Comparison) -> dict[str, np.ndarray]:
         height, drop = peaks.find(comparison.output)
         resolved = peaks.covered & (true_drop > _RESOLVED * true_height) & (true_height > 0)
         resolved &= true_drop > _NOISE * peaks.noise(comparison.variance)
+        # Noise has dips everywhere; a peak counts only with a part of the height that is there.
         two = (height > _LOWER_PEAK * true_height) & (drop > 0)
         dip = np.where(two, drop / np.where(two, height, 1.0), -1.0)
         # the unified grid is even in ln(wavelength)

@@ -173,6 +173,7 @@ class Baseline(ABC):
             )
         with np.errstate(invalid="ignore"):
             mask = mask | ~np.isfinite(flux) | ~np.isfinite(error) | ~(error > 0)
+        # Finite where masked: 0 times NaN would spread over the whole spectrum in the products.
         flux, error = np.where(mask, 0.0, flux), np.where(mask, 1.0, error)
         fine, sigma = self._reconstruct(flux, error, mask, grid)
         gone = uncovered(grid, mask)

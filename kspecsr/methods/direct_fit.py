@@ -179,6 +179,8 @@ def _continuum_columns(redshift: np.ndarray, config: DirectFitConfig) -> np.ndar
 
 def _root_weight(flux, error, good, config: DirectFitConfig) -> np.ndarray:
     """(B, P) inverse of the error, with the systematic error of the model; 0 where bad."""
+    # Of flux and error together: where there is no signal the systematic error is a share of the noise, and
+    # adds nothing.
     square = gaussian_filter1d(good * (flux**2 + error**2), _NEIGHBOURHOOD, axis=1, mode="constant")
     count = gaussian_filter1d(good.astype(float), _NEIGHBOURHOOD, axis=1, mode="constant")
     amplitude = square / np.maximum(count, 1e-6)
@@ -195,10 +197,13 @@ def _continuum_normal(columns: np.ndarray, knots: int, smoothness: float) -> np.
     hats = own[:, :knots]
     floor = 1e-5 * hats.mean(axis=1, keepdims=True)
     floor = np.where(floor > 0, floor, 1.0)  # nothing is good
+    # By the weakest of the three: a stiffness measured where the data are good would bend the continuum
+    # across a gap's rim.
     nearby = np.minimum(np.minimum(hats[:, :-2], hats[:, 1:-1]), hats[:, 2:])
     bend = np.diff(np.eye(knots), n=2, axis=0)  # (knots - 2, knots)
     stiff = smoothness * np.maximum(nearby, floor)
     normal[:, :knots, :knots] += (bend.T * stiff[:, None, :]) @ bend
+    # So small that no digit of a fit changes; enough that a masked stretch has an inverse.
     diagonal = 1e-8 * np.maximum(own, floor)
     diagonal[:, knots:] = np.where(own[:, knots:] > 0, 1e-6 * own[:, knots:], 1.0)
     normal += np.eye(normal.shape[-1]) * diagonal[:, None, :]
@@ -255,14 +260,18 @@ def _solved(flux, lines, continuum, config: DirectFitConfig) -> tuple[np.ndarray
     inverse = np.linalg.inv(_continuum_normal(continuum, config.knots, config.smoothness))
     cross = continuum @ lines.transpose(0, 2, 1)  # (B, C, K')
     share = inverse @ cross
+    # What the continuum can say as well is not a line's: this is the same as solving for both, at a third of
+    # the size.
     left = lines - share.transpose(0, 2, 1) @ continuum
     unused = np.eye(norm.shape[1]) * (norm == 0)[:, None, :]
     normal = left @ lines.transpose(0, 2, 1)
+    # Rounding leaves it slightly lopsided, which the factorisation of a pivoting step takes badly.
     normal = 0.5 * (normal + normal.transpose(0, 2, 1)) + unused
     right = np.einsum("bkp,bp->bk", left, flux)
     ridge = config.ridge * np.eye(norm.shape[1])
     x = non_negative_solution(normal + ridge, right)
     along = np.einsum("bcp,bp->bc", continuum, flux) - np.einsum("bck,bk->bc", cross, x)
+    # Not of the solution with lines held at 0: a flux that is cut off there has an error all the same.
     covariance = _line_covariance(normal, right, left, config)
     knots = np.einsum("bcd,bd->bc", inverse, along)
     low_frequency = LOW_FREQUENCY_VARIANCE if config.correlated_noise else 1.0
@@ -284,6 +293,7 @@ def _line_covariance(normal, right, left, config: DirectFitConfig) -> np.ndarray
         kernel = np.concatenate([LAG_COVARIANCE[:0:-1], LAG_COVARIANCE])
         seen = convolve1d(left, kernel, axis=-1, mode="constant")
     noise = seen @ left.transpose(0, 2, 1)
+    # A sandwich: weights as if pixels were independent, errors as they are.
     return inverse @ (0.5 * (noise + noise.transpose(0, 2, 1)) + prior) @ inverse
 
 

@@ -77,6 +77,8 @@ def _fit_group(group: SharedFluxes, spectrum, sigma, held_out: HeldOut, flux, er
     fit = _Windows(group, x, np.where(good, y, 0.0), weight, centre)
     narrow, wide = reference_instrument(grid).sigma(centre), prism.sigma(centre)
     best = fit.solution(fit.best_width(narrow, _WIDEST * wide)).value
+    # At the prism's own width, whatever width fitted: a method that draws sharp lines knows no more than the
+    # prism.
     spread = fit.solution(wide).error
     blank = np.where(enough, 1.0, np.nan)[:, None]
     target = rows[:, None], group.line
@@ -97,6 +99,8 @@ class _Windows:
     def best_width(self, narrow: np.ndarray, wide: np.ndarray) -> np.ndarray:
         """(n, L) widths that fit best; one factor for all lines of a group."""
         step = np.linspace(0.0, 1.0, _WIDTHS)
+        # Tried, not searched: twelve linear fits of all galaxies at once, and a parabola through the best
+        # three.
         gain = np.stack([self.solution(narrow * (wide / narrow) ** s).gain for s in step], axis=1)
         best = np.clip(np.argmax(gain, axis=1), 1, _WIDTHS - 2)
         row = np.arange(len(best))

@@ -182,6 +182,7 @@ def regularised_solution(
         impulses[place] = value * weight[row, pixel]
         sides[:SPACING] = impulses.reshape(-1, SPACING).T
         sides[SPACING] = right[row]
+        # Row by row: LAPACK has no batch of banded systems, and each has its own weights.
         factor = cholesky_banded(bands[row], overwrite_ab=True, check_finite=False)
         solved = cho_solve_banded((factor, False), sides.T, overwrite_b=True, check_finite=False)
         values[row] = solved[:, SPACING]

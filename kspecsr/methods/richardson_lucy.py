@@ -56,6 +56,8 @@ class RichardsonLucy(Baseline):
         counts = np.where(good, flux + view.apply(offset), 0.0)
         floor = np.where(good, _POSITIVE * view.apply(offset), 0.0)
         share = view.apply_transposed(good.astype(float))
+        # From the data at the prism's resolution, not from a flat spectrum: ten iterations would go into
+        # finding the continuum.
         start = offset + np.maximum(_ratio(view.apply_transposed(flux * good), share, 0.0), -0.9 * offset)
         restored = iterate(np.maximum(counts, floor), good, start, self.iterations, view) - offset
         filled = np.where(good, error, level)

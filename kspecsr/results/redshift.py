@@ -59,6 +59,7 @@ def redshift_quantile(
     step = _step(bins)
     edges = np.append(bins - 0.5 * step, bins[-1] + 0.5 * step)
     below = np.append(0.0, np.cumsum(_smooth(probability)))
+    # np.interp needs rising places; empty stretches of P(z) have none.
     rising = np.append(True, np.diff(below) > 0)
     share = np.asarray(share, dtype=np.float64)
     # bin 0 is centred on z = 0: half of it would lie below
@@ -81,6 +82,7 @@ def unsmoothed(density: np.ndarray, bins: np.ndarray) -> np.ndarray:
     """Probability per bin from the density per unit of z, (Z,); the reverse of `RedshiftSummary.density`."""
     kernel = _kernel()
     reach = kernel.size // 2
+    # dz is (1 + z) d ln(1 + z): back to probability per bin.
     smooth = density * _step(bins) * np.exp(bins)
     diagonals = np.repeat(kernel[:, None], bins.size, axis=1)
     # rounding of a stored density leaves tiny negative values
@@ -281,6 +283,7 @@ def _holding_mode(probability, bins: np.ndarray, place, xp):
     starts = _mode_starts(probability, bins, xp)
     edges = np.append(bins - 0.5 * step, bins[-1] + 0.5 * step)
     bin_of = xp.searchsorted(edges, place, side="right")[:, None] - 1  # -1 or Z for NaN and beyond the bins
+    # Without a branch per spectrum: the same lines run in the exported graph.
     start = xp.max(xp.where(starts <= bin_of, starts, 0), axis=1)
     stop = xp.min(xp.where(starts > bin_of, starts, size), axis=1)
     found = (bin_of[:, 0] >= 0) & (bin_of[:, 0] < size) & (xp.max(probability, axis=1) > 0)
@@ -346,6 +349,8 @@ def _peaks_and_valleys(probability, xp):
     is_peak = xp.where((probability > left) & (probability >= right) & high & (probability > 0), 1, 0)
     most = xp.maximum(xp.max(xp.sum(is_peak, axis=1)), 1)
     column = np.arange(size, dtype="int32")
+    # Sorted, so that peaks of all spectra stand in the first columns, and their number is that of the busiest
+    # one.
     peaks = xp.sort(xp.where(is_peak > 0, column, size), axis=1)[:, :most]
     # each bin belongs to the peak before it; those before the first peak are no valley
     number = xp.cumsum(is_peak, axis=1) - 1
