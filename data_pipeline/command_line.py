@@ -172,6 +172,7 @@ class Command:
         """
         spec = getattr(sys.modules["__main__"], "__spec__", None)
         started_as_module = argv is None and spec is not None
+        # Errors name the command as it was typed.
         prog = f"python -m {spec.name.removesuffix('.__main__')}" if started_as_module else self.name
         args = self.parser(prog).parse_args(argv)
         with _messages(args):
@@ -246,6 +247,7 @@ def _messages(args: argparse.Namespace) -> Iterator[None]:
     handler, loggers = _BesideBars(), [logging.getLogger(name) for name in _PACKAGES]
     before = [logger.level for logger in loggers]
     for logger in loggers:
+        # At the packages' own loggers: the root logger belongs to whoever imports them.
         logger.addHandler(handler)
         logger.setLevel(level)
     try:

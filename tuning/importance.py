@@ -58,6 +58,7 @@ def importances(axes: Sequence[Axis], records: Sequence[TrialRecord]) -> Table:
     ranks = rankdata([record.goal for record in used], method="ordinal") / len(used)
     values = np.array([[_number(axis, record) for axis in axes] for record in used])
     fits = cross_validate(
+        # Two trials per leaf at least: of some dozen trials a full-grown tree learns each by heart.
         RandomForestRegressor(_TREES, random_state=0, min_samples_leaf=2),
         values,
         ranks,

@@ -60,9 +60,12 @@ class Proposals:
         Args:
             records: all trials so far, running ones among them.
         """
+        # Optuna proposes what it has seen before where a space is small; a trial takes minutes.
         tried = {self._key(record.values) for record in records}
         if not tried and self._start is not None:
             return dict(self._start)
+        # Seeded by the number of trials, so that a sweep that was killed proposes what it would have
+        # proposed.
         study = self._study(records, self._sampler(len(records)))
         for _ in range(_ASKS):
             if (values := self._asked(study, tried)) is not None:
@@ -71,6 +74,7 @@ class Proposals:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # What sampling no longer hits is listed.
             exhaustive = BruteForceSampler(self._seed, avoid_premature_stop=True)
         return self._asked(self._study(records, exhaustive), tried)
 

@@ -189,6 +189,7 @@ class ArchiveSource(Source):
         ra, dec = np.array([(m.ra, m.dec) for m in matches]).T
         groups = group_by_position(ra, dec, config.split.separation_arcsec)
         splits = assign_splits([m.unique_id for m in matches], ra, dec, groups, config.split)
+        # Catalogues are sorted by field and tier: neighbours in a batch would be alike.
         order = np.random.default_rng(config.seed).permutation(len(matches))
         return cls(
             config,
@@ -218,6 +219,7 @@ class ArchiveSource(Source):
         for found, _, split in self.objects:
             digest.update(f"{found.unique_id} {split} {found.redshift!r}".encode())
             for path in (found.prism, *found.gratings):
+                # Not the content: to hash 100 GB would take as long as the build.
                 state = os.stat(path)
                 digest.update(f"{Path(path).name} {state.st_size} {state.st_mtime_ns}".encode())
         return digest.hexdigest()
@@ -250,6 +252,7 @@ def _truth(
 ) -> Truth:
     """Truth on the build's grid, with line fluxes in the order of the shipped list."""
     position = {name: i for i, name in enumerate(names)}
+    # By name: an archive may be older than the list of lines.
     at = [position.get(name, -1) for name in load_lines().names]
     known = np.array(at) >= 0
     flux = np.where(known, np.asarray(line_flux)[at], 0.0)

@@ -101,6 +101,7 @@ class RemoteResolver(Resolver):
             "error": np.full(pixels, MASKED_ERROR, np.float32),
             "mask": np.ones(pixels, bool),
         }
+        # An empty spectrum: the cheapest question whose answer says which model is there.
         outputs = self._ask(signatures.CLASSIFY_REDSHIFT, nothing)
         self.identity, self.redshift_bins = self._identity(outputs)
 
@@ -124,9 +125,11 @@ class RemoteResolver(Resolver):
         arrays = dict(zip(("flux", "error", "mask"), stacked(inputs), strict=True))
         signature = signatures.SERVING_DEFAULT
         if np.isfinite(redshifts).any():
+            # One request for the whole batch: NaN stands for those that are to be inferred.
             signature, arrays["redshift"] = signatures.WITH_REDSHIFT, redshifts
         outputs = self._ask(signature, arrays)
         identity, bins = self._identity(outputs)
+        # A server takes up a new version by itself: half of the results must not be of another model.
         if identity.sha256 != self.identity.sha256:
             raise EndpointError(
                 f"{self._transport.address}: another model answers ({identity.sha256[:12]}) than at the "

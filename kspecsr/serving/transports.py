@@ -111,6 +111,7 @@ class RestTransport(Transport):
         content = {
             "signature_name": signature,
             # NaN is no JSON, but TensorFlow Serving reads and writes it
+            # TensorFlow Serving's column format: one array per input instead of one object per spectrum.
             "inputs": {name: np.asarray(inputs[name], array.dtype).tolist() for name, array in arrays},
         }
         try:
@@ -193,6 +194,7 @@ class GrpcTransport(Transport):
         try:
             answer = self._service.Predict(request, timeout=self.timeout)
         except self._error as error:
+            # By name: the enumeration is grpc's, which REST callers need not have installed.
             code, text = error.code().name, " ".join(str(error.details()).split())[:300]
             raise EndpointError(f"{self.address}: {code}: {text}", code in _PASSING_CODES) from error
         return {name: self._tf.make_ndarray(tensor) for name, tensor in answer.outputs.items()}

@@ -74,6 +74,7 @@ def _indexed(folder: Path, settings: SurveySettings) -> Iterator[pa.Table]:
 
 def _pixels(counts: dict[int, int], most_rows: int) -> list[tuple[int, int]]:
     """Order and number of pixels that hold the objects, each as large as ``most_rows`` allows."""
+    # Counted once at the finest order and added up four by four: the data are not read again for each order.
     by_order = {_FINEST: counts}
     for order in range(_FINEST - 1, -1, -1):
         coarse: dict[int, int] = {}
@@ -106,6 +107,8 @@ def _distribute(folder, settings, root: Path, pixels: list[tuple[int, int]]) -> 
     schema, writers = _schema(settings), {}
     try:
         for table in _indexed(folder, settings):
+            # Pixels of different orders tile the sphere in the order of their finest index: the last one that
+            # starts before an object holds it.
             owner = np.searchsorted(starts, table[INDEX].to_numpy(), "right") - 1
             for k in np.unique(owner):
                 if k not in writers:
@@ -123,6 +126,7 @@ def _finish(root: Path, pixels: list[tuple[int, int]]) -> None:
     collected = []
     for order, pixel in pixels:
         path = _path(root, order, pixel)
+        # By input row too, so that a resumed run writes the same bytes.
         table = pq.ParquetFile(path).read().sort_by([(INDEX, "ascending"), ("input_row", "ascending")])
         pq.write_table(table, path, compression="zstd")
         metadata = pq.read_metadata(path)

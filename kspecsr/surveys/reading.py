@@ -79,6 +79,7 @@ def write_files_plan(folder: Path, files: Iterable[SurveyInput], size: int) -> P
 
         for one in files:
             row = [getattr(one, name) for name in _FILES.names]
+            # With the state of each file: a survey is not resumed over inputs that were made again meanwhile.
             digest.update(repr((row, file_state(one.source))).encode())
             waiting.append(row)
             total += 1
@@ -121,6 +122,7 @@ def write_rows_plan(folder: Path, files: Iterable[tuple[str, int]], size: int) -
 def planned_files(folder: Path, partition: int, first: int) -> list[SurveyInput]:
     """Files of a partition, the first of them with the number ``first`` among all inputs."""
     with pq.ParquetFile(folder / PLAN_FILE) as file:
+        # A worker reads its own slice of the plan, which may list ten million files.
         rows = file.read_row_group(partition).to_pylist()
     return [SurveyInput(first + number, **row) for number, row in enumerate(rows)]
 
@@ -254,6 +256,7 @@ def _from_row(path, number, row, values, i, columns: InputColumns) -> SurveyInpu
         source_row=number,
         ra=ra,
         dec=dec,
+        # Catalogues write -1, -99 or 9999 for unknown: inferred, rather than a failure of the row.
         redshift=redshift if 0 <= redshift <= LARGEST else math.nan,
     )
     try:
@@ -282,6 +285,7 @@ def _observed(
             arrays[key] = one.values.to_numpy(zero_copy_only=False)
     if "ivar" in arrays:
         with np.errstate(divide="ignore", invalid="ignore"):
+            # An inverse variance of 0 means a bad pixel: its error becomes infinite, and is masked as one.
             arrays["error"] = 1.0 / np.sqrt(np.asarray(arrays["ivar"], dtype=np.float64))
     flux, wavelength = parse_unit(columns.flux_unit), parse_unit(columns.wavelength_unit)
     mask = arrays.get("mask")
@@ -292,6 +296,7 @@ def _observed(
         u.Quantity(np.asarray(arrays["wavelength"], dtype=np.float64), wavelength),
         u.Quantity(np.asarray(arrays["flux"], dtype=np.float64), flux),
         u.Quantity(np.asarray(arrays["error"], dtype=np.float64), flux),
+        # Null in a mask counts as bad: what is not known to be good is not used.
         None if mask is None else np.nan_to_num(np.asarray(mask, dtype=np.float64), nan=1.0) != 0,
         meta,
     )

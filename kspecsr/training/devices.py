@@ -86,14 +86,12 @@ def on_devices(count: int) -> Iterator[str]:
 def _split_cpu(count: int) -> None:
     import tensorflow as tf
 
-    # Asking starts the runtime, after which devices cannot be split; where they were split before, asking is
-    # all that is needed.
-    if len(tf.config.list_logical_devices("CPU")) >= count:
-        return
     cpu = tf.config.list_physical_devices("CPU")[0]
+    # Tried first: to ask for logical devices starts the runtime, after which none can be split.
     try:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     except RuntimeError:
-        raise DeviceError(
-            f"--devices {count}: no GPU here, and TensorFlow has started with fewer logical CPUs already"
-        ) from None
+        if len(tf.config.list_logical_devices("CPU")) < count:
+            raise DeviceError(
+                f"--devices {count}: no GPU here, and TensorFlow has started with fewer logical CPUs already"
+            ) from None
