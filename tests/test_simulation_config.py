@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.simulation import (
+    KINDS,
     POPULATIONS,
     TROUBLES,
     WITHOUT_REDSHIFT,
@@ -98,7 +99,7 @@ CHANGED_POPULATION = {
     "little_red_dot_fraction": 1.0,
     "quiescent_fraction": 0.5,
     "post_starburst_fraction": 0.5,
-    **dict.fromkeys(map(share_of, WITHOUT_REDSHIFT), 0.4),
+    **dict.fromkeys(map(share_of, (*WITHOUT_REDSHIFT, "quasar")), 0.4),
     **dict.fromkeys(map(share_of, TROUBLES), 1.0),
     "continua": "library",
     "outflow_fraction": 1.0,
@@ -167,9 +168,9 @@ def test_the_lists_of_options_are_complete():
 @pytest.mark.parametrize("name", CHANGED_POPULATION)
 def test_every_option_of_the_population_is_read(name, reference):
     change = {name: CHANGED_POPULATION[name]}
-    if name in ("quiescent_fraction", "post_starburst_fraction", *map(share_of, WITHOUT_REDSHIFT)):
+    if name in ("quiescent_fraction", "post_starburst_fraction", *map(share_of, KINDS[4:])):
         change["broad_line_fraction"] = 0.1
-    if name == "beyond_the_grid_fraction":
+    if name in ("beyond_the_grid_fraction", "quasar_fraction"):
         change["continua"] = "library"
     changed = replace(BASE, **change)
     control = replace(BASE, **{k: v for k, v in change.items() if k != name})

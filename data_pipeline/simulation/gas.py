@@ -66,3 +66,27 @@ def low_ionisation_ratios(o32: np.ndarray, draws: Draws) -> dict[str, np.ndarray
         "[SIII]_6314": doubly - 1.70 + 0.1 * draws.normal("[SIII]_6314"),
         "[ArIII]_7138": doubly - 0.80 + 0.1 * draws.normal("[ArIII]_7138"),
     }
+
+
+def active_and_passive_shifts(
+    active: np.ndarray, passive: np.ndarray, redshift: np.ndarray, draws: Draws
+) -> dict[str, np.ndarray]:
+    """By how many dex line ratios differ from star-forming galaxies of their O32.
+
+    Narrow lines of active nuclei are those of Seyferts at low redshift (Kewley et al. 2006: log [N II]/Halpha
+    near 0, [O III]/Hbeta near 0.9) and lie among star-forming galaxies beyond z 5 (Uebler et al. 2023,
+    Maiolino et al. 2024); galaxies without star formation are LINERs.
+    """
+    scatter = 0.15 * draws.normal("ionisation")
+
+    def of(seyfert: tuple[float, float, float], liner: float, spread: float = 1.0) -> np.ndarray:
+        there = np.interp(redshift, (0.0, 2.5, 5.0), seyfert)
+        both = np.where(active, there, np.where(passive, liner, 0.0))
+        return both + np.where(active | passive, spread * scatter, 0.0)
+
+    return {
+        "[OIII]/Hbeta": of((0.20, 0.15, 0.05), -0.35, 0.3),
+        "[NII]/Halpha": of((1.1, 0.65, 0.1), 0.45),
+        "[SII]": of((0.40, 0.25, 0.05), 0.25),
+        "[OI]_6302": of((0.55, 0.40, 0.15), 0.50),
+    }

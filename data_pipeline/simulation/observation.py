@@ -88,17 +88,18 @@ def render_galaxy_lines(
     row = np.broadcast_to(np.arange(centre.shape[0])[:, None], centre.shape)
     scale = np.ones(centre.shape[0]) if resolution_scale is None else resolution_scale
     narrow = galaxies.line_flux - galaxies.broad_line_flux - galaxies.wing_line_flux
-    offset = centre * (galaxies.wing_velocity / SPEED_OF_LIGHT)[:, None]
+    absorbed, still = galaxies.absorbed_line_flux, np.zeros(centre.shape[0])
     parts = (
-        (narrow, galaxies.velocity_sigma, 0.0),
-        (galaxies.broad_line_flux, galaxies.broad_velocity_sigma, 0.0),
-        (galaxies.wing_line_flux, galaxies.wing_velocity_sigma, offset),
+        (narrow, galaxies.velocity_sigma, still),
+        (galaxies.broad_line_flux + absorbed, galaxies.broad_velocity_sigma, still),
+        (galaxies.wing_line_flux, galaxies.wing_velocity_sigma, galaxies.wing_velocity),
+        (-absorbed, galaxies.absorber_velocity_sigma, galaxies.absorber_velocity),
     )
     total = np.zeros((centre.shape[0], instrument.wavelength.size))
-    for flux, sigma, away in parts:
-        place = centre + away
+    for flux, sigma, velocity in parts:
+        place = centre + centre * (velocity / SPEED_OF_LIGHT)[:, None]
         # Far out lines reach no instrument, and R(lambda) is an extrapolation there.
-        seen = (flux > 0) & (centre > 0.4) & (centre < 6.0)
+        seen = (flux != 0) & (centre > 0.4) & (centre < 6.0)
         if seen.any():
             total += render_lines(
                 instrument,

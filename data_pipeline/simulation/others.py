@@ -15,7 +15,7 @@ from data_pipeline.simulation.dwarfs import (
     star_spectrum,
 )
 from data_pipeline.simulation.noise import prism_error
-from data_pipeline.simulation.stars import planck
+from data_pipeline.simulation.stellar_library import planck
 from data_pipeline.simulation.survey import load_tiers
 
 _SN_SCATTER = 0.5  # dex: as wide as continua and lines of galaxies together

@@ -13,9 +13,9 @@ from scipy.ndimage import gaussian_filter1d
 from data_pipeline.instrument import SPEED_OF_LIGHT
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation.attenuation import attenuation, cardelli
-from data_pipeline.simulation.stellar_library import HBETA_PER_PHOTON, SAMPLING, START, load_library
+from data_pipeline.simulation.nuclei import HBETA, Nuclei, blend_integrals
+from data_pipeline.simulation.stellar_library import HBETA_PER_PHOTON, SAMPLING, START, load_library, planck
 
-HBETA = 0.486269  # um, where equivalent widths are stated
 _MAGNITUDE = 0.4 * np.log(10.0)
 _SOLAR_LUMINOSITY = 3.828e33  # erg/s
 _POOL = 1500  # histories per metallicity and class
@@ -42,8 +42,7 @@ class StellarContinua:
         envelope: (b,) flux density at `HBETA` of a cool black body, as little red dots have [erg/s/cm2/A].
         temperature: (b,) of it [K].
         balmer_break: (b,) share of its light missing below the Balmer limit.
-        nucleus: (b,) flux density of a power law at `HBETA` [erg/s/cm2/A].
-        nucleus_slope: (b,) its exponent in wavelength.
+        nuclei: active nuclei.
         column: (b,) log10 neutral hydrogen column at the galaxy [cm-2].
     """
 
@@ -59,15 +58,14 @@ class StellarContinua:
     envelope: np.ndarray
     temperature: np.ndarray
     balmer_break: np.ndarray
-    nucleus: np.ndarray
-    nucleus_slope: np.ndarray
+    nuclei: Nuclei
     column: np.ndarray
 
     def on_grid(self, grid: UnifiedGrid, redshift: np.ndarray) -> np.ndarray:
         """(b, n) flux density before the intergalactic medium [erg/s/cm2/A], pixel means."""
         out = np.zeros((redshift.size, grid.size))
         edges = np.append(grid.bounds[0], grid.bounds[1, -1])
-        for row in np.flatnonzero(self.level + self.nucleus + self.hbeta + self.envelope > 0):
+        for row in np.flatnonzero(self.level + self.nuclei.level + self.hbeta + self.envelope > 0):
             view = _RestView(edges, grid.sampling, float(redshift[row]))
             m = self.metallicity[row]
             if self.level[row] > 0:
@@ -90,8 +88,11 @@ class StellarContinua:
                 shape = planck(rest, self.temperature[row]) / planck(np.array(HBETA), self.temperature[row])
                 below = 0.5 * (1.0 - np.tanh((rest - 0.3700) / 0.006))
                 out[row] += self.envelope[row] * shape * (1.0 - self.balmer_break[row] * below)
-            if self.nucleus[row] > 0:
-                out[row] += self.nucleus[row] * (rest / HBETA) ** self.nucleus_slope[row]
+            if self.nuclei.level[row] > 0:
+                out[row] += self.nuclei.power_law(rest, [row])[0]
+                blends = view.means(blend_integrals(), self.nuclei.blends[row]) / (1.0 + redshift[row])
+                width = self.nuclei.sigma[row] / SPEED_OF_LIGHT * grid.sampling
+                out[row] += gaussian_filter1d(blends, width, mode="nearest")
         return out
 
 
@@ -135,12 +136,6 @@ def _tables() -> _Tables:
         cardelli=cardelli(np.clip(edges, 0.1, 5.0)),
         log_wavelength=np.log(edges / 0.55),
     )
-
-
-def planck(wavelength: np.ndarray, temperature: float) -> np.ndarray:
-    """Black body per unit wavelength, in arbitrary units; ``wavelength`` in um."""
-    exponent = np.minimum(14_388.0 / (wavelength * temperature), 600.0)
-    return wavelength**-5.0 / np.expm1(exponent)
 
 
 def nebular_at_hbeta() -> np.ndarray:

@@ -120,6 +120,13 @@ def read_library(path: Path) -> StellarLibrary:
     return library
 
 
+def planck(wavelength: np.ndarray, temperature: float) -> np.ndarray:
+    """Black body per unit wavelength, in arbitrary units; ``wavelength`` in um."""
+    # exp of more than 709 overflows; beyond 600 there is no light left anyway.
+    exponent = np.minimum(14_388.0 / (wavelength * temperature), 600.0)
+    return wavelength**-5.0 / np.expm1(exponent)
+
+
 @lru_cache(maxsize=1)
 def load_library() -> StellarLibrary:
     """The library that ships with the package."""

@@ -20,9 +20,10 @@ _SPECTRA = ("noise_free", "continuum", "noise_free_prism")
 _COUNTS = ("index", "galaxy")
 _NUMBERS = (
     *("redshift", "has_redshift", "second_redshift", "velocity_sigma", "broad_velocity_sigma"),
+    *("wing_velocity_sigma", "wing_velocity"),
     *("resolution_scale", "zero_point_shift", "error_scale"),
 )
-_ARRAYS = ("line_flux", "broad_line_flux", "flux_ratio")
+_ARRAYS = ("line_flux", "broad_line_flux", "wing_line_flux", "absorbed_line_flux", "flux_ratio")
 _PER_GRATING = ("arm_scale", "grating_taken")
 _VALUES = (*_COUNTS, *_NUMBERS, *_ARRAYS, *_PER_GRATING)
 _TEXTS = ("unique_id", "kind", "trouble", "line_names")
@@ -58,6 +59,10 @@ class SimulatedTruth:
     broad_line_flux: np.ndarray
     velocity_sigma: float
     broad_velocity_sigma: float
+    wing_line_flux: np.ndarray
+    wing_velocity_sigma: float
+    wing_velocity: float
+    absorbed_line_flux: np.ndarray
     resolution_scale: float
     zero_point_shift: float
     arm_scale: dict[str, float]
