@@ -303,6 +303,7 @@ def _kinds_options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--output", "picture, .png", type=Path, required=True, metavar="FILE")
     cli.add(p, "--population", default="open-sky")
     cli.add(p, "--seed", default=1)
+    _add_counts(p, n=(1500, "spectra simulated"))
 
 
 _KINDS = "examples:\n  python -m benchmarks kinds --output kinds.png\n"
@@ -310,11 +311,15 @@ _KINDS = "examples:\n  python -m benchmarks kinds --output kinds.png\n"
 
 @cli.command("python -m benchmarks kinds", _KINDS, _kinds_options)
 def kinds(args: argparse.Namespace) -> None:
-    """Draw one simulated prism spectrum of each kind and in each trouble."""
-    from benchmarks.open_sky_picture import draw_kinds
+    """Draw one simulated prism spectrum of each kind and in each trouble, and print the S/N of each kind."""
+    from benchmarks.open_sky_picture import draw_kinds, signal_table
     from data_pipeline.pictures.style import save_picture
+    from data_pipeline.simulation import SimulationConfig, simulate_batch
 
-    cli.say(f"picture: {save_picture(draw_kinds(args.population, args.seed), args.output)}")
+    config = SimulationConfig(args.population)
+    batch = simulate_batch(range(args.n), args.seed, config, gratings=False)
+    cli.say(signal_table(batch))
+    cli.say(f"picture: {save_picture(draw_kinds(batch), args.output)}")
 
 
 def _dwarf_options(p: argparse.ArgumentParser) -> None:

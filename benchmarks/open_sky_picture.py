@@ -1,4 +1,4 @@
-"""Picture of one simulated prism spectrum of each kind and in each trouble."""
+"""Simulated prism spectra of each kind and in each trouble: a picture of one, and the S/N of all."""
 
 from __future__ import annotations
 
@@ -7,19 +7,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_pipeline.pictures.style import WAVELENGTH_LABEL, flux_label, styled
-from data_pipeline.simulation import KINDS, TROUBLES, SimulatedBatch, SimulationConfig, simulate_batch
+from data_pipeline.simulation import KINDS, TROUBLES, SimulatedBatch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = 3
-_SIMULATED = 600  # observations among which the examples are
+
+
+def signal_to_noise(batch: SimulatedBatch) -> np.ndarray:
+    """(b,) root mean square over 1-5 um of noise-free prism flux over quoted error, per pixel."""
+    window = (batch.prism_wavelength > 1.0) & (batch.prism_wavelength < 5.0)
+    return np.sqrt(np.nanmean((batch.noise_free_prism / batch.prism_error)[:, window] ** 2, axis=1))
+
+
+def signal_table(batch: SimulatedBatch) -> str:
+    """Number and S/N of the spectra of each kind that are in no trouble, as text."""
+    kind, calm, sn = np.array(batch.kind), np.array(batch.trouble) == "", signal_to_noise(batch)
+    lines = [f"{'kind':17s}{'n':>5s}   S/N per pixel: 5, 16, 50, 84, 95 %"]
+    for name in KINDS:
+        rows = calm & (kind == name)
+        if rows.any():
+            numbers = "".join(f"{one:8.1f}" for one in np.nanpercentile(sn[rows], (5, 16, 50, 84, 95)))
+            lines.append(f"{name:17s}{rows.sum():5d}{numbers}")
+    return "\n".join(lines)
 
 
 def chosen_examples(batch: SimulatedBatch) -> dict[str, int]:
     """Kind or trouble to the row of a spectrum of it whose S/N is the second best."""
-    with np.errstate(invalid="ignore"):
-        signal = np.abs(batch.noise_free_prism).mean(axis=1) / np.nanmedian(batch.prism_error, axis=1)
+    signal = signal_to_noise(batch)
     kind, trouble = np.array(batch.kind), np.array(batch.trouble)
     which = {name: (kind == name) & (trouble == "") for name in KINDS}
     which |= {name: (trouble == name) & batch.has_redshift for name in TROUBLES}
@@ -32,16 +48,10 @@ def chosen_examples(batch: SimulatedBatch) -> dict[str, int]:
 
 
 @styled
-def draw_kinds(population: str, seed: int) -> Figure:
-    """Draws observed and noise-free prism spectra, one of each kind and trouble.
-
-    Args:
-        population: name of a population.
-        seed: of the simulation.
-    """
+def draw_kinds(batch: SimulatedBatch) -> Figure:
+    """Draws observed and noise-free prism spectra, one of each kind and trouble."""
     from matplotlib.figure import Figure  # slow to import
 
-    batch = simulate_batch(np.arange(_SIMULATED), seed, SimulationConfig(population), gratings=False)
     examples = chosen_examples(batch)
     rows = -(-len(examples) // _COLUMNS)
     figure = Figure(figsize=(13.0, 2.3 * rows), layout="constrained")

@@ -19,6 +19,7 @@ from data_pipeline.lines.least_squares import linear_fit
 from data_pipeline.simulation.arrays import SimulatedBatch, simulate_batches
 from data_pipeline.simulation.catalogue import measured_fluxes, redshift_flags
 from data_pipeline.simulation.config import SimulationConfig
+from kspecsr.measures.estimate import median_of_rows
 
 _HALF_WINDOW = 16  # prism pixels on either side of a line
 _BRIGHT = 8.0  # S/N in the gratings of a line that is fitted
@@ -199,12 +200,12 @@ def measure_simulation(
 
 def _band_levels(batch: SimulatedBatch) -> dict[str, np.ndarray]:
     x = batch.prism_wavelength
-    sn, error = [], []
-    for low, high in BANDS:
-        inside = (x >= low) & (x < high)
-        sn.append(np.nanmedian((batch.prism_flux / batch.prism_error)[:, inside], axis=1))
-        error.append(np.nanmedian(batch.prism_error[:, inside], axis=1))
-    return {"prism_sn": np.stack(sn, axis=1), "prism_error": np.stack(error, axis=1)}
+    inside = np.array([(x >= low) & (x < high) for low, high in BANDS])
+    levels = {"prism_sn": batch.prism_flux / batch.prism_error, "prism_error": batch.prism_error}
+    return {
+        name: np.stack([median_of_rows(values, band) for band in inside], axis=1)
+        for name, values in levels.items()
+    }
 
 
 def _residual_products(

@@ -23,7 +23,7 @@ from data_pipeline.pairs.augmentation import AugmentationConfig
 from data_pipeline.pairs.preprocessing import PreprocessingConfig
 from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid, pixel_bounds
 from data_pipeline.records import iterate
-from data_pipeline.simulation import simulate_batch
+from data_pipeline.simulation import WITHOUT_REDSHIFT, simulate_batch
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.noise import grating_line_error
 from data_pipeline.simulation.survey import load_tiers
@@ -120,6 +120,16 @@ def test_a_spectrum_without_source_has_no_redshift_and_no_lines(galaxies, truth)
     assert empty.any()
     np.testing.assert_array_equal(np.isnan(galaxies["true_redshift"]), empty)
     assert not galaxies["target_flux"][empty].any() and not galaxies["line_known"][empty].any()
+
+
+def test_what_is_no_galaxy_has_no_lines_and_trouble_makes_no_batch_a_bad_one():
+    feed = FeedConfig(population="wide-open")
+    batch = simulated_examples(np.arange(96), SEED, feed, COARSE_GRID)
+    check_batch(batch, COARSE_GRID)
+    truth = simulate_batch(np.arange(96), SEED, simulation_config(feed), gratings=False)
+    assert len(set(truth.kind) & set(WITHOUT_REDSHIFT)) > 2 and len(set(truth.trouble)) > 3
+    np.testing.assert_array_equal(np.isfinite(batch["true_redshift"]), truth.has_redshift)
+    assert not batch["line_known"][~truth.has_redshift].any()
 
 
 def test_masked_prism_pixels_hold_flux_0_and_error_1():

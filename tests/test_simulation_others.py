@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 from benchmarks.__main__ import main
-from benchmarks.open_sky_picture import chosen_examples
+from benchmarks.open_sky_picture import chosen_examples, signal_table, signal_to_noise
 from data_pipeline.lines import load_lines
 from data_pipeline.simulation import (
     KINDS,
@@ -126,11 +126,12 @@ def test_hot_stars_are_rayleigh_jeans_and_a_stars_have_hydrogen_lines():
 def test_signal_to_noise_scatters_about_that_of_the_population():
     """By half a dex: so wide are galaxies."""
     batch = simulated(150, replace(CLEAN, photon_noise=0.0), star_fraction=0.5, featureless_fraction=0.5)
-    window = (batch.prism_wavelength > 1.0) & (batch.prism_wavelength < 5.0)
-    sn = np.sqrt(np.mean((batch.noise_free_prism / batch.prism_error)[:, window] ** 2, axis=1))
+    sn = signal_to_noise(batch)
     assert np.median(np.log10(sn)) == pytest.approx(np.log10(15.0), abs=0.25)
     assert 0.4 < np.std(np.log10(sn)) < 0.75
     assert not batch.has_redshift.any() and not batch.line_flux.any()
+    stars = np.array(batch.kind) == "star"
+    assert signal_table(batch).splitlines()[1].split()[::4] == ["star", f"{np.median(sn[stars]):.1f}"]
 
 
 def test_beyond_the_grid_there_is_a_break_and_no_redshift():
