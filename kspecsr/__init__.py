@@ -10,16 +10,19 @@ Example:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import data_pipeline
 
 if TYPE_CHECKING:
+    from astropy.table import QTable
+
     from kspecsr.results.result import Result
     from kspecsr.super_resolver import SuperResolver
 
 __version__ = "0.1.0"
-__all__ = ["load", "read_result"]
+__all__ = ["line_table", "load", "read_result"]
 
 
 def load(name_or_folder: str | os.PathLike = "default") -> SuperResolver:
@@ -51,3 +54,10 @@ def read_result(path: str | os.PathLike) -> Result:
     from kspecsr.results.result import Result
 
     return Result.read(path)
+
+
+def line_table(results: Iterable[Result], names: Iterable[str] | None = None) -> QTable:
+    """One table of the lines of many results; see `kspecsr.results.table.lines_of`."""
+    from kspecsr.results.table import lines_of  # a second, as above
+
+    return lines_of(results, names)

@@ -9,6 +9,7 @@ from data_pipeline import command_line as cli
 EXAMPLES = """examples:
   kspecsr catalogue results
   kspecsr catalogue results --output catalogue.ecsv
+  kspecsr catalogue results --lines lines.ecsv                   # all lines of all results, a row each
   kspecsr catalogue results --known redshifts.csv:z_spec:file    # beside known redshifts
   kspecsr catalogue results --known catalogue.fits:z_Spec:Unique_ID
 
@@ -23,6 +24,7 @@ def _options(p: argparse.ArgumentParser) -> None:
         p, "--known", "redshifts to compare with, as for enhance", default="", metavar="TABLE:COLUMN[:KEY]"
     )
     cli.add(p, "--output", "also write the table", type=Path, metavar="FILE.ecsv")
+    cli.add(p, "--lines", "also write one table of all lines", type=Path, metavar="FILE.ecsv")
 
 
 @cli.command("kspecsr catalogue", EXAMPLES, _options)
@@ -31,18 +33,22 @@ def main(args: argparse.Namespace) -> int:
 
     Redshift, confidence, prism consistency, and flux and error of the brightest detected line.
     """
-    if args.output and args.output.suffix != ".ecsv":
-        raise cli.OptionError(f"--output {args.output}: expected a name that ends in .ecsv")
+    for option, path in (("--output", args.output), ("--lines", args.lines)):
+        if path and path.suffix != ".ecsv":
+            raise cli.OptionError(f"{option} {path}: expected a name that ends in .ecsv")
     # half a second of astropy: not for --help
     from data_pipeline.catalogue.known_redshifts import KnownRedshifts
     from data_pipeline.writers.atomic import replacing
-    from kspecsr.results.table import as_table, as_text, read_row, result_files
+    from kspecsr.results.data import SpectrumResult
+    from kspecsr.results.reading import read_result
+    from kspecsr.results.table import as_table, as_text, lines_of, read_row, result_files
 
-    rows, failures = [], []
+    rows, paths, failures = [], [], []
     known = KnownRedshifts.parse(args.known, "--known")
     for path in result_files(args.results):
         try:
             rows.append(read_row(path, known))
+            paths.append(path)
         except ValueError as error:
             failures.append(str(error))
     if rows:
@@ -50,6 +56,10 @@ def main(args: argparse.Namespace) -> int:
     if rows and args.output:
         with replacing(args.output) as temporary:
             as_table(rows).write(temporary, format="ascii.ecsv")
+    if rows and args.lines:
+        results = (read_result(path, SpectrumResult) for path in paths)
+        with replacing(args.lines) as temporary:
+            lines_of(results, [row.name for row in rows]).write(temporary, format="ascii.ecsv")
     return cli.list_failures(failures, "not read")
 
 

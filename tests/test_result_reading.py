@@ -1,10 +1,13 @@
 """Results read back from files: what was written is there, and is written again to the last byte."""
 
+import re
 import subprocess
 import sys
+from base64 import b64decode
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ import kspecsr
 from data_pipeline.readers import read_spectrum
 from data_pipeline.spectrum import SpectrumError
 from data_pipeline.writers.spectrum_fits import write_spectrum
-from enhancement_sample import BINS, ERROR, GRID, IDENTITY, REDSHIFT, StandIn, prism_spectrum
+from enhancement_sample import BINS, ERROR, GRID, IDENTITY, LINE_FLUX, REDSHIFT, StandIn, prism_spectrum
 from kspecsr.results.flags import LOW_SN, NO_COVERAGE
 from kspecsr.results.prism_input import seen_on_grid
 from kspecsr.results.result import Result
@@ -259,6 +262,73 @@ def test_results_are_shown_in_one_line():
     assert repr(CASES["given"]()).endswith("z = 2.5000 (given), 3 lines>")
     assert repr(CASES["noise"]()).endswith(f"flags {LOW_SN}>")
     assert repr(CASES["empty"]()).endswith(f"no redshift, flags {NO_COVERAGE}>")
+
+
+def test_notebooks_show_picture_redshift_and_detected_lines(tmp_path):
+    page = CASES["plain"]()._repr_html_()
+    ElementTree.fromstring(f"<div>{page}</div>")  # well-formed, also with the < and > of the repr
+    picture = b64decode(re.search(r"base64,([^\"]+)", page)[1])
+    assert picture.startswith(b"\x89PNG") and len(picture) < 300_000
+    assert f"z = {REDSHIFT:.4f}" in page
+    assert re.findall(r"<tr><td>([^<]*)", page) == ["[O III] 5008", "Hα", "[O II] 3730"]
+    flagged = CASES["noise"]()._repr_html_()
+    assert "<img" in flagged and LOW_SN in flagged and "<tr>" not in flagged
+    CASES["plain"]().write(tmp_path / "x.ecsv")  # without the prism there is no picture
+    page = kspecsr.read_result(tmp_path / "x.ecsv")._repr_html_()
+    assert "<img" not in page and "Hα" in page
+
+
+def test_models_are_shown_in_one_line():
+    resolver = SuperResolver(StandIn(), IDENTITY, BINS)
+    assert repr(resolver).startswith(
+        "<SuperResolver of model stand-in (abababababab): spectra to 0.7-5.3 um, "
+    )
+    page = ElementTree.fromstring(f"<div>{resolver._repr_html_()}</div>")
+    assert "software: kspecsr 0.1.0" in [one.text for one in page]
+
+
+def test_lines_of_many_results_are_one_table():
+    table = kspecsr.line_table(iter([CASES["plain"](), CASES["noise"](), CASES["given"]()]), ["a", "b", "c"])
+    assert list(dict.fromkeys(table["SPECTRUM"])) == ["a", "c"]
+    assert table.meta["without_lines"] == {"b": [LOW_SN]}
+    lines = CASES["given"]().lines
+    of_c = table[table["SPECTRUM"] == "c"]
+    np.testing.assert_array_equal(of_c["FLUX"], lines["FLUX"][lines["IN_RANGE"]])
+    assert of_c["FLUX"].unit == "erg / (s cm2)" and set(of_c["Z"]) == {2.5}
+    assert list(of_c["NAME"][of_c["DETECTED"]]) == list(LINE_FLUX)
+    assert all(table[name].info.description for name in table.colnames)
+    with pytest.raises(ValueError, match="expected one result or more, got none"):
+        kspecsr.line_table([])
+
+
+class Application:
+    """The calls of jdaviz that are used."""
+
+    def __init__(self):
+        self.spectra, self.lines = {}, None
+
+    def load(self, spectrum, format, data_label):
+        assert format == "1D Spectrum"
+        self.spectra[data_label] = spectrum
+
+    def load_line_list(self, table):
+        self.lines = table
+
+
+def test_specviz_gets_spectrum_prism_and_lines_with_mask_and_redshift():
+    result = CASES["gaps"]()
+    app = result.show_in_specviz(Application())
+    sharp, prism = app.spectra.values()
+    assert [name.split()[-1] for name in app.spectra] == ["super-resolved", "prism"]
+    assert sharp.flux.unit == prism.flux.unit == result.flux_unit
+    for spectrum, mask in ((sharp, result.mask), (prism, result.observed.mask)):
+        np.testing.assert_array_equal(spectrum.mask, mask)
+        assert mask.any() and spectrum.redshift.value == pytest.approx(result.redshift.value)
+        assert spectrum.uncertainty is not None
+    assert list(app.lines["linename"]) == list(result.lines["NAME"][result.measurements.detected])
+    assert app.lines["rest"].unit == "Angstrom" and app.lines.meta["medium"] == "Vacuum"
+    empty = CASES["empty"]().show_in_specviz(Application())
+    assert len(empty.spectra) == 2 and empty.lines is None
 
 
 def test_the_checksum_of_the_input_is_there_however_it_was_made(tmp_path):

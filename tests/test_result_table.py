@@ -112,6 +112,16 @@ def test_the_command_prints_and_writes_the_table(results, known, tmp_path, capsy
     assert table["Z"][0] == pytest.approx(REDSHIFT)
 
 
+def test_the_command_writes_all_lines(results, tmp_path, capsys):
+    assert main([str(results), "--lines", str(tmp_path / "lines.ecsv")]) == 0
+    lines = Table.read(tmp_path / "lines.ecsv", format="ascii.ecsv")
+    assert set(lines["SPECTRUM"]) == {"clear"}
+    assert lines.meta["without_lines"] == {"vague": ["NO_CLEAR_REDSHIFT"]}
+    assert list(lines["NAME"][lines["DETECTED"]]) == list(LINE_FLUX)
+    assert main([str(results), "--lines", str(tmp_path / "lines.txt")]) == 2
+    assert "lines.txt: expected a name that ends in .ecsv" in capsys.readouterr().err
+
+
 def test_what_is_no_result_is_listed_and_the_rest_goes_on(results, tmp_path, capsys):
     bad = tmp_path / "bad_sr.fits"
     bad.write_text("not a FITS file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from functools import wraps
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,20 +76,28 @@ def new_figure(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
+def png_bytes(figure: Figure, dpi: float = DPI) -> bytes:
+    """A figure as PNG."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    stream = BytesIO()
+    with matplotlib.rc_context(_PARAMETERS):
+        FigureCanvasAgg(figure).print_figure(stream, format="png", dpi=dpi)
+    return stream.getvalue()
+
+
 def save_picture(figure: Figure, path: str | os.PathLike) -> Path:
     """Writes a PNG under a temporary name and renames it.
 
     Raises:
         ValueError: for another suffix than ``.png``.
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"picture {path}: expected a name that ends in .png")
-    with replacing(path) as temporary, matplotlib.rc_context(_PARAMETERS):
-        FigureCanvasAgg(figure).print_figure(temporary, format="png", dpi=DPI)
+    with replacing(path) as temporary:
+        temporary.write_bytes(png_bytes(figure))
     return path
 
 

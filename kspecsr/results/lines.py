@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,27 +26,31 @@ class LineColumn(NamedTuple):
         attribute: of `LineMeasurements`.
         unit: as astropy writes it; empty for none.
         meaning: in words.
+        format: how tables show its numbers; files hold them in full.
     """
 
     attribute: str
     unit: str
     meaning: str
+    format: str = ""
 
 
 # FITS and ECSV have these names; surveys and the served model use the attributes' names.
 LINE_COLUMNS = {
     "NAME": LineColumn("line", "", "line"),
-    "WAVE_REST": LineColumn("wave_rest", "Angstrom", "rest wavelength in vacuum"),
-    "WAVE_OBS": LineColumn("wavelength", "um", "fitted centre, vacuum"),
-    "FLUX": LineColumn("flux", LINE_FLUX_UNIT, "flux"),
-    "FLUX_ERR": LineColumn("flux_error", LINE_FLUX_UNIT, "one sigma"),
-    "FWHM": LineColumn("fwhm", "um", "observed width, instrument included"),
-    "EW_REST": LineColumn("equivalent_width", "Angstrom", "rest equivalent width, positive in emission"),
-    "PRESENCE": LineColumn("presence", "", "chance of more than 3 sigma at grating depth"),
-    "SNR": LineColumn("signal_to_noise", "", "FLUX / FLUX_ERR"),
-    "UPPER_LIMIT": LineColumn("upper_limit", LINE_FLUX_UNIT, "3 FLUX_ERR"),
+    "WAVE_REST": LineColumn("wave_rest", "Angstrom", "rest wavelength in vacuum", ".3f"),
+    "WAVE_OBS": LineColumn("wavelength", "um", "fitted centre, vacuum", ".5f"),
+    "FLUX": LineColumn("flux", LINE_FLUX_UNIT, "flux", ".3e"),
+    "FLUX_ERR": LineColumn("flux_error", LINE_FLUX_UNIT, "one sigma", ".1e"),
+    "FWHM": LineColumn("fwhm", "um", "observed width, instrument included", ".5f"),
+    "EW_REST": LineColumn(
+        "equivalent_width", "Angstrom", "rest equivalent width, positive in emission", ".1f"
+    ),
+    "PRESENCE": LineColumn("presence", "", "chance of more than 3 sigma at grating depth", ".2f"),
+    "SNR": LineColumn("signal_to_noise", "", "FLUX / FLUX_ERR", ".1f"),
+    "UPPER_LIMIT": LineColumn("upper_limit", LINE_FLUX_UNIT, "3 FLUX_ERR", ".1e"),
     "IN_RANGE": LineColumn("in_range", "", "centre lies on data"),
-    "PRIOR_WEIGHT": LineColumn("prior_weight", "", "share of the value owed to the learned prior"),
+    "PRIOR_WEIGHT": LineColumn("prior_weight", "", "share of the value owed to the learned prior", ".2f"),
 }
 
 
@@ -114,9 +119,20 @@ class LineMeasurements:
         return {name: getattr(self, column.attribute) for name, column in LINE_COLUMNS.items()}
 
     def to_table(self) -> QTable:
-        """As an astropy table with units and descriptions."""
-        from astropy.table import QTable  # slow to import: only where a table is asked for
+        """As an astropy table with units, descriptions and formats."""
+        return line_qtable(self.columns())
 
-        units = {name: column.unit for name, column in LINE_COLUMNS.items() if column.unit}
-        descriptions = {name: column.meaning for name, column in LINE_COLUMNS.items()}
-        return QTable(self.columns(), units=units, descriptions=descriptions)
+
+def line_qtable(columns: Mapping[str, np.ndarray]) -> QTable:
+    """A table with the units, descriptions and formats of `LINE_COLUMNS`; it may have other columns too."""
+    from astropy.table import QTable  # slow to import: only where a table is asked for
+
+    known = {name: column for name, column in LINE_COLUMNS.items() if name in columns}
+    table = QTable(
+        dict(columns),
+        units={name: column.unit for name, column in known.items() if column.unit},
+        descriptions={name: column.meaning for name, column in known.items()},
+    )
+    for name, column in known.items():
+        table[name].info.format = column.format or None
+    return table

@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from typing import Any
 
 import numpy as np
 
+from data_pipeline.lines import load_lines
 from kspecsr.results.data import ModelIdentity
 from kspecsr.results.prism_input import PrismInput, observed_spectrum, prism_input
 from kspecsr.results.result import Result
@@ -22,6 +24,20 @@ class Resolver(ABC):
 
     identity: ModelIdentity
     redshift_bins: np.ndarray
+
+    def __repr__(self) -> str:
+        identity = self.identity
+        return (
+            f"<{type(self).__name__} of model {identity.name} ({identity.sha256[:12]}): spectra to "
+            f"{identity.grid.start:g}-{identity.grid.stop:g} um, {len(load_lines())} lines>"
+        )
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the model, its weights, and what it runs on."""
+        identity = self.identity
+        software = ", ".join(f"{name} {version}" for name, version in identity.software.items())
+        rows = {"": repr(self), "SHA-256 of its weights": identity.sha256, "software": software}
+        return "".join(f"<p>{escape(f'{k}: {v}' if k else v)}</p>" for k, v in rows.items() if v)
 
     @abstractmethod
     def resolve(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
+from dataclasses import replace
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from data_pipeline.pictures.style import save_picture
+from data_pipeline.pictures.line_marks import line_title
+from data_pipeline.pictures.style import png_bytes, save_picture
 from kspecsr.results.data import SpectrumResult
 from kspecsr.results.files import write_result
 from kspecsr.results.picture import draw_enhanced_spectrum
@@ -16,9 +20,56 @@ from kspecsr.results.reading import read_result
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_NOTEBOOK_DPI = 110
+_NOTEBOOK_COLUMNS = ("NAME", "WAVE_OBS", "FLUX", "FLUX_ERR", "SNR", "EW_REST", "PRESENCE", "PRIOR_WEIGHT")
+
 
 class Result(SpectrumResult):
     """One super-resolved spectrum; its fields are those of `kspecsr.results.data.SpectrumResult`."""
+
+    def _repr_html_(self) -> str:
+        """For notebooks: redshift, picture, and the detected lines, the surest first."""
+        parts = [f"<p>{escape(repr(self))}</p>"]
+        if len(self.observed):
+            picture = b64encode(png_bytes(self.plot(), _NOTEBOOK_DPI)).decode()
+            parts.append(f'<img alt="{escape(repr(self))}" src="data:image/png;base64,{picture}"/>')
+        lines = self.line_table()[list(_NOTEBOOK_COLUMNS)][self.measurements.detected]
+        if len(lines):
+            lines.sort("SNR", reverse=True)
+            lines["NAME"] = [line_title(name) for name in lines["NAME"]]
+            parts += lines.pformat(max_lines=-1, max_width=-1, html=True)
+        return "\n".join(parts)
+
+    def show_in_specviz(self, app: Any = None) -> Any:
+        """Loads spectrum, prism and detected lines into jdaviz, whose Specviz shows them.
+
+        Spectra keep mask, errors and redshift; lines are at their rest wavelengths in vacuum.
+
+        Args:
+            app: of jdaviz 5 or later; None for the current one, which ``jdaviz.show()`` displays.
+
+        Returns:
+            The app.
+
+        Raises:
+            ModuleNotFoundError: without jdaviz: ``pip install jdaviz``.
+        """
+        if app is None:
+            import jdaviz  # ten seconds, and no dependency of this package
+
+            app = jdaviz.gca()
+        name, detected = display_name(self.observed), self.measurements.detected
+        app.load(self.spectrum, format="1D Spectrum", data_label=f"{name} super-resolved")
+        if len(self.observed):
+            meta = replace(self.observed.meta, redshift=self.redshift.value)
+            prism = self.observed.replace(meta=meta).to_specutils(self.flux_unit)
+            app.load(prism, format="1D Spectrum", data_label=f"{name} prism")
+        if detected.any():
+            lines = self.lines["NAME", "WAVE_REST"][detected]
+            lines.rename_columns(["NAME", "WAVE_REST"], ["linename", "rest"])
+            lines["listname"], lines.meta["medium"] = "kspecsr", "Vacuum"
+            app.load_line_list(lines)
+        return app
 
     def plot(self, path: str | os.PathLike | None = None) -> Figure:
         """Draws the result; also writes a PNG where a path is given.

@@ -1,10 +1,13 @@
 """One row about a result, for tables of results, pages, surveys and lines of text."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table
@@ -12,8 +15,12 @@ from astropy.table import Table
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from kspecsr.results.data import SpectrumResult
 from kspecsr.results.flags import detection
-from kspecsr.results.lines import LIMIT_SIGMA, LINE_FLUX_UNIT
+from kspecsr.results.lines import LIKELY, LIMIT_SIGMA, LINE_FLUX_UNIT, line_qtable
+from kspecsr.results.prism_input import display_name
 from kspecsr.results.reading import read_result
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
 
 SUFFIX = "_sr.fits"
 CLOSE = 0.005  # |dz| / (1 + z) that counts as the same redshift
@@ -116,6 +123,44 @@ def row_of(result: SpectrumResult, name: str, known: float = math.nan) -> Result
         brightest_flux_error=float(lines.flux_error[brightest]) if found else math.nan,
         known=known,
     )
+
+
+def lines_of(results: Iterable[SpectrumResult], names: Iterable[str] | None = None) -> QTable:
+    """One table of the lines of many results, a row for each line that lies on data.
+
+    Args:
+        results: any number of them, at least one; an iterator is read one by one.
+        names: of the spectra, one for each; None takes file names, targets or ids.
+
+    Returns:
+        Columns ``SPECTRUM``, ``Z``, those of `kspecsr.results.lines.LINE_COLUMNS`, and ``DETECTED``: above 3
+        sigma and likely there. The flags of spectra that have no rows are in ``meta["without_lines"]``.
+
+    Raises:
+        ValueError: for no results, or another number of names.
+    """
+    parts: list[dict[str, np.ndarray]] = []
+    without = {}
+    named = zip(results, repeat(None)) if names is None else zip(results, names, strict=True)
+    for result, name in named:
+        name, lines = name or display_name(result.observed), result.measurements
+        kept = lines.reported & (not result.flags)
+        if not kept.any():
+            without[name] = list(result.flags)
+        columns = {"SPECTRUM": np.full(kept.size, name), "Z": np.full(kept.size, result.redshift.value)}
+        columns |= {**lines.columns(), "DETECTED": lines.detected}
+        parts.append({column: values[kept] for column, values in columns.items()})
+    if not parts:
+        raise ValueError("a table of lines: expected one result or more, got none")
+    table = line_qtable({column: np.concatenate([part[column] for part in parts]) for column in parts[0]})
+    for column, meaning, form in (
+        ("SPECTRUM", "name of the spectrum", None),
+        ("Z", "redshift at which lines are placed", ".4f"),
+        ("DETECTED", f"SNR above {LIMIT_SIGMA:g} and PRESENCE above {LIKELY:g}", None),
+    ):
+        table[column].info.description, table[column].info.format = meaning, form
+    table.meta["without_lines"] = without
+    return table
 
 
 def result_files(paths: Iterable[str | Path]) -> list[Path]:
