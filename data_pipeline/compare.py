@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from data_pipeline import command_line as cli
+from data_pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from data_pipeline.pairs.arm_comparison import ArmComparison
@@ -82,14 +82,16 @@ def compare(
     from data_pipeline.pairs.matching import Dropped, find_catalogue, match, scan_archive
     from data_pipeline.pairs.preprocessing import PreprocessingConfig, QualityError, make_pair, read_match
 
-    files, dropped = scan_archive(archive, partial(tqdm, desc="scan", unit="file", delay=2, disable=quiet))
+    files, dropped = scan_archive(
+        archive, partial(Progress, desc="scan", unit="file", delay=2, disable=quiet)
+    )
     mapping = parse_columns(columns)
     matches, unmatched = match(
         files, read_catalogue(Path(catalogue) if catalogue else find_catalogue(archive), mapping)
     )
     dropped = [*dropped, *unmatched]
     config, rows, found = PreprocessingConfig(), [], []
-    for one in tqdm(matches, desc="compare", unit="galaxy", delay=2, disable=quiet):
+    for one in Progress(matches, desc="compare", unit="galaxy", delay=2, disable=quiet):
         try:
             prism, gratings = read_match(one, config)
             pair = make_pair(prism, gratings, one.redshift, config)

@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from data_pipeline import command_line as cli
+from data_pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from data_pipeline.pairs.matching import Dropped, Match
@@ -122,7 +121,7 @@ def find_pair(args: argparse.Namespace, config: PreprocessingConfig) -> tuple[Ma
     from data_pipeline.pairs.matching import MatchConfig, find_catalogue, match, scan_archive
     from data_pipeline.pictures.choice import choose_match, find_match
 
-    bar = partial(tqdm, delay=2, disable=args.quiet)
+    bar = partial(Progress, delay=2, disable=args.quiet)
     files, unreadable = scan_archive(args.archive, partial(bar, desc="scan", unit="file"))
     mapping = parse_columns(args.columns)
     catalogue = read_catalogue(args.catalogue or find_catalogue(args.archive), mapping)
@@ -164,7 +163,7 @@ def inspect_records(args: argparse.Namespace) -> list[str]:
     from data_pipeline.pictures.style import save_picture
     from data_pipeline.records import Manifest
 
-    bar = partial(tqdm, desc="search", unit="row", delay=2, leave=False, disable=args.quiet)
+    bar = partial(Progress, desc="search", unit="row", delay=2, leave=False, disable=args.quiet)
     unique_id = args.object or str(choose_original(args.records)["unique_id"])
     family = find_family(args.records, unique_id, lambda rows, total: bar(rows, total=total))
     manifest = Manifest.read(args.records)

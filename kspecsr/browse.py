@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from tqdm import tqdm
-
 from data_pipeline import command_line as cli
+from data_pipeline.progress import Progress
 
 EXAMPLES = """examples:
   kspecsr browse results
@@ -42,7 +41,7 @@ def main(args: argparse.Namespace) -> NoReturn:
     runner = ModelRunner(str(find_model(args.model)))
 
     def progress(items):
-        return tqdm(list(items), desc="read", unit="file", delay=2, disable=args.quiet)
+        return Progress(list(items), desc="read", unit="file", delay=2, disable=args.quiet)
 
     source = SurveySource(folder, progress) if kind == "survey" else EnhanceSource(folder, progress)
     for text in getattr(source, "unread", ()):

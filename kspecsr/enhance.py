@@ -10,6 +10,7 @@ EXAMPLES = f"""examples:
   kspecsr enhance spectrum.fits
   kspecsr enhance spectrum.fits --output results --plot
   kspecsr enhance archive/ --output results --workers 4
+  kspecsr enhance archive/ --dry-run            # what would be done; --limit 10: with the first ten files
   kspecsr enhance 'archive/*prism*_x1d.fits' @more.txt --output results --model runs/mine
   kspecsr enhance spectrum.fits --redshift 3.235 --output results
   kspecsr enhance archive/ --redshift catalogue.fits:z_Spec:Unique_ID --output results

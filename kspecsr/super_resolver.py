@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from data_pipeline.configuration import software_versions
@@ -18,8 +19,10 @@ from kspecsr.results.prism_input import PrismInput, masked, prism_wavelength, st
 from kspecsr.results.resolver import Resolver, redshifts_of
 from kspecsr.results.result import Result
 
-# Batches have one of two sizes, because Keras compiles each size anew.
+# Batches have one of two sizes, because Keras compiles each size anew. That takes as long as a dozen spectra
+# op by op, so the first calls with few spectra do without.
 SMALL_BATCH, LARGE_BATCH = 8, 128
+_UNCOMPILED_CALLS = 16
 _BACKENDS = ("keras", "tensorflow", "jax")
 
 
@@ -49,9 +52,14 @@ class SuperResolver(Resolver):
         self._interpreter = Interpreter(identity, bins)
         self._sizes: set[int] = set()
         self._predict: Callable = network
+        self._uncompiled_calls = 0  # that are left
         if hasattr(network, "predict_on_batch"):  # Keras: compiles for its backend, and gives NumPy arrays
             network.compile(jit_compile=compiled)
-            self._predict = network.predict_on_batch
+            self._predict, self._network = network.predict_on_batch, network
+            # JAX compiles op by op as well, one after the other
+            self._uncompiled_calls = _UNCOMPILED_CALLS * (
+                keras.backend.backend() == "tensorflow" and not compiled
+            )
 
     @property
     def redshift_bins(self) -> np.ndarray:
@@ -120,19 +128,19 @@ class SuperResolver(Resolver):
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _batches(self, flux, error, mask, redshifts) -> Iterator[dict[str, np.ndarray]]:
-        # Batches of two sizes only: TensorFlow traces and compiles anew for each shape, which takes longer
-        # than the spectra.
-        size = self._batch_size(flux.shape[0])
-        for start in range(0, flux.shape[0], size):
+        names = ("prism_flux", "prism_error", "prism_mask", "redshift")
+        inputs = dict(zip(names, (flux, error, mask, redshifts.astype(np.float32)), strict=True))
+        n = flux.shape[0]
+        if n <= SMALL_BATCH and self._uncompiled_calls and SMALL_BATCH not in self._sizes:
+            self._uncompiled_calls -= 1
+            yield {name: np.asarray(values) for name, values in self._network(inputs, training=False).items()}
+            return
+        size = self._batch_size(n)
+        for start in range(0, n, size):
             rows = slice(start, start + size)
-            n = flux[rows].shape[0]
-            batch = {
-                "prism_flux": _padded(flux[rows], size),
-                "prism_error": _padded(error[rows], size),
-                "prism_mask": _padded(mask[rows], size),
-                "redshift": _padded(redshifts[rows].astype(np.float32), size),
-            }
-            yield {name: np.asarray(values)[:n] for name, values in self._predict(batch).items()}
+            batch = {name: _padded(values[rows], size) for name, values in inputs.items()}
+            outputs = self._predict(batch)
+            yield {name: np.asarray(values)[: n - start] for name, values in outputs.items()}
 
     def _batch_size(self, n: int) -> int:
         """The small size for few spectra, unless only the large one is compiled already."""

@@ -4,13 +4,13 @@ import argparse
 import sys
 import time
 
-from tqdm import tqdm
-
 from data_pipeline import command_line as cli
+from data_pipeline.progress import Progress
 
 EXAMPLES = """examples:
   kspecsr survey archive/ --output survey
   kspecsr survey archive/ --output survey --workers 8 --spectra
+  kspecsr survey archive/ --output trial --limit 100    # --dry-run: only say what would be done
   kspecsr survey catalogue.parquet --output survey --flux flux --flux-unit uJy --wavelength-unit um
   kspecsr survey paths.csv --output survey --path file --id name --redshift z_spec
   kspecsr survey hats_catalogue/ --output survey --scheduler tcp://10.0.0.1:8786
@@ -35,6 +35,8 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--model")
     cli.add(p, "--spectra", "keep spectra and P(z) too: some 50 kB each", action="store_true")
     cli.add(p, "--extraction")
+    cli.add(p, "--limit", "only the first N inputs", type=cli.at_least(1))
+    cli.add(p, "--dry-run", "say what would be done; write nothing", action="store_true")
     cli.add(p, "--no-hats", "do not write hats/", action="store_true")
     where = p.add_argument_group("where the work is done")
     cli.add(where, "--workers", default=2, type=cli.at_least(1))
@@ -85,9 +87,12 @@ def main(args: argparse.Namespace) -> int:
     # a second of pyarrow and Dask: not for --help
     from kspecsr.surveys.engine import ClusterOptions, connected, run_partitions, tensorflow_threads
     from kspecsr.surveys.hats_catalogue import write_hats
-    from kspecsr.surveys.inputs import prepare
+    from kspecsr.surveys.inputs import planned_text, prepare
     from kspecsr.surveys.output import locked
 
+    if args.dry_run:
+        cli.say(f"{planned_text(args)}; nothing was written")
+        return 0
     cluster = ClusterOptions(
         args.workers, args.threads, int(args.memory * 2**30), args.dashboard, args.scheduler
     )
@@ -97,7 +102,7 @@ def main(args: argparse.Namespace) -> int:
         cli.say(f"{settings.total} inputs in {settings.partitions} partitions")
         with connected(cluster) as client:
             cli.say(f"dashboard: {client.dashboard_link}")
-            with tqdm(total=settings.total, desc="survey", unit="spectrum", disable=args.quiet) as bar:
+            with Progress(total=settings.total, desc="survey", unit="spectrum", disable=args.quiet) as bar:
                 summary = run_partitions(
                     client,
                     args.output.resolve(),

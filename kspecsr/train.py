@@ -125,7 +125,7 @@ def _run(
         init_from=args.init_from and find_model(args.init_from),
         upstream=args.upstream and find_model(args.upstream),
         pictures=not args.no_pictures,
-        bar=False if args.quiet else None,
+        bar=not args.quiet,
     )
     if args.restart:
         begin_again(output, stages)

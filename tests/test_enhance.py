@@ -69,6 +69,30 @@ def test_a_folder_gives_a_result_per_file(model, spectra, capsys):
     assert "3 results in" in printed
 
 
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(model, spectra, capsys):
+    assert run(model, spectra / "gal0.fits")[0] == 0
+    (spectra / "bad.fits").write_text("nothing")
+    write_spectrum(spectra / "grating.fits", prism_spectrum(disperser="G395M"), {})
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in spectra.parent.rglob("*.fits")}
+    code, output = run(model, spectra / "bad.fits", spectra, "--dry-run")
+    out, error = capsys.readouterr()
+    assert code == 1 and "1 would fail" in error and "bad.fits" in error
+    assert f"gal0.fits: {output / 'gal0_sr.fits'} is there" in out
+    assert f"gal1.fits: to {output / 'gal1_sr.fits'}" in out
+    assert "grating.fits: no prism spectrum" in out
+    assert "2 of 5 would be super-resolved; nothing was written" in out
+    assert {path: path.read_bytes() for path in spectra.parent.rglob("*.fits")} == before
+    assert len(model.sizes) == 1  # the networks ran for the first result alone
+
+
+def test_a_limit_takes_the_first_files(model, spectra, capsys):
+    code, output = run(model, spectra, "--limit", 2)
+    assert code == 0 and names(output) == ["gal0_sr.fits", "gal1_sr.fits"]
+    assert run(model, spectra, "--limit", 2, "--dry-run", output="new")[0] == 0
+    assert "2 of 2 would be" in capsys.readouterr().out and not (output.parent / "new").exists()
+
+
 def test_what_is_there_is_skipped_and_counted(model, spectra, capsys):
     run(model, spectra)
     calls = len(model.sizes)

@@ -318,6 +318,20 @@ def test_partitions_can_be_made_in_any_order_and_again(model, tree):
     assert contents(make(model, tree, "--partition-size", 2)) == first
 
 
+def test_a_limit_takes_the_first_inputs_and_a_dry_run_writes_nothing(tmp_path, tree, capsys):
+    paths = [tmp_path / name for name in ("a.parquet", "b.parquet")]
+    for path in paths:
+        write_catalogue(path, 2)
+    for given, limit, text in (
+        ([tree], 2, "2 inputs (files) in 1 partitions"),
+        (paths, 3, "3 inputs (rows) in 2 partitions; columns: "),
+    ):
+        options = ["--limit", str(limit), "--dry-run", "--output", str(tmp_path / "none")]
+        assert survey.main([*map(str, given), "--partition-size", "2", *options]) == 0
+        out = capsys.readouterr().out
+        assert text in out and "nothing was written" in out and not (tmp_path / "none").exists()
+
+
 def test_what_is_done_is_not_made_again(model, tree):
     make(model, tree)
     calls = len(model.sizes)

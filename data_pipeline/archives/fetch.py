@@ -13,7 +13,6 @@ from pathlib import Path
 
 import requests
 import urllib3
-from tqdm import tqdm
 
 from data_pipeline.archives.fits_integrity import IntegrityError, check_fits
 from data_pipeline.archives.http_client import (
@@ -23,11 +22,12 @@ from data_pipeline.archives.http_client import (
     TransferError,
 )
 from data_pipeline.archives.release import RemoteFile
+from data_pipeline.progress import Progress
 from data_pipeline.writers.atomic import write_cure
 
 MOST_JOBS = 4
 # called with the number of bytes of every piece that arrives
-Progress = Callable[[int], None]
+Advance = Callable[[int], None]
 _CHUNK = 1 << 16
 
 
@@ -81,7 +81,7 @@ def is_complete(path: Path, remote: RemoteFile) -> bool:
 
 
 def fetch(
-    remote: RemoteFile, directory: Path, client: HttpClient, received: Progress = lambda size: None
+    remote: RemoteFile, directory: Path, client: HttpClient, received: Advance = lambda size: None
 ) -> bool:
     """Fetch one file unless a complete copy is there.
 
@@ -109,7 +109,7 @@ def fetch(
     return True
 
 
-def _transfer(remote: RemoteFile, target: Path, client: HttpClient, received: Progress) -> None:
+def _transfer(remote: RemoteFile, target: Path, client: HttpClient, received: Advance) -> None:
     """One attempt."""
     part = target.with_name(f"{target.name}.part")
     headers = {"Accept-Encoding": "identity"}
@@ -136,7 +136,7 @@ def _transfer(remote: RemoteFile, target: Path, client: HttpClient, received: Pr
 
 
 def _write(
-    response: requests.Response, part: Path, resumes: bool, client: HttpClient, received: Progress
+    response: requests.Response, part: Path, resumes: bool, client: HttpClient, received: Advance
 ) -> None:
     """Append the body to ``part`` (or begin it), which then carries the server's modification time."""
     count = 0
@@ -217,7 +217,7 @@ def fetch_all(
     report = Report()
     hidden = True if quiet else None  # None: where the output is no terminal
     with (
-        tqdm(total=len(files), unit="file", disable=hidden, desc="download", miniters=0) as bar,
+        Progress(total=len(files), unit="file", disable=hidden, desc="download", miniters=0) as bar,
         ThreadPoolExecutor(jobs) as pool,
     ):
         counting = threading.Lock()

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_pipeline.building.chunks import ChunkStore
 from data_pipeline.building.row import Expansion
 from data_pipeline.building.sources import ArchiveSource, BuildConfig, SimulationSource, Source
@@ -15,6 +13,7 @@ from data_pipeline.configuration import to_dict
 from data_pipeline.lines import load_lines
 from data_pipeline.pairs.matching import Dropped
 from data_pipeline.pairs.sky_groups import SPLITS
+from data_pipeline.progress import Progress
 from data_pipeline.records import Manifest, Schema, Shard, ShardWriter, StepCount, record_schema, shard_count
 from data_pipeline.records.shards import MANIFEST_NAME
 from data_pipeline.workers import OrderedMap, worker_pool
@@ -59,7 +58,7 @@ def build(
         )
 
     def bar(items, **options):
-        return tqdm(items, disable=quiet, dynamic_ncols=True, **options)
+        return Progress(items, disable=quiet, dynamic_ncols=True, **options)
 
     schema = record_schema(config.preprocessing.grid, line_names=load_lines().names)
     source: Source = (

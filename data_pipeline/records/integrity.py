@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
+from data_pipeline.progress import Progress
 from data_pipeline.records.codec import ExampleCodec
 from data_pipeline.records.manifest import Manifest
 from data_pipeline.records.schema import RecordFormatError, RecordIntegrityError
@@ -32,7 +31,7 @@ def verify_records(directory: str | Path, *, progress: bool = True) -> Manifest:
     shards = [shard for split in manifest.splits.values() for shard in split]
     total = sum(shard.n_bytes for shard in shards)
     label = f"verifying {directory.name}"
-    with tqdm(
+    with Progress(
         total=total, unit="B", unit_scale=True, desc=label, delay=2, leave=False, disable=not progress
     ) as bar:
         codec = ExampleCodec(manifest.schema)
@@ -127,7 +126,7 @@ def _size_problem(path: Path, shard: Shard) -> str:
     )
 
 
-def _shard_problem(path: Path, shard: Shard, codec: ExampleCodec, bar: tqdm) -> str:
+def _shard_problem(path: Path, shard: Shard, codec: ExampleCodec, bar: Progress) -> str:
     """Damage of one shard of the right size; empty if there is none."""
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:

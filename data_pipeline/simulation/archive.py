@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from data_pipeline.configuration import software_versions
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.jades_names import jades_file_name
+from data_pipeline.progress import Progress
 from data_pipeline.simulation.arrays import SimulatedBatch, simulate_batch
 from data_pipeline.simulation.catalogue import catalogue_rows
 from data_pipeline.simulation.config import SimulationConfig
@@ -78,7 +78,7 @@ def write_archive(
     todo = [start for start in range(0, n, CHUNK) if not _is_complete(root, start, n, spectra)]
     processes = min(workers, len(todo))
     with (
-        tqdm(total=n, desc="archive", unit="galaxy", disable=not progress) as bar,
+        Progress(total=n, desc="archive", unit="galaxy", disable=not progress) as bar,
         worker_pool(processes) as pool,
     ):
         bar.update(n - sum(min(CHUNK, n - start) for start in todo))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from data_pipeline.command_line import add
+from data_pipeline.command_line import add, at_least
 
 FILES_AND_RESULTS = """\
 FILE is a spectrum of any known format (FITS, also gzip, or ECSV), a pattern in quotes, a folder (searched
@@ -31,4 +31,6 @@ def add_options(p: argparse.ArgumentParser) -> None:
     add(p, "--format", "format of the results", choices=("fits", "ecsv"), default="fits")
     add(p, "--extraction")
     add(p, "--workers", "processes that read, write and draw")
+    add(p, "--limit", "only the first N files", type=at_least(1))
+    add(p, "--dry-run", "read the files and say what would be done; write nothing", action="store_true")
     add(p, "--overwrite", "make existing results again", action="store_true")

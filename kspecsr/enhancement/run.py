@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from astropy.io import fits
-from tqdm import tqdm
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.command_line import LOG, RESUMES, list_failures
+from data_pipeline.progress import Progress
 from data_pipeline.readers import identify_format, read_spectrum
 from data_pipeline.readers.recognise import SPECUTILS
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
@@ -360,10 +360,12 @@ def enhance_as_asked(
         model_sha256=model_sha256,
         redshifts=KnownRedshifts.parse(args.redshift),
     )
-    files = list_inputs(args.files)
+    files = list_inputs(args.files)[: args.limit]
+    if args.dry_run:
+        return _dry_run(files, settings)
     check_writable(args.output)
     started = time.monotonic()
-    with tqdm(total=len(files), desc="enhance", unit="file", delay=2, disable=args.quiet) as bar:
+    with Progress(total=len(files), desc="enhance", unit="file", delay=2, disable=args.quiet) as bar:
         report = (lambda line: None) if args.quiet else bar.write
         summary = enhance_files(files, settings, make_resolver, args.workers, report, bar.update)
     print(_counts(summary, time.monotonic() - started))
@@ -371,6 +373,21 @@ def enhance_as_asked(
     if summary.ended:
         LOG.error("\nended early: %s; %s", summary.ended, RESUMES)
     return 1 if summary.ended else status
+
+
+def _dry_run(files: Sequence[InputFile], settings: Settings) -> int:
+    """Prints what a run would do with each file; returns its exit status, as far as reading tells."""
+    summary = Summary()
+    for one in (read_file(settings, file) for file in Progress(files, desc="read", unit="file", delay=2)):
+        if one.status == FAILED:
+            summary.failures.append(one.error)
+            continue
+        target = settings.result_path(one.file)
+        what = {READ: f"to {target}", DONE: f"{target} is there", NO_PRISM: "no prism spectrum"}
+        print(f"{one.file.path}: {what[one.status]}")
+        summary.made += one.status == READ
+    print(f"{summary.made} of {len(files)} would be super-resolved; nothing was written")
+    return list_failures(summary.failures, "would fail")
 
 
 def _counts(summary: Summary, seconds: float) -> str:

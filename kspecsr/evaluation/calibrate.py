@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtri
-from tqdm import tqdm
 
+from data_pipeline.progress import Progress
 from kspecsr.configuration.calibration import Calibration, ErrorScale, log_signal_to_noise
 from kspecsr.enhancement.inputs import check_writable
 from kspecsr.evaluation.methods import Networks, predicted
@@ -255,7 +255,7 @@ def calibrate_model(folder: Path, n: int, seed: int, quiet: bool = False) -> tup
     networks = SuperResolver.from_folder(folder, calibrated=False)
     source = SimulatedHeldOut(read_settings(folder).grid, seed)
     measured_on = {**source.description, "galaxies": n, "uncalibrated": weights_hash(folder, False)}
-    with tqdm(total=n, desc="calibrate", unit="galaxy", delay=2, disable=quiet) as bar:
+    with Progress(total=n, desc="calibrate", unit="galaxy", delay=2, disable=quiet) as bar:
         sample = collect(networks, source, n, bar.update)
     calibration = sample.calibration(networks.redshift_bins, measured_on)
     return calibration, write_calibration(folder, calibration)

@@ -6,10 +6,9 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_pipeline.command_line import suppress_startup_stderr
 from data_pipeline.configuration import json_hash, software_versions
+from data_pipeline.progress import Progress
 from data_pipeline.writers.atomic import replacing
 from kspecsr.evaluation.figure_set import FigureSet
 from kspecsr.evaluation.figures.examples import Example, choose_examples, held_out_example
@@ -256,5 +255,5 @@ class Evaluation:
             provenance=json.dumps(provenance, indent=1),
         )
 
-    def _bar(self, name: str, total: int, unit: str) -> tqdm:
-        return tqdm(total=total, desc=name, unit=unit, delay=2, disable=self.quiet)
+    def _bar(self, name: str, total: int, unit: str) -> Progress:
+        return Progress(total=total, desc=name, unit=unit, delay=2, disable=self.quiet)

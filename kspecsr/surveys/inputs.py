@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -152,7 +153,7 @@ def _stated_unit(schema: pa.Schema, field: pa.Field, column: str) -> str:
 
 
 def write_plan(
-    folder: Path, given: Sequence[str], columns: InputColumns, size: int
+    folder: Path, given: Sequence[str], columns: InputColumns, size: int, limit: int | None = None
 ) -> tuple[str, InputColumns, PlanSummary]:
     """Recognises the kind of the inputs and writes their plan.
 
@@ -162,6 +163,7 @@ def write_plan(
             catalogues among these, with spectra as list columns; or tables of paths (CSV, ECSV, Parquet).
         columns: columns that the user named.
         size: inputs in a partition.
+        limit: number of inputs that are taken, the first; None for all.
 
     Returns:
         Kind of the inputs, their columns, and the plan.
@@ -182,7 +184,7 @@ def write_plan(
     schema = pq.read_schema(files[0]) if files else None
     if files and not _is_table_of_paths(schema, columns):
         kind, columns = ROWS, resolved_columns(schema, columns, str(files[0]))
-        plan = write_rows_plan(folder, _counted(files, schema), size)
+        plan = write_rows_plan(folder, _first(_counted(files, schema), limit), size)
     else:
         planned = _found(given)
         if files:
@@ -194,7 +196,7 @@ def write_plan(
                 with open_tables(path) as opened:
                     columns = resolved_path_columns(opened[""].names, columns, str(path))
                     planned += _text_paths(path, opened[""], columns)
-        plan = write_files_plan(folder, planned, size)
+        plan = write_files_plan(folder, islice(planned, limit), size)
     if plan.total == 0:
         raise SpectrumError(
             f"{', '.join(given)}: no spectrum found; expected files that end in {', '.join(ENDINGS)}, or "
@@ -255,6 +257,16 @@ def _counted(files: Iterable[Path], schema: pa.Schema) -> Iterator[tuple[str, in
         yield os.path.abspath(path), count
 
 
+def _first(counted: Iterable[tuple[str, int]], limit: int | None) -> Iterator[tuple[str, int]]:
+    """Files and their rows, up to a number of rows in all."""
+    left = math.inf if limit is None else limit
+    for path, count in counted:
+        if left <= 0:
+            return
+        yield path, int(min(count, left))
+        left -= count
+
+
 def _found(given: Sequence[str]) -> Iterator[SurveyInput]:
     """Files of trees in order, without a list of all of them; patterns and lists as in ``enhance``."""
     seen: set[str] = set()
@@ -301,6 +313,24 @@ def _placed(path: str, name: str, numbers: Mapping[str, float], folder: Path) ->
     return found if 0 <= found.redshift <= LARGEST else replace(found, redshift=math.nan)
 
 
+def _planned(args: argparse.Namespace, folder: Path) -> tuple[str, InputColumns, PlanSummary]:
+    named = {field.name: getattr(args, field.name) for field in dataclasses.fields(InputColumns)}
+    return write_plan(folder, args.inputs, InputColumns(**named), args.partition_size, args.limit)
+
+
+def planned_text(args: argparse.Namespace) -> str:
+    """What ``kspecsr survey`` with these options would do, in words; its output is not touched."""
+    with tempfile.TemporaryDirectory() as temporary:
+        kind, columns, plan = _planned(args, Path(temporary))
+    used = [
+        f"{field.name} {name}"
+        for field in dataclasses.fields(columns)
+        if (name := getattr(columns, field.name))
+    ]
+    text = f"{plan.total} inputs ({kind}) in {plan.partitions} partitions"
+    return f"{text}; columns: {', '.join(used)}" if used else text
+
+
 def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
     """Writes plan and manifest, or finds them as they must be.
 
@@ -317,12 +347,9 @@ def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
         OSError: where the folder cannot be written.
     """
     model = find_model(args.model)
-    named = {field.name: getattr(args, field.name) for field in dataclasses.fields(InputColumns)}
     check_writable(args.output)
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=args.output) as temporary:
-        kind, columns, plan = write_plan(
-            Path(temporary), args.inputs, InputColumns(**named), args.partition_size
-        )
+        kind, columns, plan = _planned(args, Path(temporary))
         settings = SurveySettings(
             kind=kind,
             inputs_sha256=plan.sha256,

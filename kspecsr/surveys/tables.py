@@ -206,7 +206,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
     LINES: (
         *_KEY,
-        *(_described(name, *LINE_COLUMNS[key][1:]) for name, key in LINE_NAMES.items()),
+        *(_described(name, *LINE_COLUMNS[key][1:3]) for name, key in LINE_NAMES.items()),
     ),
     FAILURES: (
         *_KEY,

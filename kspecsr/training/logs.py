@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import keras
-from tqdm import tqdm
 
+from data_pipeline.progress import Progress
 from data_pipeline.writers.atomic import replacing
 from kspecsr.configuration import TrainingConfig
 
@@ -107,23 +107,23 @@ class TensorBoardScalars:
 
 
 class StepBar(keras.callbacks.Callback):
-    """A bar over the steps of each epoch, gone when the epoch's line appears.
+    """A bar over the steps of each epoch, gone when the epoch's line appears; in a log, a line a minute.
 
     Args:
         stage: stage that is trained.
         config: numbers of steps and epochs.
-        show: False for no bar; None for one on a terminal only.
+        show: whether there is one.
     """
 
-    def __init__(self, stage: str, config: TrainingConfig, show: bool | None = None):
+    def __init__(self, stage: str, config: TrainingConfig, show: bool = True):
         super().__init__()
         self._stage, self._config = stage, config
-        self._disable = None if show is None else not show
-        self._bar: tqdm | None = None
+        self._disable = not show
+        self._bar: Progress | None = None
 
     def on_epoch_begin(self, epoch, logs=None):
         """Keras hook."""
-        self._bar = tqdm(
+        self._bar = Progress(
             total=self._config.steps_per_epoch,
             desc=f"{self._stage} epoch {epoch + 1}/{self._config.epochs}",
             unit="step",

@@ -168,7 +168,7 @@ class TrainingOptions:
         init_from: model folder whose weights are the first ones.
         upstream: model folder whose earlier stages are taken if the output has none.
         pictures: draw one per epoch.
-        bar: show the steps of an epoch; None for on a terminal only.
+        bar: show the steps of an epoch.
         stop_after: called with the row of each epoch once it is on disk; True ends the training there for
             now, and the next start continues it.
     """
@@ -181,7 +181,7 @@ class TrainingOptions:
     init_from: Path | None = None
     upstream: Path | None = None
     pictures: bool = True
-    bar: bool | None = None
+    bar: bool = True
     stop_after: Callable[[Mapping[str, float]], bool] | None = None
 
 
