@@ -19,7 +19,8 @@ from astropy.io import fits
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
-from data_pipeline.lines import load_lines
+from data_pipeline.pictures.line_marks import KEY_LINES, observed_wavelengths
+from data_pipeline.pictures.style import LINE_COLOUR
 from data_pipeline.writers.spectrum_fits import write_spectrum
 from enhancement_sample import (
     BINS,
@@ -32,7 +33,7 @@ from enhancement_sample import (
 )
 from kspecsr import browse, survey
 from kspecsr.browser.page import BrowsePage, chosen_rows
-from kspecsr.browser.plots import MARKED, UNIT, marked_lines
+from kspecsr.browser.plots import UNIT, marked_lines
 from kspecsr.browser.sources import TABLE_COLUMNS, EnhanceSource, SurveySource, place_of
 from kspecsr.results.table import row_of
 from kspecsr.super_resolver import SuperResolver
@@ -101,7 +102,7 @@ def test_every_source_shows_the_same_galaxy(place, name):
     settle(page)
     assert list(source.table.columns) == list(TABLE_COLUMNS) and len(source.table) == 3
     row = source.table.iloc[1]
-    assert row["z"] == pytest.approx(REDSHIFT, abs=1e-5) and row["brightest_line"] == "[OIII]_5008"
+    assert row["z"] == pytest.approx(REDSHIFT, abs=1e-5) and row["brightest_line"] == "[O III] 5008"
     assert row["brightest_snr"] == pytest.approx(150, rel=1e-3) and row["lines_detected"] == 3
     view = page._view
     # the peak is Halpha's, where the redshift puts it, with the height of its flux at R = 1000
@@ -129,7 +130,7 @@ def test_the_slider_moves_lines_and_the_model_runs_there(place, name):
     calls = len(runner.asked)
     page.slider.value = 2.5  # as it moves
     marks = dict(zip(page.spectrum.lines.data["name"], page.spectrum.lines.data["x"], strict=True))
-    assert marks["Halpha"] == pytest.approx(HALPHA * 3.5, abs=1e-5)
+    assert marks["Hα"] == pytest.approx(HALPHA * 3.5, abs=1e-5)
     assert list(page.pz.mark.data["x"]) == [2.5] and len(runner.asked) == calls
     with param.edit_constant(page.slider):  # as it is let go
         page.slider.value_throttled = 2.5
@@ -198,6 +199,9 @@ def test_an_input_that_is_gone_is_said_so_and_the_page_goes_on(place):
 
 def test_rows_are_chosen_by_redshift_and_flags():
     table = pd.DataFrame({"z": [0.5, 2.0, np.nan, 3.0], "flags": ["", "LOW_SN", "NO_COVERAGE", ""]})
+    table["chi_square"] = [1.0, 2.0, np.nan, 774.0]
+    assert list(chosen_rows(table, (0.0, 15.0), "any", "chi² above 3").index) == [3]
+    assert list(chosen_rows(table, (0.0, 15.0), "without flags", "chi² up to 3").index) == [0]
     assert list(chosen_rows(table, (0.0, 15.0), "any").index) == [0, 1, 2, 3]
     assert list(chosen_rows(table, (1.0, 15.0), "any").index) == [1, 3]
     assert list(chosen_rows(table, (0.0, 15.0), "without flags").index) == [0, 3]
@@ -205,11 +209,15 @@ def test_rows_are_chosen_by_redshift_and_flags():
 
 
 def test_marks_stand_at_rest_wavelengths_times_one_plus_z():
-    names, x = marked_lines(3.0)
-    assert names == list(MARKED)
-    lines = load_lines()
-    np.testing.assert_allclose(x / 4.0, [lines.wavelength[lines.index(name)] for name in names])
-    assert marked_lines(math.nan)[0] == []
+    marks = marked_lines(3.0, frozenset({"Halpha", "[OIII]_5008"}))
+    wanted = {name: text for text, names in KEY_LINES for name in names}
+    np.testing.assert_allclose(marks["x"], np.sort(observed_wavelengths(list(wanted), 3.0)))
+    shown = dict(zip(marks["name"], marks["colour"], strict=True))
+    assert {text for text in shown if text} == set(wanted.values())
+    assert {text for text in shown if text and shown[text] == LINE_COLOUR} == {"Hα", "[O III]"}
+    places = np.array(marks["place"])[[bool(name) for name in marks["name"]]]
+    assert np.diff(places).min() > 0.09  # labels do not lie on each other
+    assert marked_lines(math.nan)["x"] == []
 
 
 def test_paths_are_told_apart(place, tmp_path, capsys):
@@ -355,9 +363,9 @@ def test_the_page_in_a_browser_with_a_hundred_thousand_rows(many, tmp_path, tmp_
         browser.find('.tabulator-row .tabulator-cell[tabulator-field="object_id"]')[0].click()
         browser.until(lambda: "t1" in browser.text() and f"z = {REDSHIFT:.4f}" in browser.text())
         marks = dict(zip(browser.data("line marks", "name"), browser.data("line marks", "x"), strict=True))
-        assert marks["Halpha"] == pytest.approx(HALPHA * (1 + REDSHIFT), abs=1e-4)
+        assert marks["Hα"] == pytest.approx(HALPHA * (1 + REDSHIFT), abs=1e-4)
         assert len(browser.data("super-resolved", "x")) == IDENTITY.grid.size
-        assert "[OIII]_5008" in browser.column("line")
+        assert "[O III] 5008" in browser.column("line")
 
         # the slider moves the lines, and the model runs at the new redshift
         handle = browser.until(lambda: [e for e in browser.find(".noUi-handle") if e.is_displayed()])[-1]
@@ -366,7 +374,7 @@ def test_the_page_in_a_browser_with_a_hundred_thousand_rows(many, tmp_path, tmp_
         z = float(re.search(r"fresh from the model, at z = ([\d.]+)", browser.text())[1])
         assert z > REDSHIFT
         marks = dict(zip(browser.data("line marks", "name"), browser.data("line marks", "x"), strict=True))
-        assert marks["Halpha"] == pytest.approx(HALPHA * (1 + z), abs=1e-3)
+        assert marks["Hα"] == pytest.approx(HALPHA * (1 + z), abs=1e-3)
         assert len(browser.data("super-resolved", "x")) != IDENTITY.grid.size  # the tiny model's own grid
 
         # the button gives the file of what is shown

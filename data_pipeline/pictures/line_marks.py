@@ -10,14 +10,12 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from data_pipeline.lines import load_lines
-from data_pipeline.pictures.style import WAVELENGTH_SHORT
+from data_pipeline.pictures.style import FAINT_LINE_COLOUR, LINE_COLOUR, WAVELENGTH_SHORT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LINE_MARK = "line mark"  # artists' group id, by which marks are found again
-_MARK, _PALE_MARK = "0.45", "0.8"
-
 
 # Label to names in the shipped list, most important first: where labels do not fit, the last go.
 KEY_LINES = (
@@ -93,7 +91,7 @@ def mark_lines(
 
     The limits of the horizontal axis must be set already. Lines between the wavelengths ``covered`` [um] are
     marked, most important first; labels lie ``label_gap`` of the axis apart. With names ``detected`` all
-    others are drawn pale.
+    others are drawn pale and dotted.
     """
     low, high = axes.get_xlim()
     low, high = max(low, covered[0]), min(high, covered[1])
@@ -101,10 +99,11 @@ def mark_lines(
     for text, names in lines:
         at = observed_wavelengths(names, redshift)
         at = at[(at > low) & (at < high)]
-        colour = _MARK if detected is None or not set(names).isdisjoint(detected) else _PALE_MARK
+        seen = detected is None or not set(names).isdisjoint(detected)
+        colour, dashes = (LINE_COLOUR, (4, 3)) if seen else (FAINT_LINE_COLOUR, (1, 3))
         for wavelength in at:
             axes.axvline(
-                wavelength, color=colour, linestyle=(0, (4, 3)), linewidth=0.6, zorder=0.5, gid=LINE_MARK
+                wavelength, color=colour, linestyle=(0, dashes), linewidth=0.6, zorder=0.5, gid=LINE_MARK
             )
         if at.size:
             labels.append((float(at.mean()), text, colour))
@@ -148,7 +147,7 @@ def _write_labels(axes: Axes, labels: list[tuple[float, str, str]], gap: float) 
             ha="center",
             va="bottom",
             fontsize=8,
-            color="black" if colour == _MARK else "0.6",
+            color="black" if colour == LINE_COLOUR else "0.6",
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0},
         )
 

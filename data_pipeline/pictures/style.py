@@ -26,6 +26,9 @@ ARM_COLOURS = {"PRISM": "#e2231a", "G140M": "#2e9e5b", "G235M": "#2347c5", "G395
 OTHER_COLOUR = "#5b3a8c"
 TRUTH_COLOUR, OUTPUT_COLOUR = "#111111", "#2347c5"  # of simulated truth, and of super-resolved spectra
 MASK_COLOUR = "#b3541e"
+POOR_COLOUR = "#b00020"  # of what is said about a result that does not fit
+# of marks of detected lines, of others, and of second axes
+LINE_COLOUR, FAINT_LINE_COLOUR, FAINT_COLOUR = "#666666", "#bbbbbb", "#666666"
 WAVELENGTH_LABEL = "Observed wavelength [µm, vacuum]"
 WAVELENGTH_SHORT = "Wavelength [µm]"  # panels beside or below one with the full label
 BAND_ALPHA = 0.22  # of one-sigma bands
@@ -135,11 +138,12 @@ def draw_zero(axes: Axes) -> None:
     axes.axhline(0.0, color="0.6", linewidth=0.6, zorder=0.4)
 
 
-def note(axes: Axes, text: str, right: bool = False) -> None:
+def note(axes: Axes, text: str, right: bool = False, colour: str = "black") -> None:
     """Text in the upper left (or right) corner, readable on top of data."""
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
     x, side = (0.99, "right") if right else (0.01, "left")
-    axes.text(x, 0.96, text, transform=axes.transAxes, ha=side, va="top", fontsize=8.5, bbox=box)
+    place = {"transform": axes.transAxes, "ha": side, "va": "top"}
+    axes.text(x, 0.96, text, fontsize=8.5, color=colour, bbox=box, **place)
 
 
 def legend_below(figure: Figure, panels: Iterable[Axes], **options: Any) -> None:
@@ -259,10 +263,44 @@ def overview_limits(
     return max(min(low, bottom), low - 0.2 * (high - low)), max(high, min(top, tallest * high))
 
 
-def leave_headroom(axes: Axes, share: float = 0.13) -> None:
-    """Raises the upper limit, so that legends and notes at the top stand clear of the data."""
+def compress_above(axes: Axes, level: float, most: float = 6.0) -> bool:
+    """Makes the flux axis asinh where it reaches beyond ``most`` times a level, which stays readable so.
+
+    The axis is linear up to about the level and logarithmic far above it. Returns whether it was changed.
+    """
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high + share * (high - low))
+    if not 0.0 < most * level < high:
+        return False
+    axes.set_yscale("asinh", linear_width=level)
+    axes.set_ylim(low, high)
+    steps = np.array([1.0, 2.0, 5.0])
+    decades = 10.0 ** np.arange(np.floor(np.log10(level)), np.ceil(np.log10(high)) + 1)
+    ticks = (decades[:, None] * steps).ravel()
+    place = np.arcsinh(ticks[(ticks < high) & (ticks > 0.4 * level)] / level)
+    kept = [0.0]  # ticks stand apart by a tenth of the axis
+    for at in place:
+        if at - kept[-1] > 0.1 * np.arcsinh(high / level):
+            kept.append(at)
+    axes.set_yticks(level * np.sinh(kept), [f"{level * np.sinh(at):.3g}" for at in kept])
+    axes.tick_params(axis="y", which="minor", left=False, right=False)
+    return True
+
+
+def leave_headroom(axes: Axes, share: float = 0.13) -> None:
+    """Raises the upper limit by a share of the axis, so that what is written at the top is clear of data."""
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(np.array(axes.get_ylim()))
+    top = scale.inverted().transform(np.array([high + share * (high - low)]))[0]
+    axes.set_ylim(axes.get_ylim()[0], top)
+
+
+def add_rest_axis(axes: Axes, redshift: float, place: float = -0.2) -> None:
+    """A second wavelength axis, of the rest frame, at a height below the axes [share of their height]."""
+    factor = 1.0 + redshift
+    rest = axes.secondary_xaxis(place, functions=(lambda x: x / factor, lambda x: x * factor))
+    rest.set_xlabel("Rest-frame wavelength [µm]", color=FAINT_COLOUR)
+    rest.tick_params(colors=FAINT_COLOUR, which="both")
+    rest.spines["bottom"].set_edgecolor(FAINT_COLOUR)
 
 
 def mark_beyond(axes: Axes, wavelength: np.ndarray, flux: np.ndarray, mask: np.ndarray, colour: str) -> int:

@@ -19,9 +19,12 @@ import pandas as pd
 import panel as pn
 
 import kspecsr
+from data_pipeline.pictures.line_marks import line_title
+from data_pipeline.pictures.style import POOR_COLOUR
 from data_pipeline.spectrum import ObservedSpectrum
 from kspecsr.browser.plots import RedshiftPlot, SpectrumPlot
 from kspecsr.browser.sources import TABLE_COLUMNS, BrowseError, ResultSource, SpectrumView, view_of
+from kspecsr.results.flags import POOR_CHI_SQUARE
 from kspecsr.results.table import row_of
 from kspecsr.surveys.tables import LINE_NAMES
 
@@ -34,16 +37,12 @@ MOST_REDSHIFT = 15.0
 ROWS = 12
 _SAME = 5e-4  # half a step of the slider
 _ANY, _NONE, _SOME = "any", "without flags", "with flags"
+_GOOD, _POOR = (f"chi² {sign} {POOR_CHI_SQUARE:g}" for sign in ("up to", "above"))
 _NUMBER = {"type": "number", "func": ">=", "placeholder": "at least"}
+_MOST = {"type": "number", "func": "<=", "placeholder": "at most"}
 _TEXT = {"type": "input", "func": "like", "placeholder": "contains"}
-_WIDTHS = {
-    "object_id": 190,
-    "z_confidence": 105,
-    "sn_pixel": 100,
-    "sn_feature": 115,
-    "brightest_line": 130,
-    "flags": 150,
-}
+_WIDTHS = dict(zip(TABLE_COLUMNS, (185, 85, 80, 85, 90, 105, 110, 85, 80, 110, 95, 125), strict=True))
+_ACROSS = {"flex_wrap": "wrap", "align_items": "flex-end", "gap": "8px", "sizing_mode": "stretch_width"}
 _FORMATS = {
     "z": "0.0000",
     "z_error": "0.0000",
@@ -120,7 +119,11 @@ class BrowsePage:
             label="z from - to", start=0.0, end=MOST_REDSHIFT, value=(0.0, MOST_REDSHIFT), step=0.01
         )
         self.flags = pn.widgets.Select(label="flags", options=[_ANY, _NONE, _SOME], value=_ANY)
-        self.table.add_filter(pn.bind(chosen_rows, span=self.redshift_range, flags=self.flags))
+        self.fits = pn.widgets.Select(label="fits", options=[_ANY, _GOOD, _POOR], value=_ANY)
+        self.table.add_filter(
+            pn.bind(chosen_rows, span=self.redshift_range, flags=self.flags, fits=self.fits)
+        )
+        self.details = pn.Column(sizing_mode="stretch_width", visible=False)  # until there is a spectrum
         self.spectrum, self.pz = SpectrumPlot(), RedshiftPlot()
         self.summary = pn.pane.Markdown("Click a row to see its spectrum.", css_classes=["summary"])
         self.status = pn.pane.Markdown("", css_classes=["status"])
@@ -132,7 +135,7 @@ class BrowsePage:
             value=0.0,
             format="0.000",
             disabled=True,
-            width=400,
+            width=300,
         )
         self.exact = pn.widgets.FloatInput(
             label="or type it", step=0.001, start=0.0, width=120, disabled=True
@@ -145,6 +148,7 @@ class BrowsePage:
             pagination="local",
             page_size=8,
             layout="fit_data_table",
+            styles={"max-width": "100%"},
         )
         self.downloads = [
             pn.widgets.FileDownload(
@@ -161,19 +165,22 @@ class BrowsePage:
     def layout(self) -> pn.Column:
         """Everything on the page."""
         title = pn.pane.Markdown(f"## {self.source.title}: {len(self.source.table):,} objects")
+        plot, pz = (
+            pn.pane.Bokeh(one.figure, sizing_mode="stretch_width") for one in (self.spectrum, self.pz)
+        )
+        pz.styles = {"flex": "1 1 320px"}
+        self.details.objects = [
+            self.status,
+            pn.FlexBox(self.slider, self.exact, self.infer, *self.downloads, **_ACROSS),
+            plot,
+            pn.FlexBox(pz, self.lines, **_ACROSS),
+        ]
         return pn.Column(
             title,
-            pn.Row(self.redshift_range, self.flags),
+            pn.FlexBox(self.redshift_range, self.flags, self.fits, **_ACROSS),
             self.table,
             self.summary,
-            self.status,
-            pn.Row(self.slider, self.exact, self.infer, *self.downloads),
-            pn.pane.Bokeh(self.spectrum.figure, sizing_mode="stretch_width"),
-            pn.Row(
-                pn.pane.Bokeh(self.pz.figure, sizing_mode="stretch_width"),
-                self.lines,
-                sizing_mode="stretch_width",
-            ),
+            self.details,
             sizing_mode="stretch_width",
             margin=10,
         )
@@ -184,9 +191,10 @@ class BrowsePage:
         try:
             view = self.source.view(row)
         except (ValueError, OSError) as error:
-            self.status.object = f"cannot be shown: {error}"
+            self.details.visible, self.status.object = True, f"cannot be shown: {error}"
             return
         if view is None:
+            self.details.visible = True
             self._run(math.nan, stored=True)
         else:
             self.status.object = ""
@@ -202,6 +210,7 @@ class BrowsePage:
     def _show(self, view: SpectrumView) -> None:
         self._view = view
         self.summary.object = view.summary
+        self.details.visible = True
         self.spectrum.show(view)
         self.pz.show(view)
         self.lines.value = _shown_lines(view.lines)
@@ -298,21 +307,23 @@ def as_file(result: Result, format: str) -> BytesIO:
         return packed
 
 
-def chosen_rows(table: pd.DataFrame, span: tuple[float, float], flags: str) -> pd.DataFrame:
-    """Rows in a span of redshift and with or without flags; a full span holds unknown redshifts too."""
+def chosen_rows(table: pd.DataFrame, span: tuple[float, float], flags: str, fits: str = _ANY) -> pd.DataFrame:
+    """Rows in a span of redshift, with or without flags, of good or poor fits; a full span holds all z."""
     keep = np.ones(len(table), bool)
     if span[0] > 0.0 or span[1] < MOST_REDSHIFT:
         keep &= table["z"].between(*span).to_numpy()
     if flags != _ANY:
         keep &= (table["flags"] == "").to_numpy() == (flags == _NONE)
+    if fits != _ANY:
+        keep &= (table["chi_square"] > POOR_CHI_SQUARE).to_numpy() == (fits == _POOR)
     return table[keep]
 
 
 def _table(table: pd.DataFrame) -> pn.widgets.Tabulator:
     texts = {"object_id": _TEXT, "flags": _TEXT, "brightest_line": _TEXT}
     numbers = dict.fromkeys(("z", "z_confidence", "sn_pixel", "sn_feature", "lines_detected"), _NUMBER)
-    numbers["brightest_snr"] = _NUMBER
-    return pn.widgets.Tabulator(
+    numbers |= {"brightest_snr": _NUMBER, "chi_square": _MOST}
+    shown = pn.widgets.Tabulator(
         table,
         titles=TABLE_COLUMNS,
         formatters={
@@ -325,11 +336,19 @@ def _table(table: pd.DataFrame) -> pn.widgets.Tabulator:
         disabled=True,
         show_index=False,
         selectable=1,
-        layout="fit_columns",
+        layout="fit_data_fill",  # as wide as it needs, and scrolled where the window is narrower
+        frozen_columns=["object_id"],
         widths=_WIDTHS,
+        text_align={name: "right" for name in (*_FORMATS, "lines_detected")},
         sizing_mode="stretch_width",
         height=470,
     )
+    shown.style.map(_poor, subset=["chi_square"])
+    return shown
+
+
+def _poor(chi_square: float) -> str:
+    return f"color: {POOR_COLOUR}; font-weight: bold" if chi_square > POOR_CHI_SQUARE else ""
 
 
 def _shown_lines(lines: pd.DataFrame) -> pd.DataFrame:
@@ -340,8 +359,8 @@ def _shown_lines(lines: pd.DataFrame) -> pd.DataFrame:
     }
     return pd.DataFrame(
         {
-            "line": ordered["line"].to_numpy(dtype=object),
-            "observed [um]": numbers["wave_obs"].round(5),
+            "line": np.array([line_title(name) for name in ordered["line"]], dtype=object),
+            "at [um]": numbers["wave_obs"].round(5),
             "flux [1e-20]": (numbers["flux"] * 1e20).round(1),
             "error": (numbers["flux_error"] * 1e20).round(1),
             "S/N": numbers["snr"].round(1),

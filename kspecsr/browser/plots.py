@@ -4,32 +4,13 @@ import numpy as np
 from bokeh.models import ColumnDataSource, HoverTool, LabelSet, Range1d
 from bokeh.plotting import figure
 
-from data_pipeline.lines import load_lines
+from data_pipeline.pictures.line_marks import KEY_LINES, observed_wavelengths, spread
+from data_pipeline.pictures.style import ARM_COLOURS, FAINT_LINE_COLOUR, LINE_COLOUR, OUTPUT_COLOUR
 from kspecsr.browser.sources import SpectrumView
 
 UNIT = 1e-20  # of the plots [erg/s/cm2/A]
-# lines that are named in the plot; all others are in the table below it
-MARKED = (
-    "Lya",
-    "CIV_1548",
-    "CIII]_1909",
-    "MgII_2796",
-    "[OII]_3730",
-    "[NeIII]_3870",
-    "Hdelta",
-    "Hgamma",
-    "Hbeta",
-    "[OIII]_4960",
-    "[OIII]_5008",
-    "[OI]_6302",
-    "Halpha",
-    "[SII]_6718",
-    "[SIII]_9533",
-    "HeI_10833",
-    "Pabeta",
-    "Paalpha",
-)
-_PRISM, _SHARP, _LINE, _PZ = "#8a8f98", "#1f5fa8", "#c2410c", "#5b21b6"
+_LABEL_GAP = 0.13  # um between labels, which stand upright
+_NO_MARKS = {"x": [], "top": [], "place": [], "name": [], "colour": []}
 
 
 class SpectrumPlot:
@@ -38,8 +19,8 @@ class SpectrumPlot:
     def __init__(self):
         self.prism = ColumnDataSource({"x": [], "y": [], "low": [], "high": []})
         self.sharp = ColumnDataSource({"x": [], "y": [], "low": [], "high": []}, name="super-resolved")
-        self.lines = ColumnDataSource({"x": [], "top": [], "name": []}, name="line marks")
-        self._top = 1.0
+        self.lines = ColumnDataSource(_NO_MARKS, name="line marks")
+        self._top, self._detected = 1.0, frozenset()
         self.figure = figure(
             height=420,
             sizing_mode="stretch_width",
@@ -50,27 +31,31 @@ class SpectrumPlot:
             x_range=Range1d(0.6, 5.3),
             y_range=Range1d(-1, 1),
         )
-        for source, colour, name in ((self.prism, _PRISM, "prism"), (self.sharp, _SHARP, "super-resolved")):
+        for source, colour, name in (
+            (self.prism, ARM_COLOURS["PRISM"], "prism"),
+            (self.sharp, OUTPUT_COLOUR, "super-resolved"),
+        ):
             self.figure.varea("x", "low", "high", source=source, color=colour, alpha=0.25, legend_label=name)
             line = self.figure.line("x", "y", source=source, color=colour, legend_label=name)
             self.figure.add_tools(
                 HoverTool(renderers=[line], tooltips=[(name, "@x{0.0000} um, @y{0.00}")], mode="mouse")
             )
-        self.figure.segment("x", 0, "x", "top", source=self.lines, color=_LINE, line_dash="dotted", alpha=0.7)
+        self.figure.segment("x", 0, "x", "top", source=self.lines, color="colour", line_dash="dashed")
         self.figure.add_layout(
             LabelSet(
-                x="x",
+                x="place",
                 y="top",
                 text="name",
                 source=self.lines,
                 angle=np.pi / 2,
                 text_font_size="11px",
-                text_color=_LINE,
+                text_color="colour",
                 text_align="right",
                 text_baseline="bottom",
             )
         )
-        self.figure.legend.location = "top_right"
+        self.figure.add_layout(self.figure.legend[0], "above")  # labels of lines are at the top
+        self.figure.legend.orientation, self.figure.legend.border_line_color = "horizontal", None
         self.figure.legend.click_policy = "hide"
         self.figure.toolbar.logo = None
 
@@ -85,12 +70,13 @@ class SpectrumPlot:
             self._top = high + 0.25 * (high - low)
             self.figure.y_range.start = min(low, 0) - 0.05 * (high - low)
             self.figure.y_range.end = self._top
+        self._detected = frozenset(view.detected)
         self.place(view.row.z)
 
     def place(self, z: float) -> None:
-        """Moves the line marks to a redshift."""
-        names, x = marked_lines(z)
-        self.lines.data = {"x": x, "top": np.full(x.size, self._top), "name": names}
+        """Moves the line marks to a redshift; detected lines are darker."""
+        marks = marked_lines(z, self._detected)
+        self.lines.data = {**marks, "top": np.full(len(marks["x"]), self._top)}
 
 
 class RedshiftPlot:
@@ -110,8 +96,8 @@ class RedshiftPlot:
             x_range=Range1d(0, 10),
             y_range=Range1d(0, 1),
         )
-        self.figure.line("x", "y", source=self.density, color=_PZ)
-        self.figure.segment("x", 0, "x", "top", source=self.mark, color=_LINE, line_dash="dotted")
+        self.figure.line("x", "y", source=self.density, color=OUTPUT_COLOUR)
+        self.figure.segment("x", 0, "x", "top", source=self.mark, color=LINE_COLOUR, line_dash="dotted")
         self.figure.toolbar.logo = None
 
     def show(self, view: SpectrumView) -> None:
@@ -133,12 +119,24 @@ class RedshiftPlot:
         self.mark.data = {"x": [z] if known else [], "top": [self._top] if known else []}
 
 
-def marked_lines(z: float) -> tuple[list[str], np.ndarray]:
-    """Names and observed wavelengths [um] of the marked lines; none without a redshift."""
-    lines = load_lines()
-    names = list(MARKED) if np.isfinite(z) else []
-    rest = np.array([lines.wavelength[lines.index(name)] for name in names])
-    return names, rest * (1 + z) if names else rest
+def marked_lines(z: float, detected: frozenset[str] = frozenset()) -> dict[str, list]:
+    """Labels of marked lines, their places, wavelengths [um] and colours; none without a redshift."""
+    if not np.isfinite(z):
+        return {name: [] for name in _NO_MARKS if name != "top"}
+    marks = sorted(
+        (
+            at,
+            text if name == names[0] else "",
+            FAINT_LINE_COLOUR if detected.isdisjoint(names) else LINE_COLOUR,
+        )
+        for text, names in KEY_LINES
+        for name, at in zip(names, observed_wavelengths(names, z), strict=True)
+    )
+    x, labels, colours = map(list, zip(*marks, strict=True))
+    named = [number for number, label in enumerate(labels) if label]
+    places = np.array(x)
+    places[named] = spread(places[named], _LABEL_GAP)
+    return {"x": x, "place": list(places), "name": labels, "colour": colours}
 
 
 def _band(wavelength: np.ndarray, flux: np.ndarray, error: np.ndarray) -> dict[str, np.ndarray]:

@@ -11,9 +11,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
+from data_pipeline.pictures.line_marks import line_title
+from data_pipeline.pictures.style import POOR_COLOUR
 from data_pipeline.spectrum import ObservedSpectrum
 from kspecsr.results.data import SpectrumResult
-from kspecsr.results.lines import LINE_COLUMNS
+from kspecsr.results.flags import POOR_CHI_SQUARE
+from kspecsr.results.lines import LIKELY, LIMIT_SIGMA, LINE_COLUMNS
 from kspecsr.results.reading import read_result
 from kspecsr.results.redshift import RedshiftSummary
 from kspecsr.results.table import ROW_COLUMNS, SUFFIX, ResultRow, read_row, result_files
@@ -25,15 +28,15 @@ from kspecsr.surveys.tables import LINE_NAMES, SurveyInput
 TABLE_COLUMNS = {
     "object_id": "object",
     "z": "z",
-    "z_error": "z error",
-    "z_confidence": "confidence",
+    "z_error": "z ±",
+    "z_confidence": "conf.",
     "z_given": "given",
-    "sn_pixel": "S/N pixel",
-    "sn_feature": "S/N feature",
-    "chi_square": "chi2",
+    "sn_pixel": "S/N pix.",
+    "sn_feature": "S/N feat.",
+    "chi_square": "chi²",
     "lines_detected": "lines",
-    "brightest_line": "brightest line",
-    "brightest_snr": "line S/N",
+    "brightest_line": "best line",
+    "brightest_snr": "its S/N",
     "flags": "flags",
 }
 
@@ -67,12 +70,20 @@ class SpectrumView:
     lines: pd.DataFrame
 
     @property
+    def detected(self) -> list[str]:
+        """Names of the detected lines."""
+        seen = (self.lines["snr"] > LIMIT_SIGMA) & (self.lines["presence"] > LIKELY)
+        return list(self.lines["line"][seen])
+
+    @property
     def summary(self) -> str:
         """Redshift, confidence, consistency and flags in one line of Markdown."""
         row, place = self.row, "no redshift"
         if np.isfinite(row.z):
             place = f"z = {row.z:.4f} (" + ("given)" if row.z_given else f"± {row.z_error:.4f})")
         text = f"**{row.name}** — {place}, confidence {row.z_confidence:.3f}, chi² {row.chi_square:.2f}, "
+        if row.chi_square > POOR_CHI_SQUARE:
+            text += f'<span style="color:{POOR_COLOUR}">**poor fit**</span>, '
         return text + (f"flags: **{row.flags}**" if row.flags else f"{row.lines_detected} lines detected")
 
 
@@ -140,7 +151,9 @@ def place_of(path: Path) -> tuple[str, Path]:
 def _page_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Fields of `ResultRow` as the columns of the page."""
     ratio = rows["brightest_flux"] / rows["brightest_flux_error"]
-    return rows.rename(columns={"name": "object_id"}).assign(brightest_snr=ratio)[list(TABLE_COLUMNS)]
+    titles = {name: line_title(name) for name in rows["brightest_line"].unique()}
+    rows = rows.assign(brightest_snr=ratio, brightest_line=rows["brightest_line"].map(titles))
+    return rows.rename(columns={"name": "object_id"})[list(TABLE_COLUMNS)]
 
 
 _WHERE = ("input_row", "source", "source_row")
@@ -160,7 +173,7 @@ class SurveySource:
     def __init__(self, folder: Path, progress: Callable[[Iterable], Iterable] = iter):
         self.folder = folder
         self.settings = read_manifest(folder)
-        self.title = f"survey {folder.resolve().name}"
+        self.title = f"Survey {folder.resolve().name}"
         parts = []
         for path in progress(sorted((folder / "objects").glob("part-*.parquet"))):
             parts.append(pq.read_table(path, columns=["object_id", *_WHERE, *ROW_COLUMNS]).to_pandas())
@@ -246,7 +259,7 @@ class EnhanceSource:
     """
 
     def __init__(self, path: Path, progress: Callable[[Iterable], Iterable] = iter):
-        self.title = f"results in {path.resolve().name}"
+        self.title = f"Results in {path.resolve().name}"
         self._rows: list[ResultRow] = []
         self._files, self.unread = [], []
         for file in progress(result_files([path])):

@@ -13,6 +13,7 @@ import numpy as np
 
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import FLUX_UNIT, WAVELENGTH_UNIT, ObservedSpectrum, parse_unit
+from kspecsr.results.flags import POOR_CHI_SQUARE
 from kspecsr.results.lines import LineMeasurements
 from kspecsr.results.prism_input import display_name
 from kspecsr.results.redshift import RedshiftSummary
@@ -102,12 +103,18 @@ class SpectrumResult:
             error = "given" if redshift.given else f"+- {redshift.error:.4f}"
             place = f"z = {redshift.value:.4f} ({error})"
         end = f"flags {', '.join(self.flags)}" if self.flags else f"{self.measurements.detected.sum()} lines"
+        end += f", poor fit (chi-square {self.chi_square:.1f} per pixel)" if self.poor_fit else ""
         return f"<{type(self).__name__} of {display_name(self.observed)}: {place}, {end}>"
 
     @property
     def input_sha256(self) -> str:
         """SHA-256 of the file that was read; empty where the spectrum came from no file of its own."""
         return self.observed.meta.sha256
+
+    @property
+    def poor_fit(self) -> bool:
+        """Whether the degraded spectrum is far from the prism: neither it nor its lines are to be trusted."""
+        return self.chi_square > POOR_CHI_SQUARE
 
     @property
     def flux_unit(self) -> u.UnitBase:

@@ -21,6 +21,8 @@ FLAG_MEANINGS = {
     INVALID_WAVELENGTH: "fewer than four wavelengths, or they neither rise nor fall throughout",
     INVALID_REDSHIFT: "the redshift is negative or infinite",
 }
+# of `SpectrumResult.chi_square`: other reductions than JADES' come out near 2 (README)
+POOR_CHI_SQUARE = 3.0
 STATUS_BITS = {name: 1 << number for number, name in enumerate(FLAG_MEANINGS)}
 
 

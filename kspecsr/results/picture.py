@@ -11,8 +11,11 @@ from data_pipeline.pictures.line_marks import KEY_LINES, LINE_GROUPS, line_title
 from data_pipeline.pictures.style import (
     ARM_COLOURS,
     OUTPUT_COLOUR,
+    POOR_COLOUR,
     WAVELENGTH_LABEL,
     WAVELENGTH_SHORT,
+    add_rest_axis,
+    compress_above,
     draw_steps,
     draw_zero,
     flux_unit,
@@ -62,13 +65,15 @@ def draw_enhanced_spectrum(result: SpectrumResult) -> Figure:
             panel.set_ylabel("Flux density\n(unit as above)")
     _draw_probability(figure.add_subplot(grid[-1, :2]), result)
     _draw_residual(figure.add_subplot(grid[-1, 2:]), result)
-    figure.suptitle(_title(result, beyond), fontsize=9)
+    title = figure.suptitle(_title(result, beyond), fontsize=9)
+    if result.poor_fit:
+        title.set_color(POOR_COLOUR)
     return figure
 
 
 def zoom_windows(result: SpectrumResult) -> list[tuple[float, float]]:
     """Observed windows [um] of the line groups that lie on data; none without a redshift or lines."""
-    if result.flags or not np.isfinite(result.redshift.value):
+    if not _lines_reported(result):
         return []
     windows = []
     for low, high in np.array(ZOOMS) * (1.0 + result.redshift.value):
@@ -79,15 +84,32 @@ def zoom_windows(result: SpectrumResult) -> list[tuple[float, float]]:
 
 
 def main_limits(result: SpectrumResult) -> tuple[float, float]:
-    """Flux limits of the upper panel [erg/s/cm2/A]; magnified panels show lines in full."""
+    """Flux limits of the upper panel [erg/s/cm2/A], which hold all lines."""
     rows = _shown_prism(result)
     prism = tuple(a[rows] for a in (result.prism_flux, result.prism_error, result.prism_mask))
-    return overview_limits(prism, np.where(result.mask, np.nan, result.flux))
+    return overview_limits(prism, np.where(result.mask, np.nan, result.flux), tallest=np.inf)
+
+
+def continuum_level(result: SpectrumResult) -> float:
+    """Height of the continuum of the prism [erg/s/cm2/A], or of its noise where that is more; 0 for none."""
+    good = _shown_prism(result) & ~result.prism_mask
+    if not good.any():
+        return 0.0
+    return float(max(np.percentile(result.prism_flux[good], 75), 2 * np.median(result.prism_error[good])))
 
 
 def _shown_prism(result: SpectrumResult) -> np.ndarray:
     wave, grid = result.prism_wavelength, result.model.grid
     return (wave >= grid.start) & (wave <= grid.stop)
+
+
+def _detected(result: SpectrumResult) -> set[str]:
+    """Names of the detected lines."""
+    return set(result.measurements.line[result.measurements.detected])
+
+
+def _lines_reported(result: SpectrumResult) -> bool:
+    return bool(np.isfinite(result.redshift.value)) and not result.flags
 
 
 def _draw_spectra(axes: Axes, result: SpectrumResult, unit: float, width: float) -> None:
@@ -108,12 +130,14 @@ def _draw_main(axes: Axes, result: SpectrumResult) -> int:
     axes.set_xlim(*covered)
     _draw_spectra(axes, result, unit, 0.6)
     axes.set_ylim(limits[0] / unit, limits[1] / unit)
+    if compress_above(axes, continuum_level(result) / unit):
+        label += "\n(compressed: asinh)"
     leave_headroom(axes)
-    if np.isfinite(result.redshift.value) and not result.flags:
-        lines = result.measurements
-        mark_lines(axes, result.redshift.value, covered, KEY_LINES, detected=lines.line[lines.detected])
+    if _lines_reported(result):
+        mark_lines(axes, result.redshift.value, covered, KEY_LINES, detected=_detected(result))
+        add_rest_axis(axes, result.redshift.value)
     axes.legend(loc="upper right", ncols=2, columnspacing=1.2)
-    axes.set_xlabel(WAVELENGTH_LABEL)
+    axes.set_xlabel(WAVELENGTH_LABEL, labelpad=0.5)
     axes.set_ylabel(label)
     rows = _shown_prism(result)
     prism = (result.prism_wavelength[rows], result.prism_flux[rows] / unit, result.prism_mask[rows])
@@ -192,8 +216,8 @@ def _draw_residual(axes: Axes, result: SpectrumResult) -> None:
     leave_headroom(axes, 0.2)
     text = "prism - degraded output"
     if np.isfinite(result.chi_square):
-        text += rf" · $\chi^2$ per pixel {result.chi_square:.2f}"
-    note(axes, text)
+        text += rf" · $\chi^2$ per pixel {result.chi_square:.2f}" + (": poor fit" if result.poor_fit else "")
+    note(axes, text, colour=POOR_COLOUR if result.poor_fit else "black")
 
 
 def _title(result: SpectrumResult, beyond: int) -> str:
@@ -210,6 +234,8 @@ def _title(result: SpectrumResult, beyond: int) -> str:
     below = [f"model: {result.model.name}" if result.model.name else ""]
     if result.flags:
         below.append(f"no lines reported: {', '.join(result.flags)}")
+    elif result.poor_fit:
+        below.append("poor fit: the prism disagrees with this spectrum and its lines")
     else:
         row = result.measurements.brightest()
         if row is not None:
@@ -217,7 +243,7 @@ def _title(result: SpectrumResult, beyond: int) -> str:
             flux = _power(lines.flux[row], lines.flux_error[row])
             name = line_title(load_lines().names[row])
             below.append(f"brightest line {name}: {flux} erg s$^{{-1}}$ cm$^{{-2}}$")
-    marks = ["pale lines: not detected"] if np.isfinite(redshift.value) and not result.flags else []
+    marks = ["pale and dotted: not detected"] if _lines_reported(result) else []
     if beyond:
         marks.append("triangles: beyond the axis")
     return "\n".join(filter(None, (" · ".join(parts), "; ".join(filter(None, below)), "; ".join(marks))))
