@@ -1,7 +1,7 @@
 """The rest-frame line list: vacuum wavelengths, fixed doublet ratios, Case B."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -41,11 +41,25 @@ class LineList:
             raise KeyError(f"unknown line {name!r}; known lines: {', '.join(self.names)}") from None
 
 
-@lru_cache(maxsize=1)
-def load_lines() -> LineList:
-    """The shipped list, 0.12-4.1 um rest (PyNeb and NIST wavelengths, vacuum)."""
+LISTS = {"first": 1, "second": 2}
+
+
+@cache
+def load_lines(name: str = "first") -> LineList:
+    """A shipped list, 0.12-4.1 um rest (PyNeb and NIST wavelengths, vacuum).
+
+    Models count the lines of the list that they were trained with, and populations draw in its order: a list
+    never changes. ``first`` is that of the shipped model and of everything that names none; ``second`` has
+    the lines that it lacks, N IV] and N III] among them, and is for the next model.
+
+    Raises:
+        KeyError: for an unknown list.
+    """
     table = read_table("lines_vacuum.ecsv")
+    if name not in LISTS:
+        raise KeyError(f"unknown list of lines {name!r}; known: {', '.join(LISTS)}")
     order = np.argsort(table["wavelength_A"], kind="stable")
+    order = order[table["list"][order] <= LISTS[name]]
     return LineList(
         names=tuple(str(name) for name in table["name"][order]),
         wavelength=table["wavelength_A"][order] * 1e-4,

@@ -26,6 +26,7 @@ from data_pipeline.pictures.style import (
     overview_limits,
     styled,
 )
+from kspecsr.results.lines import LIMIT_SIGMA
 from kspecsr.results.prism_input import display_name, seen_on_grid
 
 if TYPE_CHECKING:
@@ -196,13 +197,18 @@ def probability_range(result: SpectrumResult) -> tuple[float, float]:
     return max(low - margin, 0.0), high + margin
 
 
-def _draw_residual(axes: Axes, result: SpectrumResult) -> None:
+def _residual(result: SpectrumResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Wavelength [um], prism minus degraded output [sigma], and where that says nothing."""
     rows = _shown_prism(result)
-    wave = result.prism_wavelength[rows]
     interior = seen_on_grid(result.model.grid)[rows]
     bad = result.prism_mask[rows] | ~np.isfinite(result.prism_model[rows]) | ~interior
     with np.errstate(invalid="ignore"):
         sigma = (result.prism_flux - result.prism_model)[rows] / result.prism_error[rows]
+    return result.prism_wavelength[rows], sigma, bad
+
+
+def _draw_residual(axes: Axes, result: SpectrumResult) -> None:
+    wave, sigma, bad = _residual(result)
     axes.axhspan(-1.0, 1.0, color="0.88", zorder=0.1, linewidth=0)
     draw_zero(axes)
     draw_steps(axes, wave, sigma, None, bad, "0.15", width=0.6)
@@ -218,6 +224,28 @@ def _draw_residual(axes: Axes, result: SpectrumResult) -> None:
     if np.isfinite(result.chi_square):
         text += rf" · $\chi^2$ per pixel {result.chi_square:.2f}" + (": poor fit" if result.poor_fit else "")
     note(axes, text, colour=POOR_COLOUR if result.poor_fit else "black")
+
+
+def unlisted_lines(result: SpectrumResult) -> dict[str, float]:
+    """Lines that the model's list lacks where the residual is above 3 sigma: name -> place [um].
+
+    None for a poor fit, whose residuals have other reasons, and without reported lines.
+    """
+    if result.poor_fit or not _lines_reported(result):
+        return {}
+    wave, sigma, bad = _residual(result)
+    sigma = np.where(bad, -np.inf, sigma)
+    more, known = load_lines("second"), set(load_lines().names)
+    peaks: dict[str, tuple[float, float]] = {}
+    for name, rest in zip(more.names, more.wavelength, strict=True):
+        at = rest * (1.0 + result.redshift.value)
+        if name in known or not wave[0] < at < wave[-1]:
+            continue
+        near = np.abs(wave - at) <= 1.5 * np.interp(at, wave, np.gradient(wave))
+        label, height = line_title(name).rpartition(" ")[0] or line_title(name), sigma[near].max()
+        if height > max(LIMIT_SIGMA, peaks.get(label, (LIMIT_SIGMA,))[0]):
+            peaks[label] = (height, wave[near][sigma[near].argmax()])
+    return {label: float(at) for label, (_, at) in peaks.items()}
 
 
 def _title(result: SpectrumResult, beyond: int) -> str:
@@ -246,6 +274,9 @@ def _title(result: SpectrumResult, beyond: int) -> str:
     marks = ["pale and dotted: not detected"] if _lines_reported(result) else []
     if beyond:
         marks.append("triangles: beyond the axis")
+    if peaks := unlisted_lines(result):
+        places = ", ".join(f"{name} at {at:.2f} µm" for name, at in peaks.items())
+        marks.append(f"residuals where unlisted lines may be: {places}")
     return "\n".join(filter(None, (" · ".join(parts), "; ".join(filter(None, below)), "; ".join(marks))))
 
 
