@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
 def test_a_log_gets_a_line_a_minute(monkeypatch):
     log, now = io.StringIO(), [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    for _ in Progress(range(10), desc="work", unit="file", file=log):
+    for _ in Progress(range(10), desc="work", unit="file", file=log, mininterval=0, miniters=1):
         now[0] += 25.0
         Progress.write("said", file=log)
     lines = [line for line in log.getvalue().splitlines() if line != "said"]

@@ -7,6 +7,7 @@ from matplotlib.text import Text
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
+from data_pipeline.pictures.style import POOR_COLOUR
 from data_pipeline.readers import read_spectrum
 from data_pipeline.spectrum import SpectrumError, SpectrumMeta
 from data_pipeline.writers.spectrum_fits import write_spectrum
@@ -31,7 +32,7 @@ from kspecsr.results.flags import (
     flags_of,
 )
 from kspecsr.results.interpretation import Interpreter
-from kspecsr.results.picture import draw_enhanced_spectrum, zoom_windows
+from kspecsr.results.picture import draw_enhanced_spectrum, unlisted_lines, zoom_windows
 from kspecsr.results.prism_input import (
     degraded_to_prism,
     output_mask,
@@ -329,6 +330,39 @@ def test_the_picture_shows_lines_zooms_and_what_is_flagged(resolver, tmp_path):
     assert "no lines reported: LOW_SN" in blank.get_suptitle()
     empty = draw_enhanced_spectrum(resolver(masked(prism_spectrum(), slice(20, None))))
     assert "no redshift" in empty.get_suptitle()
+
+
+def test_the_picture_compresses_strong_lines_and_has_the_rest_frame_below(resolver):
+    result = resolver(prism_spectrum())
+    figure = result.plot()
+    main = figure.axes[0]
+    low, high = main.get_ylim()
+    assert main.get_yscale() == "asinh" and "asinh" in main.get_ylabel()
+    figure.draw_without_rendering()
+    unit = next(line for line in main.lines if line.get_label().startswith("super")).get_ydata()
+    assert np.nanmax(unit) < high  # no line is cut
+    middle = main.yaxis.get_transform().transform(np.array([low, np.nanmedian(unit), high]))
+    assert (middle[1] - middle[0]) / (middle[2] - middle[0]) > 0.15  # and the continuum is not at the bottom
+    (rest,) = (axes for axes in main.child_axes if "Rest" in axes.get_xlabel())
+    np.testing.assert_allclose(np.array(rest.get_xlim()) * (1 + REDSHIFT), main.get_xlim())
+
+
+def test_the_picture_says_in_red_what_is_a_poor_fit(resolver):
+    good, poor = resolver(prism_spectrum()), resolver(prism_spectrum(), redshift=2.5)
+    assert (good.poor_fit, poor.poor_fit) == (False, True)
+    for result, colour in ((good, "black"), (poor, POOR_COLOUR)):
+        title = result.plot()._suptitle
+        assert title.get_color() == colour and ("poor fit" in title.get_text()) == result.poor_fit
+
+
+def test_residuals_where_unlisted_lines_may_be_are_named(resolver):
+    spectrum = prism_spectrum(noise=0.3)
+    at = 0.342685 * (1 + REDSHIFT)  # [Ne V], which the list lacks
+    near = np.abs(spectrum.wavelength - at) < 0.01
+    result = resolver(spectrum.replace(flux=spectrum.flux + 8 * ERROR * near))
+    assert unlisted_lines(resolver(spectrum)) == {}
+    assert unlisted_lines(result) == {"[Ne V]": pytest.approx(at, abs=0.011)}
+    assert "unlisted lines may be: [Ne V] at 1.4" in result.plot().get_suptitle()
 
 
 def test_a_result_is_written_in_known_formats_only(resolver, tmp_path):

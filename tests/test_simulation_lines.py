@@ -1,5 +1,7 @@
 """Lines of the simulator: rendering and the ratios that atomic physics fixes."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,6 +23,32 @@ from data_pipeline.simulation.line_fluxes import (
 from data_pipeline.simulation.survey import load_tiers
 
 INSTRUMENTS = (PRISM, *GRATINGS, "reference")
+
+
+def test_the_first_list_never_changes_and_the_second_adds_to_it():
+    first, second = load_lines(), load_lines("second")
+    content = [
+        first.names,
+        first.wavelength.tolist(),
+        first.partner,
+        first.ratio.tolist(),
+        first.case_b.tolist(),
+    ]
+    digest = hashlib.sha256(
+        repr(content).encode()
+    ).hexdigest()  # models count its lines, populations draw them
+    assert digest == "bc23536f0687b341e4ff4b17c5eb0637a7a69a30ac43217a9e7445bb8ee48327"
+    assert [name for name in second.names if name in first.names] == list(first.names)
+    assert {"NIV]_1486", "NIII]_1750", "NV_1239", "[NeV]_3427"} <= set(second.names) - set(first.names)
+    assert np.all(np.diff(second.wavelength) > 0) and set(second.partner) <= {"", *second.names}
+    balmer = [second.case_b[second.index(name)] for name in ("H8_3890", "H9_3836", "H10_3799")]
+    assert np.all(np.diff(balmer) < 0)
+    # the Rydberg formula: 1 / wavelength = R (1/n^2 - 1/m^2), in vacuum
+    for name, n, m in (("H9_3836", 2, 9), ("H10_3799", 2, 10), ("Brdelta", 4, 8)):
+        wavelength = 1e4 / (109677.581 * (1 / n**2 - 1 / m**2))
+        assert second.wavelength[second.index(name)] == pytest.approx(wavelength, rel=2e-5)
+    with pytest.raises(KeyError, match=r"third.*known: first, second"):
+        load_lines("third")
 
 
 def instrument(name):

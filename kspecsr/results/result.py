@@ -40,24 +40,14 @@ class Result(SpectrumResult):
             parts += lines.pformat(max_lines=-1, max_width=-1, html=True)
         return "\n".join(parts)
 
-    def show_in_specviz(self, app: Any = None) -> Any:
+    def show_in_specviz(self, app: Any) -> None:
         """Loads spectrum, prism and detected lines into jdaviz, whose Specviz shows them.
 
         Spectra keep mask, errors and redshift; lines are at their rest wavelengths in vacuum.
 
         Args:
-            app: of jdaviz 5 or later; None for the current one, which ``jdaviz.show()`` displays.
-
-        Returns:
-            The app.
-
-        Raises:
-            ModuleNotFoundError: without jdaviz: ``pip install jdaviz``.
+            app: of jdaviz 5 or later: ``jdaviz.gca()`` is the one that ``jdaviz.show()`` displays.
         """
-        if app is None:
-            import jdaviz  # ten seconds, and no dependency of this package
-
-            app = jdaviz.gca()
         name, detected = display_name(self.observed), self.measurements.detected
         app.load(self.spectrum, format="1D Spectrum", data_label=f"{name} super-resolved")
         if len(self.observed):
@@ -69,7 +59,6 @@ class Result(SpectrumResult):
             lines.rename_columns(["NAME", "WAVE_REST"], ["linename", "rest"])
             lines["listname"], lines.meta["medium"] = "kspecsr", "Vacuum"
             app.load_line_list(lines)
-        return app
 
     def plot(self, path: str | os.PathLike | None = None) -> Figure:
         """Draws the result; also writes a PNG where a path is given.
