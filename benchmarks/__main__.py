@@ -133,6 +133,21 @@ def inference(args: argparse.Namespace) -> None:
     cli.say(f"best: {best}, {rates[best]:.1f} spectra/s")
 
 
+def _first_options(p: argparse.ArgumentParser) -> None:
+    cli.add(p, "--model")
+    _add_counts(p, repeats=(3, "processes that are started, one after the other"))
+
+
+@cli.command("python -m benchmarks first", "examples:\n  python -m benchmarks first", _first_options)
+def first(args: argparse.Namespace) -> None:
+    """Seconds from the prompt to the first result: kspecsr enhance of one simulated spectrum."""
+    from benchmarks.inference_speed import first_result
+
+    for number in range(args.repeats):
+        wall, processor = first_result(args.model, PRESETS["default"])
+        cli.say(f"first result {number + 1}: {wall:.1f} s, {processor:.1f} s of processor")
+
+
 def _serving_options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--model")
     cli.add(p, "--exported", "version of it (default: exported for this)", type=Path, metavar="DIR")
@@ -358,6 +373,7 @@ main = cli.CommandTable(
     {
         "networks": {
             "training": (training, "training steps and waiting for data"),
+            "first": (first, "seconds to the first result"),
             "inference": (inference, "spectra per second from arrays"),
             "serving": (serving, "the exported model beside the Python path"),
             "survey": (survey, "a survey end to end, and the cost of larger ones"),

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
+from data_pipeline.writers.spectrum_fits import write_spectrum
 from kspecsr.configuration import Preset
 from kspecsr.feeds.simulated import validation_examples
 from kspecsr.model_folder import load_composed
 from kspecsr.models import RECORD_UNIT, build_sr1, build_sr2, build_zhead, compose, redshift_bins
 from kspecsr.results.data import ModelIdentity
+from kspecsr.results.prism_input import prism_wavelength
 from kspecsr.super_resolver import LARGE_BATCH, SuperResolver
 
 _SEED = 7
@@ -65,6 +73,29 @@ class Inference:
         arrays = [self._arrays[f"prism_{name}"] for name in ("flux", "error", "mask")]
         arrays = [array[: 2 * LARGE_BATCH] for array in arrays]
         return _rate(lambda: self._resolver.predict_arrays(*arrays), 2 * LARGE_BATCH, seconds)
+
+
+def first_result(model: str, preset: Preset) -> tuple[float, float]:
+    """Wall and processor seconds of ``kspecsr enhance`` for one simulated spectrum, in a new process.
+
+    Args:
+        model: name or folder.
+        preset: of which the spectrum is drawn.
+    """
+    batch = validation_examples(1, _SEED, preset.feed, preset.model.grid)
+    flux, error = (batch[f"prism_{name}"][0] * RECORD_UNIT for name in ("flux", "error"))
+    meta = SpectrumMeta(disperser="PRISM", filter="CLEAR")
+    spectrum = ObservedSpectrum(prism_wavelength(), flux, error, batch["prism_mask"][0], meta)
+    with tempfile.TemporaryDirectory() as folder:
+        write_spectrum(Path(folder) / "galaxy.fits", spectrum, {})
+        options = ["--quiet", str(Path(folder) / "galaxy.fits"), "--output", folder, "--model", model]
+        command = [sys.executable, "-m", "kspecsr", "enhance", *options]
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(
+            [*command, "--output", folder, "--model", model], check=True, stdout=subprocess.DEVNULL
+        )
+        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _rate(call: Callable[[], object], spectra: int, seconds: float) -> float:
