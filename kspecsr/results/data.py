@@ -102,8 +102,11 @@ class SpectrumResult:
         else:
             error = "given" if redshift.given else f"+- {redshift.error:.4f}"
             place = f"z = {redshift.value:.4f} ({error})"
-        end = f"flags {', '.join(self.flags)}" if self.flags else f"{self.measurements.detected.sum()} lines"
-        end += f", poor fit (chi-square {self.chi_square:.1f} per pixel)" if self.poor_fit else ""
+        end = f"{self.measurements.detected.sum()} lines"
+        if self.flags:
+            end = f"flags {', '.join(self.flags)}"
+        elif self.poor_fit:
+            end += f", poor fit (chi-square {self.chi_square:.1f} per pixel)"
         return f"<{type(self).__name__} of {display_name(self.observed)}: {place}, {end}>"
 
     @property
