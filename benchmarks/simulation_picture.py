@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.continuum_check import samples, table
 from benchmarks.simulation_check import (
     AUTOCORRELATION,
     CONTINUUM_SN,
@@ -206,11 +207,27 @@ def _point_down(axis: Axes, place: np.ndarray, values: np.ndarray, color: str) -
     axis.errorbar(place[lost], lowest, 0.12, uplims=True, fmt="none", color=color, elinewidth=1.0, capsize=2)
 
 
-def check(config: SimulationConfig, n: int, seed: int, output: Path | None, quiet: bool) -> None:
-    """Prints a simulation beside JADES; with a folder, writes table and picture there."""
+def check(
+    config: SimulationConfig,
+    n: int,
+    seed: int,
+    output: Path | None,
+    quiet: bool,
+    gratings: Path | None = None,
+    spectra: Path | None = None,
+) -> None:
+    """Prints a simulation beside JADES, its continua beside those of real gratings and spectra in folders.
+
+    With an output folder, writes tables and picture there.
+    """
     with tqdm(total=n, desc="check", unit="galaxies", disable=quiet) as bar:
         measured = measure_simulation(n, seed, config, bar.update)
-    text = report(compare(measured), n)
+    of = {}
+    with tqdm(total=3, desc="continua", unit="sample", disable=quiet) as bar:
+        for name, continua in samples(config, n, seed, gratings, spectra):
+            of[name] = continua
+            bar.update()
+    text = f"{report(compare(measured), n)}\n{table(of)}"
     print(text, end="")
     if output:
         with replacing(output / "simulation_check.txt") as path:

@@ -25,6 +25,8 @@ EXAMPLES = """examples:
   kspecsr data simulate --archive clean --n 50 --seed 3 --noise-scale 0
   # simulated beside real, as a table and a picture
   kspecsr data simulate --check --check-output check
+  # continua too: breaks, equivalent widths and slopes beside those of real gratings and prism spectra
+  kspecsr data simulate --check --population sky --check-gratings real_gratings --check-spectra real_spectra
 """
 
 
@@ -43,6 +45,8 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(
         p, "--check-output", "where --check writes simulation_check.png and .txt", type=Path, metavar="DIR"
     )
+    for what in ("gratings", "spectra"):
+        cli.add(p, f"--check-{what}", f"real {what} for --check", type=Path, metavar="DIR")
 
 
 @cli.command(
@@ -57,8 +61,12 @@ def main(args: argparse.Namespace) -> None:
         raise cli.OptionError("nothing to do: give --archive DIR --n N or --check (--help has examples)")
     if args.archive and args.n is None:
         raise cli.OptionError("--archive needs --n, the number of observations")
-    if args.check_output and not args.check:
-        raise cli.OptionError("--check-output goes with --check")
+    for what in ("output", "gratings", "spectra"):
+        folder = getattr(args, f"check_{what}")
+        if folder and not args.check:
+            raise cli.OptionError(f"--check-{what} goes with --check")
+        if folder and what != "output" and not folder.exists():
+            cli.say(f"--check-{what}: {folder} is not there; the check goes without it")
     # a second of SciPy and astropy: not for --help
     from data_pipeline.simulation.archive import write_archive
     from data_pipeline.simulation.draws import check_seed
@@ -109,7 +117,8 @@ def _check(config: SimulationConfig, args: argparse.Namespace) -> None:
         raise cli.OptionError(
             "--check needs a clone of the repository, whose benchmarks/ hold what it compares with"
         ) from error
-    check(config, args.n or 1500, args.seed, args.check_output, args.quiet)
+    folders = (args.check_gratings, args.check_spectra)
+    check(config, args.n or 1500, args.seed, args.check_output, args.quiet, *folders)
 
 
 if __name__ == "__main__":

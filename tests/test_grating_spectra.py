@@ -13,6 +13,7 @@ from data_pipeline.resampling import resampler
 from data_pipeline.simulation import Nuisances, Population, SimulationConfig, simulate_batch
 from kspecsr import evaluate
 from kspecsr.evaluation.grating_spectra import GratingHeldOut, GratingSpectra
+from kspecsr.evaluation.line_table import line_table
 from kspecsr.measures.estimate import summarise
 from kspecsr.measures.line_by_line import SUMS, blocks, shared_pull_scatter
 
@@ -139,6 +140,7 @@ def test_sums_of_lines_and_pulls_are_those_of_the_sums():
         "line_error": np.zeros(shape),
         "line_known": np.ones(shape, bool),
         "line_snr": np.full(shape, 10.0),
+        "continuum_snr": np.ones(rows),
     }
     # the two halves are told apart badly, their sum well
     shift = rng.normal(0, 40, rows)
@@ -163,3 +165,16 @@ def test_pulls_against_a_reference_that_shares_its_noise():
     error, reference = np.full(20000, 0.5**0.5), np.full(20000, 0.1**0.5)
     scatter = np.std(difference / np.hypot(error, reference))
     assert shared_pull_scatter(error, reference) == pytest.approx(scatter, rel=0.03)
+
+
+def test_lines_are_split_by_their_contrast_with_the_continuum():
+    shape = (40, len(load_lines().names))
+    columns = {"galaxy": np.arange(40), "continuum_snr": np.repeat([20.0, 5.0], 20)}
+    columns |= {"line_flux": np.full(shape, 1.0), "line_error": np.zeros(shape)}
+    columns |= {"line_known": np.ones(shape, bool), "line_snr": np.full(shape, 7.0)}
+    flux = np.where(np.arange(40)[:, None] < 20, 0.5, 0.9) * np.ones(shape)
+    found = summarise(blocks(columns, {"line_flux": flux, "line_flux_error": np.ones(shape)}), np.arange(40))
+    assert found["line_recovery/[OII][contrast 0-1]"].value == pytest.approx(0.5)
+    assert found["line_recovery/[OII][contrast 2-4]"].value == pytest.approx(0.9)
+    text = line_table({"sr2": found})
+    assert "[OII][contrast 0-1]" in text and "Paalpha" in text

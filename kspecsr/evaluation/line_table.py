@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-from data_pipeline.lines import load_lines
 from data_pipeline.simulation import TROUBLES, WITHOUT_REDSHIFT
 from kspecsr.evaluation.methods import TITLES
 from kspecsr.evaluation.report import NOTHING, text_table
 from kspecsr.measures.estimate import Estimate
-from kspecsr.measures.line_by_line import FIGURES, SUMS
+from kspecsr.measures.line_by_line import FIGURES, shown_parts
 from kspecsr.measures.splits import LINE_SNR, labels
 
 _HEADINGS = ("lines of S/N > 5", "recovered / true", "interval", "scatter [ln]", "pull", "its scatter", "n")
@@ -27,7 +26,7 @@ def line_table(metrics: Mapping[str, Mapping[str, Estimate]], shared_noise: bool
     for method in _METHODS:
         found = metrics.get(method, {})
         rows = [[*_HEADINGS, *([_SHARED] if shared_noise else [])]]
-        for name in (*SUMS, *load_lines().names):
+        for name in shown_parts():
             figures = [found.get(f"{figure}/{name}") for figure in FIGURES]
             ratio, scatter, pull, spread, shared = figures
             if ratio is None or pull is None or spread is None:

@@ -8,7 +8,7 @@ from data_pipeline.lines import load_lines
 from kspecsr.measures.estimate import Block, median, robust_scatter, statistic
 from kspecsr.measures.line_recovery import log_ratio
 from kspecsr.measures.lines import STRONG, judged_lines
-from kspecsr.measures.splits import line_parts
+from kspecsr.measures.splits import labels, line_parts, parts
 
 Arrays = Mapping[str, np.ndarray]
 SUMS = {
@@ -17,6 +17,9 @@ SUMS = {
     "Halpha+[NII]": ("Halpha", "[NII]_6550", "[NII]_6585"),
     "[SII]": ("[SII]_6718", "[SII]_6733"),
 }
+SPLIT = ("[OII]", "Hbeta")  # lines beside breaks and in absorption
+CONTRAST = (0.0, 1.0, 2.0, 4.0, np.inf)
+_LEAST = 0.1  # S/N of a continuum below which there is none
 FIGURES = ("line_recovery", "line_scatter", "line_pull", "line_pull_scatter", "line_pull_shared")
 
 
@@ -26,7 +29,8 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     ``line_recovery``: median of recovered over true flux; ``line_scatter``: its robust scatter, natural log;
     ``line_pull`` and ``line_pull_scatter``: median and robust scatter of (flux - true) over both errors in
     quadrature; ``line_pull_shared``: see `shared_pull_scatter`. Errors of a method's sums are those of
-    independent lines, those of a reference's add up as they do in blends.
+    independent lines, those of a reference's add up as they do in blends. `SPLIT` also by contrast, S/N of
+    the line over the continuum's per pixel, ``/[OII][contrast 1-2]``: it goes with the equivalent width.
 
     Args:
         columns: small columns of the held-out galaxies.
@@ -43,6 +47,13 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     ratio = flux / np.where(true > 0, true, np.nan)
     both = np.hypot(error, reference)
     pull = (flux - true) / np.where(both > 0, both, np.nan)
+    names = (*load_lines().names, *SUMS)
+    contrast = snr / np.maximum(columns["continuum_snr"], _LEAST)[:, None]
+    by_contrast = [
+        (f"/{name}{label}", chosen & (np.array(names) == name))
+        for label, chosen in parts("contrast", contrast, CONTRAST)
+        for name in SPLIT
+    ]
     yield (
         [
             median("line_recovery", ratio, use),
@@ -51,7 +62,7 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
             statistic("line_pull_scatter", robust_scatter, pull, use=use),
             statistic("line_pull_shared", shared_pull_scatter, error, reference, use=use),
         ],
-        line_parts((*load_lines().names, *SUMS), of=(*load_lines().names, *SUMS)),
+        [*line_parts(names, of=names), *by_contrast],
     )
 
 
@@ -74,3 +85,9 @@ def _with_sums(values: np.ndarray) -> np.ndarray:
 
 def _scatter_of_logs(ratio: np.ndarray) -> float:
     return robust_scatter(log_ratio(ratio))
+
+
+def shown_parts() -> list[str]:
+    """Names of all sums, lines and parts of them, in the order of a table."""
+    split = [f"{name}[{label}]" for name in SPLIT for label in labels("contrast", CONTRAST)]
+    return [*SUMS, *split, *load_lines().names]
