@@ -101,14 +101,14 @@ class Described:
             f"{self.fit.chi_square:.2f}",
             f"{100 * share:.1f}",
             *(f"{100 * age:.0f}" for age in ages),
-            *(f"{100 * self.fit.light(t.kind == kind):.0f}" for kind in ("nebular", "envelope")),
+            *(f"{100 * self.fit.light(t.kind == kind):.0f}" for kind in ("nebular", "envelope", "nucleus")),
             f"{at[0]:.2f}-{at[1]:.2f}",
             "yes" if self.fit.chi_square < DESCRIBED else "no",
         ]
 
 
 _HEADINGS = ("spectrum", "z", "fit [km/s]", "S/N", "CHI2NU", "excess [%]", "< 10 Myr", "10-100", "100-1000")
-_HEADINGS += ("> 1000", "nebular", "envelope", "worst, rest [um]", f"< {DESCRIBED}")
+_HEADINGS += ("> 1000", "nebular", "envelope", "nucleus", "worst, rest [um]", f"< {DESCRIBED}")
 
 
 def describe(spectrum: ObservedSpectrum, redshift: float) -> Described:

@@ -29,7 +29,12 @@ def few_resolutions(monkeypatch):
 
 @pytest.fixture(scope="module")
 def passive():
-    shares = {"quiescent_fraction": 0.5, "post_starburst_fraction": 0.5, "noise_fraction": 0.0}
+    shares = {
+        "quiescent_fraction": 0.5,
+        "post_starburst_fraction": 0.5,
+        "noise_fraction": 0.0,
+        "quasar_fraction": 0.0,
+    }
     shares |= {"broad_line_fraction": 0.0, "outflow_fraction": 0.0, "continuum_sn_scatter": 0.0}
     return simulate_batch(
         np.arange(8), 3, SimulationConfig(replace(POPULATIONS["sky"], **shares), STEADY), gratings=False

@@ -1,8 +1,8 @@
 """Fit of stars, gas and dust to a prism spectrum: what a careful astronomer does, at a redshift or over many.
 
 Non-negative least squares over the simulator's stellar library (age bins x metallicities x reddening), its
-nebular continuum, the cool envelopes of little red dots and all lines, seen by the prism. Chi-square against
-redshift is the template oracle for galaxies that are known by absorption and breaks.
+nebular continuum, the cool envelopes of little red dots, nuclei and all lines, seen by the prism. Chi-square
+against redshift is the template oracle for galaxies that are known by absorption and breaks.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from data_pipeline.lines import load_lines
 from data_pipeline.lines.design import tied_lines
 from data_pipeline.simulation.attenuation import attenuation
 from data_pipeline.simulation.continua import INTRINSIC_GRID, intrinsic_continua
+from data_pipeline.simulation.nuclei import BLENDS, Nuclei
 from data_pipeline.simulation.stars import StellarContinua
 from data_pipeline.simulation.stellar_library import load_library
 
 _MOST_STEPS = 30  # per column
+_DARK = 1e-30  # a nucleus whose power law is not seen beside its lines
 _BREAK = 0.6  # largest share of an envelope's light that the simulator takes below the Balmer limit
 _HUBBLE_TIME = 13.97e3  # Myr; H0 = 70 km/s/Mpc, Omega_m = 0.3
 
@@ -36,6 +38,7 @@ class TemplateFitConfig:
         metallicities: indices into the library's.
         reddening: E(B-V) of stars and nebular continuum [mag], Calzetti's curve.
         envelopes: temperatures of cool black bodies [K], each with and without its largest Balmer break.
+        nuclei: exponents in wavelength of power laws; with them come iron and Balmer continuum, each free.
         dispersion: of the stars [km/s].
         line_widths: one-sigma widths [km/s] of lines; hydrogen and helium alone have those after the first;
             none for no lines.
@@ -44,12 +47,15 @@ class TemplateFitConfig:
     metallicities: tuple[int, ...] = (0, 1, 2, 3, 4)
     reddening: tuple[float, ...] = (0.0, 0.1, 0.25, 0.45, 0.7, 1.1)
     envelopes: tuple[float, ...] = (3800.0, 4500.0, 5200.0, 6000.0)
+    nuclei: tuple[float, ...] = (-1.7, -0.5, 1.0)
     dispersion: float = 150.0
     line_widths: tuple[float, ...] = (50.0, 700.0, 1500.0)
 
 
 # For scans of galaxies without emission: lines are bumps anywhere, and took three of eight redshifts along.
-SCAN = TemplateFitConfig(metallicities=(1, 3), reddening=(0.0, 0.25, 0.7), envelopes=(), line_widths=())
+SCAN = TemplateFitConfig(
+    metallicities=(1, 3), reddening=(0.0, 0.25, 0.7), envelopes=(), nuclei=(), line_widths=()
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +64,14 @@ class Templates:
 
     Attributes:
         columns: (C, n), of unit height.
-        kind: C names: ``stars``, ``nebular``, ``envelope``, ``lines``.
-        age, metallicity, reddening: (C,) of stars: age bin, index of metallicity, E(B-V); -1 for others.
+        kind: C names: ``stars``, ``nebular``, ``envelope``, ``nucleus``, ``lines``.
+        age: (C,) age bin of stars; -1 for others.
+        reddening: (C,) E(B-V) [mag]; -1 for lines.
     """
 
     columns: np.ndarray
     kind: np.ndarray
     age: np.ndarray
-    metallicity: np.ndarray
     reddening: np.ndarray
 
 
@@ -111,41 +117,53 @@ def templates_at(
         instrument: pixels and line-spread function; None for the prism's as JADES releases it.
     """
     instrument = load_instrument(PRISM) if instrument is None else instrument
-    library = load_library()
-    bins = np.flatnonzero(library.age_edges[:-1] < cosmic_age(redshift))
-    age, metallicity = (a.ravel() for a in np.meshgrid(bins, config.metallicities, indexing="ij"))
-    # after the stars one row of gas for each metallicity, and envelopes
-    gas, cool = np.array(config.metallicities), np.repeat(config.envelopes, 2)
-    kind = np.repeat(["stars", "nebular", "envelope"], [age.size, gas.size, cool.size])
-    none = np.full(gas.size + cool.size, -1)
-    age, metallicity = np.append(age, none), np.concatenate([metallicity, gas, 0 * cool.astype(int)])
-    rows = np.arange(age.size)
-    weights = np.zeros((rows.size, library.age_edges.size - 1))
-    weights[rows[age >= 0], age[age >= 0]] = 1.0
-    given = {
-        "level": (kind == "stars").astype(float),
-        "hbeta": (kind == "nebular").astype(float),
-        "envelope": (kind == "envelope").astype(float),
-        "temperature": np.append(np.ones(rows.size - cool.size), cool),
-        "balmer_break": np.append(np.zeros(rows.size - cool.size), np.tile([0.0, _BREAK], len(cool) // 2)),
-        "metallicity": metallicity,
-        "weights": weights,
-        "dispersion": np.full(rows.size, config.dispersion),
-    }
-    zero = {field.name: np.zeros(rows.size) for field in fields(StellarContinua)}
-    bare = intrinsic_continua(StellarContinua(**{**zero, **given}), np.full(rows.size, redshift))
+    continua, kind, age = _bare(redshift, config)
+    bare = intrinsic_continua(continua, np.full(kind.size, redshift))
     curve = attenuation(INTRINSIC_GRID.wavelength / (1.0 + redshift), 0.0, 0.0)
     screens = 10.0 ** (-0.4 * np.array(config.reddening)[:, None] * (curve - curve.min()))
     seen = _operator(instrument).apply((screens[:, None] * bare).reshape(-1, bare.shape[1]))
     lines = _line_columns(redshift, config, instrument)
     columns = np.concatenate([seen, lines])
     height = columns.max(axis=1)
-    shines, dust = height > 0, np.repeat(config.reddening, rows.size)
-    kind, age, metallicity = (np.tile(a, len(screens)) for a in (kind, age, metallicity))
-    labels = [np.append(kind, np.full(len(lines), "lines"))]
-    labels += [np.append(a, np.full(len(lines), -1)) for a in (age, metallicity, dust)]
+    shines = height > 0
+    labels = [np.append(np.tile(kind, len(screens)), np.full(len(lines), "lines"))]
+    for values in (np.tile(age, len(screens)), np.repeat(config.reddening, kind.size)):
+        labels.append(np.append(values, np.full(len(lines), -1)))
     unit = columns / np.where(shines, height, 1.0)[:, None]
     return Templates(*(values[shines] for values in (unit, *labels)))
+
+
+def _bare(redshift: float, config: TemplateFitConfig) -> tuple[StellarContinua, np.ndarray, np.ndarray]:
+    """Continua before dust, one light in each, with its kind and age bin (-1 where it has none)."""
+    edges, metals = load_library().age_edges, np.array(config.metallicities)
+    bins = np.flatnonzero(edges[:-1] < cosmic_age(redshift))
+    # stars, gas of each metallicity, envelopes, power laws of nuclei and the blends of their lines
+    cool, laws = np.repeat(config.envelopes, 2), np.array(config.nuclei)
+    blends = len(BLENDS) * bool(config.nuclei)
+    counts = [bins.size * metals.size, metals.size, cool.size, laws.size + blends]
+    kind = np.repeat(["stars", "nebular", "envelope", "nucleus"], counts)
+    stars, nebular, cooled, nuclei = (kind == name for name in ("stars", "nebular", "envelope", "nucleus"))
+    rows, last = np.arange(kind.size), kind.size - blends
+    given = {field.name: np.zeros(rows.size) for field in fields(StellarContinua)}
+    given |= {"level": stars.astype(float), "hbeta": nebular.astype(float), "envelope": cooled.astype(float)}
+    age, metallicity = np.full(rows.size, -1), np.zeros(rows.size, int)
+    age[stars], metallicity[stars] = np.repeat(bins, metals.size), np.tile(metals, bins.size)
+    metallicity[nebular] = metals
+    given["metallicity"], given["dispersion"] = metallicity, np.full(rows.size, config.dispersion)
+    given["weights"] = (age[:, None] == np.arange(edges.size - 1)).astype(float)
+    given["temperature"] = np.ones(rows.size)
+    given["temperature"][cooled], given["balmer_break"][cooled] = cool, np.tile([0.0, _BREAK], cool.size // 2)
+    slopes = np.zeros((rows.size, 2))
+    slopes[last - laws.size : last] = laws[:, None]
+    given["nuclei"] = Nuclei(
+        level=np.where(nuclei, np.where(rows < last, 1.0, _DARK), 0.0),
+        slopes=slopes,
+        hot=np.zeros(rows.size),
+        reddening=np.zeros(rows.size),
+        blends=(rows[:, None] - last == np.arange(len(BLENDS))).astype(float),
+        sigma=np.full(rows.size, 1000.0),
+    )
+    return StellarContinua(**given), kind, age
 
 
 def _line_columns(redshift: float, config: TemplateFitConfig, instrument: Instrument) -> np.ndarray:
