@@ -367,6 +367,62 @@ def ultracool_dwarfs(args: argparse.Namespace) -> None:
     )
 
 
+def _line_posterior_options(p: argparse.ArgumentParser) -> None:
+    arms = ("head", "low-rank", "posterior")
+    cli.add(p, "--arms", "ways to compare", choices=arms, nargs="+", default=list(arms))
+    _add_counts(
+        p,
+        steps=(3000, "training steps of each way"),
+        n=(12_000, "galaxies to train on"),
+        held_out=(1536, "galaxies to judge on"),
+        batch_size=(32, "galaxies in a step"),
+        threads=(2, "threads of TensorFlow"),
+    )
+    cli.add(p, "--population", "to train on", default="wide-sky")
+    cli.add(p, "--judged", "population of the galaxies to judge on", default="sky")
+
+
+_LINE_POSTERIOR = """examples:
+  python -m benchmarks line-posterior
+  python -m benchmarks line-posterior --steps 200 --n 2000 --held-out 256
+"""
+
+
+@cli.command("python -m benchmarks line-posterior", _LINE_POSTERIOR, _line_posterior_options)
+def line_posterior(args: argparse.Namespace) -> None:
+    """Joint errors of line fluxes: a head with independent or low-rank errors, and the exact posterior."""
+    _start_tensorflow(args.threads)
+    from benchmarks.line_posterior import compare
+
+    for line in compare(
+        tuple(args.arms), args.steps, args.n, args.held_out, args.batch_size, (args.population, args.judged)
+    ):
+        cli.say(line)
+
+
+def _broad_options(p: argparse.ArgumentParser) -> None:
+    _add_counts(
+        p,
+        steps=(1500, "training steps, with and without broad components"),
+        n=(6000, "galaxies to train on"),
+        held_out=(1024, "galaxies to judge on"),
+        batch_size=(32, "galaxies in a step"),
+        threads=(2, "threads of TensorFlow"),
+    )
+
+
+@cli.command(
+    "python -m benchmarks broad-lines", "examples:\n  python -m benchmarks broad-lines\n", _broad_options
+)
+def broad_lines(args: argparse.Namespace) -> None:
+    """Broad components in the joint posterior of line fluxes, in a population with many of them."""
+    _start_tensorflow(args.threads)
+    from benchmarks.broad_lines import compare
+
+    for line in compare(args.steps, args.n, args.held_out, args.batch_size, ("wide-sky", "sky")):
+        cli.say(line)
+
+
 main = cli.CommandTable(
     "python -m benchmarks",
     "Speeds of kspecsr on this machine.",
@@ -376,6 +432,8 @@ main = cli.CommandTable(
             "first": (first, "seconds to the first result"),
             "inference": (inference, "spectra per second from arrays"),
             "serving": (serving, "the exported model beside the Python path"),
+            "line-posterior": (line_posterior, "ways to joint errors of line fluxes"),
+            "broad-lines": (broad_lines, "broad components in the joint posterior"),
             "survey": (survey, "a survey end to end, and the cost of larger ones"),
         },
         "everything else": {

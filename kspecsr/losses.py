@@ -200,6 +200,27 @@ def line_flux_nll(line_flux, line_error, use, mean, sigma, unit):
     return masked_mean(gaussian_nll(ops.arcsinh(ratio), mean, sigma**2 + own**2), use)
 
 
+def joint_nll(target, target_error, use, mean, covariance):
+    """Mean over a batch of the negative log-likelihood of several normal numbers together, per number.
+
+    Args:
+        target: (B, F).
+        target_error: (B, F), 0 for the truth.
+        use: (B, F) 1 or 0; the others are marginalised.
+        mean: (B, F) predicted.
+        covariance: (B, F, F) predicted.
+    """
+    identity = np.eye(target.shape[-1], dtype="float32")
+    both = use[:, :, None] * use[:, None, :]
+    total = covariance * both + identity * ops.where(use > 0, target_error**2, 1.0)[:, None, :]
+    size = ops.rsqrt(ops.einsum("bii->bi", total))
+    # on a unit diagonal, with the jitter that float32 needs
+    factor = ops.cholesky(total * size[:, :, None] * size[:, None, :] + 1e-6 * identity)
+    off = ops.solve_triangular(factor, ((target - mean) * use * size)[..., None], lower=True)[..., 0]
+    nll = 0.5 * off**2 + ops.log(ops.einsum("bii->bi", factor) / size) + HALF_LOG_TWO_PI * use
+    return ops.sum(nll) / ops.maximum(ops.sum(use), 1.0)
+
+
 def presence_loss(detectable, logit, use):
     """Cross-entropy of presence (B, K): a line that the reference would detect at 3 sigma is present."""
     # From the logit: a sigmoid rounds to 1 in float32 beyond 17, and its logarithm is then none.

@@ -117,7 +117,7 @@ class SuperResolver(Resolver):
             Name to array with leading axis n: ``flux``, ``flux_error``, ``continuum``,
             ``continuum_error``, ``sr1_flux``, ``sr1_error`` (n, N) [erg/s/cm2/A]; ``redshift``,
             ``redshift_error``, ``chi_square`` (n,); ``redshift_probability`` (n, Z); ``line_*`` (n, K);
-            ``prism_model`` (n, P).
+            ``prism_model`` (n, P); ``line_correlation`` (n, K, K) of models with joint line errors.
 
         Raises:
             ValueError: for arrays of another shape.

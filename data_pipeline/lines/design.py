@@ -14,6 +14,9 @@ from data_pipeline.lines.profile import render_lines
 
 BREAKS = (0.121567, 0.3646, 0.4000)  # um, rest: Lyman alpha, Balmer and 4000 Angstrom breaks
 BREAK_MARGIN = 5  # pixels: a break nearer to an end is not told from the continuum
+# Stronger lines of doublets whose ratio depends on the density of the gas: tied in a fit that cannot tell the
+# two apart, but not fixed by atomic physics.
+DENSITY_DOUBLETS = ("CIII]_1907", "[OII]_3730", "[NI]_5202", "[SII]_6718")
 LEAST_SEEN = 0.1  # share of a line's squared profile on good pixels below which it is not measured
 
 
@@ -72,10 +75,17 @@ def doublet(name: str, lines: LineList | None = None) -> dict[int, float]:
     return {k: 1.0, lines.index(lines.partner[k]): 1.0 / lines.ratio[k]} if lines.partner[k] else {k: 1.0}
 
 
-def tied_lines(lines: LineList) -> SharedFluxes:
-    """All K lines in the order of the list; weaker partners follow the stronger lines."""
-    partners = set(lines.partner)
-    groups = [doublet(name, lines) for name in lines.names if name not in partners]
+def tied_lines(lines: LineList, free: Sequence[str] = ()) -> SharedFluxes:
+    """All K lines in the order of the list; weaker partners follow the stronger lines.
+
+    Doublets of which ``free`` names the stronger line have a free flux for either line.
+    """
+    partners = {partner for name, partner in zip(lines.names, lines.partner, strict=True) if name not in free}
+    groups = [
+        {lines.index(name): 1.0} if name in free else doublet(name, lines)
+        for name in lines.names
+        if name not in partners
+    ]
     fluxes = SharedFluxes.of(groups)
     order = np.argsort(fluxes.line)
     return SharedFluxes(fluxes.column[order], fluxes.line[order], fluxes.share[order], fluxes.columns)

@@ -30,6 +30,7 @@ def check_choice(where: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 TRUNKS = ("detector", "grid")
+LINE_ERRORS = ("independent", "joint")
 ACTIVATIONS = ("elu", "relu", "gelu", "silu")
 
 
@@ -123,6 +124,8 @@ class SR2Config:
         layers: number of Transformer layers.
         direct_fit: give each token flux and error of the linear fit to the observed spectrum.
         knots: number of knots of the fit's continuum.
+        line_errors: ``independent`` puts out an error for each line by itself; ``joint`` the posterior of all
+            lines together, from a learned prior and the spectrum's exact likelihood.
         continuum_channels: number of channels of the continuum branch.
         continuum_blocks: number of its residual blocks, whose skips are scaled by 0.5.
         continuum_kernel: width of its convolutions [prism pixels].
@@ -141,6 +144,7 @@ class SR2Config:
     layers: int = 4
     direct_fit: bool = True
     knots: int = 30
+    line_errors: str = "independent"
     continuum_channels: int = 48
     continuum_blocks: int = 4
     continuum_kernel: int = 5
@@ -153,6 +157,9 @@ class SR2Config:
 
     def __post_init__(self) -> None:
         check_choice("sr2.activation", self.activation, ACTIVATIONS)
+        check_choice("sr2.line_errors", self.line_errors, LINE_ERRORS)
+        if self.line_errors == "joint" and not self.direct_fit:
+            raise ValueError("sr2.line_errors: joint needs the direct fit, got sr2.direct_fit = false")
         for name in (
             "half_width",
             "window_channels",

@@ -12,16 +12,59 @@ from kspecsr.layers.geometry import half_erf, look_up, normal_shares, position_l
 
 # Much smaller than the data's own weight of a line that is seen (1 after scaling), and large enough that two
 # lines in one pixel leave a matrix that float32 can factorise.
-_RIDGE = 3e-4  # of a column's own weight: shares flux evenly between lines that cannot be told apart
+RIDGE = 3e-4  # of a column's own weight: shares flux evenly between lines that cannot be told apart
 # Finite, since its logarithm goes into the tokens; far beyond any error in units of the spectrum.
 _UNMEASURED = 1e6  # error of what is not measured, in scale x Angstrom
 # Without it the brightest lines would be known to 0.1 %, and what the tabulated line-spread function gets
 # wrong would be fitted with faint neighbours.
-_SYSTEMATIC = 0.02  # of the local amplitude: imperfect line-spread function, flat field
+SYSTEMATIC = 0.02  # of the local amplitude: imperfect line-spread function, flat field
+
+
+class PrismColumns(keras.layers.Layer):
+    """Columns of a linear model of the prism spectrum: lines, hat functions, breaks.
+
+    Args:
+        knots: number of hat functions of the continuum.
+    """
+
+    def __init__(self, knots=30, **options):
+        super().__init__(**options)
+        self.knots = int(knots)
+
+    def build(self, *_):
+        """Prepare the columns that are the same for all spectra."""
+        # Kept as NumPy arrays, not as weights: constants of the instrument are in no weight file, and a
+        # change of the tables reaches old models.
+        prism = load_instrument(PRISM)
+        edges = np.append(prism.bounds[0], prism.bounds[1, -1])  # neighbours share theirs
+        self._edges = edges.astype("float32")
+        self._width = (np.diff(edges) * ANGSTROM_PER_UM).astype("float32")  # Angstrom
+        self._centre = prism.wavelength.astype("float32")
+        self._hats = continuum_hats(self._centre.size, self.knots).astype("float32")
+
+    def _profiles(self, wavelength, sigma):
+        """(B, K, P) unit-flux lines on the pixels [1/Angstrom]."""
+        return normal_shares(self._edges, wavelength, sigma) / self._width
+
+    def _continuum(self, redshift):
+        """(B, knots + breaks, P) hat functions, and smoothed steps at the breaks."""
+        table = position_lookup((0.7, 5.3, 3000.0))  # the prism's width does not depend on the grid
+        at = np.array(BREAKS, "float32") * (1.0 + redshift[:, None])
+        sigma = look_up((ops.log(at) - table["start"]) / table["step"], table["prism_sigma"])
+        # The break is smoothed by the prism's own width at that place; a sharp edge would leave residuals of
+        # the size of a line.
+        step = 0.5 + half_erf(self._centre, at, sigma)
+        # A step at the very end of the data is all but a constant, which the hat functions already are.
+        inside = ops.logical_and(at > self._centre[BREAK_MARGIN], at < self._centre[-1 - BREAK_MARGIN])
+        hats = ops.broadcast_to(self._hats, (ops.shape(redshift)[0], *self._hats.shape))
+        return ops.concatenate([hats, step * ops.cast(inside, "float32")[..., None]], axis=1)
+
+    def get_config(self):
+        return {**super().get_config(), "knots": self.knots}
 
 
 @keras.saving.register_keras_serializable("kspecsr")
-class DirectLineFit(keras.layers.Layer):
+class DirectLineFit(PrismColumns):
     """Linear least squares for line fluxes and continuum at a known redshift.
 
     Columns: the prism's line profile for every line, doublets tied at their tabulated ratios; hat functions;
@@ -44,32 +87,20 @@ class DirectLineFit(keras.layers.Layer):
         ``continuum`` and ``model`` (B, P); ``line_mask`` (B, P), 0-1, where lines may be.
     """
 
-    def __init__(self, knots=30, **options):
-        super().__init__(**options)
-        self.knots = int(knots)
-
     def build(self, *_):
-        """Prepare the columns that are the same for all spectra."""
-        # Kept as NumPy arrays, not as weights: constants of the instrument are in no weight file, and a
-        # change of the tables reaches old models.
-        prism = load_instrument(PRISM)
-        edges = np.append(prism.bounds[0], prism.bounds[1, -1])  # neighbours share theirs
-        self._edges = edges.astype("float32")
-        self._width = (np.diff(edges) * ANGSTROM_PER_UM).astype("float32")  # Angstrom
-        self._centre = prism.wavelength.astype("float32")
+        """Prepare the columns that are the same for all spectra, and the ties."""
+        super().build()
         self._tie = tied_lines(load_lines()).matrix(len(load_lines())).astype("float32")
-        self._hats = continuum_hats(self._centre.size, self.knots).astype("float32")
 
     def call(self, flux, error, good, amplitude, wavelength, prism_sigma, in_range, redshift):
         # Lines out of range leave a column of zeros rather than no column: shapes stay fixed, which tracing
         # and batching need.
         profile = self._profiles(wavelength, prism_sigma) * in_range[..., None]  # (B, K, P)
-        weight = good / (error**2 + (_SYSTEMATIC * amplitude) ** 2)  # (B, P)
+        weight = good / (error**2 + (SYSTEMATIC * amplitude) ** 2)  # (B, P)
         tied = ops.matmul(self._tie.T, profile)  # (B, K', P)
         # Continuum and breaks are columns too and are solved for together with the lines: a continuum that is
         # taken off first keeps part of every broad blend.
-        hats = ops.broadcast_to(self._hats, (ops.shape(flux)[0], *self._hats.shape))
-        columns = ops.concatenate([tied, hats, self._steps(redshift)], axis=1)  # (B, n, P)
+        columns = ops.concatenate([tied, self._continuum(redshift)], axis=1)  # (B, n, P)
         # unit weighted norm; a column outside the range stays zero and costs nothing
         norm = ops.sqrt(ops.einsum("bnp,bp->bn", columns**2, weight))
         # Unseen columns get 1 on the diagonal below: the matrix stays positive definite, and their solution
@@ -82,7 +113,7 @@ class DirectLineFit(keras.layers.Layer):
         normal = ops.matmul(weighted, ops.transpose(scaled, (0, 2, 1)))
         n = normal.shape[-1]
         identity = np.eye(n, dtype="float32")
-        normal = normal + identity * (_RIDGE + 1.0 - seen)[:, None, :]
+        normal = normal + identity * (RIDGE + 1.0 - seen)[:, None, :]
         right = ops.einsum("bnp,bp->bn", weighted, flux)
         # The whole inverse factor is needed for the variances, so that the right-hand side costs two products
         # more and no solve of its own.
@@ -97,7 +128,7 @@ class DirectLineFit(keras.layers.Layer):
         solution = solve(right)
         # once more on what is left: lines that can hardly be told apart lose digits in the normal equations
         left = flux - ops.einsum("bn,bnp->bp", solution, scaled)
-        solution = solution + solve(ops.einsum("bnp,bp->bn", weighted, left) - _RIDGE * solution)
+        solution = solution + solve(ops.einsum("bnp,bp->bn", weighted, left) - RIDGE * solution)
         variance = ops.sum(lower**2, axis=1)  # diagonal of the inverse
         model = ops.einsum("bn,bnp->bp", solution, scaled)
         free = self._tie.shape[1]
@@ -124,22 +155,3 @@ class DirectLineFit(keras.layers.Layer):
             "line_mask": ops.max(profile / ops.maximum(peak, 1e-12), axis=1),
         }
         return {name: ops.stop_gradient(value) for name, value in fitted.items()}
-
-    def _profiles(self, wavelength, sigma):
-        """(B, K, P) unit-flux lines on the pixels [1/Angstrom]."""
-        return normal_shares(self._edges, wavelength, sigma) / self._width
-
-    def _steps(self, redshift):
-        """(B, breaks, P) smoothed steps."""
-        table = position_lookup((0.7, 5.3, 3000.0))  # the prism's width does not depend on the grid
-        at = np.array(BREAKS, "float32") * (1.0 + redshift[:, None])
-        sigma = look_up((ops.log(at) - table["start"]) / table["step"], table["prism_sigma"])
-        # The break is smoothed by the prism's own width at that place; a sharp edge would leave residuals of
-        # the size of a line.
-        step = 0.5 + half_erf(self._centre, at, sigma)
-        # A step at the very end of the data is all but a constant, which the hat functions already are.
-        inside = ops.logical_and(at > self._centre[BREAK_MARGIN], at < self._centre[-1 - BREAK_MARGIN])
-        return step * ops.cast(inside, "float32")[..., None]
-
-    def get_config(self):
-        return {**super().get_config(), "knots": self.knots}

@@ -126,6 +126,22 @@ class LineDecoder(keras.layers.Layer):
         flux_sigma = unit * ops.cosh(mean) * sigma
         # mean square of (true flux - gate x flux): what the gate takes away may yet be there
         error = ops.sqrt(flux_sigma**2 + ((1.0 - gate) * flux) ** 2)
+        # As design.md defines PRIOR_WEIGHT; negative where the network is less sure than the fit, which is no
+        # prior at all.
+        owed = 1.0 - (flux_sigma / ops.maximum(fit_error, 1e-12)) ** 2
+        return {
+            "mean": mean,
+            "sigma": sigma,
+            "logit": logit,
+            "presence": presence,
+            "prior_weight": ops.clip(owed, 0.0, 1.0) * in_range,
+            **self._drawn(
+                raw, shift, gate * flux, error, wavelength, reference_sigma, in_range, relative_error
+            ),
+        }
+
+    def _drawn(self, raw, shift, flux, error, wavelength, reference_sigma, in_range, relative_error):
+        """Fluxes with the places and widths at which they are drawn, from the last four raw numbers."""
         # An untrained head starts at 55 km/s; the median of the simulated narrow lines is 52.
         velocity = ops.minimum(55.0 * ops.exp(ops.clip(raw[..., 3], -3.0, 5.0)), self.max_velocity_sigma)
         relative_error = relative_error[:, None]
@@ -138,26 +154,18 @@ class LineDecoder(keras.layers.Layer):
         # strongly correlated, and a free number would have to learn that first.
         place = (relative_error + _PLACE) * ops.exp(ops.clip(raw[..., 6], -2.0, 2.0)) * wavelength
         # a line that lies elsewhere is missing here: the square of the displacement takes from its peak
-        lost = gate * flux * ops.minimum(0.5 * (place / width) ** 2, _MOST_LOST)
+        lost = flux * ops.minimum(0.5 * (place / width) ** 2, _MOST_LOST)
         # Errors of pixels and errors of the flux part ways: a line whose width is wrong has the right flux
         # and wrong pixels.
         height = error * ops.exp(ops.clip(raw[..., 5], -3.0, 3.0))
         spread = ops.sqrt(height**2 + lost**2)
-        # As design.md defines PRIOR_WEIGHT; negative where the network is less sure than the fit, which is no
-        # prior at all.
-        owed = 1.0 - (flux_sigma / ops.maximum(fit_error, 1e-12)) ** 2
         return {
-            "mean": mean,
-            "sigma": sigma,
-            "logit": logit,
-            "presence": presence,
-            "flux": gate * flux,
+            "flux": flux,
             "flux_error": error * in_range,
             "spread": spread * in_range,
             "place_error": ops.minimum(place, width),
             "wavelength": wavelength,
             "width": width,
-            "prior_weight": ops.clip(owed, 0.0, 1.0) * in_range,
             "shift": common[:, 0],
         }
 

@@ -47,7 +47,7 @@ def compose(
         ``flux_error``, ``continuum``, ``continuum_error`` (B, N) [erg/s/cm2/A], ``redshift``,
         ``redshift_error`` (B,),
         ``redshift_probability`` (B, Z), the line table's columns (B, K), ``chi_square`` (B,) and
-        ``prism_model`` (B, P).
+        ``prism_model`` (B, P); with joint line errors ``line_correlation`` (B, K, K) too.
     """
     inputs = {**prism_inputs(), "redshift": number_input("redshift")}
     # In float32 from here on: 1e-20 times 1e20 is exact enough, but 1e-20 squared, anywhere before it, would
@@ -73,7 +73,7 @@ def compose(
     to_physical = UnitConversion(RECORD_UNIT, name="to_physical", dtype="float32")
     outputs = {name: to_physical(first[name]) for name in ("sr1_flux", "sr1_error")}
     outputs |= {name: to_physical(third[name]) for name in _FLUXES}
-    outputs |= {name: third[name] for name in _OTHERS}
+    outputs |= {name: third[name] for name in (*_OTHERS, "line_correlation") if name in third}
     # Probabilities only at the very end: stages exchange logarithms, which do not underflow far from the
     # mode.
     probability = keras.layers.Activation("exponential", dtype="float32", name="redshift_probability")

@@ -3,7 +3,7 @@
 import keras
 
 from kspecsr.configuration import ModelConfig, SR2Config
-from kspecsr.layers import line_tokens, operators, refinement
+from kspecsr.layers import line_posterior, line_tokens, operators, refinement
 from kspecsr.layers import lines as line_layers
 from kspecsr.layers.direct_line_fit import DirectLineFit
 from kspecsr.layers.geometry import plain_grid
@@ -14,30 +14,61 @@ _PRISM_SPACING = 0.5  # prism pixels between samples of a window
 _GRID_SPACING = 1.0  # pixels of the unified grid
 
 
-def _line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift, redshift_error):
-    """From line tokens to the output of `LineDecoder`; the first stage in units of the scale."""
+def attended_tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift):
+    """(B, K, D) line tokens that have seen each other; the first stage in units of the scale."""
     tokens = _tokens(sr2, prism, sr1_flux, sr1_error, places, fit, redshift)
     attends = line_tokens.LinesAttend(name="attends", dtype="float32")(places["in_range"])
     for layer in range(sr2.layers):
         tokens = _attention_block(tokens, attends, sr2.heads, sr2.dropout, f"attention{layer}")
-    tokens = keras.layers.RMSNormalization(name="token_norm")(tokens)
+    return keras.layers.RMSNormalization(name="token_norm")(tokens)
+
+
+def information(sr2: SR2Config, prism, places, fit, redshift, redshift_error):
+    """What the prism says about all lines together: output of `LineInformation`."""
+    return line_posterior.LineInformation(sr2.knots, name="information", dtype="float32")(
+        *observed(prism),
+        *(fit[name] for name in ("flux", "model")),
+        *(places[name] for name in ("wavelength", "prism_sigma", "in_range")),
+        redshift,
+        redshift_error / (1.0 + redshift),
+    )
+
+
+def _line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift, redshift_error):
+    """From line tokens to the output of the decoder, the first stage in units of the scale.
+
+    Also that of `LineInformation` and `LinePosterior`, empty where lines have independent errors.
+    """
+    tokens = attended_tokens(sr2, prism, sr1_flux, sr1_error, places, fit, redshift)
     small_head = {"kernel_initializer": keras.initializers.VarianceScaling(0.05), "dtype": "float32"}
     raw = keras.layers.Dense(line_tokens.HEADS, name="line_heads", **small_head)(tokens)
     votes = keras.layers.Dense(2, name="shift_votes", **small_head)(tokens)
     shift = line_tokens.CommonShift(name="common_shift", dtype="float32")(votes, places["in_range"])
-    return line_tokens.LineDecoder(
+    joint = sr2.line_errors == "joint"
+    decoder = (line_posterior.JointLineDecoder if joint else line_tokens.LineDecoder)(
         sr2.direct_fit,
         sr2.velocity_shift,
         sr2.line_shift,
         sr2.max_velocity_sigma,
         name="decoder",
         dtype="float32",
-    )(
-        raw,
-        shift,
-        *(fit[name] for name in ("flux", "error", "isolated_error")),
-        *(places[name] for name in ("wavelength", "reference_sigma", "in_range")),
-        redshift_error / (1.0 + redshift),
+    )
+    where = [places[name] for name in ("wavelength", "reference_sigma", "in_range")]
+    where.append(redshift_error / (1.0 + redshift))
+    if not joint:
+        return decoder(raw, shift, *(fit[name] for name in ("flux", "error", "isolated_error")), *where), {}
+    found = information(sr2, prism, places, fit, redshift, redshift_error)
+    free = _posterior(tokens, found, small_head)
+    names = ("mean", "covariance", "prior_weight")
+    return decoder(raw, shift, *(free[name] for name in names), found["unit"], *where), {**found, **free}
+
+
+def _posterior(tokens, found, small_head):
+    """Output of `LinePosterior`, from the tokens of the lines that free fluxes are of."""
+    tokens = keras.ops.take(tokens, line_posterior.free_fluxes()[1], axis=1)
+    raw = keras.layers.Dense(line_posterior.HEADS, name="posterior_heads", **small_head)(tokens)
+    return line_posterior.LinePosterior(name="posterior", dtype="float32")(
+        raw, *(found[name] for name in ("precision", "score", "start", "in_range"))
     )
 
 
@@ -80,7 +111,7 @@ def _tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift):
     return line_tokens.LineIdentity(name="identity")(tokens)
 
 
-_AS_DECODED = ("mean", "sigma", "logit", "presence", "prior_weight", "wavelength")  # of `LineDecoder`
+_AS_DECODED = ("mean", "sigma", "logit", "presence", "prior_weight", "wavelength", "correlation")
 
 
 def build_sr2(config: ModelConfig) -> keras.Model:
@@ -98,7 +129,9 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         ``line_prior_weight`` (B, K); ``chi_square`` (B,), ``prism_model`` (B, P). Losses need besides:
         ``line_mean`` and ``line_sigma`` of arcsinh(line flux / ``line_unit``), ``line_logit`` (B, K),
         ``line_mask`` and ``amplitude`` (B, N), ``prism_seen`` (B, P), ``common_shift`` (B,), of all lines as
-        a fraction of the wavelength.
+        a fraction of the wavelength. With joint line errors there are ``line_correlation`` (B, K, K), and in
+        place of ``line_mean`` and ``line_sigma``: ``free_mean``, ``free_unit``, ``free_in_range`` (B, F) and
+        ``free_covariance`` (B, F, F) of `LinePosterior`.
     """
     sr2, grid = config.sr2, plain_grid(config.grid)
     inputs = {
@@ -109,9 +142,9 @@ def build_sr2(config: ModelConfig) -> keras.Model:
     }
     multiply = Multiply(name="multiply", dtype="float32")
     prism, sr1_flux, sr1_error = _scaled(inputs)
-    places, fit = _direct_fit(sr2, grid, prism, inputs["redshift"], multiply)
+    places, fit = direct_fit(sr2, grid, prism, inputs["redshift"], multiply)
     redshifts = (inputs["redshift"], inputs["redshift_error"])
-    lines = _line_branch(sr2, prism, sr1_flux, sr1_error, places, fit, *redshifts)
+    lines, free = _line_branch(sr2, prism, sr1_flux, sr1_error, places, fit, *redshifts)
     line_mask = line_layers.LineMask(grid, name="line_mask", dtype="float32")(
         *(places[name] for name in ("grid_pixel", "wavelength", "reference_sigma", "in_range")), *redshifts
     )
@@ -144,6 +177,8 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         "line_flux_error": lines["flux_error"],
         "line_unit": fit["isolated_error"],
     }
+    if free:
+        in_units["free_unit"] = free["unit"]
     outputs = {
         **{name: multiply(value, prism["scale"]) for name, value in in_units.items()},
         "chi_square": chi_square,
@@ -153,7 +188,8 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         "line_fwhm": fwhm(lines["width"], lines["wavelength"]),
         "line_equivalent_width": width,
         "line_in_range": places["in_range"],
-        **{f"line_{name}": lines[name] for name in _AS_DECODED},
+        **{f"line_{name}": lines[name] for name in _AS_DECODED if name in lines},
+        **{f"free_{name}": free[name] for name in ("mean", "covariance", "in_range") if free},
     }
     return keras.Model(inputs, outputs, name="sr2")
 
@@ -165,7 +201,7 @@ def _scaled(inputs):
     return prism, *(divide(inputs[name], prism["scale"]) for name in ("sr1_flux", "sr1_error"))
 
 
-def _direct_fit(sr2: SR2Config, grid, prism, redshift, multiply):
+def direct_fit(sr2: SR2Config, grid, prism, redshift, multiply):
     """Positions of the lines, and the least-squares fit to them.
 
     Lines in a gap, or beyond the end of the data, count as out of range.

@@ -14,8 +14,10 @@ import numpy as np
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import FLUX_UNIT, WAVELENGTH_UNIT, ObservedSpectrum, parse_unit
 from kspecsr.results.flags import POOR_CHI_SQUARE
+from kspecsr.results.joint_lines import Estimate, JointLines
 from kspecsr.results.lines import LineMeasurements
 from kspecsr.results.prism_input import display_name
+from kspecsr.results.ratios import ratio_table
 from kspecsr.results.redshift import RedshiftSummary
 
 if TYPE_CHECKING:
@@ -163,6 +165,28 @@ class SpectrumResult:
         The same table at each access: columns that are added to it stay. Files hold the columns of the list.
         """
         return self.line_table()
+
+    @cached_property
+    def joint_lines(self) -> JointLines:
+        """Fluxes of all lines with the covariance of their errors, where the model states one."""
+        return JointLines.of(self.measurements)
+
+    @cached_property
+    def ratios(self) -> QTable:
+        """Diagnostic ratios, sums of blended lines and E(B-V) (`kspecsr.results.ratios.COLUMNS`)."""
+        return ratio_table(self.joint_lines, self.measurements.prior_weight)
+
+    def line_samples(self, n: int, seed: int = 0) -> np.ndarray:
+        """(n, K) fluxes [erg/s/cm2] of all lines of the list together; see `JointLines.samples`."""
+        return self.joint_lines.samples(n, seed)
+
+    def flux_of(self, *names: str) -> Estimate:
+        """Sum of lines [erg/s/cm2], such as ``flux_of("[OII]_3727", "[OII]_3730")``; see `JointLines`."""
+        return self.joint_lines.flux_of(*names)
+
+    def ratio(self, over: str | tuple[str, ...], under: str | tuple[str, ...]) -> Estimate:
+        """Ratio of lines or of sums, such as ``ratio("[NII]_6585", "Halpha")``; see `JointLines`."""
+        return self.joint_lines.ratio(over, under)
 
     def line_table(self) -> QTable:
         """A new table of the lines."""

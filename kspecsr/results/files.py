@@ -18,7 +18,9 @@ from data_pipeline.readers.own import FORMAT_KEYWORD, NUMBER_KEYWORDS, RESULT_FO
 from data_pipeline.spectrum import FLUX_UNIT
 from data_pipeline.writers.atomic import replacing
 from kspecsr.results.data import SpectrumResult
+from kspecsr.results.joint_lines import JointLines
 from kspecsr.results.lines import LineMeasurements
+from kspecsr.results.ratios import ratio_table
 from kspecsr.results.redshift import RedshiftSummary
 
 if TYPE_CHECKING:
@@ -175,14 +177,19 @@ def write_result(result: SpectrumResult, path: str | os.PathLike, format: str | 
 
 
 def _write_fits(result: SpectrumResult, path: Path) -> list[Path]:
-    """PRIMARY (provenance and redshift), SPEC1D, LINES, PZ and INPUT, with CHECKSUM and DATASUM."""
+    """PRIMARY (provenance and redshift), SPEC1D, LINES, PZ, INPUT, with CHECKSUM and DATASUM.
+
+    LINECOV and RATIOS too, where the model states how line errors are correlated.
+    """
+    lines = _stored_lines(result.measurements)
     hdus = fits.HDUList(
         [
             fits.PrimaryHDU(header=_header(provenance_cards(result))),
             _hdu("SPEC1D", _spectrum_table(result)),
-            _hdu("LINES", _stored_lines(result.measurements).to_table()),
+            _hdu("LINES", lines.to_table()),
             _pz_hdu(result.redshift),
             _input_hdu(result),
+            *([] if lines.correlation is None else _joint_hdus(lines)),
         ]
     )
     hdus.update_extend()
@@ -269,6 +276,20 @@ def _input_hdu(result: SpectrumResult) -> fits.BinTableHDU:
     return hdu
 
 
+def _joint_hdus(lines: LineMeasurements) -> list[fits.BinTableHDU]:
+    """LINECOV, a row with a vector of covariances for each reported line, and RATIOS."""
+    joint = JointLines.of(lines)
+    joint = replace(joint, covariance=_rounded(joint.covariance))
+    rows = np.flatnonzero(np.isfinite(np.diagonal(joint.covariance)))
+    columns = {"NAME": lines.line[rows], "COVARIANCE": joint.covariance[np.ix_(rows, rows)]}
+    meanings = {"NAME": "line", "COVARIANCE": "of FLUX with the lines of all rows"}
+    table = _table(columns, meanings, {"COVARIANCE": "erg2 / (s2 cm4)"})
+    return [
+        _hdu("LINECOV", table, double=("COVARIANCE",)),
+        _hdu("RATIOS", ratio_table(joint, lines.prior_weight)),
+    ]
+
+
 def _rounded(values: np.ndarray) -> np.ndarray:
     """To 46 of 53 bits: converted to erg/s/cm2/A and back, which costs the last two, they are the same."""
     mantissa, exponent = np.frexp(values)
@@ -299,7 +320,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
     if path.suffix != ".ecsv":
         with fits.open(path, memmap=False) as hdus:
             _ = hdus[-1].header  # a truncated file has no last HDU
-            return dict(hdus[0].header) if len(hdus) == 5 else {}
+            return dict(hdus[0].header) if len(hdus) in (5, 7) else {}
     from astropy.table.meta import get_header_from_yaml  # slow to import: only for text tables
 
     with path.open(encoding="utf-8") as file:

@@ -139,6 +139,9 @@ class Interpreter:
 def _blanked(lines: Arrays, rows: Any, xp: Any) -> Arrays:
     """Lines without values in some rows: NaN, presence 0."""
     blank = {f"line_{name}": xp.where(rows, np.nan, lines[f"line_{name}"]) for name in _BLANKED}
+    if "line_correlation" in lines:
+        pairs = rows[:, :, None] | rows[:, None, :]
+        blank["line_correlation"] = xp.where(pairs, np.nan, lines["line_correlation"])
     return {**lines, **blank, "line_presence": xp.where(rows, 0.0, lines["line_presence"])}
 
 
@@ -159,7 +162,7 @@ def results_of(
     for row, (prism, redshift) in enumerate(zip(inputs, redshifts, strict=True)):
         # copies: a result that is kept must not keep its batch
         one = {name: np.array(values[row], np.float64) for name, values in arrays.items()}
-        lines = {field.name: one[f"line_{field.name}"] for field in fields(LineMeasurements)}
+        lines = {field.name: one.get(f"line_{field.name}") for field in fields(LineMeasurements)}
         result = Result(
             observed=prism.observed,
             model=identity,

@@ -67,6 +67,8 @@ class LineMeasurements:
         presence: (K,) 0-1; 0 where out of range or not reported.
         in_range: (K,) bool, the centre lies on data.
         prior_weight: (K,) 0 (this spectrum alone) to 1 (learned prior alone).
+        correlation: (K, K) of the errors, NaN in rows and columns of lines that are not reported; None for a
+            model that states each line's error by itself.
     """
 
     flux: np.ndarray
@@ -77,6 +79,7 @@ class LineMeasurements:
     presence: np.ndarray
     in_range: np.ndarray
     prior_weight: np.ndarray
+    correlation: np.ndarray | None = None
 
     @property
     def line(self) -> np.ndarray:

@@ -63,8 +63,11 @@ def _read_fits(path: Path) -> dict[str, Any]:
         _check_layout(cards)
         spectrum, lines, pz, observed = (_columns(hdus[name]) for name in ("SPEC1D", "LINES", "PZ", "INPUT"))
         unit, modes = hdus["SPEC1D"].columns["FLUX"].unit, hdus["PZ"].header
+        covariance = _columns(hdus["LINECOV"]) if "LINECOV" in hdus else None
         notes = _notes(hdus["INPUT"].header.get("COMMENT", ()))
     fields = _shared_fields(cards, spectrum, lines, unit)
+    if covariance is not None:
+        fields["measurements"] = _with_correlation(fields["measurements"], covariance)
     wavelength = observed["WAVELENGTH"]
     flux, error = (
         converted(observed[name], usable_unit(unit), FLUX_UNIT, wavelength) for name in ("FLUX", "FLUX_ERR")
@@ -183,6 +186,16 @@ def _measurements(table: Mapping[str, np.ndarray]) -> LineMeasurements:
     for name in columns.keys() - {"in_range"}:
         columns[name] = np.where(unknown, 0.0 if name == "presence" else np.nan, columns[name])
     return LineMeasurements(**columns)
+
+
+def _with_correlation(lines: LineMeasurements, table: Mapping[str, np.ndarray]) -> LineMeasurements:
+    """The lines with the correlations that follow from a table of covariances."""
+    known = load_lines()
+    rows = [known.index(str(name).strip()) for name in table["NAME"]]
+    correlation = np.full((len(known), len(known)), np.nan)
+    error = lines.flux_error[rows]
+    correlation[np.ix_(rows, rows)] = table["COVARIANCE"].reshape(len(rows), -1) / error[:, None] / error
+    return replace(lines, correlation=correlation)
 
 
 def _prism_fields(given: PrismInput) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from keras import ops
 from kspecsr import losses
 from kspecsr.configuration import STAGES, LossConfig, Preset
 from kspecsr.layers.geometry import plain_grid
+from kspecsr.layers.line_posterior import of_free_fluxes
 from kspecsr.layers.lines import LineMask, LinePositions
 from kspecsr.layers.operators import Upsampling
 from kspecsr.layers.prism_channels import PrismNormalisation
@@ -146,12 +147,7 @@ class StageModel(keras.Model):
             "smoothness": rough,
             "deviation": size,
             "residual_l1": losses.residual_l1(correction, amplitude),
-            "line_flux": losses.line_flux_nll(
-                y["line_flux"],
-                y["line_error"],
-                known,
-                *(outputs[name] for name in ("line_mean", "line_sigma", "line_unit")),
-            ),
+            "line_flux": _line_flux_nll(y, outputs, known),
             "presence": losses.presence_loss(present, outputs["line_logit"], judged),
             "continuum": losses.continuum_loss(
                 outputs["continuum"],
@@ -175,6 +171,20 @@ class StageModel(keras.Model):
             "error": ops.maximum(losses.shifted(y["target_error"], pixels), 0.0),
             "good": ops.cast(ops.abs(whole - 1.0) < 1e-3, "float32"),
         }
+
+
+def _line_flux_nll(y, outputs, known):
+    """Likelihood of line fluxes: of each by itself, or of all together where the network says so."""
+    flux, error = y["line_flux"], y["line_error"]
+    if "free_mean" not in outputs:
+        names = ("line_mean", "line_sigma", "line_unit")
+        return losses.line_flux_nll(flux, error, known, *(outputs[name] for name in names))
+    unit = ops.maximum(outputs["free_unit"], 1e-6)
+    target, own = (of_free_fluxes(values, known) / unit for values in (flux, error))
+    use = outputs["free_in_range"] * ops.cast(of_free_fluxes(known, known) > 0, "float32")
+    return losses.joint_nll(
+        ops.clip(target, -1e5, 1e5), own, use, outputs["free_mean"], outputs["free_covariance"]
+    )
 
 
 class _SR1LineTerms:

@@ -1,0 +1,183 @@
+"""Broad components in the joint posterior of line fluxes: how sure, how wide, how bright, beside none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import keras
+import numpy as np
+from keras import ops
+
+from benchmarks import line_posterior as benchmark
+from benchmarks.line_posterior_judgement import outputs_of
+from data_pipeline.lines import load_lines
+from data_pipeline.simulation import POPULATIONS, SimulationConfig, simulate_batch
+from kspecsr import losses
+from kspecsr.configuration import SR2Config
+from kspecsr.feeds.simulated import VALIDATION_SEED_BIT, in_record_units
+from kspecsr.layers import line_posterior as joint
+from kspecsr.layers.broad_lines import BroadLineInformation, broad_fluxes
+from kspecsr.measures.estimate import robust_scatter
+from kspecsr.models import sr2 as stage
+
+_BROAD = 0.35  # share of broad-line objects: of a population of its own, so that few galaxies do
+_LOG_VELOCITY = (float(np.log(850.0)), 1.4)  # one sigma [km/s]: FWHM 500 to 8,000, middle and half range
+_DENSE = partial(keras.layers.Dense, dtype="float32")
+
+
+def examples(n: int, seed: int, population: str, held_out: bool) -> dict[str, np.ndarray]:
+    """``n`` galaxies with lines, and the truth of their broad components."""
+    config = SimulationConfig(replace(POPULATIONS[population], broad_line_fraction=_BROAD))
+    seed = seed | VALIDATION_SEED_BIT if held_out else seed
+    parts, found, start = [], 0, 0
+    while found < n:
+        batch = simulate_batch(np.arange(start, start + 64), seed, config, gratings=False)
+        mask = batch.prism_mask
+        part = {
+            "prism_flux": in_record_units(np.where(mask, 0.0, batch.prism_flux)),
+            "prism_error": np.where(mask, np.float32(1.0), in_record_units(batch.prism_error)),
+            "prism_mask": mask,
+            "line_flux": in_record_units(batch.line_flux),
+            "broad_flux": in_record_units(batch.broad_line_flux),
+            "velocity": batch.broad_velocity_sigma.astype(np.float32),
+            "true_redshift": batch.redshift.astype(np.float32),
+        }
+        rows = np.isfinite(part["true_redshift"]) & (part["line_flux"].max(axis=1) > 0)
+        parts.append({name: values[rows] for name, values in part.items()})
+        found, start = found + int(rows.sum()), start + 64
+    return {name: np.concatenate([part[name] for part in parts])[:n] for name in parts[0]}
+
+
+def build(sr2: SR2Config = benchmark.SMALL) -> keras.Model:
+    """As the benchmark's posterior, with a width and a probability of broad components, and their fluxes."""
+    inputs, prism, places, fit, tokens, multiply = benchmark.tokens_of(sr2)
+    seen = places["in_range"]
+    x = _DENSE(64, activation="elu", name="broad_dense")(tokens) * ops.expand_dims(seen, -1)
+    x = ops.concatenate(
+        [ops.max(x, axis=1), ops.sum(x, axis=1) / (1.0 + ops.sum(seen, axis=1, keepdims=True))]
+    )
+    raw = _DENSE(3, name="broad_head")(_DENSE(64, activation="elu", name="broad_pooled")(x))
+    log_velocity = _LOG_VELOCITY[0] + _LOG_VELOCITY[1] * ops.tanh(raw[:, 1])
+    found = BroadLineInformation(sr2.knots, name="information", dtype="float32")(
+        *stage.observed(prism),
+        *(fit[name] for name in ("flux", "model")),
+        *(places[name] for name in ("wavelength", "prism_sigma", "in_range")),
+        inputs["redshift"],
+        ops.zeros_like(inputs["redshift"]),
+        ops.stop_gradient(ops.exp(log_velocity)),
+    )
+    leaders = joint.free_fluxes()[1], broad_fluxes().argmax(axis=0)
+    heads = [
+        _DENSE(joint.HEADS, name=f"heads{number}")(ops.take(tokens, rows, axis=1))
+        for number, rows in enumerate(leaders)
+    ]
+    names = ("precision", "score", "start", "in_range")
+    out = joint.LinePosterior(name="posterior", dtype="float32")(
+        ops.concatenate(heads, axis=1), *(found[name] for name in names)
+    )
+    more = {"unit": multiply(found["unit"], prism["scale"]), "in_range": found["in_range"]}
+    width = {
+        "logit": raw[:, 0],
+        "log_velocity": log_velocity,
+        "log_sigma": ops.clip(raw[:, 2] - 1.0, -4.0, 1.0),
+    }
+    return keras.Model(inputs, {**out, **more, **width}, name="broad")
+
+
+class Arm(keras.Model):
+    """Posterior with broad components under training."""
+
+    def __init__(self):
+        super().__init__(name="broad_arm")
+        self.network = build()
+
+    def call(self, x, training=False):
+        """Outputs of `build`."""
+        return self.network(x, training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Joint likelihood of narrow and broad fluxes, of the width, and of there being broad lines."""
+        target = ops.clip(_free(y, ops) / y_pred["unit"], -1e5, 1e5)
+        nll = losses.joint_nll(target, 0.0 * target, y_pred["in_range"], y_pred["mean"], y_pred["covariance"])
+        has = ops.cast(y["velocity"] > 0, "float32")
+        log_velocity = ops.log(ops.maximum(y["velocity"], 1.0))
+        width = losses.gaussian_nll(log_velocity, y_pred["log_velocity"], ops.exp(2.0 * y_pred["log_sigma"]))
+        presence = ops.mean(ops.softplus(y_pred["logit"]) - has * y_pred["logit"])
+        return nll + presence + 0.2 * losses.masked_mean(width, has)
+
+
+def _free(y, xp):
+    """Free fluxes, narrow and then broad."""
+    narrow, broad = joint.free_fluxes()[0], broad_fluxes()
+    rows = narrow / (narrow**2).sum(axis=0), broad / (broad**2).sum(axis=0)
+    flux, wide = y["line_flux"], y["broad_flux"]
+    return xp.concatenate([xp.matmul(flux - wide, rows[0]), xp.matmul(wide, rows[1])], axis=1)
+
+
+def compare(steps: int, n: int, held_out: int, batch: int, populations: tuple[str, str]) -> Iterator[str]:
+    """Train with and without broad columns; lines of text."""
+    data = examples(n, 31, populations[0], held_out=False)
+    judged = examples(held_out - held_out % 64, 32, populations[1], held_out=True)
+    data["line_known"], judged["line_known"] = (d["line_flux"] >= 0 for d in (data, judged))
+    x = benchmark.inputs_of(judged)
+    keras.utils.set_random_seed(1)
+    names = ("line_flux", "broad_flux", "velocity")
+    model, seconds = benchmark.fit(Arm(), data, steps, batch, names)
+    found, _ = outputs_of(model.network, x)
+    plain, _ = benchmark.train("posterior", data, steps, batch)
+    without, _ = outputs_of(plain.network, x)
+    has = judged["velocity"] > 0
+    yield f"{n} galaxies to train on; {has.sum()} of {has.size} judged have broad lines; {seconds:.2f} s/step"
+    probability = 1.0 / (1.0 + np.exp(-found["logit"]))
+    for low, high in ((0, 0.05), (0.05, 0.3), (0.3, 0.7), (0.7, 0.95), (0.95, 1)):
+        rows = (probability >= low) & (probability <= high)
+        stated, true = (
+            float(np.mean(values[rows])) if rows.any() else np.nan for values in (probability, has)
+        )
+        yield f"P_BROAD {low:g}-{high:g} (n {rows.sum()}): stated {stated:.2f}, true {true:.2f}"
+    sure = has & (probability > 0.5)
+    off = np.log(judged["velocity"][sure]) - found["log_velocity"][sure]
+    yield (
+        f"width, P_BROAD > 0.5 (n {sure.sum()}): scatter {robust_scatter(off):.2f} in the logarithm, "
+        f"pull {_pull(off / np.exp(found['log_sigma'][sure]))}"
+    )
+    yield from _fluxes(found, without, judged, has)
+
+
+def _fluxes(found, without, judged, has) -> Iterator[str]:
+    """Pulls and scatter of Halpha and Hbeta: broad, narrow, and together beside what one width gives."""
+    narrow, truth = joint.free_fluxes()[1].tolist(), _free(judged, np) / found["unit"]
+    total = judged["line_flux"]
+    for name in ("Halpha", "Hbeta", "HeI_10833"):
+        k = load_lines().index(name)
+        first = narrow.index(k)
+        second = len(narrow) + int(broad_fluxes()[k].argmax())
+        mean, sigma = found["mean"], np.sqrt(np.einsum("bii->bi", found["covariance"]))
+        use = has & (found["in_range"][:, second] > 0)
+        for kind, column in (("narrow", first), ("broad", second)):
+            parts = (mean[:, column], sigma[:, column], truth[:, column])
+            yield f"{name}, {kind}: {_judged(use, *parts)}"
+        unit = found["unit"][:, [first, second]]
+        both = found["covariance"][:, [first, second]][:, :, [first, second]]
+        flux = (mean[:, [first, second]] * unit).sum(axis=1)
+        error = np.sqrt(np.einsum("bi,bij,bj->b", unit, both, unit))
+        yield f"{name}, both: {_judged(use, flux, error, total[:, k])}"
+        scale = without["unit"][:, first]
+        own = np.sqrt(without["covariance"][:, first, first]) * scale
+        yield f"{name}, of one width: {_judged(use, without['mean'][:, first] * scale, own, total[:, k])}"
+
+
+def _judged(use: np.ndarray, value: np.ndarray, error: np.ndarray, true: np.ndarray) -> str:
+    """Pulls, and flux over truth, where the stated S/N is above 3."""
+    good = use & (value > 3.0 * error)
+    ratio = value[good] / np.maximum(true[good], 1e-9)
+    pull = _pull((true[good] - value[good]) / error[good])
+    return (
+        f"n {good.sum()}, pull {pull}, flux over truth {np.median(ratio):.2f} +- {robust_scatter(ratio):.2f}"
+    )
+
+
+def _pull(values: np.ndarray) -> str:
+    return f"{np.median(values):+.2f} {robust_scatter(values):.2f}" if values.size else "-"
