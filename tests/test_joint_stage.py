@@ -15,7 +15,6 @@ from kspecsr.feeds.example import split_batch
 from kspecsr.feeds.simulated import simulated_examples
 from kspecsr.models import compose, redshift_bins
 from kspecsr.results.data import ModelIdentity
-from kspecsr.results.flags import FlagThresholds
 from kspecsr.results.prism_input import PrismInput, prism_wavelength
 from kspecsr.results.result import Result
 from kspecsr.super_resolver import SuperResolver
@@ -76,7 +75,7 @@ def results(trained, examples):
     calibration = Calibration(line_flux=ErrorScale(factor=(2.0,)))
     network = compose(*(trained[0][stage] for stage in STAGES), calibration)
     identity = ModelIdentity("joint", "ab" * 32, TINY.grid, {})
-    resolver = SuperResolver(network, identity, redshift_bins(MODEL), FlagThresholds(0.0))
+    resolver = SuperResolver(network, identity, redshift_bins(MODEL))
     x, wavelength = examples[0], prism_wavelength()
     inputs = []
     for row in range(1, 5):
