@@ -44,7 +44,13 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--seed", "random seed of simulated galaxies (default: the shipped one)", default=None)
     cli.add(p, "--population", default="survey")
     cli.add(p, "--split", "split of the records", default="test")
-    cli.add(p, "--methods", "methods to judge (default: all)", type=cli.columns_of, metavar="A,B")
+    cli.add(
+        p,
+        "--methods",
+        "methods to judge (default: all but the slow template_fit)",
+        type=cli.columns_of,
+        metavar="A,B",
+    )
     cli.add(p, "--prior-galaxies", "galaxies of the prior-response test", type=int, default=200)
     splits = "every figure also by S/N, redshift, wavelength and line: 1,000 more for each method"
     cli.add(p, "--all-splits", splits, action="store_true")
@@ -126,7 +132,7 @@ def main(args: argparse.Namespace) -> int:
     if sure:
         print(f"\n{sure}\n")
     if config.all_splits:
-        print(f"\n{redshift_table(evaluation.metrics.get('sr2', {}))}\n")
+        print(f"\n{redshift_table(evaluation.metrics)}\n")
         print(f"{line_table(evaluation.metrics, shared_noise=real)}\n")
     print(f"report: {evaluation.page}")
     unread = cli.list_failures(evaluation.unread, "not read")

@@ -9,11 +9,15 @@ from astropy.cosmology import FlatLambdaCDM
 from benchmarks import continuum_fits
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
+from data_pipeline.pixel_grid import UNIFIED_GRID
 from data_pipeline.simulation import Nuisances, SimulationConfig, simulate_batch
 from data_pipeline.simulation.config import POPULATIONS
 from data_pipeline.simulation.stellar_library import AGE_EDGES
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
-from kspecsr.methods.template_fit import SCAN, cosmic_age, fit_templates, scan_redshifts, templates_at
+from kspecsr.evaluation.methods import TEMPLATES, EvaluationConfig, reconstructions
+from kspecsr.evaluation.sources import SimulatedHeldOut
+from kspecsr.methods import template_fit
+from kspecsr.methods.template_fit import cosmic_age, fit_templates, templates_at
 
 STEADY = Nuisances(prism_resolution_scatter=0.0, zero_point_shift=0.0, quoted_error_scatter=0.0)
 
@@ -63,15 +67,38 @@ def test_lines_and_continuum_are_told_apart(passive):
     assert sum(stars[4:]) > 0.7  # older than 100 Myr: nothing young shines in a passive galaxy
 
 
-def test_the_smallest_chi_square_is_at_the_redshift_of_absorption_lines(passive):
+@pytest.fixture(scope="module")
+def coarse():
+    """Fewer redshifts than the oracle tries."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(template_fit, "SCANNED", np.arange(np.log1p(0.3), np.log1p(6.0), 0.006))
+        template_fit._scanned.cache_clear()
+        yield template_fit.SCANNED
+    template_fit._scanned.cache_clear()
+
+
+def test_the_smallest_chi_square_is_at_the_redshift_of_absorption_lines(passive, coarse):
     """What the template oracle is for: galaxies of S/N 15 without emission lines."""
-    right = 0
-    for row, z in enumerate(passive.redshift[:5]):
-        tried = (1.0 + z) * np.exp(np.arange(-30, 31) * 0.008) - 1.0
-        pairs = ((float(one), templates_at(float(one), SCAN)) for one in tried[tried > 0.05])
-        redshift, chi_square = scan_redshifts(*observed(passive, row), pairs)
-        right += abs(redshift[np.argmin(chi_square)] - z) < 0.01 * (1.0 + z)
-    assert right >= 4
+    some = slice(0, 4)
+    arrays = (passive.prism_flux[some], passive.prism_error[some], passive.prism_mask[some])
+    redshift, bins, probability = template_fit.scan_redshifts(*arrays)
+    right = np.abs(redshift - passive.redshift[some]) < 0.01 * (1.0 + passive.redshift[some])
+    assert right.sum() >= 3
+    assert bins is coarse
+    np.testing.assert_allclose(probability.sum(axis=1), 1.0)
+
+
+def test_it_is_a_method_of_the_evaluation_where_it_is_asked_for(coarse):
+    held_out = SimulatedHeldOut(UNIFIED_GRID, seed=4, chunk_size=4).chunk(0)
+    found = reconstructions(held_out, [TEMPLATES], None, {})[TEMPLATES]
+    assert TEMPLATES not in EvaluationConfig().methods
+    assert EvaluationConfig(methods=("cubic", "direct_fit", TEMPLATES)).methods[-1] == TEMPLATES
+    assert found.redshift_probability.shape == (len(held_out), coarse.size)
+    assert ((found.confidence > 0) & (found.confidence <= 1.0)).all()
+    direct = reconstructions(replace(held_out, redshift=found.redshift), ["direct_fit"], None, {})[
+        "direct_fit"
+    ]
+    np.testing.assert_array_equal(found.line_flux, direct.line_flux)
 
 
 def test_no_star_is_older_than_the_universe():

@@ -1,17 +1,19 @@
 """Figures of every line, of redshifts, and of what is no galaxy, as text."""
 
 from collections.abc import Mapping
+from itertools import product
 
 from data_pipeline.simulation import TROUBLES, WITHOUT_REDSHIFT
-from kspecsr.evaluation.methods import TITLES
+from kspecsr.evaluation.methods import TEMPLATES, TITLES
 from kspecsr.evaluation.report import NOTHING, text_table
 from kspecsr.measures.estimate import Estimate
 from kspecsr.measures.line_by_line import FIGURES, shown_parts
 from kspecsr.measures.splits import LINE_SNR, labels
 
 _HEADINGS = ("lines of S/N > 5", "recovered / true", "interval", "scatter [ln]", "pull", "its scatter", "n")
+SR2 = "sr2"
 _SHARED = "if errors are right"
-_METHODS = ("sr2", "sr2_known_z", "direct_fit")
+_METHODS = (SR2, "sr2_known_z", "direct_fit")
 
 
 def line_table(metrics: Mapping[str, Mapping[str, Estimate]], shared_noise: bool = False) -> str:
@@ -40,19 +42,20 @@ def line_table(metrics: Mapping[str, Mapping[str, Estimate]], shared_noise: bool
     return "\n\n".join(tables)
 
 
-def redshift_table(found: Mapping[str, Estimate]) -> str:
-    """Redshifts of a method by the S/N of the best line, as text; empty for a method without redshifts.
+def redshift_table(metrics: Mapping[str, Mapping[str, Estimate]]) -> str:
+    """Redshifts of methods that infer them, by the S/N of the best line, as text.
 
     Args:
-        found: its metrics.
+        metrics: method to metric to estimate.
     """
-    rows = [["best line in the prism", "NMAD", "off by > 0.01", "off by > 0.15", "n"]]
-    for part in ("", *(f"[{label}]" for label in labels("best line snr", LINE_SNR, open_start=True))):
+    rows = [["redshift of", "best line in the prism", "NMAD", "off by > 0.01", "off by > 0.15", "n"]]
+    parts = ("", *(f"[{label}]" for label in labels("best line snr", LINE_SNR, open_start=True)))
+    for method, part in product((SR2, TEMPLATES), parts):
         names = ("redshift_nmad", "redshift_outliers_0.01", "redshift_outliers_0.15")
-        nmad, far, lost = (found.get(name + part) for name in names)
+        nmad, far, lost = (metrics.get(method, {}).get(name + part) for name in names)
         if nmad is not None and far is not None and lost is not None:
             numbers = [f"{nmad.value:.2g}", f"{far.value:.1%}", f"{lost.value:.1%}", f"{far.n}"]
-            rows.append([part.strip("[]") or "all", *numbers])
+            rows.append([TITLES[method], part.strip("[]") or "all", *numbers])
     return text_table(rows) if len(rows) > 1 else ""
 
 

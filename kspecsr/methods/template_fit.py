@@ -7,8 +7,7 @@ against redshift is the template oracle for galaxies that are known by absorptio
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,6 +15,7 @@ from scipy.optimize import nnls
 
 from data_pipeline.instrument import PRISM, Instrument, load_instrument
 from data_pipeline.instrument.line_spread import LineSpreadOperator
+from data_pipeline.instrument.prism_pixels import LOW_FREQUENCY_VARIANCE
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.design import tied_lines
 from data_pipeline.simulation.attenuation import attenuation
@@ -227,19 +227,40 @@ def fit_templates(
     return TemplateFit(redshift, weights, model, continuum, float(chi_square), templates)
 
 
-def scan_redshifts(
-    flux: np.ndarray,
-    error: np.ndarray,
-    mask: np.ndarray,
-    templates: Iterable[tuple[float, Templates]],
-    noise_variance: float = 1.0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Redshifts that were tried and chi-square per good pixel at each, both (Z,).
+SCANNED = np.arange(np.log1p(0.05), np.log1p(10.0), 0.003)  # ln(1 + z)
 
-    Spectrum and noise are as of `fit_templates`; ``templates`` are pairs of redshift and columns there.
+
+@lru_cache(maxsize=1)
+def _scanned() -> list[Templates]:
+    """Templates at all redshifts of `SCANNED`; single precision, a hundred megabytes."""
+    found = (templates_at(float(np.expm1(place)), SCAN) for place in SCANNED)
+    return [replace(one, columns=one.columns.astype(np.float32)) for one in found]
+
+
+def scan_redshifts(
+    flux: np.ndarray, error: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Redshifts of galaxies without emission lines, from chi-square of the templates at each.
+
+    Chi-square is divided by the noise power at the scales of breaks, and the prior is flat in ln(1 + z).
+
+    Args:
+        flux: (B, 706) on the prism's pixels in any unit.
+        error: (B, 706) one sigma as quoted.
+        mask: (B, 706) bool, True = bad.
+
+    Returns:
+        (B,) the most probable redshift; (Z,) ln(1 + z) of the bins; (B, Z) probability.
     """
-    pairs = [
-        (z, fit_templates(flux, error, mask, columns, z, noise_variance).chi_square)
-        for z, columns in templates
-    ]
-    return tuple(np.array(pairs).T)
+    noise = LOW_FREQUENCY_VARIANCE
+    probability = np.empty((len(flux), SCANNED.size))
+    for row, arrays in enumerate(zip(flux, error, mask, strict=True)):
+        tried = zip(_scanned(), np.expm1(SCANNED), strict=True)
+        chi_square = np.array([fit_templates(*arrays, one, z, noise).chi_square for one, z in tried])
+        chi_square *= np.count_nonzero(~arrays[2])
+        probability[row] = np.exp(-0.5 * (chi_square - chi_square.min()))
+    probability /= probability.sum(axis=1, keepdims=True)
+    # the mean over the peak: bins are wider than redshifts are known
+    best = np.clip(probability.argmax(axis=1), 1, SCANNED.size - 2)[:, None] + np.arange(-1, 2)
+    share = np.take_along_axis(probability, best, axis=1)
+    return np.expm1((share * SCANNED[best]).sum(axis=1) / share.sum(axis=1)), SCANNED, probability
