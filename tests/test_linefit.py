@@ -148,7 +148,7 @@ def whole_problem(survey, row, config):
             )
     tie = tied_lines(LINES).matrix(len(LINES))
     lines = (tie.T @ profile).T
-    continuum = _continuum_columns(np.array([z]), config)[0].T
+    continuum = _continuum_columns(np.array([z]), config, INSTRUMENT)[0].T
     norm = np.linalg.norm(lines * weight[:, None], axis=0)
     lines = lines / np.where(norm > 0, norm, 1.0)
     # what the continuum's normal equations have beyond the data, as rows: its square root

@@ -14,7 +14,7 @@ from tensorflow.python.tools import saved_model_cli
 from tensorflow_serving.config import model_server_config_pb2
 
 from benchmarks.serving_speed import read_warm_up
-from data_pipeline.resampling import to_pixels
+from data_pipeline.resampling import to_prism_pixels
 from kspecsr import export
 from kspecsr.model_settings import find_model, weights_hash
 from kspecsr.results.flags import (
@@ -357,7 +357,7 @@ def test_resampling_agrees_on_any_pixels():
         rising = np.sort(grid)
         flux, error = rng.normal(size=grid.size) * 1e-21 + 1e-20, 1e-21 * (1 + rng.random(grid.size))
         mask = rng.random(grid.size) < 0.05
-        expected = to_pixels(rising, flux, error, mask, target)
+        expected = to_prism_pixels(rising, flux, error, mask)
         given = np.where(mask, np.nan, flux)
         back = slice(None, None, -1) if name == "falling" else slice(None)
         found = resample_to(target, *(tf.constant(values[back][None]) for values in (rising, given, error)))

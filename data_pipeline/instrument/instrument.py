@@ -72,7 +72,7 @@ class Instrument:
         """Pixel that holds ``wavelength`` [um], or the nearest one, and whether one holds it."""
         lower, upper = self.bounds
         pixel = np.clip(np.searchsorted(lower, wavelength, "right") - 1, 0, lower.size - 1)
-        return pixel, (wavelength >= lower[0]) & (wavelength <= upper[-1])
+        return pixel, (wavelength >= lower[pixel]) & (wavelength <= upper[pixel])
 
     def line_spread_operator(
         self, bounds_in: np.ndarray, seen_by: Instrument | None = None

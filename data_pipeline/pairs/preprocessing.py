@@ -12,7 +12,7 @@ from data_pipeline.pairs.sky_groups import chord, unit_vectors
 from data_pipeline.pairs.stitching import StitchConfig, StitchedSpectrum, stitch
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.readers import read_spectrum
-from data_pipeline.resampling import to_pixels, upsample
+from data_pipeline.resampling import to_prism_pixels, upsample
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
 QUALITY_LINES = (("Halpha",), ("[OII]_3727", "[OII]_3730"), ("[OIII]_5008",))
@@ -109,7 +109,7 @@ def _separation(a: ObservedSpectrum, b: ObservedSpectrum) -> float:
 def align(prism: ObservedSpectrum, grid: UnifiedGrid):
     """Prism on its own 706 pixels and up-sampled on the grid, each as (flux, error, mask)."""
     own = load_instrument(PRISM).wavelength
-    on_pixels = to_pixels(prism.wavelength, prism.flux, prism.error, prism.mask, own)
+    on_pixels = to_prism_pixels(prism.wavelength, prism.flux, prism.error, prism.mask)
     return on_pixels, upsample(own, *on_pixels, grid.wavelength)
 
 

@@ -17,7 +17,7 @@ from kspecsr.enhancement.inputs import RESULT_ENDING, InputFile, list_inputs
 from kspecsr.methods.direct_fit import DirectFitConfig, fit_prism_lines
 from kspecsr.methods.direct_fit_result import DirectFit
 from kspecsr.results.lines import LINE_FLUX_UNIT
-from kspecsr.results.prism_input import is_prism, prism_input
+from kspecsr.results.prism_input import check_prism, is_prism
 
 _TEXT_UNIT = 1e-20  # erg/s/cm2
 _HEAD = f"{'line':<14} {'rest [A]':>9} {'obs. [um]':>9} {'flux':>10} {'error':>10} {'S/N':>7}"
@@ -133,11 +133,12 @@ def _fitted(
     spectrum = read_spectrum(file.path, extraction=extraction)
     if file.sought and not is_prism(spectrum):
         return None
-    given = prism_input(spectrum)
+    check_prism(spectrum)
     redshift = known.of(file.path, spectrum.meta)
     if math.isnan(redshift):
         raise ValueError(
             f"{file.path}: --redshift has none for this spectrum; lines are fitted at a known redshift only"
         )
-    fit = fit_prism_lines(given.flux[None], given.error[None], given.mask[None], np.array([redshift]), config)
+    arrays = (spectrum.flux[None], spectrum.error[None], spectrum.mask[None])
+    fit = fit_prism_lines(*arrays, np.array([redshift]), config, spectrum.wavelength)
     return line_table(fit, file.path.name, config)

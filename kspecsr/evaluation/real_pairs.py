@@ -20,7 +20,6 @@ from data_pipeline.spectrum import SpectrumError
 from kspecsr.enhancement.inputs import list_inputs
 from kspecsr.evaluation.report import NOTHING, Section, ShownFigure, ShownTable
 from kspecsr.methods.direct_fit import fit_prism_lines
-from kspecsr.results.prism_input import prism_input
 
 if TYPE_CHECKING:
     from kspecsr.results.result import Result
@@ -162,10 +161,9 @@ def compare_pair(files: PairFiles, resolver: SuperResolver) -> PairComparison:
 
 def _lines(pair: Pair, redshift: float, result: Result) -> tuple[LineComparison, ...]:
     """Lines that the gratings detect and the direct fit covers, the brightest first."""
-    names, observed, model = load_lines().names, prism_input(result.observed), result.measurements
-    fit = fit_prism_lines(
-        observed.flux[None] / UNIT, observed.error[None] / UNIT, observed.mask[None], np.array([redshift])
-    )
+    names, observed, model = load_lines().names, result.observed, result.measurements
+    arrays = (observed.flux[None] / UNIT, observed.error[None] / UNIT, observed.mask[None])
+    fit = fit_prism_lines(*arrays, np.array([redshift]), wavelength=observed.wavelength)
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = np.nan_to_num(pair.lines.flux / pair.lines.error)
     lines = [

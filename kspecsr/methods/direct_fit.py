@@ -8,7 +8,7 @@ from scipy.ndimage import convolve1d, gaussian_filter1d
 from threadpoolctl import threadpool_limits
 
 from data_pipeline.instrument import PRISM, Instrument, load_instrument
-from data_pipeline.instrument.prism_pixels import LAG_COVARIANCE, LOW_FREQUENCY_VARIANCE
+from data_pipeline.instrument.prism_pixels import JADES_SAMPLING, Sampling, sampling_of
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.design import (
     BREAKS,
@@ -21,11 +21,10 @@ from data_pipeline.lines.design import (
 from data_pipeline.lines.least_squares import non_negative_solution
 from data_pipeline.lines.profile import REACH, line_sigma, line_windows, scattered
 from kspecsr.configuration.model import check_range
-from kspecsr.methods.direct_fit_result import DirectFit
+from kspecsr.methods.direct_fit_result import DirectFit, covered_pixels
 
 _CHUNK = 32  # spectra at once: their columns fit into the cache
-_NEIGHBOURHOOD = 2.5  # pixels over which the local amplitude is averaged, a little less than the LSF's FWHM
-_BRIDGED = 3  # bad pixels in a row that the line-spread function bridges: its FWHM
+_NEIGHBOURHOOD = 1.5  # detector pixels of the local amplitude, a little less than the LSF's FWHM
 # Prior variance of a line's flux in squares of its isolated error, to which the square of all light at its
 # place is added: an upper limit loses 2 %, but no line outshines its blend.
 _FAINTEST = 25.0
@@ -36,7 +35,7 @@ class DirectFitConfig:
     """Options of the direct line fit.
 
     Attributes:
-        knots: hat functions of the continuum, evenly spaced in prism pixels.
+        knots: hat functions of the continuum, evenly spaced in pixels.
         smoothness: weight of the continuum's second differences over that of its data: too small to be seen
             where there are data, it carries the continuum across gaps.
         systematic: error of the model as a share of the local amplitude (imperfect line-spread function, flat
@@ -46,8 +45,8 @@ class DirectFitConfig:
         resolution_scale: factor on the tabulated resolving power; None for what reduced spectra show.
         zero_point_shift: by how many prism pixels lines lie redwards of where their redshift puts them.
         velocity_sigma: intrinsic width of the lines [km/s].
-        correlated_noise: released prism pixels share detector pixels; False for independent pixels whose
-            scatter is the quoted error.
+        correlated_noise: noise as reductions leave it on pixels of this size; False for independent pixels
+            whose scatter is the quoted error.
 
     Raises:
         ValueError: for a number out of its range, naming it.
@@ -79,6 +78,7 @@ def fit_prism_lines(
     mask: np.ndarray,
     redshift: np.ndarray,
     config: DirectFitConfig = DirectFitConfig(),
+    wavelength: np.ndarray | None = None,
 ) -> DirectFit:
     """Fit all lines of the shipped list together with a continuum.
 
@@ -88,36 +88,47 @@ def fit_prism_lines(
     the total light of the blend.
 
     Args:
-        flux: (B, P) on the prism's pixels, any unit of f_lambda; not used where masked.
+        flux: (B, P) any unit of f_lambda; not used where masked.
         error: (B, P) one sigma as quoted; not used where masked.
         mask: (B, P) bool, True = bad.
         redshift: (B,); nothing is fitted where it is NaN.
         config: options.
+        wavelength: (P,) pixel centres [um] of a release; None for those that the networks take.
 
     Raises:
         ValueError: for shapes that do not match, or a redshift of -1 or less.
     """
-    flux, error, good, redshift = _checked(flux, error, mask, redshift)
+    pixels = None if wavelength is None else np.asarray(wavelength, np.float64).tobytes()
+    prism, sampling = _pixels(pixels, config.resolution_scale)
+    flux, error, good, redshift = _checked(flux, error, mask, redshift, prism.wavelength.size)
     # threads cost more than they bring in products as small as those of one spectrum
     with threadpool_limits(1, user_api="blas"):
         parts = [
-            _fit_chunk(flux[rows], error[rows], good[rows], redshift[rows], config)
+            _fit_chunk(flux[rows], error[rows], good[rows], redshift[rows], config, prism, sampling)
             for rows in (slice(start, start + _CHUNK) for start in range(0, max(len(flux), 1), _CHUNK))
         ]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return DirectFit(redshift=redshift, covered=_covered(good), **arrays)
+    return DirectFit(prism.wavelength, redshift, covered_pixels(good, sampling.step), **arrays)
 
 
-def _checked(flux, error, mask, redshift) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+@lru_cache(maxsize=8)
+def _pixels(wavelength: bytes | None, scale: float | None) -> tuple[Instrument, Sampling]:
+    prism = load_instrument(PRISM, scale=scale)
+    if wavelength is None:
+        return prism, JADES_SAMPLING
+    prism = prism.with_pixels(np.frombuffer(wavelength))
+    sampling = sampling_of(prism.wavelength)
+    return prism if scale is not None else prism.with_scale(prism.scale * sampling.sharpness), sampling
+
+
+def _checked(flux, error, mask, redshift, pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Flux and error (0 and 1 where bad), good pixels, and redshifts (NaN where unknown)."""
     flux, error = np.asarray(flux, np.float64), np.asarray(error, np.float64)
     mask, redshift = np.asarray(mask, bool), np.array(redshift, np.float64)
-    pixels = load_instrument(PRISM).wavelength.size
     if not flux.shape == error.shape == mask.shape or flux.ndim != 2 or flux.shape[1] != pixels:
         raise ValueError(
             f"line fit: expected flux, error and mask of one shape (B, {pixels}), got {flux.shape}, "
-            f"{error.shape} and {mask.shape}; a single spectrum needs a leading axis, one on other pixels "
-            "kspecsr.results.prism_input.prism_input"
+            f"{error.shape} and {mask.shape}; one spectrum needs a leading axis, other pixels wavelengths"
         )
     if redshift.shape != flux.shape[:1]:
         raise ValueError(
@@ -150,9 +161,9 @@ def _places(instrument: Instrument, rest: np.ndarray, redshift: np.ndarray, shif
     return wavelength + shift * instrument.pixel_width(wavelength)
 
 
-def _line_columns(good, redshift, config: DirectFitConfig) -> tuple[np.ndarray, np.ndarray]:
+def _line_columns(good, redshift, config: DirectFitConfig, prism) -> tuple[np.ndarray, np.ndarray]:
     """Columns of the free lines (B, K', P), and which of the K lines are in range (B, K)."""
-    prism, ties = load_instrument(PRISM, scale=config.resolution_scale), _ties()
+    ties = _ties()
     centre = _places(prism, load_lines().wavelength, redshift, config.zero_point_shift)
     pixel, on_prism = prism.pixel_of(centre)
     half = _reach(prism, config.velocity_sigma)
@@ -168,21 +179,20 @@ def _line_columns(good, redshift, config: DirectFitConfig) -> tuple[np.ndarray, 
     return tied.reshape(len(good), ties.columns, good.shape[1]), in_range
 
 
-def _continuum_columns(redshift: np.ndarray, config: DirectFitConfig) -> np.ndarray:
+def _continuum_columns(redshift: np.ndarray, config: DirectFitConfig, prism: Instrument) -> np.ndarray:
     """(B, knots + breaks, P)."""
-    prism = load_instrument(PRISM, scale=config.resolution_scale)
     hats = continuum_hats(prism.wavelength.size, config.knots)
     at = _places(prism, np.array(BREAKS), redshift, config.zero_point_shift)
     steps = break_steps(prism.wavelength, at, line_sigma(prism, at, config.velocity_sigma))
     return np.concatenate([np.broadcast_to(hats, (len(redshift), *hats.shape)), steps], axis=1)
 
 
-def _root_weight(flux, error, good, config: DirectFitConfig) -> np.ndarray:
-    """(B, P) inverse of the error, with the systematic error of the model; 0 where bad."""
+def _root_weight(flux, error, good, config: DirectFitConfig, near: float) -> np.ndarray:
+    """(B, P) inverse of the error, with the model's, a share of the amplitude ``near`` by; 0 where bad."""
     # Of flux and error together: where there is no signal the systematic error is a share of the noise, and
     # adds nothing.
-    square = gaussian_filter1d(good * (flux**2 + error**2), _NEIGHBOURHOOD, axis=1, mode="constant")
-    count = gaussian_filter1d(good.astype(float), _NEIGHBOURHOOD, axis=1, mode="constant")
+    square = gaussian_filter1d(good * (flux**2 + error**2), near, axis=1, mode="constant")
+    count = gaussian_filter1d(good.astype(float), near, axis=1, mode="constant")
     amplitude = square / np.maximum(count, 1e-6)
     return good / np.sqrt(error**2 + config.systematic**2 * amplitude)
 
@@ -210,7 +220,9 @@ def _continuum_normal(columns: np.ndarray, knots: int, smoothness: float) -> np.
     return normal
 
 
-def _fit_chunk(flux, error, good, redshift, config: DirectFitConfig) -> dict[str, np.ndarray]:
+def _fit_chunk(
+    flux, error, good, redshift, config: DirectFitConfig, prism: Instrument, sampling: Sampling
+) -> dict[str, np.ndarray]:
     """The arrays of `DirectFit` for some spectra."""
     fitted = ~np.isnan(redshift) & good.any(axis=1)
     redshift = np.where(fitted, redshift, 0.0)
@@ -218,17 +230,17 @@ def _fit_chunk(flux, error, good, redshift, config: DirectFitConfig) -> dict[str
     scale = np.sum(error * good, axis=1, keepdims=True) / np.maximum(good.sum(axis=1, keepdims=True), 1)
     scale = np.where(scale > 0, scale, 1.0)
     flux, error = flux / scale, error / scale
-    root = _root_weight(flux, error, good, config)
-    tied, in_range = _line_columns(good, redshift, config)
-    continuum = _continuum_columns(redshift, config)
+    root = _root_weight(flux, error, good, config, _NEIGHBOURHOOD / sampling.step)
+    tied, in_range = _line_columns(good, redshift, config, prism)
+    continuum = _continuum_columns(redshift, config, prism)
     lines, line_covariance, knots, knot_covariance = _solved(
-        flux * root, tied * root[:, None], continuum * root[:, None], config
+        flux * root, tied * root[:, None], continuum * root[:, None], config, sampling
     )
     model_continuum = np.einsum("bc,bcp->bp", knots, continuum)
     model = model_continuum + np.einsum("bk,bkp->bp", lines, tied)
     spread = np.einsum("bcp,bcp->bp", continuum, knot_covariance @ continuum)
     pixels = np.maximum(good.sum(axis=1), 1)
-    variance = LAG_COVARIANCE[0] if config.correlated_noise else 1.0
+    variance = sampling.variance if config.correlated_noise else 1.0
     chi_square = np.sum(good * ((flux - model) / error) ** 2, axis=1) / pixels / variance
     column, factor = _ties().column, _ties().share
     measured = in_range & fitted[:, None]
@@ -248,7 +260,7 @@ def _fit_chunk(flux, error, good, redshift, config: DirectFitConfig) -> dict[str
     }
 
 
-def _solved(flux, lines, continuum, config: DirectFitConfig) -> tuple[np.ndarray, ...]:
+def _solved(flux, lines, continuum, config: DirectFitConfig, sampling: Sampling) -> tuple[np.ndarray, ...]:
     """Solve whitened equations: flux (B, P), lines (B, K', P), continuum (B, C, P).
 
     Fluxes of the free lines (B, K') and coefficients of the continuum (B, C), each with its covariance.
@@ -272,14 +284,14 @@ def _solved(flux, lines, continuum, config: DirectFitConfig) -> tuple[np.ndarray
     x = non_negative_solution(normal + ridge, right)
     along = np.einsum("bcp,bp->bc", continuum, flux) - np.einsum("bck,bk->bc", cross, x)
     # Not of the solution with lines held at 0: a flux that is cut off there has an error all the same.
-    covariance = _line_covariance(normal, right, left, config)
+    covariance = _line_covariance(normal, right, left, sampling if config.correlated_noise else None)
     knots = np.einsum("bcd,bd->bc", inverse, along)
-    low_frequency = LOW_FREQUENCY_VARIANCE if config.correlated_noise else 1.0
+    low_frequency = sampling.low_frequency if config.correlated_noise else 1.0
     knot_covariance = low_frequency * inverse + share @ covariance @ share.transpose(0, 2, 1)
     return x * per_norm, covariance * per_norm[:, :, None] * per_norm[:, None, :], knots, knot_covariance
 
 
-def _line_covariance(normal, right, left, config: DirectFitConfig) -> np.ndarray:
+def _line_covariance(normal, right, left, sampling: Sampling | None) -> np.ndarray:
     """(B, K', K') of columns with unit norm, lines of either sign; see `_FAINTEST`.
 
     From the normal equations without the continuum, their right hand side, and what the continuum leaves of
@@ -289,18 +301,8 @@ def _line_covariance(normal, right, left, config: DirectFitConfig) -> np.ndarray
     prior = np.eye(right.shape[1]) * (1.0 / (_FAINTEST + alone**2))[:, None, :]
     inverse = np.linalg.inv(normal + prior)
     seen = left
-    if config.correlated_noise:
-        kernel = np.concatenate([LAG_COVARIANCE[:0:-1], LAG_COVARIANCE])
-        seen = convolve1d(left, kernel, axis=-1, mode="constant")
-    noise = seen @ left.transpose(0, 2, 1)
+    if sampling is not None:
+        seen = convolve1d(left, sampling.kernel, axis=-1, mode="constant")
+    seen = seen @ left.transpose(0, 2, 1)
     # A sandwich: weights as if pixels were independent, errors as they are.
-    return inverse @ (0.5 * (noise + noise.transpose(0, 2, 1)) + prior) @ inverse
-
-
-def _covered(good: np.ndarray) -> np.ndarray:
-    """(B, P) bool: good, or between good pixels that are near enough."""
-    place = np.arange(good.shape[1])
-    before = np.maximum.accumulate(np.where(good, place, -1), axis=1)
-    after = np.minimum.accumulate(np.where(good, place, good.shape[1])[:, ::-1], axis=1)[:, ::-1]
-    inside = (before >= 0) & (after < good.shape[1])
-    return inside & (after - before - 1 <= _BRIDGED)
+    return inverse @ (0.5 * (seen + seen.transpose(0, 2, 1)) + prior) @ inverse

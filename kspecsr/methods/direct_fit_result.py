@@ -60,6 +60,18 @@ def _close_pairs(grid: UnifiedGrid, half: int) -> tuple[np.ndarray, np.ndarray]:
     return first[near], second[near]
 
 
+_BRIDGED = 1.8  # bad detector pixels in a row that the line-spread function bridges: its FWHM
+
+
+def covered_pixels(good: np.ndarray, step: float) -> np.ndarray:
+    """(B, P) bool: pixels, ``step`` detector pixels wide, that are good or in a gap that is bridged."""
+    place = np.arange(good.shape[1])
+    before = np.maximum.accumulate(np.where(good, place, -1), axis=1)
+    after = np.minimum.accumulate(np.where(good, place, good.shape[1])[:, ::-1], axis=1)[:, ::-1]
+    inside = (before >= 0) & (after < good.shape[1])
+    return inside & (after - before - 1 <= round(_BRIDGED / step))
+
+
 VELOCITY_SIGMA = 50.0  # km/s, the median of the simulated galaxies' narrow lines
 
 
@@ -68,6 +80,7 @@ class DirectFit:
     """Fits of B prism spectra, fluxes in the unit of the spectra; NaN throughout without a redshift.
 
     Attributes:
+        wavelength: (P,) pixel centres [um].
         redshift: (B,) known redshifts.
         covered: (B, P) bool: pixels with data, or in a gap that the line-spread function bridges.
         line_flux, line_flux_error: (B, K) [flux unit x Angstrom], in the order of
@@ -77,9 +90,11 @@ class DirectFit:
         continuum: (B, P), as the prism sees it; beyond the data and in gaps it is extrapolated.
         continuum_error: (B, P) one sigma.
         model: (B, P) continuum and lines.
-        chi_square: (B,) per good pixel, as `kspecsr.results.prism_input.prism_chi_square` gives it.
+        chi_square: (B,) per good pixel, as `kspecsr.results.prism_input.prism_chi_square` gives it: over the
+            variance that a pixel of this size has.
     """
 
+    wavelength: np.ndarray
     redshift: np.ndarray
     covered: np.ndarray
     line_flux: np.ndarray
@@ -111,7 +126,7 @@ class DirectFit:
         """
         if not 0 <= velocity_sigma < np.inf:
             raise ValueError(f"on_grid: expected a velocity_sigma of 0 km/s or more, got {velocity_sigma}")
-        upsampling, column, inside = _to_grid(grid)
+        upsampling, column, inside = _to_grid(grid, self.wavelength.tobytes())
         continuum = (upsampling @ self.continuum.T).T
         variance = (abs(upsampling) @ self.continuum_error.T).T ** 2
         centre = load_lines().wavelength * (1.0 + self.redshift[:, None])
@@ -128,8 +143,8 @@ class DirectFit:
 
 
 @lru_cache(maxsize=4)
-def _to_grid(grid: UnifiedGrid) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
+def _to_grid(grid: UnifiedGrid, wavelength: bytes) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
     """(N, P) cubic interpolation; prism pixel of each grid pixel, and whether it has one."""
-    prism = load_instrument(PRISM)
+    prism = load_instrument(PRISM).with_pixels(np.frombuffer(wavelength))
     matrix = cubic_interpolation(prism.position(grid.wavelength), prism.wavelength.size)
     return matrix, *prism.pixel_of(grid.wavelength)

@@ -14,7 +14,7 @@ from data_pipeline.instrument import PRISM, degrading_operator, load_instrument
 from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.readers import read_spectrum
-from data_pipeline.resampling import to_pixels
+from data_pipeline.resampling import to_prism_pixels
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -59,16 +59,23 @@ def prism_input(spectrum: ObservedSpectrum) -> PrismInput:
     Raises:
         SpectrumError: for a spectrum that was not taken with the prism, naming the file.
     """
+    check_prism(spectrum)
+    arrays = to_prism_pixels(spectrum.wavelength, spectrum.flux, spectrum.error, spectrum.mask)
+    return PrismInput(spectrum, *masked(*arrays))
+
+
+def check_prism(spectrum: ObservedSpectrum) -> None:
+    """Refuse a spectrum that was not taken with the prism.
+
+    Raises:
+        SpectrumError: naming the file.
+    """
     if not is_prism(spectrum):
         meta = spectrum.meta
         raise SpectrumError(
             f"{meta.origin}: is a {meta.disperser} spectrum; expected NIRSpec PRISM, which is what the "
             "networks super-resolve. Give the prism spectrum of this object."
         )
-    flux, error, bad = to_pixels(
-        spectrum.wavelength, spectrum.flux, spectrum.error, spectrum.mask, prism_wavelength()
-    )
-    return PrismInput(spectrum, *masked(flux, error, bad))
 
 
 def masked(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> Arrays:

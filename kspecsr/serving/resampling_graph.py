@@ -1,4 +1,4 @@
-"""Spectra on any pixels onto the prism's: `data_pipeline.resampling.to_pixels` in TensorFlow operations.
+"""Spectra on any pixels onto the prism's: `data_pipeline.resampling.to_prism_pixels` in TensorFlow.
 
 Everything is in float64, with the arithmetic of NumPy row by row: fluxes of 1e-20 squared twice are below the
 range of float32, and wavelengths in float32 are off by a hundred-thousandth of a pixel.
@@ -9,95 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from data_pipeline.instrument.prism_pixels import SHARED_NOISE
 from data_pipeline.pixel_grid import pixel_bounds
-
-
-def running_integral(
-    count: tf.Tensor, bounds: tuple[tf.Tensor, tf.Tensor], flux: tf.Tensor, out: np.ndarray
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Integral of the flux over other pixels, as far as they lie on the spectra.
-
-    The spline through the integral at the pixels' bounds is the not-a-knot one, as SciPy's `CubicSpline`.
-    Spectra have (B,) four pixels or more; their arrays (B, n), float64, may be longer. ``out`` (2, m) are the
-    bounds of the other pixels. Integral and width (B, m) are clipped to the spectra, the width to 1 where
-    nothing is left.
-    """
-    lower, upper = bounds
-    n = tf.shape(lower)[1]
-    # Filling is spaced evenly behind the last pixel: knots must rise throughout, or one short spectrum would
-    # make the solver divide by 0 for the whole batch.
-    knots = _knots(count, lower, upper)  # (B, n + 1), of which count + 1 are real
-    real = tf.range(n) < count[:, None]
-    step = knots[:, 1:] - knots[:, :-1]
-    total = tf.cumsum(tf.where(real, flux * step, 0.0), axis=1)
-    total = tf.concat([tf.zeros_like(total[:, :1]), total], axis=1)
-    slope = (total[:, 1:] - total[:, :-1]) / step
-    derivative = _derivatives(count, knots, step, slope)
-
-    last = tf.gather(knots, count, batch_dims=1)[:, None]
-
-    def value_at(x: tf.Tensor) -> tf.Tensor:
-        # The last edge lies on the last knot, behind which there is no interval.
-        k = tf.searchsorted(knots, x, side="right") - 1
-        k = tf.maximum(tf.minimum(k, count[:, None] - 1), 0)
-        x0, h, secant, y, s0 = (
-            tf.gather(values, k, batch_dims=1) for values in (knots, step, slope, total, derivative)
-        )
-        s1 = tf.gather(derivative, k + 1, batch_dims=1)
-        # Hermite's form on the interval, in the order of SciPy's operations, so that both agree to rounding.
-        t = (s0 + s1 - 2.0 * secant) / h
-        along = x - x0
-        return ((t / h * along + (secant - s0) / h - t) * along + s0) * along + y
-
-    rows = tf.shape(lower)[0]
-    low, high = (
-        tf.minimum(tf.maximum(tf.broadcast_to(edge, (rows, edge.size)), knots[:, :1]), last)
-        for edge in np.ascontiguousarray(out)
-    )
-    width = high - low
-    return value_at(high) - value_at(low), tf.where(width > 0, width, 1.0)
-
-
-def _knots(count: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
-    """Lower bounds and the last upper one; evenly spaced beyond."""
-    n = tf.shape(lower)[1]
-    place = tf.range(n + 1)
-    last = tf.gather(upper, count - 1, batch_dims=1)[:, None]
-    inside = place < count[:, None]
-    padded = tf.pad(lower, [[0, 0], [0, 1]])
-    return tf.where(inside, padded, last + tf.cast(place - count[:, None], tf.float64))
-
-
-def _derivatives(count: tf.Tensor, knots: tf.Tensor, step: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
-    """Derivative of the spline at its knots, (B, n + 1); 0 beyond the real ones."""
-    last = count[:, None]  # number of the last knot
-    place = tf.range(tf.shape(knots)[1])
-
-    def at_end(values: tf.Tensor, back: int) -> tf.Tensor:
-        return tf.gather(values, last - back, batch_dims=1)
-
-    zero, one = tf.zeros_like(step[:, :1]), tf.ones_like(step[:, :1])
-    before, after = tf.concat([zero, step], axis=1), tf.concat([step, zero], axis=1)
-    slope_before, slope_after = tf.concat([zero, slope], axis=1), tf.concat([slope, zero], axis=1)
-    first, second = step[:, :1], step[:, 1:2]
-    start = knots[:, 2:3] - knots[:, :1]
-    end = at_end(knots, 0) - at_end(knots, 2)
-    final, ahead = at_end(step, 1), at_end(step, 2)
-    at_start, is_last, beyond = place == 0, place == last, place > last
-    # Rows of the spline's equations; not-a-knot in the first and the last, and 1 x = 0 in those of the
-    # filling.
-    diagonal = 2.0 * (before + after)
-    diagonal = tf.where(at_start, second, tf.where(is_last, ahead, tf.where(beyond, one, diagonal)))
-    above = tf.where(at_start, start, tf.where(is_last | beyond, zero, before))
-    below = tf.where(is_last, end, tf.where(beyond, zero, after))
-    right = 3.0 * (after * slope_before + before * slope_after)
-    at_first = ((first + 2 * start) * second * slope[:, :1] + first**2 * slope[:, 1:2]) / start
-    at_last = (final**2 * at_end(slope, 2) + (2 * end + final) * ahead * at_end(slope, 1)) / end
-    right = tf.where(at_start, at_first, tf.where(is_last, at_last, tf.where(beyond, zero, right)))
-    diagonals = tf.stack([above, diagonal, below], axis=1)
-    # The one batched banded solver of stock TensorFlow; its diagonals are stacked superdiagonal first.
-    return tf.linalg.tridiagonal_solve(diagonals, right[..., None])[..., 0]
-
+from data_pipeline.resampling import COARSE
 
 LEAST_PIXELS = 4  # with a wavelength; fewer are no spectrum
 _BEYOND = 1e30  # [um] wavelength of the filling after the last pixel
@@ -120,10 +34,10 @@ class Pixels(NamedTuple):
 def resample_to(
     target: np.ndarray, wavelength: tf.Tensor, flux: tf.Tensor, error: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Resample spectra onto other pixels, conserving flux.
+    """Resample spectra onto the prism's pixels: coarse ones are interpolated linearly, fine ones averaged.
 
     Args:
-        target: (m,) pixel centres [um].
+        target: (m,) pixel centres of the prism [um].
         wavelength: (B, n) pixel centres [um, vacuum], float64, rising or falling. NaN and values of 0 or less
             are no pixels, nor is a last value that is repeated or equals the first: spectra of several
             lengths share a batch.
@@ -140,18 +54,16 @@ def resample_to(
     found, row = _rows_of(target, pixels)
     bounds = _bounds(pixels)
     mean, sigma, seen = _overlap_mean(target, pixels, bounds)
-    smooth, width = running_integral(pixels.count, bounds, _bridged(pixels), pixel_bounds(target))
     coverage = np.diff(pixel_bounds(target), axis=0)[0]
-    # Where good pixels cover only a part, their mean; the spline would fill the rest with what it guesses.
-    resampled_flux = tf.where(seen < coverage * _WHOLE, mean, smooth / width)
-    bad = tf.where(
-        found[:, None],
-        (row < 0) | ~tf.gather(pixels.good, tf.maximum(row, 0), batch_dims=1),
-        seen < _HALF * coverage * _WHOLE,
+    between, between_error, lost, span = _interpolated(target, pixels, bounds)
+    coarse, same = span > COARSE * coverage, found[:, None]
+    at = tf.maximum(row, 0)
+    unknown = (row < 0) | ~tf.gather(pixels.good, at, batch_dims=1)
+    bad = tf.where(same, unknown, tf.where(coarse, lost, seen < _HALF * coverage * _WHOLE))
+    result_flux = tf.where(same, tf.gather(pixels.flux, at, batch_dims=1), tf.where(coarse, between, mean))
+    result_error = tf.where(
+        same, tf.gather(pixels.error, at, batch_dims=1), tf.where(coarse, between_error, sigma)
     )
-    row = tf.maximum(row, 0)
-    result_flux = tf.where(found[:, None], tf.gather(pixels.flux, row, batch_dims=1), resampled_flux)
-    result_error = tf.where(found[:, None], tf.gather(pixels.error, row, batch_dims=1), sigma)
     return result_flux, result_error, bad | ~valid[:, None], valid
 
 
@@ -247,20 +159,38 @@ def _running_median(step: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     return tf.gather(window, middle, batch_dims=2)
 
 
-def _bridged(pixels: Pixels) -> tf.Tensor:
-    """Flux with bad pixels interpolated between their good neighbours, and constant beyond these, (B, n)."""
-    # Neighbours are found by sorting and counting: a running fill has no batched operation in stock
-    # TensorFlow.
-    n = tf.shape(pixels.good)[1]
-    listed = tf.sort(tf.where(pixels.good, tf.range(n), n), axis=1)  # good pixels first, in order
-    rank = tf.cumsum(tf.cast(pixels.good, tf.int32), axis=1)  # of them, up to and including each pixel
-    last = tf.maximum(rank[:, -1:] - 1, 0)
-    numbers = (_within(rank - 1, 0, last), _within(rank, 0, last))
-    before, after = (_within(tf.gather(listed, one, batch_dims=1), 0, n - 1) for one in numbers)
-    x0, x1 = (tf.gather(pixels.wavelength, one, batch_dims=1) for one in (before, after))
-    y0, y1 = (tf.gather(pixels.flux, one, batch_dims=1) for one in (before, after))
-    slope = tf.math.divide_no_nan(y1 - y0, x1 - x0)
-    return tf.where(pixels.good, pixels.flux, y0 + slope * (pixels.wavelength - x0))
+def _interpolated(target: np.ndarray, pixels: Pixels, bounds) -> tuple[tf.Tensor, ...]:
+    """Flux and error between the two pixels around each target pixel, (B, m) each.
+
+    A bad one of the two is left out, and in a gap there is nothing: which target pixels are lost (B, m), and
+    the distance of the two [um].
+    """
+    lower, upper = bounds
+    wavelength, last = pixels.wavelength, pixels.count[:, None] - 1
+    targets = tf.broadcast_to(target, (tf.shape(wavelength)[0], target.size))
+    right = tf.searchsorted(wavelength, targets, side="left")
+    left, right = _within(right - 1, 0, last), _within(right, 0, last)
+
+    def at(values, index):
+        return tf.gather(values, index, batch_dims=1)
+
+    start, above, below = at(wavelength, left), at(upper, left), at(lower, right)
+    span = at(wavelength, right) - start
+    share = tf.math.divide_no_nan(targets - start, span)
+    gap = above < below - 1e-12
+    share = tf.where(gap, tf.round(share), _within(share, 0.0, 1.0))
+    shares = [
+        (1.0 - share) * tf.cast(at(pixels.good, left), tf.float64),
+        share * tf.cast(at(pixels.good, right), tf.float64),
+    ]
+    seen = shares[0] + shares[1]
+    lost = (targets < lower[:, :1]) | (targets > at(upper, last)) | (seen < _HALF)
+    lost |= gap & (targets > above) & (targets < below)
+    flux, error = (
+        tf.math.divide_no_nan(shares[0] * at(values, left) + shares[1] * at(values, right), seen)
+        for values in (pixels.flux, SHARED_NOISE * pixels.error)
+    )
+    return flux, error, lost, span
 
 
 def _within(values: tf.Tensor, low, high) -> tf.Tensor:
