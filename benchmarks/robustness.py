@@ -9,10 +9,10 @@ from data_pipeline import command_line as cli
 
 EXAMPLES = """examples:
   kspecsr robustness --model default --output report/robustness
-  kspecsr robustness --model runs/mine --output mine --n 500 --cases gap,coarse,quiescent
+  kspecsr robustness --model runs/mine --output mine --n 500 --cases gap,dja-v4,quiescent
 
-Each case is simulated held-out galaxies with one difficulty: parts of the range missing, another release's
-sampling, another resolving power, wrong error arrays, outliers, all redshifts, all S/N, quiescent and
+Each case is simulated held-out galaxies with one difficulty: parts of the range missing, other
+releases' pixels, another resolving power, wrong error arrays, outliers, all redshifts, all S/N, quiescent and
 broad-line galaxies, no source at all. Prints one line per case and writes robustness.json, with intervals.
 Rerun the same command to resume.
 """

@@ -138,6 +138,15 @@ def _flat(low: float, high: float) -> dict:
     return {**_only("no"), "flat_redshift_fraction": 1.0, "redshift_range": (low, high)}
 
 
+def _released(name: str) -> Case:
+    """Another reduction, with right errors."""
+    return Case(
+        f"as released by {name}",
+        population={"releases": {name: 1.0}},
+        nuisances={"quoted_error": 1.0, "quoted_error_scatter": 0.0},
+    )
+
+
 CASES: dict[str, Case] = {
     "survey": Case("as JADES, what the summary is of"),
     "partial": Case("range cut at one end", feed={"truncated_fraction": 1.0}),
@@ -146,7 +155,7 @@ CASES: dict[str, Case] = {
     "outliers": Case(
         "unflagged outliers, 1 % of detector pixels (20 times as many)", nuisances={"outlier_fraction": 0.01}
     ),
-    "coarse": Case("sampled on detector pixels, as DJA", feed={"coarse_fraction": 1.0}),
+    **{name: _released(name) for name in ("gto-674", "dja-v1", "dja-v2", "dja-v4", "stsci")},
     "uniform": Case(
         "R of a uniformly lit shutter (1.00 x the table)",
         nuisances={"prism_resolution_scale": 1.0, "prism_resolution_scatter": 0.0},

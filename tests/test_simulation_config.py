@@ -84,6 +84,7 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
 
 
 CHANGED_POPULATION = {
+    "releases": {"dja-v4": 1.0},
     "flat_redshift_fraction": 1.0,
     "redshift_range": (1.0, 2.0),  # with flat_redshift_fraction=1
     "species_scatter": 0.3,

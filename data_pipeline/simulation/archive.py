@@ -17,8 +17,8 @@ from data_pipeline.simulation.arrays import SimulatedBatch, simulate_batch
 from data_pipeline.simulation.catalogue import catalogue_rows
 from data_pipeline.simulation.config import SimulationConfig
 from data_pipeline.simulation.draws import Draws, check_seed
-from data_pipeline.simulation.noise import detector_pixels, grating_noise, prism_noise
-from data_pipeline.simulation.observation import Spectra
+from data_pipeline.simulation.noise import grating_noise, released_noise
+from data_pipeline.simulation.releases import RELEASES
 from data_pipeline.simulation.truth import (
     FOLDER,
     TruthError,
@@ -166,38 +166,40 @@ def _file_name(tier: str, number: str | int, name: str) -> str:
 def _write_chunk(root: Path, n: int, seed: int, config_json: str, start: int) -> int:
     config = SimulationConfig.from_json(config_json)
     batch = simulate_batch(np.arange(start, min(start + CHUNK, n)), seed, config)
-    wide = _wide_extraction(batch, seed, config)
     for row in range(len(batch)):
         for name in _instruments(batch.grating_taken[row]):
-            _write_spectrum(root, batch, wide, name, row)
+            spectra = _extractions(batch, seed, config, name, row)
+            _write_spectrum(root, batch, spectra, name, row)
     write_arrays(_chunk_path(root, start, "rows"), catalogue_rows(batch, seed, config.population))
     write_truth_chunk(_chunk_path(root, start, "truth"), batch)
     return len(batch)
 
 
-def _wide_extraction(batch: SimulatedBatch, seed: int, config: SimulationConfig) -> dict[str, Spectra]:
-    """The five-pixel extraction: the three-pixel one with a little more flux and more noise."""
-    draws = Draws(seed, batch.index, config.population.stream)
+def _extractions(
+    batch: SimulatedBatch, seed: int, config: SimulationConfig, name: str, row: int
+) -> tuple[np.ndarray, ...]:
+    """Wavelength, flux and error of three pixels, flux and error of five: a little more flux, more noise."""
+    draws, nuisances = Draws(seed, batch.index[[row]], config.population.stream), config.nuisances
+    if name == PRISM:
+        wavelength, flux, error, _ = batch.released[row]
+        sampling = RELEASES[batch.release[row]].sampling
+        noise = released_noise(draws, "wide prism noise", sampling, wavelength.size)
+        # absurd errors say nothing of the noise
+        noise *= (batch.trouble[row] != "absurd-error") / batch.error_scale[row]
+    else:
+        wavelength, spectra = batch.observed[name]
+        flux, error = spectra.flux[row], spectra.error[row]
+        normal = draws.normal(f"wide noise {name}", wavelength.size + 1)
+        noise = grating_noise(normal, nuisances.grating_correlation) / nuisances.grating_quoted_error
     # The wider extraction contains the narrow one: shared noise scales with the flux, the rest is new.
-    extra = np.sqrt(_WIDE_NOISE**2 - _WIDE_FLUX**2) * config.nuisances.noise_scale
-    sane = np.array(batch.trouble) != "absurd-error"  # such errors say nothing of the noise
-    out = {}
-    for name, (_, spectra) in batch.observed.items():
-        pixels = spectra.flux.shape[1]
-        if name == PRISM:
-            normal = draws.normal("wide prism noise", detector_pixels(pixels))
-            noise = prism_noise(normal, draws.uniform("detector phase"), pixels)
-            noise *= (sane / batch.error_scale)[:, None]
-        else:
-            normal = draws.normal(f"wide noise {name}", pixels + 1)
-            noise = grating_noise(normal, config.nuisances.grating_correlation)
-            noise = noise / config.nuisances.grating_quoted_error
-        flux = _WIDE_FLUX * spectra.flux + extra * noise * np.nan_to_num(spectra.error)
-        out[name] = Spectra(flux, _WIDE_NOISE * spectra.error, spectra.mask)
-    return out
+    extra = np.sqrt(_WIDE_NOISE**2 - _WIDE_FLUX**2) * nuisances.noise_scale
+    wide = _WIDE_FLUX * flux + extra * noise[0] * np.nan_to_num(error)
+    return wavelength, flux, error, wide, _WIDE_NOISE * error
 
 
-def _write_spectrum(root: Path, batch: SimulatedBatch, wide: dict[str, Spectra], name: str, row: int) -> None:
+def _write_spectrum(
+    root: Path, batch: SimulatedBatch, spectra: tuple[np.ndarray, ...], name: str, row: int
+) -> None:
     tier, number, instrument = batch.tier[row], int(batch.nirspec_id[row]), load_instrument(name)
     meta = SpectrumMeta(
         target=f"{number:08d}",
@@ -211,11 +213,11 @@ def _write_spectrum(root: Path, batch: SimulatedBatch, wide: dict[str, Spectra],
         program=_PROGRAMMES.get(tier, _PROGRAMMES.get(tier[:7], "1180")),
         exposure_time=float(batch.exposure[row]),
     )
-    wavelength, narrow = batch.observed[name]
+    wavelength, *arrays = spectra
     # Only a missing flux is masked here: DR4 has pixels whose error alone is NaN.
     three, five = (
-        ObservedSpectrum(wavelength, s.flux[row], s.error[row], np.isnan(s.flux[row]), meta)
-        for s in (narrow, wide[name])
+        ObservedSpectrum(wavelength, flux, error, np.isnan(flux), meta)
+        for flux, error in (arrays[:2], arrays[2:])
     )
     folder = f"{instrument.filter}-{instrument.disperser}".lower()
     path = root / tier[:7] / "spectra" / folder / tier / _file_name(tier, number, name)

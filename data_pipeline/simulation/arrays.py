@@ -1,13 +1,14 @@
 """Simulated galaxies as arrays, batch by batch. NumPy and SciPy only."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.resampling import to_prism_pixels
 from data_pipeline.simulation.config import KINDS, TROUBLES, SimulationConfig
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.noise import draw_conditions, latent_noise_level
@@ -19,6 +20,7 @@ from data_pipeline.simulation.observation import (
     observe_prism,
     truth_spectra,
 )
+from data_pipeline.simulation.releases import RELEASES, Release, drawn_releases, quoted_errors
 from data_pipeline.simulation.slit import draw_slits
 from data_pipeline.simulation.survey import draw_targets, load_tiers
 from data_pipeline.simulation.trouble import draw_trouble
@@ -59,11 +61,14 @@ class SimulatedBatch:
         wing_velocity_sigma: (b,) width of the wings [km/s].
         wing_velocity: (b,) by which they are offset [km/s].
         absorbed_line_flux: (b, L) what absorbers took from broad lines; the fluxes are what is left.
+        release: b names of releases.
+        released: b times the spectrum on the release's own pixels: wavelength, flux, error and mask (n,).
         prism_wavelength: (706,).
-        prism_flux: (b, 706) observed.
+        prism_flux: (b, 706) observed; other releases as a file of theirs would reach these pixels.
         prism_error: (b, 706) quoted.
         prism_mask: (b, 706).
-        noise_free_prism: (b, 706) expectation of ``prism_flux``: with resolution scale and zero-point shift.
+        noise_free_prism: (b, 706) expectation of ``prism_flux``: with resolution scale and zero-point shift;
+            NaN where the release has no pixels.
         wavelength: (6074,) the unified grid.
         noise_free: (b, 6074) truth as the reference instrument sees it.
         continuum: (b, 6074) the same without emission lines.
@@ -97,6 +102,8 @@ class SimulatedBatch:
     wing_velocity_sigma: np.ndarray
     wing_velocity: np.ndarray
     absorbed_line_flux: np.ndarray
+    release: tuple[str, ...]
+    released: tuple[tuple[np.ndarray, ...], ...]
     prism_wavelength: np.ndarray
     prism_flux: np.ndarray
     prism_error: np.ndarray
@@ -140,9 +147,46 @@ def simulate_batch(
 ) -> SimulatedBatch:
     """Simulate the observations ``index`` (b,) of a simulation; the survey's without a configuration."""
     config = SimulationConfig() if config is None else config
+    index = np.asarray(index)
+    names = drawn_releases(config.population, seed, index)
+    found = sorted(set(names.tolist())) or ["jades"]
+    rows = [np.flatnonzero(names == name) for name in found]
+    parts = [
+        _simulate(index[some], seed, config, gratings, RELEASES[name])
+        for name, some in zip(found, rows, strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else _joined(parts, np.argsort(np.concatenate(rows)))
+
+
+_SHARED = ("line_names", "prism_wavelength", "wavelength", "grating_wavelength")
+
+
+def _joined(parts: list[SimulatedBatch], order: np.ndarray) -> SimulatedBatch:
+    """One batch of several, its rows in the ``order`` given."""
+    whole = {}
+    for name in (field.name for field in fields(SimulatedBatch) if field.name not in _SHARED):
+        values = [getattr(part, name) for part in parts]
+        if name == "gratings":
+            arms = {arm: [vars(value[arm]) for value in values] for arm in values[0]}
+            whole[name] = {
+                arm: Spectra(*(np.concatenate([one[key] for one in some])[order] for key in some[0]))
+                for arm, some in arms.items()
+            }
+        elif isinstance(values[0], tuple):
+            together = [one for value in values for one in value]
+            whole[name] = tuple(together[row] for row in order)
+        else:
+            whole[name] = np.concatenate(values)[order]
+    return replace(parts[0], **whole)
+
+
+def _simulate(
+    index: np.ndarray, seed: int, config: SimulationConfig, gratings: bool, release: Release
+) -> SimulatedBatch:
+    """Observations that are all released in one way."""
     population, nuisances = config.population, config.nuisances
     lines, tiers = load_lines(), load_tiers()
-    targets = draw_targets(population, seed, np.asarray(index))
+    targets = draw_targets(population, seed, index)
     draws = Draws(seed, targets.index, population.stream)
     galaxies, intrinsic, trouble = draw_slits(
         population, seed, targets, lines, draw_trouble(population, draws)
@@ -150,11 +194,16 @@ def simulate_batch(
     level = latent_noise_level(targets.tier, draws.normal("noise level"))
     ultradeep = np.array([tiers.names[t].endswith("ultradeep") for t in targets.tier], dtype=bool)
     conditions = draw_conditions(nuisances, draws, level, ultradeep)
+    if errors := quoted_errors(release, population, nuisances, draws):
+        conditions = replace(conditions, error_scale=errors[0], error_drift=errors[1])
 
     noise_free, continuum = truth_spectra(galaxies, lines, intrinsic)
-    prism_truth = noise_free_prism(galaxies, lines, intrinsic, conditions)
-    prism = observe_prism(prism_truth, conditions, nuisances, draws)
-    prism = in_trouble(prism, galaxies, lines, trouble, draws)
+    own_truth = noise_free_prism(galaxies, lines, intrinsic, conditions, release)
+    own = observe_prism(own_truth, conditions, nuisances, draws, release)
+    wavelength = release.instrument().wavelength
+    own = in_trouble(wavelength, own, galaxies, lines, trouble, draws)
+    prism = _on_prism_pixels(wavelength, own)
+    prism_truth = _on_prism_pixels(wavelength, Spectra(own_truth, own_truth, np.zeros(own_truth.shape, bool)))
     redshift, second = (
         np.where(galaxies.has_redshift, galaxies.redshift, np.nan),
         np.full(trouble.size, np.nan),
@@ -180,11 +229,13 @@ def simulate_batch(
         second_redshift=second,
         line_names=lines.names,
         **{name: getattr(galaxies, name) for name in _OF_GALAXIES},
+        release=(release.name,) * len(targets.index),
+        released=tuple((wavelength, *row) for row in zip(own.flux, own.error, own.mask, strict=True)),
         prism_wavelength=load_instrument(PRISM).wavelength,
         prism_flux=prism.flux,
         prism_error=prism.error,
         prism_mask=prism.mask,
-        noise_free_prism=prism_truth,
+        noise_free_prism=prism_truth.flux,
         wavelength=UnifiedGrid().wavelength,
         noise_free=noise_free,
         continuum=continuum,
@@ -197,6 +248,17 @@ def simulate_batch(
         error_scale=conditions.error_scale,
         grating_taken=conditions.taken,
     )
+
+
+def _on_prism_pixels(wavelength: np.ndarray, spectra: Spectra) -> Spectra:
+    """The way that spectra from files take (`data_pipeline.resampling.to_prism_pixels`)."""
+    if wavelength.size == load_instrument(PRISM).wavelength.size:
+        return spectra
+    rows = [
+        to_prism_pixels(wavelength, *row)
+        for row in zip(spectra.flux, spectra.error, spectra.mask, strict=True)
+    ]
+    return Spectra(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))
 
 
 def simulate_batches(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from data_pipeline.configuration import check_keys, from_dict, json_hash, to_dict
+from data_pipeline.instrument.prism_pixels import RELEASED
 
 CONTINUA = ("parametric", "library")
+JADES_ALONE = {"jades": 1.0}  # share of each release, see `Population`
 # Kinds that have no redshift to be had: nothing, stars and failed stars, no features, breaks beyond z 15.
 WITHOUT_REDSHIFT = ("noise", "ultracool-dwarf", "star", "featureless", "beyond-the-grid")
 KINDS = ("star-forming", "broad-line", "quiescent", "post-starburst", *WITHOUT_REDSHIFT, "quasar")
@@ -38,7 +41,7 @@ def _check_numbers(config: Population | Nuisances, positive: tuple[str, ...]) ->
     for name, value in asdict(config).items():
         for number in value if isinstance(value, tuple | list) else [value]:
             is_number = isinstance(number, int | float) and math.isfinite(number)
-            if name not in ("name", "continua") and not is_number:
+            if name not in ("name", "continua", "releases") and not is_number:
                 raise ValueError(f"{name}: expected a finite number, got {number!r}")
         if name.endswith("_fraction"):
             _check_between(name, value, 0.0, 1.0)
@@ -90,6 +93,7 @@ class Population:
         outflow_fraction: share of star-forming and broad-line objects with wings of [O III] and Halpha.
         reobserved_fraction: share of observations that see an earlier galaxy again in another tier.
         shared_id_fraction: share of observations that carry another galaxy's id, in another tier.
+        releases: release (`data_pipeline.instrument.prism_pixels.RELEASED`) to its share of the observations.
     """
 
     name: str = "survey"
@@ -126,6 +130,7 @@ class Population:
     outflow_fraction: float = 0.0
     reobserved_fraction: float = 0.03
     shared_id_fraction: float = 0.05
+    releases: Mapping[str, float] = field(default_factory=lambda: dict(JADES_ALONE))
 
     def __post_init__(self) -> None:
         _check_numbers(self, ("line_sn_median", "continuum_sn_median", "equivalent_width_factor"))
@@ -141,6 +146,13 @@ class Population:
             if getattr(self, name) and self.continua != "library":
                 raise ValueError(f'{name}: needs continua "library", with stars beyond z 15 and nuclei')
         _check_between("equivalent_width_correlation", self.equivalent_width_correlation, -1.0, 1.0)
+        object.__setattr__(self, "releases", {name: float(share) for name, share in self.releases.items()})
+        if unknown := sorted(set(self.releases) - set(RELEASED)):
+            raise ValueError(
+                f"releases: unknown {', '.join(unknown)}; expected some of {', '.join(RELEASED)}"
+            )
+        if not self.releases or not all(0 < share < math.inf for share in self.releases.values()):
+            raise ValueError(f"releases: expected one positive share or more, got {dict(self.releases)}")
 
     def shares(self, names: tuple[str, ...]) -> list[float]:
         """Shares of some of `KINDS` (but the first, which has what is left) or `TROUBLES`."""
@@ -157,6 +169,7 @@ class Population:
         content = to_dict(self)
         # Settings that came later and are left at their defaults do not change what older ones draw.
         later = {"continua": "parametric", "outflow_fraction": 0.0, "quasar_fraction": 0.0}
+        later |= {"releases": JADES_ALONE}
         later |= {share_of(name): 0.0 for name in (*WITHOUT_REDSHIFT[1:], *TROUBLES)}
         content = {name: value for name, value in content.items() if later.get(name) != value}
         return int(json_hash(content)[:16], 16)
@@ -190,12 +203,21 @@ POPULATIONS = {
         shared_id_fraction=0.0,
     ),
 }
+_EVERY_RELEASE = {name: 0.1 for name in RELEASED if name != "dja-v3"} | {"jades": 0.4}  # v3 is as v2
 # The same two with continua that are stars: what the sky shows, and what a network should be trained on.
 POPULATIONS |= {
     name: replace(
-        POPULATIONS[of], name=name, continua="library", outflow_fraction=outflows, quasar_fraction=quasars
+        POPULATIONS[of],
+        name=name,
+        continua="library",
+        outflow_fraction=outflows,
+        quasar_fraction=quasars,
+        releases=releases,
     )
-    for name, of, outflows, quasars in (("sky", "survey", 0.15, 0.01), ("wide-sky", "wide", 0.3, 0.04))
+    for name, of, outflows, quasars, releases in (
+        ("sky", "survey", 0.15, 0.01, JADES_ALONE),
+        ("wide-sky", "wide", 0.3, 0.04, _EVERY_RELEASE),
+    )
 }
 # The same two with everything else that a slit sees: enough of each for judging, and for training.
 POPULATIONS |= {

@@ -10,7 +10,12 @@ from functools import lru_cache
 import numpy as np
 
 from data_pipeline.instrument import ANGSTROM_PER_UM, GRATINGS
-from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL
+from data_pipeline.instrument.prism_pixels import (
+    DETECTOR_PIXELS_PER_PIXEL,
+    JADES_SAMPLING,
+    NEIGHBOURS,
+    Sampling,
+)
 from data_pipeline.simulation.config import Nuisances
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.survey import load_tiers
@@ -116,6 +121,24 @@ def prism_noise(normal: np.ndarray, phase: np.ndarray, pixels: int) -> np.ndarra
     return (1.0 - share) * normal[row, left] + share * normal[row, left + 1]
 
 
+def released_noise(
+    draws: Draws, purpose: str, sampling: Sampling, pixels: int, nuisances: Nuisances | None = None
+) -> np.ndarray:
+    """(b, pixels) noise of released prism pixels in units of that of a detector pixel.
+
+    Pixels as large as the detector's correlate with their neighbours by what drizzling leaves. Nuisances add
+    their outliers.
+    """
+    interpolated = sampling == JADES_SAMPLING
+    white = draws.normal(purpose, detector_pixels(pixels) if interpolated else pixels + 1)
+    if nuisances is not None:
+        # On detector pixels, before the rectification: a cosmic ray shows in two or three released pixels.
+        white = white + outliers(nuisances, draws, "prism", white.shape[1])
+    if interpolated:
+        return prism_noise(white, draws.uniform("detector phase"), pixels)
+    return grating_noise(white, NEIGHBOURS)
+
+
 def detector_pixels(pixels: int) -> int:
     """Detector pixels under ``pixels`` released prism pixels, with one to spare on each side."""
     return int(np.ceil(DETECTOR_PIXELS_PER_PIXEL * pixels)) + 3
@@ -139,11 +162,12 @@ class ObservingConditions:
         arm_scale: (b, 3) each grating's own factor on the flux, in the order of `GRATINGS`.
         flux_ratio: (b, 3) coefficients of log(prism / grating flux) in 1, x and x^2, where x runs from -1
             to 1 over 0.7-5.3 um in log wavelength.
-        error_scale: (b,) quoted error over noise per detector pixel, prism.
+        error_scale: (b,) quoted error over noise per detector pixel, prism, in the middle of the range.
         noise_level: (b,) latent noise level of the prism.
         grating_noise: (b, 3) factor on the tier's grating noise.
         gap_start: (b, 3) where the detector gap starts [um]; NaN where there is none.
         taken: (b, 3) bool, whether the grating was taken.
+        error_drift: (b,) growth of quoted over true errors [natural log] from there to the red end.
     """
 
     resolution_scale: np.ndarray
@@ -155,11 +179,21 @@ class ObservingConditions:
     grating_noise: np.ndarray
     gap_start: np.ndarray
     taken: np.ndarray
+    error_drift: np.ndarray
+
+    def quoted_over_noise(self, wavelength: np.ndarray) -> np.ndarray:
+        """(b, n) quoted error over noise per detector pixel of the prism at ``wavelength`` (n,) [um]."""
+        return self.error_scale[:, None] * np.exp(self.error_drift[:, None] * _place(wavelength))
 
     def prism_over_grating(self, wavelength: np.ndarray) -> np.ndarray:
         """(b, n) smooth flux ratio common to all gratings at ``wavelength`` (n,) [um]."""
-        x = 2.0 * np.log(wavelength / 0.7) / np.log(5.3 / 0.7) - 1.0
+        x = _place(wavelength)
         return np.exp(self.flux_ratio @ np.stack([np.ones_like(x), x, x**2]))
+
+
+def _place(wavelength: np.ndarray) -> np.ndarray:
+    """-1 to 1 over 0.7-5.3 um in log wavelength."""
+    return 2.0 * np.log(wavelength / 0.7) / np.log(5.3 / 0.7) - 1.0
 
 
 def gap_width(instrument: str) -> float:
@@ -200,22 +234,25 @@ def draw_conditions(
         ),
         gap_start=gap_start,
         taken=taken,
+        error_drift=np.zeros(len(draws)),
     )
 
 
-def bad_prism_pixels(nuisances: Nuisances, draws: Draws, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+def bad_prism_pixels(
+    nuisances: Nuisances, draws: Draws, pixels: int, pairs: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Pixels whose flux is missing and pixels whose error is missing, both (b, pixels) bool.
 
-    Bad pixels lie at the edges and scattered, mostly in pairs as one detector pixel feeds two; in a
-    third of the scattered ones only the error is missing, as in DR4.
+    Bad pixels lie at the edges and scattered, in pairs where pixels are interpolated, as one detector pixel
+    feeds two; in a third of the scattered ones only the error is missing, as in DR4.
     """
     uniform = draws.uniform("bad prism pixels", pixels)
     hit = uniform < 0.5 * nuisances.bad_pixel_fraction
     # One number decides both: whether a pixel is bad, and whether its flux is lost too.
     error_only = hit & (uniform < 0.5 * nuisances.bad_pixel_fraction / 3.0)
-    error_only[:, 1:] |= error_only[:, :-1]
-    # A bad detector pixel spreads over the two released pixels between which it lies.
-    hit[:, 1:] |= hit[:, :-1]
+    if pairs:  # a bad detector pixel spreads over the two released pixels between which it lies
+        error_only[:, 1:] |= error_only[:, :-1]
+        hit[:, 1:] |= hit[:, :-1]
     low, high = nuisances.edge_pixels
     edge = low + np.floor((high - low + 1) * draws.uniform("edge pixels", 2)).astype(int)
     pixel = np.arange(pixels)

@@ -7,13 +7,13 @@ import numpy as np
 
 from data_pipeline.instrument import (
     GRATINGS,
-    PRISM,
     SPEED_OF_LIGHT,
     Instrument,
     load_instrument,
     reference_instrument,
 )
 from data_pipeline.instrument.line_spread import LineSpreadOperator
+from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL, JADES_SAMPLING
 from data_pipeline.lines import LineList
 from data_pipeline.lines.profile import render_lines
 from data_pipeline.pixel_grid import cubic_weights
@@ -25,13 +25,13 @@ from data_pipeline.simulation.noise import (
     ObservingConditions,
     bad_grating_pixels,
     bad_prism_pixels,
-    detector_pixels,
     grating_error,
     grating_noise,
     outliers,
     prism_error,
-    prism_noise,
+    released_noise,
 )
+from data_pipeline.simulation.releases import RELEASES, Release
 from data_pipeline.simulation.trouble import cause_trouble
 
 NOMINAL_LIMIT = {"nirspec-g140m": 1.89, "nirspec-g235m": 3.17, "nirspec-g395m": 5.27}  # um
@@ -53,10 +53,13 @@ class Spectra:
     mask: np.ndarray
 
 
-@lru_cache(maxsize=64)
-def _operator(name: str, scale: float | None = None) -> tuple[slice, LineSpreadOperator]:
+@lru_cache(maxsize=128)
+def _operator(name: str, scale: float = 1.0) -> tuple[slice, LineSpreadOperator]:
     """The part of the intrinsic grid that an instrument sees, and the operator from there to its pixels."""
-    instrument = reference_instrument() if name == "reference" else load_instrument(name, scale=scale)
+    if name in RELEASES:
+        instrument = RELEASES[name].instrument(scale)
+    else:
+        instrument = reference_instrument() if name == "reference" else load_instrument(name)
     bounds = INTRINSIC_GRID.bounds
     margin = 10.0 * instrument.sigma(instrument.wavelength[[0, -1]])
     first = np.searchsorted(bounds[1], instrument.bounds[0, 0] - margin[0])
@@ -65,8 +68,11 @@ def _operator(name: str, scale: float | None = None) -> tuple[slice, LineSpreadO
     return seen, instrument.line_spread_operator(bounds[:, seen])
 
 
-def _through(intrinsic: np.ndarray, name: str, scale: float | None = None) -> np.ndarray:
-    """(b, n) intrinsic spectra as an instrument's pixels see them."""
+def _through(intrinsic: np.ndarray, name: str, scale: float = 1.0) -> np.ndarray:
+    """(b, n) intrinsic spectra as the pixels of a grating, the reference or a release of the prism see them.
+
+    ``scale`` is the factor on the tabulated resolving power of the prism.
+    """
     seen, operator = _operator(name, scale)
     return operator.apply(intrinsic[:, seen])
 
@@ -129,11 +135,16 @@ def truth_spectra(
 
 
 def noise_free_prism(
-    galaxies: Galaxies, lines: LineList, intrinsic: np.ndarray, conditions: ObservingConditions
+    galaxies: Galaxies,
+    lines: LineList,
+    intrinsic: np.ndarray,
+    conditions: ObservingConditions,
+    release: Release = RELEASES["jades"],
 ) -> np.ndarray:
-    """(b, 706) the prism spectrum without noise, with its resolution scale and zero-point shift."""
+    """(b, n) the prism spectrum without noise, with its resolution scale and zero-point shift."""
     scale = conditions.resolution_scale
-    prism = load_instrument(PRISM, scale=1.0)
+    prism = release.instrument()
+    shift = conditions.zero_point_shift * (DETECTOR_PIXELS_PER_PIXEL / release.sampling.step)
     # Lines have their exact width; continua are interpolated between operators of neighbouring scales.
     place = np.log(scale) / _NODE
     node = np.floor(place).astype(int)
@@ -142,10 +153,9 @@ def noise_free_prism(
         weight = np.clip(1.0 - np.abs(place - step), 0.0, None)
         rows = np.flatnonzero(weight > 0)
         if rows.size:
-            through = _through(intrinsic[rows], PRISM, float(np.exp(_NODE * step)))
+            through = _through(intrinsic[rows], release.name, float(np.exp(_NODE * step)))
             continuum[rows] += weight[rows, None] * through
-    continuum = _shifted(continuum, conditions.zero_point_shift)
-    return continuum + render_galaxy_lines(prism, galaxies, lines, scale, conditions.zero_point_shift)
+    return _shifted(continuum, shift) + render_galaxy_lines(prism, galaxies, lines, scale, shift)
 
 
 def _shifted(flux: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -161,32 +171,34 @@ def _shifted(flux: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 
 def observe_prism(
-    truth: np.ndarray, conditions: ObservingConditions, nuisances: Nuisances, draws: Draws
+    truth: np.ndarray,
+    conditions: ObservingConditions,
+    nuisances: Nuisances,
+    draws: Draws,
+    release: Release = RELEASES["jades"],
 ) -> Spectra:
-    """Adds noise, outliers and bad pixels to the noise-free prism spectra (b, 706)."""
-    prism = load_instrument(PRISM)
-    pixels = prism.wavelength.size
-    quoted = prism_error(prism.wavelength, conditions.noise_level)
+    """Adds noise, outliers and bad pixels to the noise-free prism spectra (b, n) of a release."""
+    wavelength, sampling = release.instrument().wavelength, release.sampling
+    pixels = wavelength.size
+    quoted = prism_error(wavelength, conditions.noise_level)
     # Source noise adds a variance proportional to the flux. It is part of the quoted error, as in the
     # pipeline.
     quoted = quoted * np.sqrt(1.0 + nuisances.photon_noise * np.maximum(truth, 0.0) / quoted)
-    white = draws.normal("prism noise", detector_pixels(pixels))
-    # On detector pixels, before the rectification: a cosmic ray shows in two or three released pixels.
-    white = white + outliers(nuisances, draws, "prism", white.shape[1])
-    noise = prism_noise(white, draws.uniform("detector phase"), pixels)
-    level = nuisances.noise_scale * quoted / conditions.error_scale[:, None]
-    flux = truth + level * noise
-    no_flux, no_error = bad_prism_pixels(nuisances, draws, pixels)
+    noise = released_noise(draws, "prism noise", sampling, pixels, nuisances)
+    flux = truth + nuisances.noise_scale * quoted / conditions.quoted_over_noise(wavelength) * noise
+    no_flux, no_error = bad_prism_pixels(nuisances, draws, pixels, pairs=sampling == JADES_SAMPLING)
     return Spectra(np.where(no_flux, np.nan, flux), np.where(no_error, np.nan, quoted), no_flux | no_error)
 
 
 def in_trouble(
-    prism: Spectra, galaxies: Galaxies, lines: LineList, trouble: np.ndarray, draws: Draws
+    x: np.ndarray, prism: Spectra, galaxies: Galaxies, lines: LineList, trouble: np.ndarray, draws: Draws
 ) -> Spectra:
-    """Prism spectra with the trouble (b,) that each is in, an index into `TROUBLES`; see `cause_trouble`."""
+    """Prism spectra with the trouble (b,) that each is in, an index into `TROUBLES`; see `cause_trouble`.
+
+    ``x`` (n,) are the centres of their pixels [um].
+    """
     if not (trouble >= 0).any():
         return prism
-    x = load_instrument(PRISM).wavelength
     place = np.searchsorted(x, lines.wavelength * (1.0 + galaxies.redshift[:, None]))
     seen = (place > 0) & (place < x.size) & galaxies.has_redshift[:, None]
     place = np.where(seen, place, 0)

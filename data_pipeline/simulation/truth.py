@@ -26,7 +26,7 @@ _NUMBERS = (
 _ARRAYS = ("line_flux", "broad_line_flux", "wing_line_flux", "absorbed_line_flux", "flux_ratio")
 _PER_GRATING = ("arm_scale", "grating_taken")
 _VALUES = (*_COUNTS, *_NUMBERS, *_ARRAYS, *_PER_GRATING)
-_TEXTS = ("unique_id", "kind", "trouble", "line_names")
+_TEXTS = ("unique_id", "kind", "trouble", "release", "line_names")
 
 
 class TruthError(ValueError):
@@ -48,6 +48,7 @@ class SimulatedTruth:
     galaxy: int
     kind: str
     trouble: str
+    release: str
     redshift: float
     has_redshift: bool
     second_redshift: float
@@ -172,8 +173,7 @@ class TruthReader:
         dispersers = [load_instrument(name).disperser for name in GRATINGS]
         return SimulatedTruth(
             unique_id=unique_id,
-            kind=str(arrays["kind"][row]),
-            trouble=str(arrays["trouble"][row]),
+            **{name: str(arrays[name][row]) for name in ("kind", "trouble", "release")},
             line_names=tuple(arrays["line_names"].tolist()),
             **{name: arrays[name][row].astype(np.float64) for name in _SPECTRA},
             **{name: arrays[name][row].item() for name in (*_COUNTS, *_NUMBERS)},

@@ -113,7 +113,8 @@ class FeedConfig:
         error_scatter: scatter [natural log] of quoted over true errors.
         gap_fraction: fraction of spectra with a stretch of missing pixels.
         truncated_fraction: fraction of spectra that miss part of the range at an end.
-        coarse_fraction: fraction of spectra sampled on detector pixels, as DJA releases them.
+        coarse_fraction: fraction of spectra binned to detector pixels; none of populations that have several
+            releases, as those have such pixels of their own.
     """
 
     population: str = "wide"

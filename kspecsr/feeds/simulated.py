@@ -15,6 +15,7 @@ from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid, pixel_bounds
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.resampling import resampler, to_pixels
 from data_pipeline.simulation import POPULATIONS, Nuisances, SimulatedBatch, SimulationConfig, simulate_batch
+from data_pipeline.simulation.config import JADES_ALONE
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.noise import grating_line_error
 from data_pipeline.simulation.survey import load_tiers
@@ -234,6 +235,9 @@ def truth_on(grid: UnifiedGrid, truth: np.ndarray) -> np.ndarray:
 
 
 def _prism(batch: SimulatedBatch, feed: FeedConfig, draws: Draws) -> Batch:
+    # populations of several releases have coarse pixels of their own
+    if POPULATIONS[feed.population].releases != JADES_ALONE:
+        feed = replace(feed, coarse_fraction=0.0)
     flux, error, mask = apply_defects(batch.prism_flux, batch.prism_error, batch.prism_mask, feed, draws)
     return {
         "prism_flux": np.where(mask, np.float32(0.0), in_record_units(flux)),
