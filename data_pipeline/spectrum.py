@@ -10,6 +10,8 @@ from functools import lru_cache
 import astropy.units as u
 import numpy as np
 
+from data_pipeline.instrument import SPEED_OF_LIGHT
+
 WAVELENGTH_UNIT = u.um
 FLUX_UNIT = u.Unit("erg / (s cm2 Angstrom)")
 
@@ -37,6 +39,7 @@ class SpectrumMeta:
         extraction: which extraction was read, e.g. ``3pix``; empty if there is only one.
         flux_unit: unit of the flux as the file gives it (astropy string).
         redshift: redshift that the file states for the spectrum; NaN where it states none.
+        zero_point: velocity [km/s] that was taken off the file's wavelengths; NaN for none.
         path: file that was read.
         sha256: SHA-256 of that file; empty where the spectrum came from no file of its own.
         hdu: extension that was read.
@@ -57,6 +60,7 @@ class SpectrumMeta:
     extraction: str = ""
     flux_unit: str = ""
     redshift: float = float("nan")
+    zero_point: float = float("nan")
     path: str = ""
     sha256: str = ""
     hdu: str = ""
@@ -104,6 +108,22 @@ class ObservedSpectrum:
     def replace(self, **changes) -> ObservedSpectrum:
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+    def without_zero_point(self, velocity: float) -> ObservedSpectrum:
+        """The same, of a release whose lines lie ``velocity`` [km/s] too far to the red; with a note."""
+        if not -3000.0 < velocity < 3000.0:
+            raise SpectrumError(
+                f"{self.meta.origin}: zero point {velocity:g} km/s; expected one between -3000 and 3000 km/s"
+            )
+        stretch = 1.0 + velocity / SPEED_OF_LIGHT
+        notes = (*self.meta.notes, f"wavelengths moved by a zero point of {velocity:g} km/s, as asked for")
+        meta = replace(self.meta, zero_point=float(velocity), notes=notes)
+        return self.replace(
+            wavelength=self.wavelength / stretch,
+            flux=self.flux * stretch,
+            error=self.error * stretch,
+            meta=meta,
+        )
 
     @classmethod
     def from_quantities(

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from data_pipeline.instrument.prism_pixels import DJA_ZERO_POINT
 from data_pipeline.readers.format import Format, ReadOptions, metadata, strip_zeros, text_of
 from data_pipeline.readers.source import Source, find_column
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
@@ -59,6 +60,12 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
         scale = np.polyval(coefficients, np.log(wavelength.to_value("Angstrom")))
         flux, error = flux * scale, error * scale
         notes.append("flux and error multiplied by the polynomial of the POLY cards")
+    if text_of(hdu.header, "GRATING") == "PRISM":
+        low, high = DJA_ZERO_POINT
+        notes.append(
+            f"zero point not corrected: prism redshifts of DJA exceed gratings' by {low:g} to {high:g} km/s "
+            "(median of its v4 pairs); --zero-point takes one off"
+        )
     return ObservedSpectrum.from_quantities(wavelength, flux, error, mask, _metadata(source, hdu, notes))
 
 

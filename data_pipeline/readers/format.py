@@ -10,7 +10,7 @@ from data_pipeline.readers.source import Source
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 
 EXTRACTIONS = ("3pix", "5pix")
-_NUMBERS = ("ra", "dec", "exposure_time")
+_NUMBERS = ("ra", "dec", "exposure_time", "zero_point")
 _UPPER_CASE = ("disperser", "filter")
 
 

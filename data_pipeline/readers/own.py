@@ -11,7 +11,7 @@ from data_pipeline.readers.table import read_table
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
 # Field of SpectrumMeta to FITS keyword, for the writer too.
-NUMBER_KEYWORDS = {"ra": "RA", "dec": "DEC", "exposure_time": "XPOSURE"}
+NUMBER_KEYWORDS = {"ra": "RA", "dec": "DEC", "exposure_time": "XPOSURE", "zero_point": "ZEROPT"}
 KEYWORDS = {
     "target": "TARGET",
     "source_id": "SOURCEID",

@@ -22,6 +22,7 @@ from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.command_line import LOG, RESUMES, list_failures
 from data_pipeline.progress import Progress
 from data_pipeline.readers import identify_format, read_spectrum
+from data_pipeline.readers.own import NUMBER_KEYWORDS
 from data_pipeline.readers.recognise import SPECUTILS
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 from data_pipeline.workers import worker_pool
@@ -63,6 +64,7 @@ class Settings:
         overwrite: whether existing results are made again.
         model_sha256: SHA-256 of the weights.
         redshifts: redshifts that the user knows.
+        zero_point: velocity [km/s] that is taken off the wavelengths.
     """
 
     output: Path
@@ -72,6 +74,7 @@ class Settings:
     overwrite: bool
     model_sha256: str
     redshifts: KnownRedshifts = field(default_factory=KnownRedshifts)
+    zero_point: float = 0.0
 
     def result_path(self, file: InputFile) -> Path:
         """Path of the result of a file."""
@@ -140,7 +143,9 @@ def _read(settings: Settings, file: InputFile) -> ObservedSpectrum | None:
         if file.sought and _is_something_else(file):
             return None
         raise
-    return None if file.sought and not is_prism(spectrum) else spectrum
+    if file.sought and not is_prism(spectrum):
+        return None
+    return spectrum.without_zero_point(settings.zero_point) if settings.zero_point else spectrum
 
 
 def _is_something_else(file: InputFile) -> bool:
@@ -211,7 +216,7 @@ def check_same_input(
 def is_done(
     settings: Settings, file: InputFile, meta: SpectrumMeta, redshift: float, header: Mapping[str, Any]
 ) -> bool:
-    """Whether a complete result of this model, input, extraction and redshift is there.
+    """Whether a complete result of this model, input, extraction, zero point and redshift is there.
 
     Args:
         settings: settings of the run.
@@ -228,6 +233,8 @@ def is_done(
     if given != math.isfinite(redshift):
         return False
     if given and not math.isclose(header.get("Z", math.nan), redshift, rel_tol=1e-12):
+        return False
+    if not math.isclose(header.get(NUMBER_KEYWORDS["zero_point"]) or 0.0, settings.zero_point):
         return False
     wanted = {INPUT_HASH: meta.sha256, MODEL_HASH: settings.model_sha256, EXTRACTION: meta.extraction}
     return all(header.get(keyword, "") == value for keyword, value in wanted.items())
@@ -359,6 +366,7 @@ def enhance_as_asked(
         overwrite=args.overwrite,
         model_sha256=model_sha256,
         redshifts=KnownRedshifts.parse(args.redshift),
+        zero_point=args.zero_point,
     )
     files = list_inputs(args.files)[: args.limit]
     if args.dry_run:
