@@ -10,14 +10,7 @@ from threadpoolctl import threadpool_limits
 from data_pipeline.instrument import PRISM, Instrument, load_instrument
 from data_pipeline.instrument.prism_pixels import JADES_SAMPLING, Sampling, sampling_of
 from data_pipeline.lines import load_lines
-from data_pipeline.lines.design import (
-    BREAKS,
-    LEAST_SEEN,
-    SharedFluxes,
-    break_steps,
-    continuum_hats,
-    tied_lines,
-)
+from data_pipeline.lines.design import BREAKS, LEAST_SEEN, break_steps, continuum_hats, tied_lines
 from data_pipeline.lines.least_squares import non_negative_solution
 from data_pipeline.lines.profile import REACH, line_sigma, line_windows, scattered
 from kspecsr.configuration.model import check_range
@@ -28,6 +21,8 @@ _NEIGHBOURHOOD = 1.5  # detector pixels of the local amplitude, a little less th
 # Prior variance of a line's flux in squares of its isolated error, to which the square of all light at its
 # place is added: an upper limit loses 2 %, but no line outshines its blend.
 _FAINTEST = 25.0
+# Free line to which each of the K lines is tied, and its flux over that one's.
+_ties = lru_cache(maxsize=1)(lambda: tied_lines(load_lines()))
 
 
 @dataclass(frozen=True)
@@ -116,9 +111,9 @@ def _pixels(wavelength: bytes | None, scale: float | None) -> tuple[Instrument, 
     prism = load_instrument(PRISM, scale=scale)
     if wavelength is None:
         return prism, JADES_SAMPLING
-    prism = prism.with_pixels(np.frombuffer(wavelength))
-    sampling = sampling_of(prism.wavelength)
-    return prism if scale is not None else prism.with_scale(prism.scale * sampling.sharpness), sampling
+    sampling = sampling_of(np.frombuffer(wavelength))
+    sharper = 1.0 if scale is not None else sampling.sharpness
+    return prism.with_pixels(np.frombuffer(wavelength)).with_scale(prism.scale * sharper), sampling
 
 
 def _checked(flux, error, mask, redshift, pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -139,12 +134,6 @@ def _checked(flux, error, mask, redshift, pixels) -> tuple[np.ndarray, np.ndarra
         raise ValueError(f"line fit: expected redshifts above -1, got {np.nanmin(redshift):g}")
     good = ~mask & np.isfinite(flux) & np.isfinite(error) & (error > 0)
     return np.where(good, flux, 0.0), np.where(good, error, 1.0), good, redshift
-
-
-@lru_cache(maxsize=1)
-def _ties() -> SharedFluxes:
-    """Free line to which each of the K lines is tied, and its flux over that one's."""
-    return tied_lines(load_lines())
 
 
 @lru_cache(maxsize=8)
@@ -170,10 +159,10 @@ def _line_columns(good, redshift, config: DirectFitConfig, prism) -> tuple[np.nd
     sigma = line_sigma(prism, centre, config.velocity_sigma)
     index, density = line_windows(prism.bounds, centre, sigma, pixel - half, 2 * half + 1)
     density *= on_prism[..., None]
-    square = density**2
-    seen = np.einsum("bkw,bkw->bk", square, good[np.arange(len(good))[:, None, None], index])
+    square, number = density**2, np.arange(len(good))[:, None, None]
+    seen = np.einsum("bkw,bkw->bk", square, good[number, index])
     in_range = on_prism & (seen > LEAST_SEEN * square.sum(axis=-1))
-    rows = np.arange(len(good))[:, None, None] * ties.columns + ties.column[None, :, None]
+    rows = number * ties.columns + ties.column[None, :, None]
     shape = (len(good) * ties.columns, good.shape[1])
     tied = scattered(rows, index, density * ties.share[:, None], shape)
     return tied.reshape(len(good), ties.columns, good.shape[1]), in_range
@@ -247,15 +236,14 @@ def _fit_chunk(
     pair = measured[:, :, None] & measured[:, None, :]
     covariance = line_covariance[:, column[:, None], column] * np.outer(factor, factor)
     covariance *= scale[..., None] ** 2
-    whole = fitted[:, None]
     return {
         "line_flux": np.where(measured, lines[:, column] * factor * scale, np.nan),
         "line_flux_error": np.where(measured, np.sqrt(np.einsum("bii->bi", covariance)), np.nan),
         "line_in_range": measured,
         "line_covariance": np.where(pair, covariance, np.nan),
-        "continuum": np.where(whole, model_continuum * scale, np.nan),
-        "continuum_error": np.where(whole, np.sqrt(np.maximum(spread, 0.0)) * scale, np.nan),
-        "model": np.where(whole, model * scale, np.nan),
+        "continuum": np.where(fitted[:, None], model_continuum * scale, np.nan),
+        "continuum_error": np.where(fitted[:, None], np.sqrt(np.maximum(spread, 0.0)) * scale, np.nan),
+        "model": np.where(fitted[:, None], model * scale, np.nan),
         "chi_square": np.where(fitted, chi_square, np.nan),
     }
 
