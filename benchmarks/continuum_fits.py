@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from data_pipeline import command_line as cli
 from data_pipeline.instrument import PRISM, SPEED_OF_LIGHT, load_instrument
-from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL, PIXEL_NOISE_VARIANCE
+from data_pipeline.instrument.prism_pixels import sampling_of
 from data_pipeline.pictures.style import WAVELENGTH_LABEL, save_picture, styled
 from data_pipeline.readers import read_spectrum
 from data_pipeline.simulation.stellar_library import AGE_EDGES
@@ -113,10 +113,7 @@ _HEADINGS += ("> 1000", "nebular", "envelope", "nucleus", "worst, rest [um]", f"
 
 def describe(spectrum: ObservedSpectrum, redshift: float) -> Described:
     """The best fit to a prism spectrum on its own pixels, near the known redshift and usual resolution."""
-    prism = load_instrument(PRISM)
-    size = np.median(np.diff(spectrum.wavelength) / prism.pixel_width(spectrum.wavelength[1:]))
-    # pixels finer than the detector's are interpolated
-    variance = PIXEL_NOISE_VARIANCE if size * DETECTOR_PIXELS_PER_PIXEL < 0.8 else 1.0
+    variance = sampling_of(spectrum.wavelength).variance
     arrays = (spectrum.flux, spectrum.error, spectrum.mask | (spectrum.wavelength < 0.6))
     tried = redshift + (1.0 + redshift) * np.arange(-_REACH, _REACH + _STEP / 2, _STEP)
     best = None
