@@ -115,6 +115,11 @@ class ObservedSpectrum:
             raise SpectrumError(
                 f"{self.meta.origin}: zero point {velocity:g} km/s; expected one between -3000 and 3000 km/s"
             )
+        if np.isfinite(self.meta.zero_point):
+            raise SpectrumError(
+                f"{self.meta.origin}: a zero point of {self.meta.zero_point:g} km/s was taken off before, "
+                f"and {velocity:g} km/s asked for; leave it out, or give the spectrum as released"
+            )
         stretch = 1.0 + velocity / SPEED_OF_LIGHT
         notes = (*self.meta.notes, f"wavelengths moved by a zero point of {velocity:g} km/s, as asked for")
         meta = replace(self.meta, zero_point=float(velocity), notes=notes)

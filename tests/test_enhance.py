@@ -18,6 +18,7 @@ from enhancement_sample import BINS, IDENTITY, REDSHIFT, StandIn, prism_spectrum
 from kspecsr import enhance
 from kspecsr.enhancement.inputs import list_inputs
 from kspecsr.model_settings import weights_hash
+from kspecsr.results.result import Result
 from kspecsr.super_resolver import SuperResolver
 
 
@@ -113,6 +114,25 @@ def test_what_is_there_is_skipped_and_counted(model, spectra, capsys):
     assert "3 results in" in capsys.readouterr().out
     run(model, spectra, "--redshift", "2.5", "--overwrite")
     assert "3 results in" in capsys.readouterr().out
+
+
+def test_a_zero_point_is_applied_where_it_is_asked_for_and_stated(model, spectra, capsys):
+    out = run(model, spectra)[1]
+    as_released = fits.getheader(out / "gal0_sr.fits")
+    run(model, spectra, "--zero-point", "180")
+    assert "3 results in" in capsys.readouterr().out.splitlines()[-1]
+    header = fits.getheader(out / "gal0_sr.fits")
+    assert header["ZEROPT"] == 180.0 and "ZEROPT" not in as_released
+    read = Result.read(out / "gal0_sr.fits").observed
+    np.testing.assert_allclose(
+        prism_spectrum(0).wavelength / read.wavelength - 1.0, 180.0 / 299792.458, rtol=1e-6
+    )
+    assert read.meta.zero_point == 180.0 and "zero point of 180 km/s" in read.meta.notes[-1]
+    run(model, spectra, "--zero-point", "180")
+    assert "3 were there already" in capsys.readouterr().out
+    run(model, spectra)  # and without it they are others
+    assert "3 results in" in capsys.readouterr().out
+    assert "ZEROPT" not in fits.getheader(out / "gal0_sr.fits")
 
 
 def test_plots_and_ecsv_are_made_and_resumed(model, spectra, capsys):

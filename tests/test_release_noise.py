@@ -83,5 +83,7 @@ def test_a_zero_point_is_taken_off_the_wavelengths_and_noted():
         "wavelengths moved by a zero point"
     )
     assert np.isnan(given.meta.zero_point)
+    with pytest.raises(ValueError, match="a zero point of 180 km/s was taken off before, and 90 km/s asked"):
+        moved.without_zero_point(90.0)
     with pytest.raises(ValueError, match="zero point 4000 km/s; expected one between"):
         replace(given).without_zero_point(4000.0)
