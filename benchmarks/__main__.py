@@ -423,6 +423,33 @@ def broad_lines(args: argparse.Namespace) -> None:
         cli.say(line)
 
 
+def _mutated_options(p: argparse.ArgumentParser) -> None:
+    _add_counts(p, n=(5000, "files"))
+    cli.add(p, "--seed")
+
+
+_MUTATED = """examples:
+  python -m benchmarks mutated-files
+  python -m benchmarks mutated-files --n 100000 --seed 2
+"""
+
+
+@cli.command("python -m benchmarks mutated-files", _MUTATED, _mutated_options)
+def mutated_files(args: argparse.Namespace) -> int:
+    """Read damaged files of every format: each has to be read, or refused by a text that names it.
+
+    Exit status 1 where one ends in anything else.
+    """
+    from tqdm import tqdm
+
+    from benchmarks.mutated_files import as_text, try_files
+
+    with tempfile.TemporaryDirectory() as folder, tqdm(total=args.n, delay=2, disable=args.quiet) as bar:
+        outcomes = try_files(args.n, args.seed, Path(folder), bar.update)
+    cli.say(as_text(outcomes))
+    return int(any(one.defects for one in outcomes.values()))
+
+
 main = cli.CommandTable(
     "python -m benchmarks",
     "Speeds of kspecsr on this machine.",
@@ -442,6 +469,7 @@ main = cli.CommandTable(
             "records": (records, "reading records"),
             "proposals": (proposals, "proposals of a sweep"),
             "kinds": (kinds, "a picture of what the simulator draws"),
+            "mutated-files": (mutated_files, "damaged files of every format, read or refused"),
             "ultracool-dwarfs": (ultracool_dwarfs, "make the simulator's table of brown dwarfs"),
         },
     },

@@ -82,8 +82,9 @@ _SHARED = {
     "--workers": {"type": at_least(0), "default": 1, "help": "number of processes"},
     "--seed": {"type": at_least(0), "default": 0, "help": "random seed"},
     "--data": {
+        "default": "simulation",  # whatever lies in data/: a rerun must find what the first run found
         "metavar": "DIR|simulation",
-        "help": "records, or fresh simulation (default: records in data/ if there are some, else simulation)",
+        "help": "records that kspecsr data build wrote, or fresh simulation",
     },
     "--population": {
         "choices": ("survey", "sky", "open-sky", "wide", "wide-sky", "wide-open"),
@@ -92,6 +93,8 @@ _SHARED = {
         "brown dwarfs, stars, featureless spectra, breaks beyond z 15 and spectra in trouble",
     },
     "--extraction": {"choices": ("3pix", "5pix"), "default": "3pix", "help": "extraction to read"},
+    "--hdu": {"metavar": "NAME|N", "help": "extension to read, by name or number, of files with several"},
+    "--row": {"type": at_least(0), "help": "spectrum to read of tables with one per row, from 0"},
     "--archive": {"default": "", "metavar": "DIR", "help": "top of a tree of x1d or spec.fits files"},
     "--catalogue": {"default": "", "metavar": "FILE", "help": "default: the one in the archive"},
     "--columns": {"default": "", "metavar": "OURS=THEIRS,...", "help": "columns of a catalogue of your own"},
@@ -205,11 +208,9 @@ def command(name: str, epilog: str, options, interrupted=NOTHING_WRITTEN, extra:
 def _in_words(error: Exception, extra: str) -> str:
     name = (getattr(error, "name", None) or "").split(".")[0]
     if isinstance(error, ModuleNotFoundError) and name and name not in _PACKAGES:
-        cure = f"pip install {name}"
+        cure, extra = f"pip install {name}", {"jax": "jax", "jaxlib": "jax"}.get(name, extra)
         if extra:
-            cure = (
-                f"pip install 'kspecsr[{extra}]', or in a clone pip install -c constraints.txt '.[{extra}]'"
-            )
+            cure = f"in a clone of the repository, pip install -c constraints.txt '.[{extra}]'"
         return f"{name} is not installed: {cure}"
     expected = isinstance(error, (ValueError, OSError, RuntimeError))
     if expected or type(error).__module__.split(".")[0] in _PACKAGES:

@@ -49,7 +49,7 @@ def _options(p: argparse.ArgumentParser) -> None:
         default="all",
     )
     cli.add(p, "--redshift", "files: label lines at this redshift", type=float, metavar="Z")
-    for name in ("--catalogue", "--columns", "--extraction"):
+    for name in ("--catalogue", "--columns", "--extraction", "--hdu", "--row"):
         cli.add(p, name)
 
 
@@ -62,6 +62,8 @@ def check(args: argparse.Namespace) -> None:
         raise cli.OptionError(f"--redshift goes with FILE and lies from 0 to 30, got {args.redshift:g}")
     if args.files and (args.object or args.picture != "all"):
         raise cli.OptionError("--object and --picture go with --archive or --records")
+    if not args.files and (args.hdu, args.row) != (None, None):
+        raise cli.OptionError("--hdu and --row go with FILE")
     if not args.archive and (args.catalogue or args.columns):
         raise cli.OptionError("--catalogue and --columns go with --archive")
     if args.records and args.extraction != "3pix":
@@ -103,7 +105,7 @@ def inspect_files(args: argparse.Namespace) -> list[str]:
     taken: dict[str, int] = {}
     for path in args.files:
         try:
-            spectrum = read_spectrum(path, extraction=args.extraction)
+            spectrum = read_spectrum(path, extraction=args.extraction, hdu=args.hdu, row=args.row)
         except SpectrumError as error:
             broken.append(str(error))
             continue

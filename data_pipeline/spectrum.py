@@ -6,6 +6,7 @@ import re
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -14,6 +15,7 @@ from data_pipeline.instrument import SPEED_OF_LIGHT
 
 WAVELENGTH_UNIT = u.um
 FLUX_UNIT = u.Unit("erg / (s cm2 Angstrom)")
+_PER_FREQUENCY = (u.Jy, u.photon / (u.s * u.cm**2 * u.AA), u.photon / (u.s * u.cm**2 * u.Hz))
 
 
 class SpectrumError(ValueError):
@@ -130,6 +132,12 @@ class ObservedSpectrum:
             meta=meta,
         )
 
+    def noted(self, note: str) -> ObservedSpectrum:
+        """A copy with one more note, unless it is there already."""
+        if note in self.meta.notes:
+            return self
+        return replace(self, meta=replace(self.meta, notes=(*self.meta.notes, note)))
+
     @classmethod
     def from_quantities(
         cls,
@@ -148,7 +156,8 @@ class ObservedSpectrum:
             wavelength: (n,) vacuum wavelengths, any length unit.
             flux: (n,) flux density, anything convertible to f_lambda.
             error: (n,) one-sigma errors, convertible likewise.
-            mask: (n,) bool, True = bad; None masks nothing beforehand.
+            mask: (n,) bool, True = bad; None masks nothing beforehand. Masked quantities and columns of
+                astropy tables are taken, too: what they mask is bad.
             meta: provenance.
 
         Raises:
@@ -157,9 +166,13 @@ class ObservedSpectrum:
         """
         meta = meta or SpectrumMeta()
         _check_lengths(meta, wavelength=wavelength, flux=flux, error=error, mask=mask)
-        wave = _wavelength_in_um(wavelength, meta)
         notes = list(meta.notes)
-        bad = np.zeros(wave.shape, bool) if mask is None else np.array(mask, dtype=bool)
+        (wavelength, nowhere), (flux, no_flux), (error, no_error) = map(split_mask, (wavelength, flux, error))
+        wave = np.where(nowhere, np.nan, _wavelength_in_um(wavelength, meta))
+        bad = _given_mask(np.zeros(wave.shape, bool) if mask is None else mask, meta)
+        if (blank := (no_flux | no_error) & ~bad).any():
+            notes.append(f"{blank.sum()} pixels masked: flux or error is masked where it comes from")
+            bad |= blank
         placed = np.isfinite(wave) & (wave > 0)
         if not placed.all():
             notes.append(f"{np.sum(~placed)} pixels without a wavelength dropped")
@@ -215,9 +228,37 @@ def _check_lengths(meta: SpectrumMeta, **columns) -> None:
         )
 
 
+def split_mask(values) -> tuple[Any, np.ndarray]:
+    """Values without their mask, and where that is set.
+
+    Args:
+        values: (n,) array, quantity or column of an astropy table, masked (`numpy.ma`, `MaskedColumn`,
+            `astropy.utils.masked.Masked`) or not.
+
+    Returns:
+        The values, as a quantity where they have a unit; and (n,) bool, True = masked.
+    """
+    null = np.zeros(np.shape(values), bool)
+    if getattr(values, "mask", None) is not None:
+        null = null | np.asarray(values.mask)
+    unit = getattr(values, "unit", None)
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.asarray(values.data)
+    values = getattr(values, "unmasked", values)
+    return (values if unit is None or isinstance(values, u.Quantity) else u.Quantity(values, unit)), null
+
+
+def _given_mask(mask, meta: SpectrumMeta) -> np.ndarray:
+    given, unknown = split_mask(mask)
+    if np.asarray(given).dtype.kind not in "biuf":  # any word would be true
+        raise SpectrumError(f"{meta.origin}: mask should hold numbers or truth values, got {given[:1]}.")
+    return np.array(given, dtype=bool) | unknown
+
+
 def _wavelength_in_um(wavelength: u.Quantity, meta: SpectrumMeta) -> np.ndarray:
     try:
-        return np.asarray(wavelength.to_value(WAVELENGTH_UNIT, u.spectral()), dtype=np.float64)
+        with np.errstate(all="ignore"):  # what is not finite is dropped later
+            return np.asarray(wavelength.to_value(WAVELENGTH_UNIT, u.spectral()), dtype=np.float64)
     # an unrecognised unit raises ValueError, a number without unit AttributeError
     except (u.UnitConversionError, ValueError, AttributeError) as error:
         raise SpectrumError(
@@ -231,6 +272,9 @@ def _flux_density(values: u.Quantity, wave_um: np.ndarray, name: str, meta: Spec
         quantity = values.astype(np.float64)
         # building the equivalency takes longer than the rest of a read; f_lambda does not need it
         same_kind = quantity.unit.is_equivalent(FLUX_UNIT)
+        # astropy would take erg/s/cm2 for nu f_nu: it is that, or the flux in a pixel, or that of a line
+        if not (same_kind or any(quantity.unit.is_equivalent(unit) for unit in _PER_FREQUENCY)):
+            raise u.UnitConversionError
         equivalency = [] if same_kind else u.spectral_density(wave_um * WAVELENGTH_UNIT)
         with np.errstate(all="ignore"):  # what is not finite is masked later
             return np.asarray(quantity.to_value(FLUX_UNIT, equivalency), dtype=np.float64)

@@ -21,7 +21,8 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "files", "spectra, patterns, folders, or @LIST", nargs="+", metavar="FILE")
     cli.add(p, "--redshift", "known redshifts", required=True, metavar="Z|TABLE:COLUMN[:KEY]")
     cli.add(p, "--output", "also write NAME_linefit.ecsv there")
-    cli.add(p, "--extraction")
+    for name in ("--extraction", "--hdu", "--row"):
+        cli.add(p, name)
     cli.add(p, "--knots", "knots of the continuum", type=int, default=30)
     cli.add(
         p,
@@ -39,15 +40,15 @@ def _options(p: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Direct line fit to NIRSpec prism spectra at known redshifts: fluxes with errors."""
     # half a second of astropy: not for --help
+    from data_pipeline.readers.format import ReadOptions
     from kspecsr.enhancement.line_fits import fit_files
     from kspecsr.methods.direct_fit import DirectFitConfig
 
     config = DirectFitConfig(
         knots=args.knots, resolution_scale=args.resolution_scale, zero_point_shift=args.zero_point_shift
     )
-    return cli.list_failures(
-        fit_files(args.files, args.redshift, args.output, config, args.extraction, cli.say)
-    )
+    reading = ReadOptions(args.extraction, args.hdu, row=args.row)
+    return cli.list_failures(fit_files(args.files, args.redshift, args.output, config, reading, cli.say))
 
 
 if __name__ == "__main__":

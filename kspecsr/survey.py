@@ -34,7 +34,8 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--output", "folder of the tables", required=True)
     cli.add(p, "--model")
     cli.add(p, "--spectra", "keep spectra and P(z) too: some 50 kB each", action="store_true")
-    cli.add(p, "--extraction")
+    for name in ("--extraction", "--hdu", "--row"):
+        cli.add(p, name)
     cli.add(p, "--limit", "only the first N inputs", type=cli.at_least(1))
     cli.add(p, "--dry-run", "say what would be done; write nothing", action="store_true")
     cli.add(p, "--no-hats", "do not write hats/", action="store_true")
@@ -66,12 +67,13 @@ def _options(p: argparse.ArgumentParser) -> None:
         ("error", "list column, one sigma"),
         ("ivar", "list column of inverse variances, instead of --error"),
         ("wavelength", "list column, in vacuum"),
-        ("mask", "list column, nonzero = bad"),
+        ("mask", "list column, nonzero = bad; of a name such as valid, zero = bad"),
         ("path", "path of a spectrum, in a table of paths"),
         ("id", "object id"),
         ("ra", "right ascension [deg]"),
         ("dec", "declination [deg]"),
         ("redshift", "known redshifts; none are used unless this is given"),
+        ("disperser", "what each row was taken with; others than the prism are left out"),
     ):
         cli.add(columns, f"--{name}", text, default="", metavar="COLUMN")
     for name in ("flux", "wavelength"):

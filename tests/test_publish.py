@@ -8,6 +8,7 @@ import pytest
 from benchmarks.robustness_cases import COLUMNS
 from enhancement_sample import write_stand_in_folder
 from kspecsr.configuration.calibration import Calibration
+from kspecsr.evaluation.model_card import _public
 from kspecsr.measures.gate import Gate, shipped_gate
 from kspecsr.model_folder import check_manifest, write_manifest
 from kspecsr.model_settings import ModelFolderError, read_settings, weights_hash, write_calibration
@@ -173,3 +174,10 @@ def test_the_release_gate_ships_and_is_narrower_than_the_default_one():
     for name in shared:
         high = release.evaluation[name].high
         assert high is None or high <= wider[name].high, name
+
+
+def test_the_command_of_the_card_names_no_place_of_the_machine_that_ran_it():
+    ran = "kspecsr evaluate --model runs/fine3 --n 2000 --pairs ../private/pairs/pairs.csv --gate release"
+    assert _public(ran, "default") == (
+        "kspecsr evaluate --model saved_models/default --n 2000 --pairs pairs.csv --gate release"
+    )

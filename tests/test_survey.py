@@ -35,7 +35,8 @@ from kspecsr.surveys.hats_catalogue import write_hats
 from kspecsr.surveys.inputs import prepare, resolved_columns
 from kspecsr.surveys.output import MANIFEST_FILE, is_done, locked, read_manifest
 from kspecsr.surveys.partition import LEAST, process_partition
-from kspecsr.surveys.reading import partition_counts, read_rows
+from kspecsr.surveys.reading import partition_counts
+from kspecsr.surveys.rows import read_rows
 from kspecsr.surveys.tables import CHUNK, COLUMNS, FAILURE_KINDS, InputColumns
 from survey_sample import (
     ROOT,
@@ -363,7 +364,7 @@ def test_tables_of_an_older_layout_are_not_mixed_with_new_ones(model, tree, caps
     content = json.loads(path.read_text())
     del content["settings"]["layout"]  # as version 0.1.0 wrote it
     path.write_text(json.dumps(content))
-    assert "layout 1 there, 2 now" in refused(model, capsys, tree)
+    assert "layout 1 there, 3 now" in refused(model, capsys, tree)
 
 
 def test_the_table_of_lines_has_the_columns_of_result_files(model, tree):

@@ -10,8 +10,8 @@ import numpy as np
 
 from data_pipeline.catalogue.table import ALIASES, CatalogueError, CatalogueTable, open_tables
 from data_pipeline.jades_names import normalise_tier, sky_field
+from data_pipeline.readers.columns import first_of, listed
 from data_pipeline.readers.format import strip_zeros
-from data_pipeline.readers.source import first_of, listed
 from data_pipeline.spectrum import parse_unit
 
 LINE_FLUX_UNIT = u.Unit("erg / (s cm2)")

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_pipeline.catalogue.table import CatalogueError, CatalogueTable, open_tables
-from data_pipeline.readers.source import first_of, stem_of
+from data_pipeline.readers.columns import first_of
+from data_pipeline.readers.source import stem_of
 from data_pipeline.spectrum import SpectrumMeta
 
 LARGEST = 30.0

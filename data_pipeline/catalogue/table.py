@@ -13,16 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.io import fits
 
-from data_pipeline.readers.source import (
-    DAMAGE,
-    Source,
-    cannot_open,
-    column_names,
-    column_unit,
-    first_of,
-    listed,
-    open_source,
-)
+from data_pipeline.readers.columns import column_names, column_unit, first_of, listed
+from data_pipeline.readers.opening import cannot_open, open_source
+from data_pipeline.readers.source import DAMAGE, Source
 from data_pipeline.spectrum import SpectrumError
 
 if TYPE_CHECKING:
@@ -186,7 +179,7 @@ def _text_table(path: Path) -> CatalogueTable:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on style; what is used is checked later
-            table = Table.read(path, format=f"ascii.{kind}")
+            table = Table.read(path, format=f"ascii.{kind}", encoding="utf-8-sig")
     except (FileNotFoundError, PermissionError) as error:
         raise CatalogueError(cannot_open(path, error)) from error
     except DAMAGE as error:

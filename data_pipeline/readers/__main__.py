@@ -9,9 +9,9 @@ import numpy as np
 
 from data_pipeline import command_line as cli
 from data_pipeline.readers.recognise import FORMATS, read_spectrum
+from data_pipeline.readers.source import ENDINGS
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
-_SUFFIXES = (".fits", ".fits.gz", ".fit", ".ecsv")
 _HEAD = (
     f"{'id':<22} {'disperser':<9} {'format':<10} {'extraction':<10} {'pixels':>6} {'masked':>7} "
     f"{'median S/N':>10}  file"
@@ -30,7 +30,8 @@ examples:
 def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "paths", "file, or directory to search for spectra", nargs="+", type=Path, metavar="PATH")
     cli.add(p, "--extraction")
-    cli.add(p, "--hdu", "extension to read, by name or number")
+    cli.add(p, "--hdu")
+    cli.add(p, "--row")
     cli.add(p, "--flux-column", "flux column to read")
 
 
@@ -43,11 +44,11 @@ def _files(paths: list[Path]) -> tuple[list[Path], list[str]]:
         if not os.path.isdir(path):
             found.append(path)
             continue
-        below = sorted(p for p in path.rglob("*") if p.name.endswith(_SUFFIXES) and os.path.isfile(p))
+        below = sorted(p for p in path.rglob("*") if p.name.lower().endswith(ENDINGS) and os.path.isfile(p))
         found += below
         if not below:
             failures.append(
-                f"{path}: no file below this directory ends in {', '.join(_SUFFIXES)}. Name files of other "
+                f"{path}: no file below this directory ends in {', '.join(ENDINGS)}. Name files of other "
                 "endings one by one."
             )
     return found, failures
@@ -69,12 +70,17 @@ def main(args: argparse.Namespace) -> int:
     The notes of the reader say what it repaired or masked.
     """
     files, failures = _files(args.paths)
-    hdu = int(args.hdu) if args.hdu and args.hdu.isdigit() else args.hdu
     unread = 0
     print(_HEAD)
     for path in files:  # the rows are the progress
         try:
-            spectrum = read_spectrum(path, extraction=args.extraction, hdu=hdu, flux_column=args.flux_column)
+            spectrum = read_spectrum(
+                path,
+                extraction=args.extraction,
+                hdu=args.hdu,
+                flux_column=args.flux_column,
+                row=args.row,
+            )
         except SpectrumError as error:
             failures.append(str(error))
             unread += 1

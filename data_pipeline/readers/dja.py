@@ -5,8 +5,9 @@ import re
 import numpy as np
 
 from data_pipeline.instrument.prism_pixels import DJA_ZERO_POINT
-from data_pipeline.readers.format import Format, ReadOptions, metadata, strip_zeros, text_of
-from data_pipeline.readers.source import Source, find_column
+from data_pipeline.readers.columns import find_column
+from data_pipeline.readers.format import Format, ReadOptions, masked_note, metadata, strip_zeros, text_of
+from data_pipeline.readers.source import Source
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 
 _ERROR_COLUMN = {"flux": "err", "aper_flux": "aper_err"}
@@ -24,10 +25,8 @@ _ROOT = re.compile(r"^(?P<root>.+)_(?P<disperser>[a-z0-9]+)-(?P<filter>[a-z0-9]+
 
 def identify(source: Source) -> bool:
     """True if there is a table SPEC1D with wave, flux and err."""
-    hdu = source.get(1)
-    if hdu is None or hdu.name != "SPEC1D":
-        return False
-    return all(find_column(hdu, [name]) for name in ("wave", "flux", "err"))
+    hdu = source.get("SPEC1D")
+    return hdu is not None and all(find_column(hdu, [name]) for name in ("wave", "flux", "err"))
 
 
 def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
@@ -51,13 +50,16 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
     if mask.any():
         notes.append(f"{mask.sum()} pixels masked: flux and error are zero")
     if find_column(hdu, ["valid"]):
-        mask = mask | (source.integers(hdu, "valid") == 0)
+        invalid = source.integers(hdu, "valid") <= 0  # -1: blank
+        notes += masked_note(invalid, "column valid is false")
+        mask = mask | invalid
     if find_column(hdu, ["escale"]):
         error = error * source.values(hdu, "escale")
         notes.append("errors multiplied by the column escale")
     coefficients = [hdu.header[f"POLY{k}"] for k in range(10) if f"POLY{k}" in hdu.header]
     if coefficients:
-        scale = np.polyval(coefficients, np.log(wavelength.to_value("Angstrom")))
+        with np.errstate(all="ignore"):  # pixels without a wavelength are dropped later
+            scale = np.polyval(coefficients, np.log(wavelength.to_value("Angstrom")))
         flux, error = flux * scale, error * scale
         notes.append("flux and error multiplied by the polynomial of the POLY cards")
     if text_of(hdu.header, "GRATING") == "PRISM":

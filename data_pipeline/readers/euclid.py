@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from data_pipeline.readers.format import Format, ReadOptions, metadata, text_of, value_of
-from data_pipeline.readers.source import Source, column_names, column_unit, find_column
+from data_pipeline.readers.columns import column_names, column_unit, find_column
+from data_pipeline.readers.format import Format, ReadOptions, masked_note, metadata, text_of, value_of
+from data_pipeline.readers.source import Source
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, parse_unit
 
 _COLUMNS = ("WAVELENGTH", "SIGNAL", "VAR", "MASK")
@@ -21,9 +22,8 @@ def _is_spectrum(hdu) -> bool:
 
 
 def identify(source: Source) -> bool:
-    """True if HDU 1 has Euclid's four columns."""
-    hdu = source.get(1)
-    return hdu is not None and _is_spectrum(hdu)
+    """True if there is a table with Euclid's four columns."""
+    return bool(_spectra(source))
 
 
 def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
@@ -41,14 +41,18 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
     flags = source.integers(hdu, "MASK")
     disperser = text_of(hdu.header, "GRISM", "GRATING") or "RGS"
     known = {"target": source.label(hdu), "disperser": disperser, "program": "euclid"}
-    meta = metadata(source, hdu, "euclid-sir", [hdu.header], _KEYWORDS, **known)
     mask = (flags % 2 == 1) | (flags >= _WORST_FLAG)
+    known["notes"] = masked_note(mask, f"MASK is odd, or {_WORST_FLAG} or more")
+    meta = metadata(source, hdu, "euclid-sir", [hdu.header], _KEYWORDS, **known)
     return ObservedSpectrum.from_quantities(source.column(hdu, "WAVELENGTH"), flux, error, mask, meta)
 
 
+def _spectra(source: Source) -> list[int]:
+    return [i for i, hdu in enumerate(source.all_hdus()) if i and column_names(hdu) and _is_spectrum(hdu)]
+
+
 def _only_spectrum(source: Source) -> int:
-    hdus = source.all_hdus()
-    spectra = [i for i, hdu in enumerate(hdus) if i and column_names(hdu) and _is_spectrum(hdu)]
+    hdus, spectra = source.all_hdus(), _spectra(source)
     if len(spectra) > 1:
         raise SpectrumError(
             f"{source.path}: holds {len(spectra)} spectra; choose one by index or source id, such as "

@@ -4,12 +4,19 @@ import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from astropy.io import fits
 
+from data_pipeline.readers.columns import column_card, column_names, first_of
+from data_pipeline.readers.identity import check_vacuum, disperser_of
 from data_pipeline.readers.source import Source
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 
 EXTRACTIONS = ("3pix", "5pix")
+WAVELENGTH_NAMES = (
+    *("wavelength", "wave", "lambda", "lam", "wl", "spectral_axis", "wavelengths"),
+    *("wave_vac", "wavelength_vac", "wave_air", "wavelength_air", "lambda_air"),  # air is refused by name
+)
 _NUMBERS = ("ra", "dec", "exposure_time", "zero_point")
 _UPPER_CASE = ("disperser", "filter")
 
@@ -22,11 +29,13 @@ class ReadOptions:
         extraction: ``3pix`` or ``5pix``; only formats with two extractions have the choice.
         hdu: extension name or index; None for the format's own.
         flux_column: column (GTO: image extension) with the flux; None for the format's own.
+        row: which spectrum of a table with one per row, from 0; None for the only one.
     """
 
     extraction: str = "3pix"
     hdu: str | int | None = None
     flux_column: str | None = None
+    row: int | None = None
 
     def __post_init__(self):
         if self.extraction not in EXTRACTIONS:
@@ -70,6 +79,11 @@ def value_of(header: Mapping, *keys: str) -> float:
     return float("nan")
 
 
+def masked_note(mask: np.ndarray, why: str) -> tuple[str, ...]:
+    """A note on what a file itself marks as bad; none where that is nothing."""
+    return (f"{mask.sum()} pixels masked: {why}",) if mask.any() else ()
+
+
 def strip_zeros(identifier: str) -> str:
     """An identifier without leading zeros; ``0`` stays ``0``."""
     return identifier.lstrip("0") or identifier[-1:]
@@ -92,6 +106,17 @@ def metadata(
     fields |= known
     fields |= {field: fields[field].upper() for field in _UPPER_CASE if field in fields}
     label = "" if hdu is None else source.label(hdu)
+    told = (*headers, source.primary)
+    fields["disperser"] = disperser_of(fields.get("disperser", ""), told, str(source.path))
+    check_vacuum(f"{source.path}[{label}]" if label else str(source.path), told, _axis(hdu))
     fields["source_id"] = strip_zeros(fields.get("source_id", ""))
     fields["notes"] = (*fields.get("notes", ()), *source.notes())
     return SpectrumMeta(format=name, path=str(source.path), hdu=label, **fields)
+
+
+def _axis(hdu) -> list:
+    """What a table's header says of its wavelengths."""
+    name = None if hdu is None else first_of(WAVELENGTH_NAMES, column_names(hdu))
+    return (
+        [name, *(column_card(hdu, name, key) for key in ("TCTYP", "TUCD", "TCOMM", "TDESC"))] if name else []
+    )

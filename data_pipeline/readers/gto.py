@@ -5,7 +5,7 @@ import re
 import astropy.units as u
 import numpy as np
 
-from data_pipeline.readers.format import Format, ReadOptions, metadata, text_of
+from data_pipeline.readers.format import Format, ReadOptions, masked_note, metadata, text_of
 from data_pipeline.readers.source import Source
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
@@ -54,6 +54,7 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
             mask |= flags != 0
     name = _NAME.match(source.path.name)
     target = name["id"] if name else ""
+    notes += masked_note(mask, " or ".join(_FLAG_HDUS) + " is not 0")
     known = {"target": target, "source_id": target, "extraction": _EXTRACTION[flux_hdu], "notes": notes}
     meta = metadata(source, source.get(flux_hdu), "gto", [source.primary], _KEYWORDS, **known)
     return ObservedSpectrum.from_quantities(source.image("WAVELENGTH", u.m), flux, error, mask, meta)

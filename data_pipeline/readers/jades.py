@@ -1,8 +1,12 @@
 """JADES HLSP x1d: DR3 (one 5-pixel extraction, EXTRACT1D) and DR4 (EXTRACT5PIX1D and EXTRACT3PIX1D)."""
 
+from dataclasses import replace
+
 from data_pipeline.jades_names import normalise_tier, parse_jades_file_name, sky_field
+from data_pipeline.readers.columns import column_names, find_column
 from data_pipeline.readers.format import Format, ReadOptions, metadata, text_of
-from data_pipeline.readers.source import Source, find_column
+from data_pipeline.readers.quality import bad_pixels
+from data_pipeline.readers.source import Source
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 
 EXTRACTION_HDU = {"3pix": "EXTRACT3PIX1D", "5pix": "EXTRACT5PIX1D"}
@@ -20,15 +24,14 @@ _KEYWORDS = {
 
 
 def identify_dr4(source: Source) -> bool:
-    """True if the first extension is one of the two DR4 extractions."""
-    hdu = source.get(1)
-    return hdu is not None and hdu.name in EXTRACTION_HDU.values()
+    """True if the file has one of the two DR4 extractions."""
+    return any(source.get(name) is not None for name in EXTRACTION_HDU.values())
 
 
 def identify_dr3(source: Source) -> bool:
     """True for EXTRACT1D with FLUX_ERR, which the STScI pipeline calls FLUX_ERROR."""
-    hdu = source.get(1)
-    return hdu is not None and hdu.name == "EXTRACT1D" and find_column(hdu, ["FLUX_ERR"]) is not None
+    hdu = source.get("EXTRACT1D")
+    return hdu is not None and find_column(hdu, ["FLUX_ERR"]) is not None
 
 
 def read_dr4(source: Source, options: ReadOptions) -> ObservedSpectrum:
@@ -50,8 +53,9 @@ def read_dr3(source: Source, options: ReadOptions) -> ObservedSpectrum:
 def _read(source: Source, hdu, options: ReadOptions, meta: SpectrumMeta) -> ObservedSpectrum:
     flux_column = options.flux_column or "FLUX"
     error_column = find_column(hdu, _ERROR_COLUMNS.get(flux_column.upper(), ())) or f"{flux_column}_ERR"
-    columns = (source.column(hdu, name) for name in ("WAVELENGTH", flux_column, error_column))
-    return ObservedSpectrum.from_quantities(*columns, meta=meta)
+    columns = [source.column(hdu, name) for name in ("WAVELENGTH", flux_column, error_column)]
+    mask, notes = bad_pixels(column_names(hdu), lambda name: source.flags(hdu, name), source.where(hdu))
+    return ObservedSpectrum.from_quantities(*columns, mask, replace(meta, notes=meta.notes + notes))
 
 
 def _metadata(source: Source, hdu, format_name: str, extraction: str, notes=()) -> SpectrumMeta:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from data_pipeline.readers.format import Format, ReadOptions, metadata, text_of, value_of
+from data_pipeline.readers.format import Format, ReadOptions, masked_note, metadata, text_of, value_of
 from data_pipeline.readers.source import Source
 from data_pipeline.readers.table import read_table
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
@@ -44,7 +44,8 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
         )
     flux = source.column(hdu, options.flux_column or "flux")
     mask = source.integers(hdu, "mask") != 0
-    meta = metadata(source, hdu, FORMAT_NAME, [source.primary], KEYWORDS)
+    notes = masked_note(mask, "column mask is true")
+    meta = metadata(source, hdu, FORMAT_NAME, [source.primary], KEYWORDS, notes=notes)
     return ObservedSpectrum.from_quantities(wavelength, flux, source.column(hdu, "uncertainty"), mask, meta)
 
 
@@ -71,8 +72,7 @@ def _result_cards(source: Source) -> Mapping[str, Any]:
     """Primary header; of an ECSV table, the first entries of its metadata."""
     if source.hdus is not None:
         return source.primary
-    with open(source.path, encoding="utf-8", errors="replace") as file:
-        rows = dict(re.findall(r"^# - \{(\w+): (.*)\}$", file.read(_HEAD), re.MULTILINE))
+    rows = dict(re.findall(r"^# - \{(\w+): (.*)\}$", source.text[:_HEAD], re.MULTILINE))
     redshift = rows.get("Z", "null")
     return {**rows, "Z": None if redshift == "null" else float(redshift)}
 

@@ -16,14 +16,15 @@ import numpy as np
 
 from data_pipeline.readers.dja import DJA
 from data_pipeline.readers.euclid import EUCLID
-from data_pipeline.readers.format import Format, ReadOptions
+from data_pipeline.readers.format import Format, ReadOptions, metadata
 from data_pipeline.readers.gto import GTO
 from data_pipeline.readers.jades import JADES_DR3, JADES_DR4
+from data_pipeline.readers.opening import open_source
 from data_pipeline.readers.own import OWN, RESULT, RESULT_FORMAT
-from data_pipeline.readers.source import Source, open_source
+from data_pipeline.readers.source import Source
 from data_pipeline.readers.stsci import CEERS, STSCI
 from data_pipeline.readers.table import TABLE
-from data_pipeline.spectrum import FLUX_UNIT, ObservedSpectrum, SpectrumError, SpectrumMeta, parse_unit
+from data_pipeline.spectrum import FLUX_UNIT, ObservedSpectrum, SpectrumError, parse_unit
 
 
 def identify_specutils(source: Source) -> bool:
@@ -37,10 +38,10 @@ def read_specutils(source: Source, options: ReadOptions) -> ObservedSpectrum:
     from astropy.nddata import StdDevUncertainty
     from specutils import Spectrum
 
-    if options.hdu is not None or options.flux_column is not None:
+    if any(chosen is not None for chosen in (options.hdu, options.flux_column, options.row)):
         raise SpectrumError(
-            f"{source.path}: no known format, so hdu= and flux_column= cannot be honoured; the file has "
-            f"{source.hdu_names()}."
+            f"{source.path}: no known format, so hdu=, row= and flux_column= cannot be honoured; the file "
+            f"has {source.hdu_names()}."
         )
     cure = "Convert it to a table with wavelength, flux and error columns that state their units."
     try:
@@ -62,7 +63,7 @@ def read_specutils(source: Source, options: ReadOptions) -> ObservedSpectrum:
             f"{source.path}: specutils reads an array of shape {spectrum.flux.shape}; expected one spectrum. "
             f"{cure}"
         )
-    meta = SpectrumMeta(format="specutils", path=str(source.path), notes=source.notes())
+    meta = metadata(source, None, "specutils", [hdu.header for hdu in source.all_hdus()], {})
     error = spectrum.uncertainty.represent_as(StdDevUncertainty).quantity
     mask = None if spectrum.mask is None else np.asarray(spectrum.mask, dtype=bool)
     return ObservedSpectrum.from_quantities(spectrum.spectral_axis, spectrum.flux, error, mask, meta)
@@ -93,15 +94,17 @@ def read_spectrum(
     extraction: str = "3pix",
     hdu: str | int | None = None,
     flux_column: str | None = None,
+    row: int | None = None,
 ) -> ObservedSpectrum:
     """Read a spectrum of any known format.
 
     Args:
-        path: FITS (also gzip) or ECSV file.
+        path: FITS or ECSV file, plain or packed by gzip, bzip2 or xz.
         extraction: ``3pix`` or ``5pix``, for formats that hold both (JADES DR4, GTO v5); where a file lacks
             the one asked for, the other is read and a note says so.
         hdu: extension to read instead of the format's own.
         flux_column: flux column (GTO: extension) to read instead of the format's own.
+        row: which spectrum of a table with one per row (vectors), from 0.
 
     Returns:
         Wavelength [um], flux and error [erg/s/cm2/A] and mask, each (n,), with metadata.
@@ -109,8 +112,14 @@ def read_spectrum(
     Raises:
         SpectrumError: for anything that cannot be read; names file, HDU and cure.
     """
-    options = ReadOptions(extraction, hdu, flux_column)
+    options = ReadOptions(extraction, hdu, flux_column, row)
     with open_source(path) as source:
+        source.row = row
+        names = [one.name for one in source.all_hdus()] if isinstance(hdu, str) else []
+        if names.count(str(hdu).upper()) > 1:
+            raise SpectrumError(
+                f"{path}: has {names.count(hdu.upper())} HDUs {hdu}; choose by number: {source.hdu_names()}."
+            )
         spectrum = _identify(source).read(source, options)
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,44 +1,35 @@
 """An opened file, whose FITS columns and images are handed out as float64 quantities."""
 
-import gzip
-import io
+import lzma
 import os
-import stat
-import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 
+from data_pipeline.readers.columns import (
+    chosen_row,
+    column_card,
+    column_names,
+    column_unit,
+    fill_cards,
+    find_column,
+    is_fill,
+    listed,
+)
 from data_pipeline.spectrum import SpectrumError, parse_unit
 
-ENDINGS = (".fits", ".fits.gz", ".ecsv")  # of files that hold spectra
+# of files that hold spectra
+ENDINGS = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.bz2", ".fits.xz", ".ecsv", ".ecsv.gz", ".ecsv.bz2")
 _FITS_BLOCK = 2880
-_MOST_COLUMNS = 999  # of the FITS standard
 # What astropy raises for bytes that are missing or damaged.
 DAMAGE = (
     *(OSError, EOFError, TypeError, ValueError, AttributeError, AssertionError, LookupError, MemoryError),
-    *(zlib.error, fits.VerifyError),
+    *(zlib.error, lzma.LZMAError, fits.VerifyError),
 )
-_FITS_START = b"SIMPLE  ="
-_GZIP_START = b"\x1f\x8b"
-_ECSV_START = b"# %ECSV"
-_OTHER_KINDS = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a zip archive (perhaps .npz); unpack it",
-    b"\x89HDF": "an HDF5 file",
-    b"<!DO": "an HTML page, perhaps a failed download",
-    b"<htm": "an HTML page, perhaps a failed download",
-}
 
 
 def stem_of(path: str | os.PathLike) -> str:
@@ -58,11 +49,15 @@ class Source:
         path: the file.
         hdus: its extensions, read lazily; None for a text table (ECSV).
         size: length in bytes, unpacked.
+        text: content of a text table.
+        row: which of the spectra of a table with one per row is read; None for the only one.
     """
 
     path: Path
     hdus: fits.HDUList | None
     size: int = 0
+    text: str = ""
+    row: int | None = None
 
     @property
     def primary(self) -> fits.Header:
@@ -70,10 +65,12 @@ class Source:
         return fits.Header() if self.hdus is None else self.hdus[0].header
 
     def get(self, key: str | int):
-        """The extension of that name or index, or None."""
+        """The extension of that name or index, or None; a text of digits is a name, or else an index."""
         if self.hdus is None:
             return None
         try:
+            if isinstance(key, str) and key.isdigit() and key not in self.hdus:
+                key = int(key)
             return self.hdus[key]
         except (KeyError, IndexError):
             return None
@@ -124,8 +121,9 @@ class Source:
         return listed(names) + cut
 
     def label(self, hdu) -> str:
-        """Name of an extension for people; its index where it has no name."""
-        return hdu.name or str(self.hdus.index_of(hdu))
+        """Name of an extension for people, with its version above 1; its index where it has no name."""
+        version = f",{hdu.ver}" if getattr(hdu, "ver", 1) not in (None, 1) else ""
+        return f"{hdu.name}{version}" if hdu.name else str(self.hdus.index_of(hdu))
 
     def where(self, hdu) -> str:
         """File and extension, for error texts."""
@@ -148,13 +146,20 @@ class Source:
         return u.Quantity(self.values(hdu, actual), unit, copy=False)
 
     def values(self, hdu, name: str) -> np.ndarray:
-        """Table column as float64 without unit; an only row of vectors is flattened."""
-        values = self._numbers(hdu, name, np.float64)
-        return values[0] if values.ndim == 2 and values.shape[0] == 1 else values
+        """Table column as float64 without unit, NaN where it has no value; of rows of vectors, the chosen."""
+        values, null = self._numbers(hdu, name)
+        return np.where(null, np.nan, values.astype(np.float64))
 
     def integers(self, hdu, name: str) -> np.ndarray:
-        """Table column of flags as int64."""
-        return self._numbers(hdu, name, np.int64).ravel()
+        """Table column of flags as int64; -1, which has every bit set, where it has no value."""
+        values, null = self._numbers(hdu, name)
+        null = null | ~np.isfinite(values)
+        return np.where(null, -1, np.where(null, 0, values).astype(np.int64))
+
+    def flags(self, hdu, name: str) -> np.ma.MaskedArray:
+        """Table column as it is stored, numbers, truth values or words, masked where it has no value."""
+        values, null = self._numbers(hdu, name, "biufSU")
+        return np.ma.array(values, mask=null)
 
     def image(self, name: str, unit: u.UnitBase) -> u.Quantity:
         """One-dimensional image extension as float64 quantity; `unit` is used where BUNIT is blank.
@@ -194,14 +199,36 @@ class Source:
             raise SpectrumError(f"{where}: holds no rows. Choose another HDU with hdu=; {self.hdu_names()}.")
         return data
 
-    def _numbers(self, hdu, name: str, dtype: type) -> np.ndarray:
-        values = np.asarray(self.data(hdu)[self._require_column(hdu, name)])
-        if values.dtype.kind not in "biuf":
+    def _numbers(self, hdu, name: str, kinds: str = "biuf") -> tuple[np.ndarray, np.ndarray]:
+        """One spectrum of a column, and where it has no value, (n,) bool."""
+        actual = self._require_column(hdu, name)
+        where = f"{self.where(hdu)}: column {actual}"
+        try:
+            data = self.data(hdu)
+            kind = str(column_card(hdu, actual, "TFORM")).strip().upper()[-1:]
+            if kind == "X" and self.row is None:  # a flag per bit: set if any is
+                bits = np.asarray(data[actual])
+                return bits.reshape(len(bits), -1).any(axis=1), np.zeros(len(bits), bool)
+            values = np.asarray(chosen_row(data[actual], self.row, where))
+            # as stored: before astropy scales it, and turns a blank truth value into False
+            stored = data.view(np.ndarray)[actual]
+            if data[actual].dtype == object:  # of variable length
+                stored = values
+            else:
+                stored = chosen_row(stored, self.row, where).reshape(values.shape)
+        except SpectrumError:
+            raise
+        except DAMAGE as error:
+            raise SpectrumError(f"{where}: damaged ({error}). Download the file again.") from error
+        if values.dtype.kind not in kinds:
             raise SpectrumError(
-                f"{self.where(hdu)}: column {name} does not hold real numbers but "
-                f"{values.dtype}; choose another with flux_column= or hdu=."
+                f"{where} does not hold real numbers but {values.dtype}; choose another with flux_column= or "
+                "hdu=."
             )
-        return values.astype(dtype)
+        null = stored == 0 if kind == "L" else is_fill(stored, fill_cards(hdu, actual))
+        if masked := find_column(hdu, [f"{actual}.mask"]):  # of astropy's Masked quantities
+            null = null | (chosen_row(data[masked], self.row, where) != 0)
+        return values, null
 
     def _require_column(self, hdu, name: str) -> str:
         actual = find_column(hdu, [name])
@@ -222,125 +249,3 @@ class Source:
             raise SpectrumError(
                 f"{self.where(hdu)}: column {name} has the unknown unit {text!r}. {cure}"
             ) from error
-
-
-def column_names(hdu) -> list[str]:
-    """Column names of a table, from its header alone; none where the header is damaged."""
-    count = hdu.header.get("TFIELDS", 0)
-    if not isinstance(count, int) or not 0 <= count <= _MOST_COLUMNS:
-        return []
-    return [str(hdu.header.get(f"TTYPE{number}", "")).strip() for number in range(1, count + 1)]
-
-
-def column_unit(hdu, name: str) -> str | None:
-    """TUNIT of a column, from the header alone; None if absent."""
-    return hdu.header.get(f"TUNIT{column_names(hdu).index(name) + 1}")
-
-
-def find_column(hdu, names: Sequence[str]) -> str | None:
-    """The first of `names` that the table has, in the table's own spelling; case is ignored."""
-    return first_of(names, column_names(hdu))
-
-
-def first_of(aliases: Sequence[str], names: Sequence[str]) -> str | None:
-    """The first alias among some names, in their own spelling; case is ignored; None if none is there."""
-    present = {name.lower().strip(): name for name in names}
-    return next((present[alias.lower()] for alias in aliases if alias.lower() in present), None)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for an error text: all, or the first dozen and their number."""
-    shown = ", ".join(names[:12]) or "none"
-    return shown if len(names) <= 12 else f"{shown}, ... ({len(names)} in all)"
-
-
-@contextmanager
-def open_source(path: str | os.PathLike) -> Iterator[Source]:
-    """Open a FITS file (plain or gzip) or an ECSV table.
-
-    Raises:
-        SpectrumError: for what is no such file: missing, a directory, pipe, unreadable, empty, other kind.
-    """
-    path = Path(path)
-    with _stream(path) as stream:
-        try:
-            start = stream.read(16)
-            stream.seek(0)
-        except OSError as error:
-            raise SpectrumError(cannot_open(path, error)) from error
-        if start.startswith(_ECSV_START):
-            yield Source(path, None)
-        elif start.startswith(_FITS_START):
-            yield from _fits_source(path, stream, os.fstat(stream.fileno()).st_size)
-        elif start.startswith(_GZIP_START):
-            try:
-                content = gzip.decompress(stream.read())
-            except (EOFError, OSError, zlib.error) as error:
-                raise SpectrumError(
-                    f"{path}: truncated or damaged gzip file ({error}). Download it again."
-                ) from error
-            yield from _fits_source(path, io.BytesIO(content), len(content))
-        elif not start:
-            raise SpectrumError(f"{path}: is empty (0 bytes). Download it again.")
-        else:
-            raise SpectrumError(
-                f"{path}: is {_kind(start)}; expected a FITS file (.fits, .fits.gz) or an ECSV table."
-            )
-
-
-def _stream(path: Path) -> BinaryIO:
-    try:
-        # Looked at before it is opened: opening a pipe waits for its writer, for ever if there is none.
-        mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise SpectrumError(
-                f"{path}: is a pipe, socket or device; expected a regular file. "
-                "Save the spectrum to a file first."
-            )
-        return path.open("rb")
-    except IsADirectoryError as error:
-        raise SpectrumError(
-            f"{path}: is a directory; expected one file. Name a file in it, or give the directory to "
-            "kspecsr data readers."
-        ) from error
-    except OSError as error:  # also a loop of links, a path below a file, a name too long, a disk error ...
-        raise SpectrumError(cannot_open(path, error)) from error
-
-
-def cannot_open(path: Path, error: OSError) -> str:
-    """Why a file cannot be opened, and the cure."""
-    if isinstance(error, FileNotFoundError):
-        return f"{path}: no such file. Check the path."
-    if isinstance(error, PermissionError):
-        return f"{path}: no permission to read. Run chmod u+r on it, or ask its owner."
-    return f"{path}: cannot be read ({error.strerror or error}). Check the path and the disk."
-
-
-def _fits_source(path: Path, stream: BinaryIO, size: int) -> Iterator[Source]:
-    with warnings.catch_warnings():
-        # remarks on header style; damage is looked for and raised
-        warnings.simplefilter("ignore", AstropyWarning)
-        try:
-            hdus = fits.open(stream, memmap=False, lazy_load_hdus=True)
-        except DAMAGE as error:
-            raise SpectrumError(
-                f"{path}[PRIMARY]: no readable FITS header ({error}); the file is truncated or altered. "
-                "Download it again."
-            ) from error
-        try:
-            yield Source(path, hdus, size)
-        except fits.VerifyError as error:  # astropy parses a card when it is asked for
-            raise SpectrumError(
-                f"{path}: damaged header ({error}); the file is altered. Download it again."
-            ) from error
-        finally:
-            hdus.close()
-
-
-def _kind(start: bytes) -> str:
-    for magic, kind in _OTHER_KINDS.items():
-        if start[: len(magic)].lower() == magic.lower():
-            return kind
-    if all(byte in b"\t\n\r\x0c" or 32 <= byte < 127 for byte in start):
-        return "a plain text file without units (write it as ECSV, which states them)"
-    return f"no format known here (it starts with {start[:8]!r})"

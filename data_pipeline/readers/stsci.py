@@ -3,10 +3,18 @@
 import re
 from dataclasses import replace
 
-import numpy as np
-
-from data_pipeline.readers.format import Format, ReadOptions, metadata, strip_zeros, text_of, value_of
-from data_pipeline.readers.source import Source, find_column
+from data_pipeline.readers.columns import column_names, find_column
+from data_pipeline.readers.format import (
+    Format,
+    ReadOptions,
+    masked_note,
+    metadata,
+    strip_zeros,
+    text_of,
+    value_of,
+)
+from data_pipeline.readers.quality import bad_pixels
+from data_pipeline.readers.source import Source
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 
 DO_NOT_USE = 1
@@ -28,11 +36,12 @@ def identify(source: Source) -> bool:
 
 
 def identify_ceers(source: Source) -> bool:
-    """True if HDU 1 has the pipeline's columns but no name, or the primary header says CEERS."""
+    """True if HDU 1 has the pipeline's columns and the file calls itself CEERS."""
     hdu = source.get(1)
     if hdu is None or not _has_pipeline_columns(hdu):
         return False
-    return hdu.name == "" or "ceers" in text_of(source.primary, "HLSPID").lower()
+    told = text_of(source.primary, "HLSPID") + (source.path.name if hdu.name == "" else "")
+    return "ceers" in told.lower()
 
 
 def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
@@ -42,7 +51,7 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
         if len(several) > 1:
             raise SpectrumError(
                 f"{source.path}: holds {len(several)} spectra (HDUs {several}); choose one, "
-                f"such as hdu={several[0]}."
+                f"such as hdu={several[0]} in Python, --hdu {several[0]} on the command line."
             )
     hdu = source.table("EXTRACT1D" if options.hdu is None else options.hdu)
     return _read_table(source, hdu, options, _metadata(source, hdu, "stsci-x1d"))
@@ -68,9 +77,13 @@ def _read_table(source: Source, hdu, options: ReadOptions, meta: SpectrumMeta) -
         )
     error_name = find_column(hdu, ERROR_COLUMNS.get(flux_name, (f"{flux_name}_ERROR",)))
     error = source.column(hdu, error_name or f"{flux_name}_ERROR")
-    mask = np.zeros(flux.shape, bool)
+    names, where = column_names(hdu), source.where(hdu)
+    mask, notes = bad_pixels(names, lambda name: source.flags(hdu, name), where, known=("DQ",))
     if find_column(hdu, ["DQ"]):
-        mask = (source.integers(hdu, "DQ") & DO_NOT_USE) != 0
+        unusable = (source.integers(hdu, "DQ") & DO_NOT_USE) != 0
+        notes += masked_note(unusable, "DQ has the bit 1 (DO_NOT_USE)")
+        mask = unusable if mask is None else mask | unusable
+    meta = replace(meta, notes=meta.notes + notes)
     return ObservedSpectrum.from_quantities(source.column(hdu, "WAVELENGTH"), flux, error, mask, meta)
 
 

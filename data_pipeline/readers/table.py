@@ -1,17 +1,21 @@
 """Any FITS or ECSV table whose columns can be told by name."""
 
+import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
 
-from data_pipeline.readers.format import Format, ReadOptions, metadata, text_of, value_of
-from data_pipeline.readers.source import DAMAGE, Source, column_names, first_of, listed
-from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+from data_pipeline.readers.columns import chosen_row, column_names, find_column, first_of, is_fill, listed
+from data_pipeline.readers.format import WAVELENGTH_NAMES, Format, ReadOptions, metadata, value_of
+from data_pipeline.readers.identity import check_vacuum
+from data_pipeline.readers.quality import bad_pixels
+from data_pipeline.readers.source import DAMAGE, Source
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta, split_mask
 
-WAVELENGTH_NAMES = ("wavelength", "wave", "lambda", "lam", "wl", "spectral_axis", "wavelengths")
 FLUX_NAMES = ("flux", "flux_density", "signal", "flam", "f_lambda", "fnu", "f_nu", "fluxes")
 ERROR_NAMES = (
     *("error", "err", "flux_err", "flux_error", "fluxerr", "uncertainty", "sigma", "noise", "std"),
@@ -19,14 +23,16 @@ ERROR_NAMES = (
 )
 IVAR_NAMES = ("ivar", "inverse_variance", "flux_ivar")
 VARIANCE_NAMES = ("var", "variance", "flux_var")
-MASK_NAMES = ("mask", "bad", "flag_bad")
+# Of several tables, one of these names is the spectrum, and one of those is something else.
+_SPECTRUM_HDUS = ("SPEC1D", "SPECTRUM", "EXTRACT1D", "SPEC", "COADD", "SCI")
+_OTHER_HDUS = re.compile(r"TEMPL|MODEL|SKY|BACKG|BKG|FIT|CONTIN|SED|TELLUR|STANDARD", re.IGNORECASE)
 # Looked for in the table's header, then in the primary one.
 _FITS_KEYWORDS = {
     "target": "OBJECT TARGET TARGNAME",
     "source_id": "SOURCEID OBJID ID",
     "ra": "RA RA_TARG",
     "dec": "DEC DEC_TARG",
-    "disperser": "GRATING DISPERSE",
+    "disperser": "GRATING DISPERSE DISPERSER",
     "filter": "FILTER",
     "program": "PROPOSID PROGRAM",
 }
@@ -43,38 +49,50 @@ _ECSV_KEYWORDS = {
 
 def identify_table(source: Source) -> bool:
     """True for an ECSV file, or FITS with a table that has a wavelength and a flux column."""
-    return source.hdus is None or _table_hdu(source) is not None
+    return source.hdus is None or bool(_tables(source))
 
 
-def _table_hdu(source: Source):
-    for hdu in source.all_hdus():
-        if isinstance(hdu, fits.BinTableHDU | fits.TableHDU):
-            names = column_names(hdu)
-            if first_of(WAVELENGTH_NAMES, names) and first_of(FLUX_NAMES, names):
-                return hdu
-    return None
+def _tables(source: Source) -> list[int]:
+    """Numbers of the tables with wavelength and flux."""
+    tables = enumerate(source.all_hdus())
+    names = {k: column_names(h) for k, h in tables if isinstance(h, fits.BinTableHDU | fits.TableHDU)}
+    return [k for k, own in names.items() if first_of(WAVELENGTH_NAMES, own) and first_of(FLUX_NAMES, own)]
+
+
+def _only_table(source: Source) -> tuple[int, tuple[str, ...]]:
+    """The table that holds the spectrum, and a note on others that were passed over."""
+    found, hdus = _tables(source), source.all_hdus()
+    left = found
+    for is_likely in (
+        lambda hdu: find_column(hdu, (*ERROR_NAMES, *IVAR_NAMES, *VARIANCE_NAMES)),
+        lambda hdu: not _OTHER_HDUS.search(hdu.name),
+        lambda hdu: hdu.name.upper() in _SPECTRUM_HDUS,
+    ):
+        if len(left) > 1:
+            left = [k for k in left if is_likely(hdus[k])] or left
+    if len(left) > 1:
+        raise SpectrumError(
+            f"{source.path}: holds {len(left)} spectra (HDUs {left}); choose one, such as hdu={left[0]} in "
+            f"Python, --hdu {left[0]} on the command line. The file has {source.hdu_names()}."
+        )
+    others = ", ".join(source.label(hdus[k]) for k in found if k not in left)
+    return left[0], ((f"HDU {source.label(hdus[left[0]])} was read, not {others}",) if others else ())
 
 
 def read_table(source: Source, options: ReadOptions) -> ObservedSpectrum:
     """Read wavelength, flux, error (or inverse variance, or variance) and mask by their usual names."""
     if source.hdus is None:
         return _read_ecsv(source, options)
-    hdu = _table_hdu(source) if options.hdu is None else source.table(options.hdu)
+    number, notes = _only_table(source) if options.hdu is None else (options.hdu, ())
+    hdu = source.table(number)
     headers = [hdu.header, source.primary]
     exposure = value_of(hdu.header, "EXPTIME", "XPOSURE")
-    meta = metadata(source, hdu, "table", headers, _FITS_KEYWORDS, exposure_time=exposure)
-    # keywords of SDSS and DESI, and of the ESO products
-    kind, vacuum = (next(filter(None, (text_of(h, k) for h in headers)), "") for k in ("AIRORVAC", "VACUUM"))
-    if kind.lower() == "air" or vacuum in ("False", "F"):
-        raise SpectrumError(
-            f"{meta.origin}: wavelengths are in air, expected vacuum; convert them first "
-            "(specutils.utils.wcs_utils.air_to_vac) and write VACUUM = T."
-        )
+    meta = metadata(source, hdu, "table", headers, _FITS_KEYWORDS, exposure_time=exposure, notes=notes)
 
-    def flags(name: str) -> np.ndarray:
-        return source.integers(hdu, name) != 0
+    def column(name: str) -> u.Quantity:
+        return source.column(hdu, name)
 
-    return _assemble(column_names(hdu), lambda name: source.column(hdu, name), flags, meta, options)
+    return _assemble(column_names(hdu), column, lambda name: source.flags(hdu, name), meta, options)
 
 
 def _read_ecsv(source: Source, options: ReadOptions) -> ObservedSpectrum:
@@ -87,24 +105,33 @@ def _read_ecsv(source: Source, options: ReadOptions) -> ObservedSpectrum:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on style; units and values are checked below
-            table = QTable.read(source.path, format="ascii.ecsv")
+            table = QTable.read(source.text, format="ascii.ecsv")
     except DAMAGE as error:
         raise SpectrumError(
             f"{source.path}: no readable ECSV table ({error}). Write it again with astropy."
         ) from error
-    header = {str(key).upper(): value for key, value in table.meta.items()}
+    inner = [value for value in table.meta.values() if isinstance(value, Mapping)]  # such as a FITS header
+    parts = (*inner, table.meta)
+    header = {str(key).upper().replace(" ", "_"): value for part in parts for key, value in part.items()}
     meta = metadata(source, None, "table", [header], _ECSV_KEYWORDS)
+    wave = first_of(WAVELENGTH_NAMES, table.colnames)
+    if wave:
+        info = table[wave].info
+        check_vacuum(meta.origin, [], [wave, info.description, *map(str, info.meta.values())])
+
+    def flags(name: str) -> np.ndarray:
+        return chosen_row(table[name], source.row, f"{source.path}: column {name}")
 
     def column(name: str) -> u.Quantity:
-        values = table[name]
-        if getattr(values, "unit", None) is None:
+        if getattr(table[name], "unit", None) is None:
             raise SpectrumError(
                 f"{source.path}: column {name} has no unit. State it in the ECSV header, e.g. um."
             )
-        values = values.filled(np.nan) if hasattr(values, "filled") else values
-        return u.Quantity(values, dtype=np.float64)
+        values, null = split_mask(flags(name))
+        null = null | is_fill(np.asarray(values.value), table[name].info.meta or {})
+        return u.Quantity(np.where(null, np.nan, np.asarray(values.value, np.float64)), values.unit)
 
-    return _assemble(table.colnames, column, lambda name: np.asarray(table[name], dtype=bool), meta, options)
+    return _assemble(table.colnames, column, flags, meta, options)
 
 
 def _assemble(
@@ -125,8 +152,8 @@ def _assemble(
             )
     wavelength, flux = column(wave_name), column(flux_name)
     error = _error(names, column, meta, flux_name)
-    mask_name = first_of(MASK_NAMES, names)
-    mask = flags(mask_name) if mask_name else None
+    mask, notes = bad_pixels(names, flags, meta.origin, known=(wave_name, flux_name))
+    meta = replace(meta, notes=meta.notes + notes)
     return ObservedSpectrum.from_quantities(wavelength, flux, error, mask, meta)
 
 

@@ -21,7 +21,8 @@ from kspecsr.results.reading import read_result
 from kspecsr.results.redshift import RedshiftSummary
 from kspecsr.results.table import ROW_COLUMNS, SUFFIX, ResultRow, read_row, result_files
 from kspecsr.surveys.output import MANIFEST_FILE, read_manifest
-from kspecsr.surveys.reading import read_file, read_rows
+from kspecsr.surveys.reading import read_file
+from kspecsr.surveys.rows import read_rows
 from kspecsr.surveys.tables import LINE_NAMES, SurveyInput
 
 # Columns of the page's table and what they are called there.
@@ -84,7 +85,8 @@ class SpectrumView:
         text = f"**{row.name}** — {place}, confidence {row.z_confidence:.3f}, chi² {row.chi_square:.2f}, "
         if row.chi_square > POOR_CHI_SQUARE:
             text += f'<span style="color:{POOR_COLOUR}">**poor fit**</span>, '
-        return text + (f"flags: **{row.flags}**" if row.flags else f"{row.lines_detected} lines detected")
+        text += f"flags: **{row.flags}**" if row.flags else f"{row.lines_detected} lines detected"
+        return text + (f" — {row.notes}" if row.notes else "")
 
 
 def view_of(row: ResultRow, result: SpectrumResult) -> SpectrumView:
@@ -176,7 +178,12 @@ class SurveySource:
         self.title = f"Survey {folder.resolve().name}"
         parts = []
         for path in progress(sorted((folder / "objects").glob("part-*.parquet"))):
-            parts.append(pq.read_table(path, columns=["object_id", *_WHERE, *ROW_COLUMNS]).to_pandas())
+            wanted = ["object_id", *_WHERE, *ROW_COLUMNS]
+            # surveys of older versions have no notes
+            there = [name for name in wanted if name != "notes" or name in pq.read_schema(path).names]
+            parts.append(
+                pq.read_table(path, columns=there).to_pandas().reindex(columns=wanted, fill_value="")
+            )
             parts[-1]["part"] = path.name
         if not parts or not sum(map(len, parts)):
             raise BrowseError(f"{folder}: objects/ holds no object; failures/ says why")
@@ -228,7 +235,7 @@ class SurveySource:
 
     def _input(self, number: int, source: str, source_row: int) -> SurveyInput:
         if source_row < 0:
-            return read_file(SurveyInput(number, "", source), self.settings.extraction)
+            return read_file(SurveyInput(number, "", source), self.settings)
         try:
             return next(read_rows(source, source_row, source_row + 1, number, self.settings.columns))
         except (OSError, StopIteration, KeyError) as error:

@@ -2,13 +2,18 @@
 
 import glob
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_pipeline.readers import identify_format, read_spectrum
+from data_pipeline.readers.format import ReadOptions
+from data_pipeline.readers.recognise import SPECUTILS
 from data_pipeline.readers.source import ENDINGS, stem_of
-from data_pipeline.spectrum import SpectrumError
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
+from kspecsr.results.prism_input import is_prism
 
 RESULT_ENDING = "_sr"
 _OWN_RESULTS = ("_sr.fits", "_sr.ecsv", "_sr_lines.ecsv")
@@ -29,14 +34,18 @@ class InputFile:
     sought: bool = False
 
 
-def list_inputs(given: Iterable[str | os.PathLike]) -> list[InputFile]:
+def list_inputs(
+    given: Iterable[str | os.PathLike], hdu: str | int | None = None, row: int | None = None
+) -> list[InputFile]:
     """Files that are named by paths, patterns, folders and list files, in order, each once.
 
     Args:
         given: path of a file; pattern such as ``data/*.fits``, where the shell left it alone; folder, which
             is searched with all below it for FITS and ECSV files, results of this command left out; or
             ``@FILE``, a text file with one of these per line (``#`` starts a comment; paths that are not
-            found from here are taken from the folder of FILE).
+            found from here are taken from the folder of FILE); ``@-`` is such a list on standard input.
+        hdu: extension that is read, for the names of results.
+        row: spectrum of a table that is read, likewise.
 
     Raises:
         SpectrumError: for a pattern or folder without a file, or a list that cannot be read.
@@ -49,7 +58,8 @@ def list_inputs(given: Iterable[str | os.PathLike]) -> list[InputFile]:
         if place in seen:
             continue
         seen.add(place)
-        name = _free_name(stem_of(path), taken)
+        chosen = [f"_{what}{one}" for what, one in (("hdu", hdu), ("row", row)) if one is not None]
+        name = _free_name("".join([stem_of(path), *chosen]), taken)
         taken.add(name)
         files.append(InputFile(path, name + RESULT_ENDING, sought))
     return files
@@ -100,7 +110,9 @@ def _listed(path: Path, lists: set[Path]) -> list[str]:
         raise SpectrumError(f"{path}: names itself; a list of files must not.")
     lists.add(place)
     try:
-        rows = path.read_text(encoding="utf-8").splitlines()
+        # Windows editors put a byte-order mark first, which would belong to the first path
+        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        rows = raw.decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SpectrumError(
             f"@{path}: no readable list of files ({error}); expected text, one path per line."
@@ -116,6 +128,29 @@ def _from_list(item: str, folder: Path) -> str:
     if item.startswith("@") or os.path.isabs(item) or os.path.exists(item) or glob.glob(item):
         return item
     return os.path.join(folder, item)
+
+
+def read_input(file: InputFile, reading: ReadOptions) -> ObservedSpectrum | None:
+    """The spectrum of a file; None for what was found in a folder and is no prism spectrum, or no spectrum.
+
+    Raises:
+        SpectrumError: for what cannot be read.
+    """
+    try:
+        spectrum = read_spectrum(file.path, **vars(reading))
+    except SpectrumError:
+        if file.sought and _is_something_else(file):
+            return None
+        raise
+    return None if file.sought and not is_prism(spectrum) else spectrum
+
+
+def _is_something_else(file: InputFile) -> bool:
+    """Whether an unreadable file has the layout of no spectrum, such as a catalogue."""
+    try:
+        return identify_format(file.path) is SPECUTILS  # the last resort, for what no reader recognises
+    except (SpectrumError, OSError):
+        return False
 
 
 def check_writable(folder: Path) -> None:

@@ -11,13 +11,13 @@ from astropy.table import QTable
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.instrument import ANGSTROM_PER_UM
 from data_pipeline.lines import load_lines
-from data_pipeline.readers import read_spectrum
+from data_pipeline.readers.format import ReadOptions
 from data_pipeline.writers.atomic import replacing
-from kspecsr.enhancement.inputs import RESULT_ENDING, InputFile, list_inputs
+from kspecsr.enhancement.inputs import RESULT_ENDING, InputFile, list_inputs, read_input
 from kspecsr.methods.direct_fit import DirectFitConfig, fit_prism_lines
 from kspecsr.methods.direct_fit_result import DirectFit
 from kspecsr.results.lines import LINE_FLUX_UNIT
-from kspecsr.results.prism_input import check_prism, is_prism
+from kspecsr.results.prism_input import check_prism
 
 _TEXT_UNIT = 1e-20  # erg/s/cm2
 _HEAD = f"{'line':<14} {'rest [A]':>9} {'obs. [um]':>9} {'flux':>10} {'error':>10} {'S/N':>7}"
@@ -64,6 +64,8 @@ def as_text(table: QTable) -> str:
     """The measured lines, fluxes in 1e-20 erg/s/cm2."""
     meta = table.meta
     title = f"{meta['FILE']}: z = {meta['REDSHIFT']:.5g}, chi-square per pixel {meta['CHI2_PIX']:.2f}"
+    if notes := meta.get("HISTORY"):
+        title += f"; {'; '.join(notes)}"
     rows = [
         f"{row['NAME']:<14} {row['WAVE_REST'].value:9.2f} {row['WAVE_OBS'].value:9.4f} "
         f"{row['FLUX'].value / _TEXT_UNIT:10.2f} {row['FLUX_ERR'].value / _TEXT_UNIT:10.2f} {row['SNR']:7.1f}"
@@ -88,7 +90,7 @@ def fit_files(
     redshift: str,
     output: Path | None,
     config: DirectFitConfig,
-    extraction: str,
+    reading: ReadOptions,
     report: Callable[[str], None],
 ) -> list[str]:
     """Fits files, reports a table for each and writes it; what fails is passed over.
@@ -98,7 +100,7 @@ def fit_files(
         redshift: as in `KnownRedshifts.parse`.
         output: folder for ``NAME_linefit.ecsv``; None writes nothing.
         config: of the fit.
-        extraction: as in `read_spectrum`.
+        reading: what is read of each file.
         report: gets the text.
 
     Returns:
@@ -108,11 +110,11 @@ def fit_files(
         ValueError: for a redshift, pattern or table that cannot be used.
     """
     known, failures = KnownRedshifts.parse(redshift), []
-    for file in list_inputs(given):
+    for file in list_inputs(given, reading.hdu, reading.row):
         if file.sought and file.path.name.endswith(ENDING):
             continue
         try:
-            table = _fitted(file, known, config, extraction)
+            table = _fitted(file, known, config, reading)
             if table is None:
                 continue
             if output is not None:
@@ -127,13 +129,13 @@ def fit_files(
 
 
 def _fitted(
-    file: InputFile, known: KnownRedshifts, config: DirectFitConfig, extraction: str
+    file: InputFile, known: KnownRedshifts, config: DirectFitConfig, reading: ReadOptions
 ) -> QTable | None:
-    """The lines of a file; None for a spectrum of another disperser that was found in a folder."""
-    spectrum = read_spectrum(file.path, extraction=extraction)
-    if file.sought and not is_prism(spectrum):
+    """The lines of a file; None for what was found in a folder and is no prism spectrum."""
+    spectrum = read_input(file, reading)
+    if spectrum is None:
         return None
-    check_prism(spectrum)
+    spectrum = check_prism(spectrum)
     redshift = known.of(file.path, spectrum.meta)
     if math.isnan(redshift):
         raise ValueError(
@@ -141,4 +143,6 @@ def _fitted(
         )
     arrays = (spectrum.flux[None], spectrum.error[None], spectrum.mask[None])
     fit = fit_prism_lines(*arrays, np.array([redshift]), config, spectrum.wavelength)
-    return line_table(fit, file.path.name, config)
+    table = line_table(fit, file.path.name, config)
+    table.meta["HISTORY"] = list(spectrum.meta.notes)
+    return table

@@ -6,15 +6,17 @@ from pathlib import Path
 from data_pipeline.command_line import add, at_least
 
 FILES_AND_RESULTS = """\
-FILE is a spectrum of any known format (FITS, also gzip, or ECSV), a pattern in quotes, a folder (searched
+FILE is a spectrum of any known format (FITS or ECSV, also packed), a pattern in quotes, a folder (searched
 with all below it; files there that are no prism spectra are skipped), or @LIST, a text file with one of these
-per line. Of files of one name in several folders, the second gives NAME-2_sr.fits, and so on; a result of an
-earlier run is never replaced by that of another file.
+per line (@- is standard input). Of files of one name in several folders, the second gives NAME-2_sr.fits, and
+so on; a result of an earlier run is never replaced by that of another file.
 
 --redshift TABLE:COLUMN[:KEY] takes each spectrum's redshift from a table (CSV, ECSV, FITS). KEY is the column
 that holds file names (with folder and ending, or without) or object ids (TIER_ID, target or id, as the
 spectrum states them); left out, it is looked for under the usual names. A spectrum without a redshift there
 gets one inferred; values outside 0 to 30 there (-1, -99, blank) mean unknown.
+
+Of a file with several spectra, --hdu or --row chooses one; its result is NAME_hdu2_sr.fits or NAME_row3_sr.
 
 NAME_sr.fits holds everything. --format ecsv writes the spectrum to NAME_sr.ecsv and its lines to
 NAME_sr_lines.ecsv. An existing result, made by this model from this file, is kept; --overwrite makes it
@@ -29,7 +31,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
     add(p, "--redshift", "known redshifts; see below", default="", metavar="Z|TABLE:COLUMN[:KEY]")
     add(p, "--plot", "also draw NAME_sr.png", action="store_true")
     add(p, "--format", "format of the results", choices=("fits", "ecsv"), default="fits")
-    add(p, "--extraction")
+    for name in ("--extraction", "--hdu", "--row"):
+        add(p, name)
     text = "velocity by which the release's lines lie too far to the red, taken off (DJA: 150 to 210)"
     add(p, "--zero-point", text, type=float, default=0.0, metavar="KM/S")
     add(p, "--workers", "processes that read, write and draw")

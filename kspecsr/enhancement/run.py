@@ -21,12 +21,11 @@ from astropy.io import fits
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.command_line import LOG, RESUMES, list_failures
 from data_pipeline.progress import Progress
-from data_pipeline.readers import identify_format, read_spectrum
+from data_pipeline.readers.format import ReadOptions
 from data_pipeline.readers.own import NUMBER_KEYWORDS
-from data_pipeline.readers.recognise import SPECUTILS
-from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+from data_pipeline.spectrum import SpectrumError, SpectrumMeta
 from data_pipeline.workers import worker_pool
-from kspecsr.enhancement.inputs import InputFile, check_writable, list_inputs
+from kspecsr.enhancement.inputs import InputFile, check_writable, list_inputs, read_input
 from kspecsr.results.files import (
     EXTRACTION,
     GIVEN,
@@ -39,7 +38,7 @@ from kspecsr.results.files import (
     path_hash,
     read_header,
 )
-from kspecsr.results.prism_input import PrismInput, is_prism, prism_input
+from kspecsr.results.prism_input import PrismInput, prism_input
 from kspecsr.results.resolver import NetworkError, Resolver, named_backend_errors
 from kspecsr.results.table import row_of
 
@@ -60,7 +59,7 @@ class Settings:
         output: folder of the results.
         format: ``fits`` or ``ecsv``.
         plot: whether pictures are drawn.
-        extraction: ``3pix`` or ``5pix``.
+        reading: what is read of each file.
         overwrite: whether existing results are made again.
         model_sha256: SHA-256 of the weights.
         redshifts: redshifts that the user knows.
@@ -70,7 +69,7 @@ class Settings:
     output: Path
     format: str
     plot: bool
-    extraction: str
+    reading: ReadOptions
     overwrite: bool
     model_sha256: str
     redshifts: KnownRedshifts = field(default_factory=KnownRedshifts)
@@ -122,9 +121,11 @@ class WrittenFile:
 def read_file(settings: Settings, file: InputFile) -> ReadFile:
     """Reads one file, unless its result is there; an error becomes text."""
     try:
-        spectrum = _read(settings, file)
+        spectrum = read_input(file, settings.reading)
         if spectrum is None:
             return ReadFile(file, NO_PRISM)
+        if settings.zero_point:
+            spectrum = spectrum.without_zero_point(settings.zero_point)
         redshift = settings.redshifts.of(file.path, spectrum.meta)
         header = existing_header(settings, file)
         check_same_input(settings, file, spectrum.meta, header)
@@ -133,27 +134,6 @@ def read_file(settings: Settings, file: InputFile) -> ReadFile:
         return ReadFile(file, READ, prism_input(spectrum), redshift)
     except Exception as error:  # one odd file must not end a batch of thousands
         return ReadFile(file, FAILED, error=_text(error, file))
-
-
-def _read(settings: Settings, file: InputFile) -> ObservedSpectrum | None:
-    """The spectrum; None for what was found in a folder and is no prism spectrum."""
-    try:
-        spectrum = read_spectrum(file.path, extraction=settings.extraction)
-    except SpectrumError:
-        if file.sought and _is_something_else(file):
-            return None
-        raise
-    if file.sought and not is_prism(spectrum):
-        return None
-    return spectrum.without_zero_point(settings.zero_point) if settings.zero_point else spectrum
-
-
-def _is_something_else(file: InputFile) -> bool:
-    """Whether an unreadable file has the layout of no spectrum, such as a catalogue."""
-    try:
-        return identify_format(file.path) is SPECUTILS  # the last resort, for what no reader recognises
-    except (SpectrumError, OSError):
-        return False
 
 
 def write_file(settings: Settings, item: tuple[InputFile, Result]) -> WrittenFile:
@@ -362,13 +342,13 @@ def enhance_as_asked(
         output=args.output,
         format=args.format,
         plot=args.plot,
-        extraction=args.extraction,
+        reading=ReadOptions(args.extraction, args.hdu, row=args.row),
         overwrite=args.overwrite,
         model_sha256=model_sha256,
         redshifts=KnownRedshifts.parse(args.redshift),
         zero_point=args.zero_point,
     )
-    files = list_inputs(args.files)[: args.limit]
+    files = list_inputs(args.files, args.hdu, args.row)[: args.limit]
     if args.dry_run:
         return _dry_run(files, settings)
     check_writable(args.output)

@@ -76,7 +76,7 @@ def model_card(
             calibrated=f"{calibration['measured_on']['galaxies']:,}",
             sha256=sha256,
             reproduce=reproduce,
-            evaluation_command=judged["command"],
+            evaluation_command=_public(judged["command"], name),
             n=f"{judged['galaxies']:,}",
             rows=_rows(metrics, _COLUMNS, [row.metric for row in ROWS]),
             oracle_rows=_rows(metrics, _ORACLES, _ORACLE_ROWS) if "truth_found_z" in metrics else [],
@@ -93,6 +93,17 @@ def model_card(
 
 def _parameters(model: Path) -> int:
     return sum(load_stage(model, stage).count_params() for stage in STAGES)
+
+
+def _public(command: str, name: str) -> str:
+    """A command as others can give it: the published model, and places of files without where they lay."""
+    words = command.split()
+    for number, word in enumerate(words):
+        if number and words[number - 1] == "--model":
+            words[number] = f"saved_models/{name}"
+        elif "/" in word and not word.startswith("-"):
+            words[number] = Path(word).name
+    return " ".join(words)
 
 
 def _read(path: Path, command: str) -> dict:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SIMULATION = "simulation"
-USUAL_PLACE = Path("data")
 _MANIFEST = "manifest.json"
 
 
@@ -21,43 +20,26 @@ class DataChoice:
     reason: str
 
 
-def choose_data(option: str | None) -> DataChoice:
+def choose_data(option: str = SIMULATION) -> DataChoice:
     """Data for the option ``--data``.
 
     Args:
-        option: ``simulation``, a record directory, or None. None takes the records in ``data/``, or those in
-            the only record directory inside it, and otherwise fresh simulation.
+        option: ``simulation`` or a record directory.
 
     Raises:
         FileNotFoundError: for a directory without records.
     """
     if option == SIMULATION:
-        return DataChoice(None, "data: fresh simulation, as asked for")
-    if option is not None:
-        directory = Path(option)
-        if not (directory / _MANIFEST).is_file():
-            inside = _record_directories(directory)
-            hint = f"; did you mean {' or '.join(map(str, inside))}?" if inside else ""
-            raise FileNotFoundError(
-                f"--data {option}: no {_MANIFEST} there, so it is no record directory; expected one that "
-                f"kspecsr data build wrote, or the word {SIMULATION}{hint}"
-            )
-        return DataChoice(directory, f"data: records in {directory}, as asked for")
-    if (USUAL_PLACE / _MANIFEST).is_file():
-        return DataChoice(
-            USUAL_PLACE, f"data: records in {USUAL_PLACE}/ (found there; --data says otherwise)"
+        return DataChoice(None, "data: fresh simulation (--data DIR takes records instead)")
+    directory = Path(option)
+    if not (directory / _MANIFEST).is_file():
+        inside = _record_directories(directory)
+        hint = f"; did you mean {' or '.join(map(str, inside))}?" if inside else ""
+        raise FileNotFoundError(
+            f"--data {option}: no {_MANIFEST} there, so it is no record directory; expected one that "
+            f"kspecsr data build wrote, or the word {SIMULATION}{hint}"
         )
-    found = _record_directories(USUAL_PLACE)
-    if len(found) == 1:
-        return DataChoice(found[0], f"data: records in {found[0]} (the only ones in {USUAL_PLACE}/)")
-    if found:
-        names = ", ".join(map(str, found))
-        return DataChoice(
-            None,
-            f"data: fresh simulation (more than one record directory in {USUAL_PLACE}/: {names}; "
-            "name one with --data)",
-        )
-    return DataChoice(None, f"data: fresh simulation (no records in {USUAL_PLACE}/)")
+    return DataChoice(directory, f"data: records in {directory}")
 
 
 def _record_directories(folder: Path) -> list[Path]:

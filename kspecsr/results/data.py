@@ -122,6 +122,11 @@ class SpectrumResult:
         return self.chi_square > POOR_CHI_SQUARE
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was masked, assumed or ignored in the input, one sentence each."""
+        return self.observed.meta.notes
+
+    @property
     def flux_unit(self) -> u.UnitBase:
         """Unit of the input's flux."""
         return usable_unit(self.observed.meta.flux_unit)

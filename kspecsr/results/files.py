@@ -47,7 +47,7 @@ QUANTILES = {"Z_P16": 0.16, "Z_P50": 0.5, "Z_P84": 0.84}
 STATED = (INPUT_PATH_HASH, "LSF", "LSFIN", "LSFINSCL")
 VERSION = "VERSION "
 MOST_MODES = 9  # of P(z), with cards of their own
-COMMENT_LENGTH = 72  # characters of a COMMENT card
+CARD_LENGTH = 72  # characters of a HISTORY card
 # Outputs of the networks are float32; wavelengths and what was read are not.
 _DOUBLE = ("WAVELENGTH", "WAVE_REST", "WAVE_OBS", "Z")
 SPECTRUM_COLUMNS = {
@@ -133,13 +133,15 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _header(cards: list[Card]) -> fits.Header:
+def _header(cards: list[Card], notes: Iterable[str]) -> fits.Header:
     header = fits.Header()
     for keyword, value, comment in cards:
         name = keyword if len(keyword) <= 8 and " " not in keyword else f"HIERARCH {keyword}"
         if isinstance(value, str):
             value = _printable(value)
         header[name] = (value, comment if _fits_card(value, comment) else "")
+    for text in notes:
+        header["HISTORY"] = _printable(text)
     return header
 
 
@@ -184,7 +186,7 @@ def _write_fits(result: SpectrumResult, path: Path) -> list[Path]:
     lines = _stored_lines(result.measurements)
     hdus = fits.HDUList(
         [
-            fits.PrimaryHDU(header=_header(provenance_cards(result))),
+            fits.PrimaryHDU(header=_header(provenance_cards(result), result.notes)),
             _hdu("SPEC1D", _spectrum_table(result)),
             _hdu("LINES", lines.to_table()),
             _pz_hdu(result.redshift),
@@ -210,6 +212,7 @@ def _write_ecsv(result: SpectrumResult, path: Path) -> list[Path]:
     """
     spectrum = _spectrum_table(result)
     spectrum.meta = {keyword: value for keyword, value, _ in provenance_cards(result)}
+    spectrum.meta["HISTORY"] = list(result.notes)
     spectrum.meta["PZ_MODES"] = [
         {"z": mode.redshift, "error": mode.error, "mass": mode.mass} for mode in result.redshift.modes
     ]
@@ -270,10 +273,7 @@ def _input_hdu(result: SpectrumResult) -> fits.BinTableHDU:
         "MASK": observed.mask,
     }
     units = {"WAVELENGTH": "um", "FLUX": unit, "FLUX_ERR": unit}
-    hdu = _hdu("INPUT", _table(columns, {"MASK": "T: bad"}, units), double=tuple(units))
-    for text in observed.meta.notes:
-        hdu.header["COMMENT"] = _printable(text)
-    return hdu
+    return _hdu("INPUT", _table(columns, {"MASK": "T: bad"}, units), double=tuple(units))
 
 
 def _joint_hdus(lines: LineMeasurements) -> list[fits.BinTableHDU]:

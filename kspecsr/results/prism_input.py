@@ -12,13 +12,17 @@ import numpy as np
 
 from data_pipeline.instrument import PRISM, degrading_operator, load_instrument
 from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
-from data_pipeline.pixel_grid import UnifiedGrid
+from data_pipeline.pixel_grid import UnifiedGrid, pixel_bounds
 from data_pipeline.readers import read_spectrum
+from data_pipeline.readers.identity import check_vacuum, disperser_of
 from data_pipeline.resampling import to_prism_pixels
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+from kspecsr.results.background import background_deficit
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 MASKED_ERROR = 1e-20  # [erg/s/cm2/A] of masked pixels: finite, and of the size of real ones
+# Released prism pixels are 0.3-0.6 of an unresolved line's FWHM; photometry and binned spectra are wider
+WIDEST_PIXEL = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,19 +60,34 @@ def is_prism(spectrum: ObservedSpectrum) -> bool:
 def prism_input(spectrum: ObservedSpectrum) -> PrismInput:
     """Resample a prism spectrum onto the pixels that the networks take; exact where it has them already.
 
+    Pixels wider than `WIDEST_PIXEL` times the FWHM of an unresolved line are left out, and a negative
+    continuum is raised (`kspecsr.results.background`), each with a note.
+
     Raises:
-        SpectrumError: for a spectrum that was not taken with the prism, naming the file.
+        SpectrumError: for a spectrum that was not taken with the prism, or most of whose pixels are too wide,
+            naming the file.
     """
-    check_prism(spectrum)
-    arrays = to_prism_pixels(spectrum.wavelength, spectrum.flux, spectrum.error, spectrum.mask)
-    return PrismInput(spectrum, *masked(*arrays))
+    narrow = check_prism(spectrum)
+    spectrum = spectrum.replace(meta=narrow.meta)
+    arrays = to_prism_pixels(narrow.wavelength, narrow.flux, narrow.error, narrow.mask)
+    flux, error, bad = masked(*arrays)
+    deficit = background_deficit(flux, error, bad)
+    if deficit.any():
+        where = prism_wavelength()[deficit > 0]
+        spectrum = spectrum.noted(
+            f"continuum is negative (background over-subtracted?): raised by up to {deficit.max():.2g} "
+            f"erg/s/cm2/A at {where[0]:.2f}-{where[-1]:.2f} um for the networks; line fluxes hold, continuum "
+            "and equivalent widths there do not"
+        )
+    return PrismInput(spectrum, flux + deficit, error, bad)
 
 
-def check_prism(spectrum: ObservedSpectrum) -> None:
-    """Refuse a spectrum that was not taken with the prism.
+def check_prism(spectrum: ObservedSpectrum) -> ObservedSpectrum:
+    """The spectrum without pixels that are too wide for the prism, and a note on these.
 
     Raises:
-        SpectrumError: naming the file.
+        SpectrumError: for one that was not taken with the prism, or most of whose pixels are too wide; names
+            the file.
     """
     if not is_prism(spectrum):
         meta = spectrum.meta
@@ -76,6 +95,30 @@ def check_prism(spectrum: ObservedSpectrum) -> None:
             f"{meta.origin}: is a {meta.disperser} spectrum; expected NIRSpec PRISM, which is what the "
             "networks super-resolve. Give the prism spectrum of this object."
         )
+    wide = _too_wide(spectrum)
+    if not wide.any():
+        return spectrum
+    names = ("wavelength", "flux", "error", "mask")
+    narrow = spectrum.replace(**{name: getattr(spectrum, name)[~wide] for name in names})
+    return narrow.noted(
+        f"{wide.sum()} pixels left out: wider than {WIDEST_PIXEL:g} times the prism's resolution"
+    )
+
+
+def _too_wide(spectrum: ObservedSpectrum) -> np.ndarray:
+    """Good pixels (n,) that no prism has; beside a gap, the width of its neighbourhood counts."""
+    wavelength, prism = spectrum.wavelength, load_instrument(PRISM)
+    width = np.diff(pixel_bounds(wavelength), axis=0)[0]
+    on_prism = ~spectrum.mask & (wavelength > prism.wavelength[0]) & (wavelength < prism.wavelength[-1])
+    ratio = width / prism.fwhm(np.clip(wavelength, *prism.wavelength[[0, -1]]))
+    wide = on_prism & (ratio > WIDEST_PIXEL)
+    if wide.sum() > 0.5 * on_prism.sum():
+        raise SpectrumError(
+            f"{spectrum.meta.origin}: its {on_prism.sum()} good points on the prism's range are "
+            f"{np.median(ratio[on_prism]):.1f} times as far apart as the prism's resolution is wide; "
+            "expected pixels of a prism spectrum, neither photometry nor a binned spectrum."
+        )
+    return wide
 
 
 def masked(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> Arrays:
@@ -84,13 +127,17 @@ def masked(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> Arrays:
     return np.where(bad, 0.0, flux), np.where(bad, MASKED_ERROR, error), bad
 
 
-def observed_spectrum(given: Any, extraction: str = "3pix") -> ObservedSpectrum:
+def observed_spectrum(
+    given: Any, extraction: str = "3pix", hdu: str | int | None = None, row: int | None = None
+) -> ObservedSpectrum:
     """A spectrum from what a caller may have.
 
     Args:
         given: path of a file; specutils Spectrum; `ObservedSpectrum`; or wavelength, flux, error and perhaps
-            mask (True = bad) as a tuple of astropy Quantity arrays or a mapping with these keys.
-        extraction: as in `data_pipeline.readers.read_spectrum`.
+            mask (True = bad) as a tuple of astropy quantities, also masked, or a mapping with these keys.
+        extraction: as in `data_pipeline.readers.read_spectrum`, for files.
+        hdu: likewise.
+        row: likewise.
 
     Raises:
         SpectrumError: for what cannot be read, or has no errors or no units.
@@ -99,12 +146,12 @@ def observed_spectrum(given: Any, extraction: str = "3pix") -> ObservedSpectrum:
     if isinstance(given, ObservedSpectrum):
         return given
     if isinstance(given, str | os.PathLike):
-        return read_spectrum(given, extraction=extraction)
+        return read_spectrum(given, extraction=extraction, hdu=hdu, row=row)
     if hasattr(given, "spectral_axis"):
         return _from_specutils(given)
     if isinstance(given, Mapping):
         return _from_mapping(given)
-    if isinstance(given, tuple) and len(given) in (3, 4) and isinstance(given[0], u.Quantity):
+    if isinstance(given, tuple) and len(given) in (3, 4) and hasattr(given[0], "unit"):
         return ObservedSpectrum.from_quantities(*given)
     raise TypeError(
         f"expected a path, a specutils Spectrum, an ObservedSpectrum, or wavelength, flux, error[, mask] as "
@@ -126,7 +173,9 @@ def _from_specutils(spectrum: Any) -> ObservedSpectrum:
 
     meta = spectrum.meta.get("kspecsr")
     if not isinstance(meta, SpectrumMeta):
-        meta = SpectrumMeta(disperser=_disperser(spectrum.meta))
+        places = [m for m in (spectrum.meta, spectrum.meta.get("header")) if isinstance(m, Mapping)]
+        meta = SpectrumMeta(disperser=disperser_of("", places))
+        check_vacuum("spectrum", places)
     if spectrum.flux.ndim != 1:
         raise SpectrumError(
             f"{meta.origin}: the Spectrum holds an array of shape {spectrum.flux.shape}; expected one "
@@ -143,13 +192,6 @@ def _from_specutils(spectrum: Any) -> ObservedSpectrum:
     return ObservedSpectrum.from_quantities(
         u.Quantity(spectrum.spectral_axis), spectrum.flux, error, mask, meta
     )
-
-
-def _disperser(meta: Mapping[str, Any]) -> str:
-    for place in (meta, meta.get("header", {})):
-        if "GRATING" in place:
-            return str(place["GRATING"]).strip().upper()
-    return ""
 
 
 def display_name(spectrum: ObservedSpectrum) -> str:

@@ -17,7 +17,7 @@ from data_pipeline.readers.own import FORMAT_KEYWORD, NUMBER_KEYWORDS, RESULT_FO
 from data_pipeline.spectrum import FLUX_UNIT, ObservedSpectrum, SpectrumMeta
 from kspecsr.results.data import ModelIdentity, SpectrumResult, converted, usable_unit
 from kspecsr.results.files import (
-    COMMENT_LENGTH,
+    CARD_LENGTH,
     GIVEN,
     INPUT_NAME,
     META_CARDS,
@@ -59,12 +59,13 @@ def read_result(path: str | os.PathLike, kind: type[SomeResult]) -> SomeResult:
 
 def _read_fits(path: Path) -> dict[str, Any]:
     with fits.open(path, memmap=False) as hdus:
-        cards = dict(hdus[0].header)
+        cards = dict(hdus[0].header) | {"HISTORY": list(hdus[0].header.get("HISTORY", ()))}
         _check_layout(cards)
         spectrum, lines, pz, observed = (_columns(hdus[name]) for name in ("SPEC1D", "LINES", "PZ", "INPUT"))
         unit, modes = hdus["SPEC1D"].columns["FLUX"].unit, hdus["PZ"].header
         covariance = _columns(hdus["LINECOV"]) if "LINECOV" in hdus else None
-        notes = _notes(hdus["INPUT"].header.get("COMMENT", ()))
+        # older files have them as comments of the input
+        notes = _notes(cards.get("HISTORY") or hdus["INPUT"].header.get("COMMENT", ()))
     fields = _shared_fields(cards, spectrum, lines, unit)
     if covariance is not None:
         fields["measurements"] = _with_correlation(fields["measurements"], covariance)
@@ -96,7 +97,8 @@ def _read_ecsv(path: Path) -> dict[str, Any]:
     _check_layout(cards)
     fields = _shared_fields(cards, _plain(spectrum), _plain(lines), unit)
     empty, unknown = np.zeros(0), np.full(prism_wavelength().size, np.nan)
-    observed = ObservedSpectrum(empty, empty, empty, empty.astype(bool), _meta(cards, unit))
+    meta = replace(_meta(cards, unit), notes=tuple(cards.get("HISTORY") or ()))
+    observed = ObservedSpectrum(empty, empty, empty, empty.astype(bool), meta)
     stated = [(mode["z"], mode["error"], mode["mass"]) for mode in cards["PZ_MODES"]]
     return (
         fields
@@ -132,10 +134,10 @@ def _notes(comments: Iterable[str]) -> tuple[str, ...]:
     notes, goes_on = [], False
     for card in map(str, comments):
         if goes_on:
-            notes[-1] = notes[-1].ljust(COMMENT_LENGTH * (1 + (len(notes[-1]) - 1) // COMMENT_LENGTH)) + card
+            notes[-1] = notes[-1].ljust(CARD_LENGTH * (1 + (len(notes[-1]) - 1) // CARD_LENGTH)) + card
         else:
             notes.append(card)
-        goes_on = len(card) >= COMMENT_LENGTH - 1  # a space at the end of a card is lost
+        goes_on = len(card) >= CARD_LENGTH - 1  # a space at the end of a card is lost
     return tuple(notes)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.catalogue.known_redshifts import LARGEST
 from data_pipeline.lines import load_lines
 from kspecsr.results.data import ModelIdentity
 from kspecsr.results.prism_input import PrismInput, observed_spectrum, prism_input
@@ -50,14 +51,18 @@ class Resolver(ABC):
         spectra: Any,
         redshift: float | Sequence[float | None] | None = None,
         extraction: str = "3pix",
+        hdu: str | int | None = None,
+        row: int | None = None,
     ) -> Result | list[Result]:
         """Super-resolve one spectrum or a list.
 
         Args:
             spectra: path, specutils Spectrum, `ObservedSpectrum`, or wavelength, flux, error[, mask] as
-                Quantity arrays (tuple or dict); or a list of these.
+                Quantity arrays (tuple or dict); or a list of these, or a specutils SpectrumCollection.
             redshift: known redshift, one for all or one for each; None or NaN to infer it.
             extraction: ``3pix`` or ``5pix``, for files that hold both.
+            hdu: extension to read, of files with several spectra.
+            row: spectrum to read, from 0, of tables with one per row.
 
         Returns:
             One result, or a list in the order of the spectra.
@@ -66,24 +71,28 @@ class Resolver(ABC):
             SpectrumError: for what cannot be read or is no prism spectrum, naming it.
             ValueError: for redshifts that do not match.
         """
+        if hasattr(spectra, "spectral_axis") and isinstance(spectra.meta, list):  # a SpectrumCollection
+            spectra = [spectra[number] for number in range(len(spectra.meta))]
         several = isinstance(spectra, list)
-        observed = [observed_spectrum(one, extraction) for one in (spectra if several else [spectra])]
+        given = spectra if several else [spectra]
+        observed = [observed_spectrum(one, extraction, hdu, row) for one in given]
         results = self.resolve([prism_input(one) for one in observed], redshift)
         return results if several else results[0]
 
 
 def redshifts_of(redshift: Any, n: int) -> np.ndarray:
     """Known redshifts (n,) float64, NaN where the redshift is to be inferred."""
-    if redshift is None or np.ndim(redshift) == 0:
-        values = np.full(n, np.nan if redshift is None else redshift, dtype=np.float64)
-    else:
-        values = np.array([np.nan if value is None else value for value in redshift], dtype=np.float64)
+    alone = not isinstance(redshift, list | tuple) and np.ndim(redshift) == 0
+    given = [redshift] if alone else list(redshift)
+    if any(isinstance(value, bool | np.bool_ | str) for value in given):
+        raise ValueError(f"redshift: expected numbers from 0 to {LARGEST:g}, got {redshift!r}")
+    # a masked value is none: NumPy would make it 0
+    values = np.array([np.nan if one is None or one is np.ma.masked else float(one) for one in given])
+    values = np.full(n, values[0]) if alone else values
     if values.shape != (n,):
         raise ValueError(f"redshift: expected one value or one for each of {n} spectra, got {values.size}")
-    if np.any(values < 0) or np.any(np.isinf(values)):
-        raise ValueError(
-            f"redshift: expected values of 0 or more, got {values[(values < 0) | np.isinf(values)][0]:g}"
-        )
+    if (wrong := (values < 0) | (values > LARGEST)).any():
+        raise ValueError(f"redshift: expected values from 0 to {LARGEST:g}, got {values[wrong][0]:g}")
     return values
 
 

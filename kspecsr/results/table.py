@@ -26,7 +26,7 @@ SUFFIX = "_sr.fits"
 CLOSE = 0.005  # |dz| / (1 + z) that counts as the same redshift
 
 
-def _column(meaning: str, unit: str = "", **default: float) -> Any:
+def _column(meaning: str, unit: str = "", **default: float | str) -> Any:
     return field(metadata={"unit": unit, "meaning": meaning}, **default)
 
 
@@ -52,6 +52,7 @@ class ResultRow:
     brightest_line: str = _column("of them, the one with the most flux")
     brightest_flux: float = _column("its flux", LINE_FLUX_UNIT)
     brightest_flux_error: float = _column("one sigma", LINE_FLUX_UNIT)
+    notes: str = _column("what was masked, assumed or ignored, separated by semicolons", default="")
     known: float = _column("redshift that the user knows", default=math.nan)
 
     @property
@@ -78,7 +79,7 @@ class ResultRow:
         else:
             flux, error = self.brightest_flux, self.brightest_flux_error
             parts.append(f"{self.brightest_line} {flux:.3e} +- {error:.1e} erg/s/cm2")
-        return ", ".join(parts)
+        return ", ".join(parts) + (f"; {self.notes}" if self.notes else "")
 
 
 # unit and meaning of the fields that surveys have too
@@ -121,6 +122,7 @@ def row_of(result: SpectrumResult, name: str, known: float = math.nan) -> Result
         brightest_line=str(lines.line[brightest]) if found else "",
         brightest_flux=float(lines.flux[brightest]) if found else math.nan,
         brightest_flux_error=float(lines.flux_error[brightest]) if found else math.nan,
+        notes="; ".join(result.notes),
         known=known,
     )
 

@@ -17,13 +17,16 @@ import pyarrow.parquet as pq
 from data_pipeline.catalogue.known_redshifts import LARGEST
 from data_pipeline.catalogue.table import CatalogueTable, open_tables
 from data_pipeline.configuration import software_versions
+from data_pipeline.readers.format import WAVELENGTH_NAMES
+from data_pipeline.readers.quality import BAD_NAMES, GOOD_NAMES
 from data_pipeline.readers.source import ENDINGS
-from data_pipeline.readers.table import ERROR_NAMES, FLUX_NAMES, IVAR_NAMES, MASK_NAMES, WAVELENGTH_NAMES
+from data_pipeline.readers.table import ERROR_NAMES, FLUX_NAMES, IVAR_NAMES
 from data_pipeline.spectrum import SpectrumError, parse_unit
 from kspecsr.enhancement.inputs import check_writable, is_candidate, list_inputs
 from kspecsr.model_settings import find_model, read_settings, weights_hash
 from kspecsr.surveys.output import MANIFEST_FILE, check_same_run, write_manifest
 from kspecsr.surveys.reading import PLAN_FILE, PlanSummary, write_files_plan, write_rows_plan
+from kspecsr.surveys.rows import fields_of, is_list
 from kspecsr.surveys.tables import FILES, LAYOUT, ROWS, InputColumns, SurveyInput, SurveySettings
 
 _POSITION = ("ra", "dec", "redshift")
@@ -33,12 +36,13 @@ _ALIASES = {
     "error": ERROR_NAMES,
     "ivar": IVAR_NAMES,
     "wavelength": WAVELENGTH_NAMES,
-    "mask": MASK_NAMES,
+    "mask": (*BAD_NAMES, *GOOD_NAMES),
     "path": ("path", "file", "filename", "file_name", "prism_file", "prism"),
     "id": ("object_id", "unique_id", "id", "source_id", "objid", "nirspec_id", "target", "name"),
     "ra": ("ra", "ra_targ", "raj2000"),
     "dec": ("dec", "dec_targ", "dej2000"),
     "redshift": (),
+    "disperser": ("disperser", "grating", "grism", "dispname", "instrument", "instrume"),
 }
 _LISTS = ("flux", "error", "ivar", "wavelength", "mask")
 
@@ -54,8 +58,14 @@ def resolved_columns(schema: pa.Schema, given: InputColumns, where: str) -> Inpu
     Raises:
         SpectrumError: for a column or unit that is missing or unknown, naming the option that states it.
     """
-    fields = _fields(schema)
-    chosen = {key: _chosen(fields, key, given, where) for key in (*_LISTS, "id", *_POSITION)}
+    fields = fields_of(schema)
+    # a flag or an instrument per row, as a number, is found by name but is neither
+    usable = {
+        "mask": [name for name, one in fields.items() if given.mask or is_list(one.type)],
+        "disperser": [name for name, one in fields.items() if not pa.types.is_primitive(one.type)],
+    }
+    keys = (*_LISTS, "id", *_POSITION, "disperser")
+    chosen = {key: _chosen(usable.get(key, fields), key, given, where) for key in keys}
     for name in ("wavelength", "flux"):
         if not chosen[name]:
             raise SpectrumError(
@@ -71,7 +81,7 @@ def resolved_columns(schema: pa.Schema, given: InputColumns, where: str) -> Inpu
     if chosen["error"]:
         chosen["ivar"] = ""
     for name in _LISTS:
-        if chosen[name] and not _is_list(fields[chosen[name]].type):
+        if chosen[name] and not is_list(fields[chosen[name]].type):
             raise SpectrumError(
                 f"{where}: column {chosen[name]} holds {fields[chosen[name]].type}, expected a list of "
                 f"numbers per row; state another: --{name} COLUMN"
@@ -98,16 +108,6 @@ def resolved_path_columns(names: Sequence[str], given: InputColumns, where: str)
     return replace(given, **chosen)
 
 
-def _fields(schema: pa.Schema) -> dict[str, pa.Field]:
-    """Columns, and fields of nested ones as ``column.field``."""
-    found = {}
-    for field in schema:
-        found[field.name] = field
-        if pa.types.is_struct(field.type):
-            found |= {f"{field.name}.{inner.name}": inner for inner in field.type}
-    return found
-
-
 def _chosen(names: Collection[str], key: str, given: InputColumns, where: str) -> str:
     """The column that the user named, or one of a usual name; empty for none."""
     if named := getattr(given, key):
@@ -119,10 +119,6 @@ def _chosen(names: Collection[str], key: str, given: InputColumns, where: str) -
         lower.setdefault(name.lower(), name)
         lower.setdefault(name.lower().rpartition(".")[2], name)
     return next((lower[alias] for alias in _ALIASES[key] if alias in lower), "")
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _unit(schema, fields, column: str, given: str, name: str, where: str) -> str:
@@ -350,6 +346,8 @@ def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
     check_writable(args.output)
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=args.output) as temporary:
         kind, columns, plan = _planned(args, Path(temporary))
+        if kind == ROWS and (args.hdu, args.row) != (None, None):
+            raise SpectrumError("--hdu and --row choose in FITS and ECSV files; rows of Parquet are spectra")
         settings = SurveySettings(
             kind=kind,
             inputs_sha256=plan.sha256,
@@ -360,6 +358,8 @@ def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
             model_sha256=weights_hash(model),
             columns=columns,
             extraction=args.extraction,
+            hdu=args.hdu,
+            row=args.row,
             spectra=args.spectra,
             software=software_versions("tensorflow", "keras", "pyarrow"),
             layout=LAYOUT,

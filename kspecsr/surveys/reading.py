@@ -8,30 +8,23 @@ worker ever holds the list as a whole. An input that cannot be read becomes a fa
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import astropy.units as u
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline.catalogue.known_redshifts import LARGEST
 from data_pipeline.readers import read_spectrum
 from data_pipeline.readers.source import stem_of
-from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta, parse_unit
 from data_pipeline.writers.atomic import replacing
-from kspecsr.results.prism_input import is_prism, prism_input
+from kspecsr.surveys.rows import on_prism, read_rows
 from kspecsr.surveys.tables import (
-    CHUNK,
     FILES,
     NO_FILE,
-    NOT_PRISM,
     UNREADABLE,
-    InputColumns,
     SurveyInput,
     SurveySettings,
 )
@@ -152,18 +145,20 @@ def read_partition(folder: Path, settings: SurveySettings, partition: int) -> It
     """The inputs of a partition in order, failures among them."""
     if settings.kind == FILES:
         for one in planned_files(folder, partition, partition * settings.partition_size):
-            yield read_file(one, settings.extraction)
+            yield read_file(one, settings)
     else:
         yield from read_rows(**planned_rows(folder, partition), columns=settings.columns)
 
 
-def read_file(one: SurveyInput, extraction: str) -> SurveyInput:
+def read_file(one: SurveyInput, settings: SurveySettings) -> SurveyInput:
     """The spectrum of one file, with the id and position that it states unless they are known."""
     found = replace(one, object_id=one.object_id or stem_of(one.source))
     if not Path(one.source).is_file():
         return found.failed(NO_FILE, f"{one.source or '(blank path)'}: no such file")
     try:
-        observed = read_spectrum(one.source, extraction=extraction)
+        observed = read_spectrum(
+            one.source, extraction=settings.extraction, hdu=settings.hdu, row=settings.row
+        )
     except MemoryError:
         raise
     except Exception as error:  # one odd file must not end a run of millions
@@ -175,128 +170,3 @@ def read_file(one: SurveyInput, extraction: str) -> SurveyInput:
     if not math.isfinite(one.ra) or not math.isfinite(one.dec):
         found = replace(found, ra=meta.ra, dec=meta.dec)
     return on_prism(found, observed)
-
-
-def on_prism(found: SurveyInput, observed: ObservedSpectrum) -> SurveyInput:
-    """The input with its spectrum on the prism's pixels."""
-    if not is_prism(observed):
-        return found.failed(
-            NOT_PRISM, f"{observed.meta.origin}: is a {observed.meta.disperser} spectrum; expected PRISM"
-        )
-    try:
-        return replace(found, spectrum=prism_input(observed))
-    except MemoryError:
-        raise
-    except Exception as error:  # as above
-        return found.failed(UNREADABLE, error)
-
-
-def read_rows(path: str, start: int, stop: int, first: int, columns: InputColumns) -> Iterator[SurveyInput]:
-    """Rows of a Parquet file with spectra as list columns, a few at a time.
-
-    Args:
-        path: of the file.
-        start: first row.
-        stop: row after the last.
-        first: number of row ``start`` among all inputs.
-        columns: of the file, units included.
-    """
-    names = {key: getattr(columns, key) for key in _KEYS if getattr(columns, key)}
-    with pq.ParquetFile(path, buffer_size=_BUFFER) as file:  # streams a row group instead of holding it
-        groups, skipped = _groups(file.metadata, start, stop)
-        row, batches = skipped, file.iter_batches(CHUNK, groups, sorted(set(_tops(file, names))))
-        for batch in batches:
-            low, high = max(start - row, 0), min(stop - row, batch.num_rows)
-            if low < high:
-                part = pa.Table.from_batches([batch.slice(low, high - low)])
-                values = {key: _column(part, name) for key, name in names.items()}
-                for i in range(part.num_rows):
-                    number = row + low + i
-                    yield _from_row(path, number, first + number - start, values, i, columns)
-            row += batch.num_rows
-            if row >= stop:
-                break
-
-
-_BUFFER = 2**20
-_KEYS = ("flux", "error", "ivar", "wavelength", "mask", "id", "ra", "dec", "redshift")
-
-
-def _tops(file: pq.ParquetFile, names: Mapping[str, str]) -> list[str]:
-    present = set(file.schema_arrow.names)
-    return [name if name in present else name.partition(".")[0] for name in names.values()]
-
-
-def _groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
-    """Row groups that hold these rows, and the number of the first row in them."""
-    groups, skipped, row = [], 0, 0
-    for k in range(metadata.num_row_groups):
-        end = row + metadata.row_group(k).num_rows
-        if end > start and row < stop:
-            skipped = skipped if groups else row
-            groups.append(k)
-        row = end
-    return groups, skipped
-
-
-def _column(table: pa.Table, name: str) -> pa.Array:
-    if name in table.column_names:
-        return table[name].combine_chunks()
-    outer, _, inner = name.partition(".")
-    return pa.compute.struct_field(table[outer].combine_chunks(), inner)
-
-
-def _from_row(path, number, row, values, i, columns: InputColumns) -> SurveyInput:
-    name = values["id"][i].as_py() if "id" in values else None
-    ra, dec, redshift = (_number(values, key, i) for key in ("ra", "dec", "redshift"))
-    found = SurveyInput(
-        input_row=row,
-        object_id=f"{Path(path).name}#{number}" if name is None else str(name),
-        source=path,
-        source_row=number,
-        ra=ra,
-        dec=dec,
-        # Catalogues write -1, -99 or 9999 for unknown: inferred, rather than a failure of the row.
-        redshift=redshift if 0 <= redshift <= LARGEST else math.nan,
-    )
-    try:
-        return on_prism(found, _observed(found, values, i, columns))
-    except MemoryError:
-        raise
-    except Exception as error:  # one odd row must not end a run of millions
-        return found.failed(UNREADABLE, error)
-
-
-def _number(values: Mapping[str, pa.Array], key: str, i: int) -> float:
-    value = values[key][i].as_py() if key in values else None
-    return math.nan if value is None else float(value)
-
-
-def _observed(
-    found: SurveyInput, values: Mapping[str, Any], i: int, columns: InputColumns
-) -> ObservedSpectrum:
-    where = f"{found.source}[row {found.source_row}]"
-    arrays = {}
-    for key in ("flux", "error", "ivar", "wavelength", "mask"):
-        if key in values:
-            one = values[key][i]
-            if not one.is_valid:
-                raise SpectrumError(f"{where}: column {getattr(columns, key)} is null")
-            arrays[key] = one.values.to_numpy(zero_copy_only=False)
-    if "ivar" in arrays:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # An inverse variance of 0 means a bad pixel: its error becomes infinite, and is masked as one.
-            arrays["error"] = 1.0 / np.sqrt(np.asarray(arrays["ivar"], dtype=np.float64))
-    flux, wavelength = parse_unit(columns.flux_unit), parse_unit(columns.wavelength_unit)
-    mask = arrays.get("mask")
-    meta = SpectrumMeta(
-        target=found.object_id, ra=found.ra, dec=found.dec, path=found.source, hdu=f"row {found.source_row}"
-    )
-    return ObservedSpectrum.from_quantities(
-        u.Quantity(np.asarray(arrays["wavelength"], dtype=np.float64), wavelength),
-        u.Quantity(np.asarray(arrays["flux"], dtype=np.float64), flux),
-        u.Quantity(np.asarray(arrays["error"], dtype=np.float64), flux),
-        # Null in a mask counts as bad: what is not known to be good is not used.
-        None if mask is None else np.nan_to_num(np.asarray(mask, dtype=np.float64), nan=1.0) != 0,
-        meta,
-    )

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 CHUNK = 128  # spectra that go through the networks together: the batch size of `SuperResolver`
 FILES, ROWS = "files", "rows"
-LAYOUT = 2  # 1: without snr, upper_limit and in_range; sn_feature and sn_continuum on all prism pixels
+# 1: without snr, upper_limit and in_range; sn_feature and sn_continuum on all prism pixels. 2: without notes
+LAYOUT = 3
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,13 @@ class InputColumns:
         error: list column of its one-sigma error.
         ivar: list column of the inverse variance, in place of errors.
         wavelength: list column of the wavelength in vacuum.
-        mask: list column, nonzero = bad.
+        mask: list column, nonzero = bad; one with a name such as ``valid``: zero = bad.
         path: of a table of paths.
         id: object ids.
         ra: right ascension [deg].
         dec: declination [deg].
         redshift: known redshifts; empty for none, whatever the table has.
+        disperser: what a row was taken with; rows of others than the prism become failures.
         flux_unit: unit of flux and error; empty for the unit in the schema's metadata.
         wavelength_unit: unit of the wavelength; empty for the unit in the schema's metadata.
     """
@@ -56,6 +58,7 @@ class InputColumns:
     ra: str = ""
     dec: str = ""
     redshift: str = ""
+    disperser: str = ""
     flux_unit: str = ""
     wavelength_unit: str = ""
 
@@ -74,6 +77,8 @@ class SurveySettings:
         model_sha256: SHA-256 of its weights.
         columns: columns of the inputs.
         extraction: ``3pix`` or ``5pix``, for files that hold both.
+        hdu: extension to read, of files with several spectra.
+        row: spectrum to read, of files whose tables have one per row.
         spectra: whether spectra and P(z) are kept too.
         software: package name to version.
         layout: version of the columns of the tables and of their meaning.
@@ -88,6 +93,8 @@ class SurveySettings:
     model_sha256: str
     columns: InputColumns = field(default_factory=InputColumns)
     extraction: str = "3pix"
+    hdu: str | None = None
+    row: int | None = None
     spectra: bool = False
     software: Mapping[str, str] = field(default_factory=dict)
     layout: int = 1  # of manifests that do not state one
@@ -177,7 +184,7 @@ _F4, _F8 = pa.float32(), pa.float64()
 _KINDS = {
     **dict.fromkeys(("z", "wave_rest", "wave_obs"), _F8),
     **dict.fromkeys(("z_given", "in_range"), pa.bool_()),
-    **dict.fromkeys(("flags", "brightest_line", "line"), pa.string()),
+    **dict.fromkeys(("flags", "brightest_line", "line", "notes"), pa.string()),
     "lines_detected": pa.int16(),
 }
 

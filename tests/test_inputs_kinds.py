@@ -1,0 +1,281 @@
+"""What is no prism spectrum, or not a sound one, from files, Python and Parquet: refused, mended or noted."""
+
+import io
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+from astropy.table import QTable
+
+import kspecsr
+import layouts
+from data_pipeline.catalogue.known_redshifts import KnownRedshifts
+from data_pipeline.spectrum import FLUX_UNIT, SpectrumError, SpectrumMeta
+from data_pipeline.writers.spectrum_fits import write_spectrum
+from enhancement_sample import BINS, ERROR, IDENTITY, StandIn, prism_spectrum, write_stand_in_folder
+from kspecsr import enhance, linefit
+from kspecsr.browser.sources import view_of
+from kspecsr.enhancement.inputs import list_inputs
+from kspecsr.enhancement.run import NO_PRISM, Settings, read_file
+from kspecsr.methods.direct_fit import fit_prism_lines
+from kspecsr.results.background import background_deficit
+from kspecsr.results.prism_input import prism_input
+from kspecsr.results.resolver import redshifts_of
+from kspecsr.results.result import Result
+from kspecsr.results.table import row_of
+from kspecsr.super_resolver import SuperResolver
+from kspecsr.surveys.inputs import resolved_columns
+from kspecsr.surveys.reading import read_file as read_survey_file
+from kspecsr.surveys.rows import read_rows
+from kspecsr.surveys.tables import FILES, InputColumns, SurveyInput, SurveySettings
+
+
+@pytest.fixture
+def resolver():
+    return SuperResolver(StandIn(), IDENTITY, BINS)
+
+
+def points(n):
+    wavelength = np.geomspace(0.75, 5.0, n)
+    flux = 2e-20 * (wavelength / 0.75) ** -1.6
+    return wavelength * u.um, flux * FLUX_UNIT, 0.05 * flux * FLUX_UNIT
+
+
+# points that are no spectrum ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [2, 8, 25, 60])
+def test_photometry_and_binned_spectra_are_refused(resolver, n):
+    with pytest.raises(
+        SpectrumError, match=rf"its {n} good points on the prism's range are [\d.]+ times as far"
+    ):
+        resolver(points(n))
+
+
+def test_spectra_of_other_pixels_and_with_gaps_are_not_refused(resolver):
+    spectrum = prism_spectrum()
+    kept = (np.arange(706) % 40 < 25) & (np.arange(706) % 2 == 0)  # half the sampling, rows dropped
+    thin = [values[kept] for values in (spectrum.wavelength, spectrum.flux, spectrum.error)]
+    result = resolver((thin[0] * u.um, thin[1] * FLUX_UNIT, thin[2] * FLUX_UNIT))
+    assert result.notes == () and (~result.prism_mask).sum() > 300
+
+
+def test_photometry_beside_a_spectrum_is_masked_with_a_note():
+    spectrum, (wavelength, flux, error) = prism_spectrum(), points(8)
+    narrow, beyond = spectrum.wavelength < 2.5, wavelength.value > 2.6
+    parts = [
+        np.append(getattr(spectrum, name)[narrow], values.value[beyond])
+        for name, values in (("wavelength", wavelength), ("flux", flux), ("error", error))
+    ]
+    mixed = spectrum.replace(
+        wavelength=parts[0], flux=parts[1], error=parts[2], mask=np.zeros(parts[0].size, bool)
+    )
+    given = prism_input(mixed)
+    assert given.observed.meta.notes == ("4 pixels left out: wider than 1.5 times the prism's resolution",)
+    assert given.mask[spectrum.wavelength > 2.6].all()
+
+
+# negative continua -------------------------------------------------------------------------------------
+
+
+def test_noise_and_positive_continua_are_left_alone():
+    generator = np.random.default_rng(1)
+    error = np.full(706, ERROR)
+    nothing = np.zeros(706, bool)
+    for level in (0.0, 5.0, -0.5):
+        flux = (level + generator.standard_normal((50, 706))) * ERROR
+        assert not any(background_deficit(one, error, nothing).any() for one in flux)
+
+
+@pytest.mark.parametrize("shape", ["flat", "steep", "red half"])
+def test_lines_keep_their_fluxes_on_a_continuum_that_is_negative(shape):
+    spectrum = prism_spectrum(noise=0.3)
+    red = 1 / (1 + np.exp(-(spectrum.wavelength - 3.0) / 0.1))
+    lost = {"flat": 40.0, "steep": 40 * (spectrum.wavelength / 2) ** -1.5, "red half": 40 * red}[
+        shape
+    ] * ERROR
+    sunk = prism_input(spectrum.replace(flux=spectrum.flux - lost))
+    assert "continuum is negative (background over-subtracted?)" in sunk.observed.meta.notes[0]
+    assert prism_input(sunk.observed).observed.meta.notes == sunk.observed.meta.notes  # once, read again
+    whole, z = prism_input(spectrum), np.array([3.235])
+    fluxes = [
+        fit_prism_lines(one.flux[None], one.error[None], one.mask[None], z).line_flux[0]
+        for one in (whole, sunk)
+    ]
+    error = fit_prism_lines(whole.flux[None], whole.error[None], whole.mask[None], z).line_flux_error[0]
+    strong = fluxes[0] > 20 * error
+    assert strong.sum() > 1
+    np.testing.assert_allclose(fluxes[1][strong] / fluxes[0][strong], 1, atol=0.1)
+    level = np.median(sunk.flux / sunk.error)
+    assert abs(level) < (17 if shape == "red half" else 2)
+
+
+# Python ------------------------------------------------------------------------------------------------
+
+
+def test_a_collection_of_specutils_gives_a_result_each(resolver):
+    from specutils import SpectrumCollection
+
+    spectra = [prism_spectrum(seed).to_specutils() for seed in (1, 2)]
+    results = resolver(SpectrumCollection.from_spectra(spectra))
+    assert isinstance(results, list)
+    for result, alone in zip(results, resolver(spectra), strict=True):
+        np.testing.assert_array_equal(result.flux, alone.flux)
+
+
+@pytest.mark.parametrize("redshift", [True, False, 50, 30.5, -0.1, np.inf, "3", [True]])
+def test_what_is_no_redshift_is_refused(resolver, redshift):
+    with pytest.raises(ValueError, match=r"redshift: expected (numbers|values) from 0 to 30, got"):
+        resolver([prism_spectrum()], redshift=redshift)
+
+
+def test_a_masked_redshift_is_none():
+    masked = np.ma.array([1.0, 2.0], mask=[True, False])
+    for given in (masked, [None, 2.0], [np.ma.masked, 2.0], [np.nan, u.Quantity(2.0)]):
+        np.testing.assert_array_equal(redshifts_of(given, 2), [np.nan, 2.0])
+    assert np.isnan(redshifts_of(np.ma.masked, 1)[0])
+
+
+@pytest.mark.parametrize("header", [{"INSTRUME": "MIRI"}, {"GRATING": "G395M"}, {"VACUUM": False}])
+def test_what_the_header_of_a_specutils_spectrum_says_is_heard(resolver, header):
+    spectrum = prism_spectrum().to_specutils()
+    spectrum.meta.clear()
+    spectrum.meta["header"] = header
+    with pytest.raises(SpectrumError, match=r"is a (MIRI|G395M) spectrum; expected NIRSpec|are in air"):
+        resolver(spectrum)
+
+
+# notes reach the user ----------------------------------------------------------------------------------
+
+
+NOTE = "2 pixels masked: column dq is not 0 or blank"
+
+
+def test_notes_stand_in_result_header_log_line_and_page(resolver, tmp_path):
+    result = resolver(prism_spectrum(path="dir/a.fits", notes=(NOTE, "long " * 40 + "note")))
+    assert result.notes[0] == NOTE
+    fits_file, (ecsv, _) = result.write(tmp_path / "a_sr.fits")[0], result.write(tmp_path / "a_sr.ecsv")
+    assert next(iter(fits.getheader(fits_file)["HISTORY"])) == NOTE
+    assert QTable.read(ecsv).meta["HISTORY"] == list(result.notes)
+    for path in (fits_file, ecsv):
+        assert kspecsr.read_result(path).notes == result.notes
+    row = row_of(Result.read(fits_file), "a")
+    assert NOTE in row.summary
+    assert NOTE in view_of(row, result).summary
+
+
+def test_notes_of_older_files_are_read(resolver, tmp_path):
+    resolver(prism_spectrum()).write(tmp_path / "a_sr.fits")
+    with fits.open(tmp_path / "a_sr.fits", mode="update") as hdus:
+        hdus["INPUT"].header["COMMENT"] = NOTE
+    assert kspecsr.read_result(tmp_path / "a_sr.fits").notes == (NOTE,)
+
+
+# commands ----------------------------------------------------------------------------------------------
+
+
+def several(path, count=3):
+    spectrum = prism_spectrum()
+    flags = np.zeros(706, np.int32)
+    tables = [
+        layouts.table(
+            layouts.pipeline_columns(spectrum.wavelength, k * spectrum.flux, spectrum.error, flags),
+            "EXTRACT1D",
+            EXTVER=k,
+        )
+        for k in range(1, count + 1)
+    ]
+    layouts.write(path, {"GRATING": "PRISM", "TELESCOP": "JWST"}, *tables)
+    return path
+
+
+def test_hdu_is_chosen_on_the_command_line_and_results_are_told_apart(tmp_path, monkeypatch, capsys):
+    folder = write_stand_in_folder(tmp_path / "model")
+    monkeypatch.setattr(SuperResolver, "from_folder", lambda path: SuperResolver(StandIn(), IDENTITY, BINS))
+    path, out = several(tmp_path / "x1d.fits"), tmp_path / "out"
+    shared = [str(path), "--output", str(out)]
+    assert enhance.main([*shared, "--model", str(folder)]) == 1
+    assert "holds 3 spectra (HDUs [1, 2, 3]); choose one" in capsys.readouterr().err
+    for hdu in ("2", "3"):
+        assert enhance.main([*shared, "--model", str(folder), "--hdu", hdu]) == 0
+    assert sorted(file.name for file in out.iterdir()) == ["x1d_hdu2_sr.fits", "x1d_hdu3_sr.fits"]
+    assert fits.getheader(out / "x1d_hdu3_sr.fits")["INHDU"] == "EXTRACT1D,3"
+    assert linefit.main([*shared, "--redshift", "3.235", "--hdu", "2"]) == 0
+    assert (out / "x1d_hdu2_linefit.ecsv").is_file()
+
+
+def test_files_of_other_instruments_are_passed_over_in_folders_and_surveys(tmp_path):
+    path = tmp_path / "x1d.fits"
+    several(path, 1)
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].header.update(INSTRUME="MIRI", FILTER="P750L")
+        del hdus[0].header["GRATING"]
+    settings = Settings(tmp_path, "fits", False, kspecsr.enhancement.run.ReadOptions(), False, "")
+    (file,) = list_inputs([tmp_path])
+    assert read_file(settings, file).status == NO_PRISM
+    survey = SurveySettings(FILES, "", 1, 1, 1, "m", "")
+    failed = read_survey_file(SurveyInput(0, "", str(path)), survey)
+    assert failed.failure == "not_prism" and "is a MIRI P750L spectrum; expected PRISM" in failed.reason
+
+
+def test_lists_from_windows_and_from_standard_input(tmp_path, monkeypatch):
+    for name in "ab":
+        write_spectrum(tmp_path / f"{name}.fits", prism_spectrum(), {})
+    (tmp_path / "list.txt").write_bytes("\ufeffa.fits\r\nb.fits\r\n".encode())
+    monkeypatch.chdir(tmp_path)
+    assert [file.name for file in list_inputs(["@list.txt"])] == ["a_sr", "b_sr"]
+    (tmp_path / "z.csv").write_bytes("\ufefffile,z_spec\r\na.fits,2.5\r\n".encode())
+    assert KnownRedshifts.parse("z.csv:z_spec").of(Path("a.fits"), SpectrumMeta()) == 2.5
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"b.fits\n")))
+    assert [file.name for file in list_inputs(["@-"], row=4)] == ["b_row4_sr"]
+
+
+# Parquet -----------------------------------------------------------------------------------------------
+
+
+def rows_of(tmp_path, columns=None, metadata=None, **more):
+    """The one spectrum of a Parquet file, whose flux has nulls in its first three pixels."""
+    spectrum = prism_spectrum()
+    flux = [None] * 3 + list(spectrum.flux[3:] * 1e20)
+    values = {"wavelength": list(spectrum.wavelength), "flux": flux, "error": list(spectrum.error * 1e20)}
+    table = pa.table({name: pa.array([column]) for name, column in {**values, **more}.items()})
+    fields = [field.with_metadata((metadata or {}).get(field.name, {})) for field in table.schema]
+    pq.write_table(table.cast(pa.schema(fields)), tmp_path / "c.parquet")
+    units = {"wavelength_unit": "um", "flux_unit": "1e-20 erg/(s cm2 Angstrom)"}
+    named = InputColumns(wavelength="wavelength", flux="flux", error="error", **units, **(columns or {}))
+    (one,) = read_rows(str(tmp_path / "c.parquet"), 0, 1, 0, named)
+    return one
+
+
+def test_nulls_fill_values_and_quality_lists_of_parquet_are_masked(tmp_path):
+    bad = np.arange(706) % 50 == 7
+    nulls = np.arange(706) < 3
+    for name, flags in (("mask", bad), ("valid", ~bad)):
+        one = rows_of(tmp_path, {"mask": name}, **{name: [bool(flag) for flag in flags]})
+        np.testing.assert_array_equal(one.spectrum.mask, bad | nulls)
+        assert one.spectrum.observed.meta.notes[0].startswith("14 pixels masked: column")
+    unknown = rows_of(tmp_path, {"mask": "mask"}, mask=[None if flag else 0 for flag in bad])
+    np.testing.assert_array_equal(unknown.spectrum.mask, bad | nulls)
+    error = np.where(bad, 999.0, ERROR * 1e20)
+    filled = rows_of(
+        tmp_path, metadata={"error": {"missing_value": "999"}}, error=list(error), sky_flag=[1] * 706
+    )
+    np.testing.assert_array_equal(filled.spectrum.mask, bad | nulls)
+    assert filled.spectrum.observed.meta.notes[0] == "column sky_flag was not read: it may mark bad pixels"
+
+
+@pytest.mark.parametrize(("text", "failure"), [("G395M", "not_prism"), ("CLEAR;PRISM", ""), ("NIRSpec", "")])
+def test_rows_of_other_dispersers_are_no_prism(tmp_path, text, failure):
+    assert rows_of(tmp_path, {"disperser": "grating"}, grating=text).failure == failure
+
+
+def test_a_flag_per_object_is_no_mask_and_a_number_no_disperser():
+    lists = {name: pa.array([[1.0, 2.0]]) for name in ("wavelength", "flux", "error", "valid")}
+    schema = pa.table({**lists, "flag": [3], "quality": ["A"], "grating": [7]}).schema
+    units = InputColumns(wavelength_unit="um", flux_unit="Jy")
+    chosen = resolved_columns(schema, units, "c.parquet")
+    assert (chosen.mask, chosen.disperser) == ("valid", "")
