@@ -26,7 +26,8 @@ from kspecsr.evaluation.report import NOTHING, text_table
 
 EXAMPLES = """examples:
   python -m benchmarks.release_noise real_spectra
-  python -m benchmarks.release_noise real_spectra --redshift pairs.csv:z_grating_DJA:prism_file
+  python -m benchmarks.release_noise real_spectra --redshift pairs.csv:z_grating:file \
+      --prism-redshift pairs.csv:z_prism:file
 
 Reads every prism spectrum in a folder. By format and number of pixels: their step in detector pixels, and the
 autocorrelation and scatter of flux over error after a running median, 1-5 um. A running median itself makes
@@ -187,9 +188,22 @@ def line_table(spectra: Sequence[ObservedSpectrum], redshifts: KnownRedshifts, q
     return text_table(rows)
 
 
+def zero_point(spectra: Sequence[ObservedSpectrum], prism: KnownRedshifts, grating: KnownRedshifts) -> str:
+    """By how much catalogued redshifts of prisms exceed those of gratings, in a sentence."""
+    pairs = [[known.of(Path(one.meta.path), one.meta) for known in (prism, grating)] for one in spectra]
+    z = np.array([pair for pair in pairs if np.isfinite(pair).all()]).reshape(-1, 2)
+    if not len(z):
+        return "no spectrum with both redshifts"
+    velocity = SPEED_OF_LIGHT * (z[:, 0] - z[:, 1]) / (1.0 + z[:, 1])
+    low, middle, high = np.percentile(velocity, (16, 50, 84))
+    text = f"{middle:.0f} km/s, 16-84 % {low:.0f} to {high:.0f}"
+    return f"prism redshifts over gratings' of {len(z)} spectra: {text}"
+
+
 def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "folder", "folder with spectra", type=Path)
     cli.add(p, "--redshift", "TABLE:COLUMN:KEY, redshifts of gratings", default="", metavar="TABLE")
+    cli.add(p, "--prism-redshift", "likewise, of prisms: their zero point", default="", metavar="TABLE")
 
 
 @cli.command("python -m benchmarks.release_noise", EXAMPLES, _options)
@@ -197,6 +211,7 @@ def main(args: argparse.Namespace) -> None:
     """Measure how the noise of released prism spectra hangs together, beside simulated noise."""
     with cli.interpreting_options():
         redshifts = KnownRedshifts.parse(args.redshift)
+        of_prisms = KnownRedshifts.parse(args.prism_redshift, "--prism-redshift")
     spectra = []
     for path in sorted(args.folder.rglob("*.fits")):
         try:
@@ -210,6 +225,8 @@ def main(args: argparse.Namespace) -> None:
     print(noise_table(spectra))
     if args.redshift:
         print("\n" + line_table(spectra, redshifts, args.quiet))
+    if args.prism_redshift:
+        print("\n" + zero_point(spectra, of_prisms, redshifts))
 
 
 if __name__ == "__main__":

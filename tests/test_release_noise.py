@@ -63,12 +63,14 @@ def test_the_command_prints_a_row_for_each_kind_of_pixels(tmp_path, capsys):
         one = spectrum(release, NEIGHBOURS, source_id=f"{number}", filter="CLEAR")
         write_jades_x1d(tmp_path / f"{number}_x1d.fits", one, one)
     (tmp_path / "other.fits").write_bytes(b"no spectrum")
-    assert release_noise.main([str(tmp_path), "--redshift", "3.2", "--quiet"]) == 0
+    redshifts = ["--redshift", "3.2", "--prism-redshift", "3.2021"]
+    assert release_noise.main([str(tmp_path), *redshifts, "--quiet"]) == 0
     text = capsys.readouterr().out
     rows = {line.split("  ")[0]: line.split() for line in text.splitlines()}
     assert rows["jades-dr4, 473 pixels"][3:5] == ["2", "0.953"]
     assert rows["jades-dr4, 706 pixels"][3:5] == ["1", "0.600"]
     assert "R / table" in text
+    assert "prism redshifts over gratings' of 3 spectra: 150 km/s, 16-84 % 150 to 150" in text
     assert release_noise.main([str(tmp_path / "nothing"), "--quiet"]) == 2
     assert "no prism spectrum in it or below" in capsys.readouterr().err
 

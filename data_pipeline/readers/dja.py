@@ -66,7 +66,7 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
         low, high = DJA_ZERO_POINT
         notes.append(
             f"zero point not corrected: prism redshifts of DJA exceed gratings' by {low:g} to {high:g} km/s "
-            "(median of its v4 pairs); --zero-point takes one off"
+            "in the median (159 in 13 pairs of v4, 68 % from 36 to 249); --zero-point takes one off"
         )
     return ObservedSpectrum.from_quantities(wavelength, flux, error, mask, _metadata(source, hdu, notes))
 
