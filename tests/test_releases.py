@@ -130,12 +130,14 @@ def test_jades_pixels_are_taken_as_they_are_and_finer_ones_averaged():
     np.testing.assert_allclose(averaged[1][5:-5], np.sqrt(0.2), rtol=0.1)
 
 
-def test_a_mixed_population_draws_each_observation_by_itself():
-    index, config = np.arange(30), SimulationConfig("wide-sky")
+@pytest.mark.parametrize("population", ["wide-sky", "wide-open"])
+def test_a_mixed_population_draws_each_observation_by_itself(population):
+    index, config = np.arange(30), SimulationConfig(population)
     whole = simulate_batch(index, 3, config)
     assert len(set(whole.release)) > 3
     for row in (0, 7, 29):
         alone = simulate_batch(index[[row]], 3, config)
+        assert len(alone.released[0][0]) == PIXELS[alone.release[0]]
         assert alone.release == whole.release[row : row + 1] and alone.kind == whole.kind[row : row + 1]
         for name in ("prism_flux", "prism_error", "noise_free", "redshift", "error_scale"):
             np.testing.assert_allclose(getattr(alone, name)[0], getattr(whole, name)[row], rtol=1e-10)

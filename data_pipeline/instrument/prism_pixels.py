@@ -101,7 +101,7 @@ def dispersion(wavelength: np.ndarray) -> np.ndarray:
 
 
 # Releases on the JADES pixels, and how many of them they have.
-_ON_JADES_PIXELS = {"jades": 706, "gto-706": 706, "gto-674": 674}
+ON_JADES_PIXELS = {"jades": 706, "gto-706": 706, "gto-674": 674}
 # Others: first wavelength [um], where the pixels end [um], step [detector pixels]. DJA's are msaexp's: v1 has
 # 435 pixels, v2 and v3 have 414, and the 473 of v4 equal those of files to 1e-8. The STScI pipeline's differ
 # from slit to slit; these are 429 like those of one file, to 3 %.
@@ -112,14 +112,14 @@ _WALKED = {
     "dja-v4": (0.54, 5.51, 1.0 / 1.05),
     "stsci": (0.55237, 5.3635, 0.9925),
 }
-RELEASED = (*_ON_JADES_PIXELS, *_WALKED)
+RELEASED = (*ON_JADES_PIXELS, *_WALKED)
 
 
 @lru_cache(maxsize=16)
 def released_pixels(release: str) -> np.ndarray:
     """(n,) pixel centres [um] of a release, one of `RELEASED`."""
-    if release in _ON_JADES_PIXELS:
-        return read_table("jades_prism_pixels.ecsv")["wavelength_um"][: _ON_JADES_PIXELS[release]]
+    if release in ON_JADES_PIXELS:
+        return read_table("jades_prism_pixels.ecsv")["wavelength_um"][: ON_JADES_PIXELS[release]]
     start, stop, step = _WALKED[release]
     wavelength = [start]
     while wavelength[-1] < stop:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
+from data_pipeline.instrument.prism_pixels import ON_JADES_PIXELS, released_pixels
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import to_prism_pixels
@@ -149,10 +150,12 @@ def simulate_batch(
     config = SimulationConfig() if config is None else config
     index = np.asarray(index)
     names = drawn_releases(config.population, seed, index)
-    found = sorted(set(names.tolist())) or ["jades"]
-    rows = [np.flatnonzero(names == name) for name in found]
+    # those on the same pixels together: much of the time of a batch does not depend on its size
+    pixels = np.array(["jades" if name in ON_JADES_PIXELS else name for name in names])
+    found = sorted(set(pixels.tolist())) or ["jades"]
+    rows = [np.flatnonzero(pixels == name) for name in found]
     parts = [
-        _simulate(index[some], seed, config, gratings, RELEASES[name])
+        _simulate(index[some], seed, config, gratings, RELEASES[name], tuple(names[some].tolist()))
         for name, some in zip(found, rows, strict=True)
     ]
     return parts[0] if len(parts) == 1 else _joined(parts, np.argsort(np.concatenate(rows)))
@@ -181,9 +184,14 @@ def _joined(parts: list[SimulatedBatch], order: np.ndarray) -> SimulatedBatch:
 
 
 def _simulate(
-    index: np.ndarray, seed: int, config: SimulationConfig, gratings: bool, release: Release
+    index: np.ndarray,
+    seed: int,
+    config: SimulationConfig,
+    gratings: bool,
+    release: Release,
+    names: tuple[str, ...],
 ) -> SimulatedBatch:
-    """Observations that are all released in one way."""
+    """Observations that are released on the pixels of one release, or as many of them as ``names`` have."""
     population, nuisances = config.population, config.nuisances
     lines, tiers = load_lines(), load_tiers()
     targets = draw_targets(population, seed, index)
@@ -202,6 +210,10 @@ def _simulate(
     own = observe_prism(own_truth, conditions, nuisances, draws, release)
     wavelength = release.instrument().wavelength
     own = in_trouble(wavelength, own, galaxies, lines, trouble, draws)
+    sizes = [released_pixels(name).size for name in names]
+    lost = np.arange(wavelength.size) >= np.array(sizes, int)[:, None]
+    if lost.any():
+        own = Spectra(np.where(lost, np.nan, own.flux), np.where(lost, np.nan, own.error), own.mask | lost)
     prism = _on_prism_pixels(wavelength, own)
     prism_truth = _on_prism_pixels(wavelength, Spectra(own_truth, own_truth, np.zeros(own_truth.shape, bool)))
     redshift, second = (
@@ -229,8 +241,11 @@ def _simulate(
         second_redshift=second,
         line_names=lines.names,
         **{name: getattr(galaxies, name) for name in _OF_GALAXIES},
-        release=(release.name,) * len(targets.index),
-        released=tuple((wavelength, *row) for row in zip(own.flux, own.error, own.mask, strict=True)),
+        release=names,
+        released=tuple(
+            tuple(array[:size] for array in (wavelength, *row))
+            for size, row in zip(sizes, zip(own.flux, own.error, own.mask, strict=True), strict=True)
+        ),
         prism_wavelength=load_instrument(PRISM).wavelength,
         prism_flux=prism.flux,
         prism_error=prism.error,
