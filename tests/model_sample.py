@@ -1,10 +1,13 @@
 """Small networks and simulated spectra that the tests of layers, models and losses share."""
 
+import keras
 import numpy as np
 
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation import SimulationConfig, simulate_batch
-from kspecsr.configuration import ModelConfig, SR1Config, SR2Config, ZHeadConfig
+from kspecsr.configuration import ModelConfig, Preset, SR1Config, SR2Config, ZHeadConfig
+from kspecsr.model_folder import write_stage
+from kspecsr.models import BUILDERS
 
 TINY = ModelConfig(
     grid=UnifiedGrid(0.9, 5.2, 1200.0),
@@ -35,6 +38,16 @@ def spectra(n=6, seed=3, unit=UNIT, population="survey"):
         "redshift": np.full(n, np.nan, "float32"),
     }
     return inputs, batch
+
+
+def tiny_model(folder):
+    """A complete model folder of `TINY` networks that were never trained."""
+    keras.utils.set_random_seed(3)
+    upstream = {}
+    for stage, build in BUILDERS.items():
+        preset, provenance = Preset(name="tiny", model=TINY), {"upstream": dict(upstream)}
+        upstream[stage] = write_stage(folder, stage, build(TINY), preset, provenance)
+    return folder
 
 
 def numpy_dict(outputs):

@@ -9,30 +9,15 @@ import sys
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.simulation import SimulationConfig, simulate_batch
-from kspecsr.configuration import Preset
-from kspecsr.model_folder import write_stage
-from kspecsr.models import build_sr1, build_sr2, build_zhead
-from model_sample import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
 UNITS = {"wavelength": "um", "flux": "1e-20 erg/(s cm2 Angstrom)", "error": "1e-20 erg/(s cm2 Angstrom)"}
-
-
-def tiny_model(folder):
-    """A complete model folder of small networks with fresh weights."""
-    keras.utils.set_random_seed(3)
-    upstream = {}
-    for stage, build in {"sr1": build_sr1, "zhead": build_zhead, "sr2": build_sr2}.items():
-        preset, provenance = Preset(name="tiny", model=TINY), {"upstream": dict(upstream)}
-        upstream[stage] = write_stage(folder, stage, build(TINY), preset, provenance)
-    return folder
 
 
 def with_units(table, units=UNITS):

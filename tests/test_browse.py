@@ -41,7 +41,8 @@ from kspecsr.surveys import partition as partition_module
 from kspecsr.surveys.inputs import prepare
 from kspecsr.surveys.partition import process_partition
 from kspecsr.surveys.reading import partition_counts
-from survey_sample import ROOT, tiny_model
+from model_sample import tiny_model
+from survey_sample import ROOT
 
 HALPHA = 0.656461
 # Panel 1.9 with pandas 3.1: nothing to do here

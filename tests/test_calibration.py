@@ -8,7 +8,6 @@ import pytest
 
 from enhancement_sample import write_stand_in_folder
 from kspecsr.calibrate import main
-from kspecsr.configuration import Preset
 from kspecsr.configuration.calibration import Calibration, ErrorScale
 from kspecsr.evaluation.calibrate import calibrate_model, collect, measure_exponent, measure_scale, sharpened
 from kspecsr.evaluation.sources import SHIPPED_SEED, SimulatedHeldOut
@@ -16,10 +15,9 @@ from kspecsr.layers.calibration import ErrorCalibration, PixelErrorCalibration, 
 from kspecsr.measures.calibration import gaussian_pit
 from kspecsr.model_folder import ModelFolderError, load_composed, write_stage
 from kspecsr.model_settings import CALIBRATION_FILE, read_calibration, weights_hash, write_calibration
-from kspecsr.models import build_sr1, build_sr2, build_zhead
 from kspecsr.results.redshift import redshift_cdf
 from kspecsr.super_resolver import SuperResolver
-from model_sample import TINY, numpy_dict, spectra
+from model_sample import TINY, numpy_dict, spectra, tiny_model
 
 RNG = np.random.default_rng(5)
 CURVE = ErrorScale(-1.0, 0.5, (2.0, 1.5, 0.8, 0.5))
@@ -119,12 +117,7 @@ def test_p_of_z_in_the_graph_is_the_power_of_itself():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A tiny model that was never trained."""
-    keras.utils.set_random_seed(1)
-    folder, upstream = tmp_path_factory.mktemp("model") / "tiny", {}
-    preset = Preset(name="tiny", model=TINY)
-    for stage, build in (("sr1", build_sr1), ("zhead", build_zhead), ("sr2", build_sr2)):
-        upstream[stage] = write_stage(folder, stage, build(TINY), preset, {"upstream": dict(upstream)})
-    return folder
+    return tiny_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def test_a_folders_calibration_changes_errors_and_nothing_else(folder):
@@ -147,7 +140,7 @@ def test_a_folders_calibration_changes_errors_and_nothing_else(folder):
         np.testing.assert_array_equal(unchanged[name], value)
 
 
-def test_an_untrained_model_gets_errors_that_hold_on_other_galaxies(folder):
+def test_an_untrained_model_gets_errors_that_hold_on_other_galaxies(folder, not_compiled):
     _, path = calibrate_model(folder, 120, 3, quiet=True)
     content = json.loads(path.read_text())
     assert content["measured_on"]["galaxies"] == 120 and content["measured_on"]["seed"] == 3

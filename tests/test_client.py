@@ -71,7 +71,7 @@ def write_files(folder):
     return folder
 
 
-def test_the_command_writes_what_enhance_writes(endpoints, tmp_path, capsys):
+def test_the_command_writes_what_enhance_writes(endpoints, tmp_path, capsys, not_compiled):
     files = write_files(tmp_path / "spectra")
     options = [str(files), "--redshift", "2.5"]
     assert client.main([*options, "--endpoint", endpoints["grpc"], "--output", str(tmp_path / "a")]) == 0

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -11,14 +10,11 @@ from astropy.io import fits
 from data_pipeline.jades_names import jades_file_name
 from data_pipeline.simulation.archive import write_archive
 from data_pipeline.simulation.truth import TruthReader
-from kspecsr.configuration import Preset
 from kspecsr.enhance import main
-from kspecsr.model_folder import write_stage
 from kspecsr.model_settings import weights_hash
-from kspecsr.models import build_sr1, build_sr2, build_zhead
 from kspecsr.results.prism_input import degraded_to_prism, prism_chi_square
 from kspecsr.super_resolver import SuperResolver
-from model_sample import TINY, spectra
+from model_sample import TINY, spectra, tiny_model
 
 REAL = Path(
     os.environ.get("KSPECSR_REAL_SPECTRA", Path(__file__).resolve().parents[2] / "shared" / "real_spectra")
@@ -29,13 +25,7 @@ REAL_PRISM = sorted(REAL.glob("jades_hlsp/*clear-prism*.fits"))
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A folder with the three stages as training writes it."""
-    keras.utils.set_random_seed(4)
-    folder, upstream = tmp_path_factory.mktemp("model") / "tiny", {}
-    for stage, build in (("sr1", build_sr1), ("zhead", build_zhead), ("sr2", build_sr2)):
-        upstream[stage] = write_stage(
-            folder, stage, build(TINY), Preset(name="tiny", model=TINY), {"upstream": dict(upstream)}
-        )
-    return folder
+    return tiny_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +75,7 @@ def test_a_simulated_archive_goes_from_file_to_result(model, archive, tmp_path, 
     assert "3 were there already" in capsys.readouterr().out
 
 
-def test_the_networks_and_numpy_agree_on_the_consistency_with_the_prism(model):
+def test_the_networks_and_numpy_agree_on_the_consistency_with_the_prism(model, not_compiled):
     """Both count good pixels that see the output alone, and take 2/3 of the quoted variance."""
     given, _ = spectra(3, seed=8, unit=1.0)
     given["prism_mask"][:, 300:320] = True

@@ -86,7 +86,7 @@ def test_inference_is_measured_from_arrays():
     assert measured.resolver_rate(0.01) > 0
 
 
-def test_a_feed_that_is_too_slow_shows_in_the_waiting(monkeypatch):
+def test_a_feed_that_is_too_slow_shows_in_the_waiting(monkeypatch, not_compiled):
     """Batches that lie ready, handed over at once or after a rest many times a step's length."""
 
     class Ready(SimulationFeed):

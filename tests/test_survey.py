@@ -38,13 +38,13 @@ from kspecsr.surveys.partition import LEAST, process_partition
 from kspecsr.surveys.reading import partition_counts
 from kspecsr.surveys.rows import read_rows
 from kspecsr.surveys.tables import CHUNK, COLUMNS, FAILURE_KINDS, InputColumns
+from model_sample import tiny_model
 from survey_sample import (
     ROOT,
     catalogue_table,
     contents,
     rows,
     settings_of,
-    tiny_model,
     with_units,
     write_catalogue,
 )

@@ -3,7 +3,8 @@ import signal
 
 import pytest
 
-from survey_sample import Cluster, contents, rows, start_survey, tiny_model, wait_for_parts, write_catalogue
+from model_sample import tiny_model
+from survey_sample import Cluster, contents, rows, start_survey, wait_for_parts, write_catalogue
 
 pytest.importorskip("distributed", reason="the extra 'survey' is not installed")
 
