@@ -22,18 +22,24 @@ settings.load_profile("kspecsr")
 
 # Files that take longest are begun first, so that no process is left with one of them at the end.
 _LONGEST_FIRST = (
-    "test_command_lines",
-    "test_tuning_axes",
     "test_training_stage",
-    "test_evaluation",
-    "test_training_best",
     "test_serving",
-    "test_build",
     "test_training_backends",
     "test_training_resume",
-    "test_baselines",
+    "test_training_best",
+    "test_evaluation",
+    "test_build",
+    "test_tuning_axes",
+    "test_command_lines",
+    "test_speed",
+    "test_demo",
     "test_tuning_command",
+    "test_enhance",
+    "test_baselines",
     "test_calibration",
+    "test_survey",
+    "test_identical_networks",
+    "test_browse",
 )
 
 _approx = pytest.approx
