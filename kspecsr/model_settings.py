@@ -137,6 +137,8 @@ def with_stage(
             trained = f"{folder}: {', '.join(stages)} trained"
             check_same_grid(before.grid, preset.model.grid, trained, f"the new {stage}")
     stages[stage] = dict(provenance)
+    # The order of the stages, whichever was trained last: the file of one model reads the same however it was
+    # made.
     ordered = {key: stages[key] for key in STAGES if key in stages}
     return ModelSettings(preset, name or Path(folder).resolve().name, ordered, software_versions(*_BACKENDS))
 
@@ -147,6 +149,7 @@ def check_same_grid(first: UnifiedGrid, second: UnifiedGrid, first_name: str, se
     Raises:
         ModelFolderError: naming both grids.
     """
+    # No tolerance: grids that differ in the last digit have other pixels at the red end.
     if first != second:
         raise ModelFolderError(
             f"{first_name} on the grid {grid_text(first)}, but {second_name} on {grid_text(second)}; "
@@ -198,6 +201,8 @@ def check_upstream(folder: str | os.PathLike, settings: ModelSettings, stages: S
     hashes = {stage: stage_hash(folder, stage) for stage in stages}
     for stage in stages:
         for other, expected in settings.stages.get(stage, {}).get("upstream", {}).items():
+            # A later stage sees the earlier one's output: with other weights there it still runs, and is
+            # silently worse.
             if hashes.get(other) != expected:
                 raise ModelFolderError(
                     f"{folder}: {stage} was trained on another {other} (SHA-256 {expected[:12]}) than the "
@@ -215,6 +220,8 @@ def weights_hash(folder: str | os.PathLike, calibrated: bool = True) -> str:
     Raises:
         ModelFolderError: if a stage is missing.
     """
+    # The files and not the weights in memory: the hash needs no Keras, and who holds the files can check it
+    # with sha256sum.
     joined = "".join(stage_hash(folder, stage) for stage in STAGES)
     calibration = Path(folder) / CALIBRATION_FILE
     if calibrated and calibration.is_file():
@@ -248,6 +255,7 @@ def find_model(name_or_folder: str | os.PathLike = DEFAULT_MODEL) -> Path:
     package = Path(__file__).resolve().parent
     shipped = [top / "saved_models" for top in (package.parent, package)]
     for top in shipped:
+        # Only a bare name: "./default" is the user's own folder even where a shipped model has that name.
         named = str(name_or_folder) == Path(name_or_folder).name
         if named and (top / name_or_folder / SETTINGS_FILE).is_file():
             return top / name_or_folder

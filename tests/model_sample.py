@@ -40,9 +40,9 @@ def spectra(n=6, seed=3, unit=UNIT, population="survey"):
     return inputs, batch
 
 
-def tiny_model(folder):
+def tiny_model(folder, seed=3):
     """A complete model folder of `TINY` networks that were never trained."""
-    keras.utils.set_random_seed(3)
+    keras.utils.set_random_seed(seed)
     upstream = {}
     for stage, build in BUILDERS.items():
         preset, provenance = Preset(name="tiny", model=TINY), {"upstream": dict(upstream)}

@@ -68,6 +68,8 @@ def original_row(match: Match, pair: Pair, group: int, truth: Truth | None) -> d
         "prism_unified": pair.prism_unified,
         "grating": (stitched.flux, stitched.error, stitched.mask),
     }
+    # Every row has all fields, since records of one schema have one shape; `has_noise_free` tells the kinds
+    # apart.
     unknown = np.full(stitched.wavelength.size, np.nan)
     row: dict[str, Any] = {
         "noise_free": _scaled(unknown if truth is None else truth.noise_free),
@@ -86,6 +88,7 @@ def original_row(match: Match, pair: Pair, group: int, truth: Truth | None) -> d
         **_line_fields(pair.lines, truth, stitched.wavelength),
     }
     for name, (flux, error, mask) in spectra.items():
+        # Masked pixels become NaN, whatever the file had there: a reader that forgets the mask notices.
         scaled = (_scaled(np.where(mask, np.nan, values)) for values in (flux, error))
         row |= _spectrum_fields(name, *scaled, mask)
     return row
@@ -102,7 +105,9 @@ def _line_fields(lines: LineFluxes, truth: Truth | None, wavelength: np.ndarray)
     if truth is None:
         flux, error, known = lines.flux, lines.error, lines.covered & np.isfinite(lines.flux)
     else:
+        # Error 0 says "true"; the feeds take a grating's typical error where they need one.
         flux, error = truth.line_flux, np.zeros(len(lines.names))
+        # A line out of the grid has a true flux as well, but no pixel that could show it.
         known = truth.line_known & lines_between(truth.redshift, wavelength[0], wavelength[-1])
     return {
         "line_flux": _scaled(np.where(known, flux, np.nan)),
@@ -175,6 +180,7 @@ class Expansion:
         wavelength, (low, high) = self.grid.wavelength, self.augmentation.trim
         limits = max(low, wavelength[0]), min(high, wavelength[-1])  # what trimming leaves of the grid
         payloads = []
+        # Read again for every realisation: to hold copies would make the memory grow with their number.
         for row in ChunkStore(self.output, self.schema).rows(chunk, split):
             if realisation:
                 rng = row_generator(self.seed, str(row["unique_id"]), realisation)
@@ -186,5 +192,6 @@ class Expansion:
 
 def row_generator(seed: int, unique_id: str, realisation: int) -> np.random.Generator:
     """Random numbers of one copy of one galaxy, the same whatever else is built and in which order."""
+    # Not `hash`, which Python salts anew in every process.
     digest = hashlib.sha256(unique_id.encode()).digest()
     return np.random.default_rng([seed, realisation, int.from_bytes(digest[:8], "big")])

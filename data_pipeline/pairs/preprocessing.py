@@ -15,6 +15,8 @@ from data_pipeline.readers import read_spectrum
 from data_pipeline.resampling import to_prism_pixels, upsample
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 
+# The doublet counts as one line: gratings of medium resolution blend its members, so that how the flux is
+# divided among them is uncertain where the sum is not.
 QUALITY_LINES = (("Halpha",), ("[OII]_3727", "[OII]_3730"), ("[OIII]_5008",))
 
 
@@ -84,6 +86,8 @@ def read_match(match: Match, config: PreprocessingConfig) -> tuple[ObservedSpect
     gratings, broken = [], []
     for path in match.gratings:
         try:
+            # The extraction that the prism was found in, not the wanted one: two apertures lose different
+            # shares of the light, which the networks would learn as if it were resolution.
             gratings.append(read_spectrum(path, extraction=prism.meta.extraction or config.extraction))
         except SpectrumError as error:
             broken.append(str(error))
@@ -103,6 +107,7 @@ def read_match(match: Match, config: PreprocessingConfig) -> tuple[ObservedSpect
 def _separation(a: ObservedSpectrum, b: ObservedSpectrum) -> float:
     """Separation [arcsec]; 0 where a position is unknown."""
     distance = np.linalg.norm(unit_vectors(a.meta.ra, a.meta.dec) - unit_vectors(b.meta.ra, b.meta.dec))
+    # Files of other reductions may lack a position; then their names, by which they were matched, must do.
     return 0.0 if not np.isfinite(distance) else float(distance / chord(1.0))
 
 
@@ -127,11 +132,13 @@ def make_pair(
         QualityError: where nothing can be stitched or aligned.
     """
     config = config or PreprocessingConfig()
+    # High-resolution gratings of the same source are no part of the target: it has one resolution.
     known = [g for g in gratings if g.meta.disperser in GRATING_DISPERSERS]
     try:
         stitched = stitch(known, config.grid, config.stitch)
     except (SpectrumError, ValueError) as error:
         raise QualityError("stitched", f"not stitched: {error}") from error
+    # A few stray pixels would be a pair in which there is next to nothing to learn.
     covered = 1.0 - stitched.mask.mean()
     if covered < config.minimum_grating_coverage:
         raise QualityError("stitched", f"too little coverage: gratings cover {covered:.1%} of the grid")
@@ -156,6 +163,8 @@ def _scaled_arms(gratings: Sequence[ObservedSpectrum], stitched: StitchedSpectru
     """Gratings on their native pixels and on the stitched spectrum's flux scale."""
     arms = []
     for grating in gratings:
+        # The native pixels, since resampling correlates the noise, which would make the fit's errors too
+        # small; their scale is the stitched one, so that the fluxes belong to the spectrum in the record.
         scale = stitched.scales[grating.meta.disperser]
         instrument = load_instrument(instrument_for(grating.meta.disperser)).with_pixels(grating.wavelength)
         arms.append(FittedArm(instrument, grating.flux * scale, grating.error * scale, grating.mask))
@@ -169,6 +178,7 @@ def check_quality(pair: Pair, config: PreprocessingConfig) -> None:
         QualityError: naming the S/N of each line.
     """
     snr = {"+".join(names): pair.lines.signal_to_noise(*names) for names in QUALITY_LINES}
+    # NaN stands for a line outside of the gratings, which says nothing against the galaxy.
     if not any(value > config.minimum_line_snr for value in snr.values() if np.isfinite(value)):
         text = ", ".join(f"{name} {value:.1f}" for name, value in snr.items())
         raise QualityError(

@@ -19,6 +19,7 @@ FILL_KEYS = (
 def column_names(hdu) -> list[str]:
     """Column names of a table, from its header alone; none where the header is damaged."""
     count = hdu.header.get("TFIELDS", 0)
+    # A damaged card may state a billion columns.
     if not isinstance(count, int) or not 0 <= count <= _MOST_COLUMNS:
         return []
     return [str(hdu.header.get(f"TTYPE{number}", "")).strip() for number in range(1, count + 1)]

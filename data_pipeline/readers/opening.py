@@ -27,6 +27,7 @@ _PACKED = {
 }
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # that Windows editors put before UTF-8
 _ECSV_START = b"# %ECSV"
+# Recognised so that the error says what the file is; astropy would say that there is no SIMPLE card.
 _OTHER_KINDS = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -63,6 +64,7 @@ def open_source(path: str | os.PathLike) -> Iterator[Source]:
                     f"{path}: truncated or damaged {kind} file ({error}). Download it again."
                 ) from error
             stream, size, start = io.BytesIO(content), len(content), content[:16]
+        # By content and not by name: archives rename, and downloads that failed are pages of HTML.
         if start.removeprefix(_BYTE_ORDER_MARK).startswith(_ECSV_START):
             yield Source(path, None, size, stream.read().decode("utf-8-sig", "replace"))
         elif start.startswith(_FITS_START):
@@ -109,6 +111,7 @@ def _fits_source(path: Path, stream: BinaryIO, size: int) -> Iterator[Source]:
         # remarks on header style; damage is looked for and raised
         warnings.simplefilter("ignore", AstropyWarning)
         try:
+            # No memory map: a file that shrinks while it is mapped kills the process (SIGBUS).
             hdus = fits.open(stream, memmap=False, lazy_load_hdus=True)
         except DAMAGE as error:
             raise SpectrumError(

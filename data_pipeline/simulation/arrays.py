@@ -195,6 +195,8 @@ def _simulate(
     population, nuisances = config.population, config.nuisances
     lines, tiers = load_lines(), load_tiers()
     targets = draw_targets(population, seed, index)
+    # Each quantity has a stream of its own, named where it is drawn: what a population adds changes nothing
+    # that others draw, and shipped models are judged on the galaxies that they always were.
     draws = Draws(seed, targets.index, population.stream)
     galaxies, intrinsic, trouble = draw_slits(
         population, seed, targets, lines, draw_trouble(population, draws)
@@ -225,6 +227,7 @@ def _simulate(
         second[rows] = np.where(others.has_redshift, others.redshift, np.nan)
     arms = {
         arm: observe_grating(arm, galaxies, lines, intrinsic, conditions, nuisances, draws, targets.tier)
+        # A training on noise-free targets needs no gratings, and is spared their time.
         for arm in (GRATINGS if gratings else ())
     }
     return SimulatedBatch(

@@ -112,6 +112,7 @@ def write_truth_index(archive: Path) -> int:
     folder = archive / FOLDER
     chunks = {
         path.name: [str(name) for name in read_arrays(path, ("unique_id",))["unique_id"]]
+        # From the files and not from memory: an archive may be written by several runs.
         for path in sorted(folder.glob("truth_*.npz"))
     }
     with replacing(folder / INDEX) as temporary:
@@ -185,6 +186,7 @@ class TruthReader:
         path = self.folder / chunk
         arrays = read_arrays(path)
         listed = [unique_id for unique_id, (name, _) in self._place.items() if name == chunk]
+        # A file of another archive or version has the same name; its rows would be those of other galaxies.
         lacking = {*_TEXTS, *_VALUES, *_SPECTRA} - set(arrays)
         if lacking or arrays["unique_id"].tolist() != listed:
             raise _damaged(path, f"it differs from {INDEX}")

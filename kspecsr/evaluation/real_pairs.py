@@ -118,6 +118,7 @@ def read_pairs(table: str | Path, columns: Sequence[str] = ()) -> list[PairFiles
         redshift = next((z for z in (_number(row[name]) for name in wanted) if np.isfinite(z)), np.nan)
         files = found.get(row[_PRISM])
         before = files.gratings if files else ()
+        # The first row of a source with a redshift counts: rows of other gratings may leave it blank.
         known = files.redshift if files and np.isfinite(files.redshift) else redshift
         gratings = (*before, table.parent / row[_GRATING])
         found[row[_PRISM]] = PairFiles(table.parent / row[_PRISM], gratings, known)
@@ -155,6 +156,7 @@ def compare_pair(files: PairFiles, resolver: SuperResolver) -> PairComparison:
         pair = make_pair(prism, gratings, files.redshift, PreprocessingConfig())
     except QualityError as error:
         raise ValueError(f"{files.prism}: {error.step}: {error}") from error
+    # Without the known redshift: it is judged as a user would call it.
     result = resolver(prism)
     return PairComparison(files.prism, files.redshift, result, _lines(pair, files.redshift, result))
 
@@ -165,6 +167,7 @@ def _lines(pair: Pair, redshift: float, result: Result) -> tuple[LineComparison,
     arrays = (observed.flux[None] / UNIT, observed.error[None] / UNIT, observed.mask[None])
     fit = fit_prism_lines(*arrays, np.array([redshift]), wavelength=observed.wavelength)
     with np.errstate(invalid="ignore", divide="ignore"):
+        # NaN, a line outside of the gratings, becomes 0: not detected.
         snr = np.nan_to_num(pair.lines.flux / pair.lines.error)
     lines = [
         LineComparison(

@@ -46,6 +46,8 @@ def recorded_examples(
     bad = stacked["prism_mask"] | ~(stacked["prism_error"] > 0) | ~np.isfinite(stacked["prism_flux"])
     redshift = stacked["redshift"].astype(np.float32)
     return {
+        # Finite numbers under the mask: NaN times 0 is NaN, and one would spoil the gradients of the whole
+        # batch.
         "prism_flux": np.where(bad, np.float32(0.0), stacked["prism_flux"]),
         "prism_error": np.where(bad, np.float32(1.0), stacked["prism_error"]),
         "prism_mask": bad,
@@ -75,6 +77,8 @@ def _lines(stacked: Mapping[str, np.ndarray], tiers: Sequence[str], grid: Unifie
     observed = load_lines().wavelength * (1.0 + stacked["redshift"][:, None])
     known = stacked["line_flux_known"] & (observed >= grid.start) & (observed <= grid.stop)
     known &= np.isfinite(flux) & np.isfinite(error)
+    # A true flux has error 0, and any S/N of it would be infinite; whether a grating could show the line is
+    # what the presence is trained on.
     reference = np.where(known & (error == 0), _grating_error(tiers, np.where(known, observed, 1.0)), error)
     with np.errstate(invalid="ignore"):
         detectable = known & (flux > DETECTABLE * reference)
@@ -162,6 +166,7 @@ class RecordsFeed(Feed):
         }
 
     def _epoch(self, epoch: int, first: int) -> Iterator[dict]:
+        # From the pair and not from seed + epoch: epoch 1 of seed 0 would be epoch 0 of seed 1.
         order = int(np.random.default_rng([self.seed, epoch]).integers(2**62))
         return iterate(self.directory, self.split, shuffle_seed=order, fields=FIELDS, first=first)
 
@@ -171,6 +176,8 @@ class RecordsFeed(Feed):
         while True:
             for row in self._epoch(epoch, first):
                 rows.append(row)
+                # Batches run across the ends of epochs: with a batch left out per epoch, which galaxies count
+                # less would depend on the batch size.
                 if len(rows) == self.batch_size:
                     yield recorded_examples(rows, self.grid, self._noise_free_targets)
                     rows = []
@@ -227,6 +234,7 @@ def recorded_validation(
     manifest = open_records(directory, grid)
     rows = []
     for row in iterate(directory, split, fields=FIELDS):
+        # Copies of one galaxy would count it several times, at signal-to-noise ratios that nobody observed.
         if row["realisation"] == 0:
             rows.append(row)
         if len(rows) == n:

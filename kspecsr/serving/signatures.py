@@ -53,6 +53,7 @@ class Signature:
 
 
 _PRISM_INPUTS = {
+    # Physical units, not those of the records: whoever calls an endpoint knows only the files of a telescope.
     "flux": Array("float32", "P", FLUX_DENSITY, "flux density; not finite: no data"),
     "error": Array("float32", "P", FLUX_DENSITY, "one sigma; not positive or not finite: no data"),
     "mask": Array("bool", "P", "", "true: no data"),
@@ -62,7 +63,9 @@ _REDSHIFT_OUTPUTS = {
     "redshift_error": Array("float32", "", "", "one sigma of its mode; 0 where it was given"),
     "redshift_confidence": Array("float32", "", "", "mass of its mode within 0.01 (1 + z)"),
     "redshift_probability": Array("float32", "Z", "", "probability of each bin of ln(1 + z), from z = 0"),
+    # Bits rather than one code: several causes may hold at once.
     "status": Array("int32", "", "", "bits; 0: all is well, and lines are reported"),
+    # With every answer, not in a call of its own: a server may load a new version between two calls.
     "model": Array("string", "", "", "which model answers, as JSON: name, SHA-256 of its weights, grids"),
 }
 _UNREPORTED = "; NaN out of range, and where status is not 0"
@@ -116,6 +119,7 @@ SIGNATURES = {
         },
         {**_ALL, **_RESAMPLED_OUTPUTS},
     ),
+    # A call of its own: who only wants redshifts does not pay for the spectra.
     CLASSIFY_REDSHIFT: Signature("P(z) alone, without the last stage", _PRISM_INPUTS, _REDSHIFT_OUTPUTS),
 }
 
@@ -131,6 +135,7 @@ def identity_text(identity: ModelIdentity, bins: np.ndarray) -> str:
         "name": identity.name,
         "sha256": identity.sha256,
         "grid": to_dict(identity.grid),
+        # Evenly spaced from 0 (`ZHeadConfig`), so that two numbers stand for thousands of bins.
         "redshift_bins": {"step": float(bins[1] - bins[0]), "count": int(bins.size)},
         "software": dict(identity.software),
     }

@@ -71,6 +71,7 @@ def resolved_columns(schema: pa.Schema, given: InputColumns, where: str) -> Inpu
             raise SpectrumError(
                 f"{where}: no column of {name} found among {', '.join(fields)}; state it: --{name} COLUMN"
             )
+    # Whoever names inverse variances means them, even where a column of errors is found too.
     if given.ivar:
         chosen["error"] = given.error
     if not chosen["error"] and not chosen["ivar"]:
@@ -116,6 +117,7 @@ def _chosen(names: Collection[str], key: str, given: InputColumns, where: str) -
         return named
     lower: dict[str, str] = {}
     for name in names:
+        # The first of several wins, as in the file; a field of a nested column answers to its short name.
         lower.setdefault(name.lower(), name)
         lower.setdefault(name.lower().rpartition(".")[2], name)
     return next((lower[alias] for alias in _ALIASES[key] if alias in lower), "")
@@ -123,6 +125,7 @@ def _chosen(names: Collection[str], key: str, given: InputColumns, where: str) -
 
 def _unit(schema, fields, column: str, given: str, name: str, where: str) -> str:
     """Unit that the user states, or the column's metadata, or the schema's ``units`` (JSON)."""
+    # A unit is never guessed: a wrong one gives results that look right and are off by powers of ten.
     text = given or _stated_unit(schema, fields[column], column)
     cure = f"state it: --{name}-unit UNIT, such as {'um' if name == 'wavelength' else 'erg/(s cm2 Angstrom)'}"
     if not text:
@@ -168,6 +171,7 @@ def write_plan(
         SpectrumError: for inputs of several kinds, without a spectrum, or without the columns needed.
         OSError: for what is not there.
     """
+    # One kind per run: rows of a catalogue and files are numbered in one plan, which a run resumes by.
     parquet = [path for item in given if (path := Path(item)) and _parquet_files(path)]
     if parquet and len(parquet) < len(given):
         others = [item for item in given if Path(item) not in parquet]
@@ -178,6 +182,7 @@ def write_plan(
     tables = [Path(item) for item in given if _is_text_table(Path(item))]
     kind, files = FILES, [file for path in parquet for file in _parquet_files(path)]
     schema = pq.read_schema(files[0]) if files else None
+    # The schema of the first file stands for all; `_counted` refuses files that lack one of its columns.
     if files and not _is_table_of_paths(schema, columns):
         kind, columns = ROWS, resolved_columns(schema, columns, str(files[0]))
         plan = write_rows_plan(folder, _first(_counted(files, schema), limit), size)
@@ -229,6 +234,7 @@ def _is_text_table(path: Path) -> bool:
         return False
     if path.suffix == ".csv":
         return True
+    # Only the row of names: the table may have millions of rows, and a binary file must not end the run.
     with path.open(encoding="utf-8", errors="replace") as file:
         head = next((row for row in file if not row.startswith("#")), "")
     return bool(
@@ -241,6 +247,7 @@ def _counted(files: Iterable[Path], schema: pa.Schema) -> Iterator[tuple[str, in
         try:
             with pq.ParquetFile(path) as file:
                 missing = set(schema.names) - set(file.schema_arrow.names)
+                # From the footer: no row is read to make a plan.
                 count = file.metadata.num_rows
         except pa.ArrowInvalid as error:
             raise SpectrumError(
@@ -269,6 +276,8 @@ def _found(given: Sequence[str]) -> Iterator[SurveyInput]:
     for item in given:
         paths = _walked(item) if os.path.isdir(item) else (str(file.path) for file in list_inputs([item]))
         for place in map(os.path.abspath, paths):
+            # One tree names no file twice; a set of millions of paths is only kept where several inputs may
+            # overlap.
             if len(given) > 1:
                 if place in seen:
                     continue
@@ -278,6 +287,8 @@ def _found(given: Sequence[str]) -> Iterator[SurveyInput]:
 
 def _walked(folder: str) -> Iterator[str]:
     for top, folders, names in os.walk(folder):
+        # In place: `os.walk` goes into what is left in this list, in its order, so that plans are the same
+        # everywhere.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (os.path.join(top, name) for name in sorted(names) if is_candidate(name))
 
@@ -306,6 +317,7 @@ def _placed(path: str, name: str, numbers: Mapping[str, float], folder: Path) ->
     if path and not os.path.isabs(path):
         path = os.path.abspath(path if os.path.exists(path) else folder / path)
     found = SurveyInput(0, name, path, **numbers)
+    # Catalogues write -1, 99 or -9999 for "unknown".
     return found if 0 <= found.redshift <= LARGEST else replace(found, redshift=math.nan)
 
 
@@ -344,6 +356,7 @@ def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
     """
     model = find_model(args.model)
     check_writable(args.output)
+    # In the folder of the results: a rename from /tmp could cross file systems and not be whole.
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=args.output) as temporary:
         kind, columns, plan = _planned(args, Path(temporary))
         if kind == ROWS and (args.hdu, args.row) != (None, None):
