@@ -43,6 +43,7 @@ def children(html: str, page_url: str) -> list[str]:
     names = set()
     for target in links.targets:
         url = urlsplit(urljoin(page_url, target))
+        # A query is how Apache sorts its listing: the same page under another address.
         if (url.scheme, url.netloc) != (page.scheme, page.netloc) or url.query:
             continue
         path, base = unquote(url.path), unquote(page.path)
@@ -81,6 +82,7 @@ class Tree:
             TransferError: if the server fails, or its robots.txt asks not to read the page.
         """
         try:
+            # Links are relative to where a redirect led, not to what was asked for.
             html, final_url = self._page(self.url(path))
         except NotOnServerError as error:
             logger.warning("nothing taken from %s: %s", path, error)
@@ -97,6 +99,8 @@ class Tree:
         return {
             pair[1].strip().lstrip("*").removeprefix("./"): pair[0].lower()
             for pair in pairs
+            # Other lines are none of sha256sum: a server that answers everything with a page of HTML offers
+            # no checksums.
             if len(pair) == 2 and len(pair[0]) == 64
         }
 
@@ -210,6 +214,8 @@ def _products(selection: Selection) -> Iterator[tuple[str, int | None]]:
         for begin in range(0, len(observations), _BATCH):
             products = Observations.get_product_list(observations[begin : begin + _BATCH])
             for uri, size in zip(products["dataURI"], products["size"], strict=True):
+                # MAST masks sizes that it does not know, or says 0; a wrong size would make every download
+                # look cut.
                 yield str(uri), None if np.ma.is_masked(size) or int(size) <= 0 else int(size)
     except RemoteServiceError as error:
         raise TransferError(f"MAST refuses the query: {error}") from error

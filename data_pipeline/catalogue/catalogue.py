@@ -122,6 +122,7 @@ def _observations(table: CatalogueTable, columns: dict[str, str | None], path: s
 
     unique, source = texts("unique_id"), texts("source_id")
     if source is None:
+        # Ids of JADES end in the source's number, after the tier.
         source = [identifier.rpartition("_")[2] for identifier in unique]
     source = np.array([strip_zeros(identifier) for identifier in source], dtype=str)
     blank, unknown = np.full(source.size, ""), np.full(source.size, np.nan)
@@ -175,6 +176,7 @@ def _row_order(table: CatalogueTable, catalogue: Catalogue, id_column: str | Non
     """Rows of `table` in the order of the catalogue."""
     if id_column is not None and id_column in table.names:
         identifiers = table.texts(id_column)
+        # The usual case, and the only one in which an id may occur twice.
         if np.array_equal(identifiers, catalogue.unique_id):
             return np.arange(len(catalogue))
         row_of = {identifier: row for row, identifier in enumerate(identifiers)}
@@ -185,6 +187,7 @@ def _row_order(table: CatalogueTable, catalogue: Catalogue, id_column: str | Non
                 f"{missing[0]}. Get an unaltered copy."
             )
         return np.array([row_of[identifier] for identifier in catalogue.unique_id], dtype=int)
+    # Without an id the order must serve; unequal lengths prove that it does not.
     rows = len(table.texts(table.names[0])) if table.names else 0
     if rows != len(catalogue):
         raise CatalogueError(

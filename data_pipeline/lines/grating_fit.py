@@ -55,7 +55,6 @@ class LineFluxes:
         covered: (n,) bool: the line lies on good pixels.
         tied_to: (n,) index of the line that carries the free parameter; itself where free.
         velocity_width: one-sigma width adopted [km/s].
-        reduced_chi_square: chi-square of the whole fit per degree of freedom.
     """
 
     names: tuple[str, ...]
@@ -64,7 +63,6 @@ class LineFluxes:
     covered: np.ndarray
     tied_to: np.ndarray
     velocity_width: float
-    reduced_chi_square: float
 
     def signal_to_noise(self, *names: str) -> float:
         """S/N of the sum of some lines (tied lines count as one); NaN where none is covered."""
@@ -84,7 +82,7 @@ def unfitted_lines() -> LineFluxes:
     lines = load_lines()
     missing = np.full(len(lines), np.nan)
     nothing = np.zeros(len(lines), bool)
-    return LineFluxes(lines.names, missing, missing.copy(), nothing, np.arange(len(lines)), 0.0, np.nan)
+    return LineFluxes(lines.names, missing, missing.copy(), nothing, np.arange(len(lines)), 0.0)
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def fit_lines(arms: Sequence[FittedArm], redshift: float, config: LineFitConfig 
     groups, tied_to = _tie(lines, centre, covered, fwhm, config)
     flux, error = np.full((2, len(lines)), np.nan)
     if not groups:
-        return LineFluxes(lines.names, flux, error, covered, tied_to, 0.0, np.nan)
+        return LineFluxes(lines.names, flux, error, covered, tied_to, 0.0)
     shared = SharedFluxes.of(groups)
     problem = _Problem.around(arms, shared, redshift, centre[covered], config)
     solution, width = _best_width(problem, config)
@@ -136,8 +134,7 @@ def fit_lines(arms: Sequence[FittedArm], redshift: float, config: LineFitConfig 
     # several pixels.
     inflation = np.sqrt(1.0 + 2.0 * solution.correlation)
     error[shared.line] = solution.deviation[shared.column] * shared.share * inflation
-    reduced = solution.chi_square / max(solution.freedom, 1)
-    return LineFluxes(lines.names, flux, error, covered, tied_to, width, reduced)
+    return LineFluxes(lines.names, flux, error, covered, tied_to, width)
 
 
 @dataclass(frozen=True)
@@ -147,7 +144,6 @@ class _Solution:
     value: np.ndarray
     deviation: np.ndarray
     chi_square: float
-    freedom: int
     correlation: float
 
 
@@ -202,8 +198,7 @@ class _Problem:
         chi_square = float(residual @ residual)
         correlation = float(np.clip(lagged / chi_square, 0.0, 1.0)) if chi_square > 0 else 0.0
         free = self.shared.columns
-        freedom = self.data.size - len(columns)
-        return _Solution(fit.value[:free], fit.error[:free], chi_square, freedom, correlation)
+        return _Solution(fit.value[:free], fit.error[:free], chi_square, correlation)
 
 
 def _best_width(problem: _Problem, config: LineFitConfig) -> tuple[_Solution, float]:

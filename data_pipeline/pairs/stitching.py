@@ -54,7 +54,6 @@ class Overlap:
         scale: factor that brings the other arm to the one nearer the reference.
         scale_error: one-sigma error of ``scale``; inf where no scale could be measured.
         offset: residual step removed [flux units], after scaling.
-        offset_error: one-sigma error of ``offset``.
         bins: number of common bins.
     """
 
@@ -63,7 +62,6 @@ class Overlap:
     scale: float
     scale_error: float
     offset: float
-    offset_error: float
     bins: int
 
 
@@ -148,7 +146,7 @@ def _measure_overlap(wavelength, near, far, config: StitchConfig) -> Overlap:
     span = wavelength[both]
     if span.size < config.minimum_bins * config.bin_pixels:
         edge = float(span[0]) if span.size else float("nan")
-        return Overlap(edge, float(span[-1]) if span.size else edge, 1.0, np.inf, 0.0, np.inf, 0)
+        return Overlap(edge, float(span[-1]) if span.size else edge, 1.0, np.inf, 0.0, 0)
     # Numbered by the grid, so that bins are places on it and no run of good pixels; empty ones fall out
     # below.
     number = np.flatnonzero(both) // config.bin_pixels
@@ -180,15 +178,7 @@ def _measure_overlap(wavelength, near, far, config: StitchConfig) -> Overlap:
         )
     variance = variance_near + scale**2 * variance_far
     offset = np.sum((flux_near - scale * flux_far) / variance) / np.sum(1.0 / variance)
-    return Overlap(
-        float(span[0]),
-        float(span[-1]),
-        scale,
-        scale_error,
-        float(offset),
-        float(np.sum(1.0 / variance) ** -0.5),
-        int(sane.sum()),
-    )
+    return Overlap(float(span[0]), float(span[-1]), scale, scale_error, float(offset), int(sane.sum()))
 
 
 def _sane_bins(flux_near, variance_near, flux_far, variance_far, config: StitchConfig) -> np.ndarray:

@@ -139,6 +139,7 @@ def place_of(path: Path) -> tuple[str, Path]:
     """
     if not path.exists():
         raise BrowseError(f"{path}: no such file or folder")
+    # Whoever names objects/ or a file in it means the survey around it.
     for folder in (path, *path.absolute().parents[:2]):
         if (folder / MANIFEST_FILE).is_file() and (folder / "objects").is_dir():
             return "survey", folder
@@ -184,6 +185,7 @@ class SurveySource:
             parts.append(
                 pq.read_table(path, columns=there).to_pandas().reindex(columns=wanted, fill_value="")
             )
+            # The file of an object is remembered: without it every view would read the footers of all.
             parts[-1]["part"] = path.name
         if not parts or not sum(map(len, parts)):
             raise BrowseError(f"{folder}: objects/ holds no object; failures/ says why")
@@ -244,6 +246,8 @@ class SurveySource:
     def _rows(self, table: str, where: pd.Series) -> pd.DataFrame:
         path = self.folder / table / where["part"]
         try:
+            # A filter rather than the row number: failures leave gaps, and tables of lines have several rows
+            # per input.
             return pq.read_table(path, filters=[("input_row", "=", int(where["input_row"]))]).to_pandas()
         except OSError as error:
             raise BrowseError(f"{path}: cannot be read ({error}); run the survey again to its end") from None
@@ -272,6 +276,7 @@ class EnhanceSource:
         for file in progress(result_files([path])):
             try:
                 self._rows.append(read_row(file, KnownRedshifts()))
+            # One damaged file must not keep the page from showing the others.
             except (ValueError, OSError) as error:
                 self.unread.append(f"{file}: {error}")
                 continue

@@ -184,6 +184,8 @@ def check_same_input(
     Raises:
         SpectrumError: if it is another file's, and would be lost.
     """
+    # Both must differ: a hash of the path alone would refuse files that were moved, the content alone those
+    # that were reduced anew.
     place, content = header.get(INPUT_PATH_HASH), header.get(INPUT_HASH)
     if place and content and place != path_hash(file.path) and content != meta.sha256:
         raise SpectrumError(
@@ -210,6 +212,7 @@ def is_done(
     if settings.format == "ecsv" and not lines_path(settings.result_path(file)).is_file():
         return False
     given = str(header.get(Z_SOURCE, "")).strip() == GIVEN
+    # A redshift that the user has given or withdrawn since makes other lines.
     if given != math.isfinite(redshift):
         return False
     if given and not math.isclose(header.get("Z", math.nan), redshift, rel_tol=1e-12):
@@ -293,6 +296,7 @@ def _resolved(
     has_table: bool,
 ) -> Iterator[tuple[InputFile, Result]]:
     """Results of what could be read, in batches."""
+    # Loaded for the first batch: a run in which all results are there need not start TensorFlow.
     resolver: Resolver | None = None
     batch: list[ReadFile] = []
 

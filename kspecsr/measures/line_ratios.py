@@ -69,6 +69,7 @@ def measure(held_out: HeldOut, reconstruction: Reconstruction) -> dict[str, np.n
     errors, measured = [], []
     for ratio in RATIOS.values():
         sides = [_sum(values, side) for values in (flux, true) for side in (ratio.above, ratio.below)]
+        # In dex, in which too large and too small by one factor weigh alike.
         errors.append(_dex(sides[0], sides[1]) - _dex(sides[2], sides[3]))
         measured.append(np.isfinite(sides).all(axis=0))
     columns = [load_lines().index(name) for name in BLENDED]
@@ -120,6 +121,7 @@ def fainter_snr(columns: Arrays) -> np.ndarray:
     snr = np.where(judged_lines(columns), columns["line_snr"], np.nan).astype(float)
     found = []
     for ratio in RATIOS.values():
+        # As if errors were alike and independent: a rough S/N of the sum, which only selects.
         sides = [_sum(snr, side) / np.sqrt(len(side)) for side in (ratio.above, ratio.below)]
         found.append(np.minimum(*sides))
     return np.stack(found, axis=1)

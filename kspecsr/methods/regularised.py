@@ -81,6 +81,7 @@ def _products(seen: sparse.csr_matrix) -> tuple[int, sparse.csr_matrix]:
         part = slice(seen.indptr[pixel], seen.indptr[pixel + 1])
         index, value = seen.indices[part], seen.data[part]
         i, j = np.triu_indices(index.size)
+        # LAPACK's upper banded form: element (i, j) lies in row u + i - j of column j.
         rows.append((width + index[i] - index[j]) * count + index[j])
         columns.append(np.full(i.size, pixel))
         values.append(value[i] * value[j])
@@ -169,6 +170,7 @@ def regularised_solution(
     have weight.
     """
     bands = nodes.normal_bands(weight)
+    # The main diagonal is the last row of both, however many others they have.
     bands[:, -penalty.shape[1] :] += penalty
     bands[:, -1] += _RIDGE * bands[:, -1].max(axis=1, keepdims=True)
     right = (nodes.seen.T @ (weight * flux).T).T
@@ -242,6 +244,8 @@ def inverse_covariance(count: int, length: float) -> np.ndarray:
     bands = np.empty((2, count))
     bands[0] = -step
     bands[1] = 1.0 + step**2
+    # An exponential covariance is that of a Markov chain, whose inverse is tridiagonal; the ends have one
+    # neighbour.
     bands[1, [0, -1]] = 1.0
     return bands / (1.0 - step**2)
 
@@ -277,6 +281,7 @@ def median_weight(weight: np.ndarray) -> np.ndarray:
     """Median (B,) of the weights (B, P) that are not 0; 1 without any."""
     some = (weight > 0).any(axis=1)
     middle = np.ones(len(weight))
+    # The median, since a few bright pixels with tiny errors would carry a mean.
     middle[some] = np.nanmedian(np.where(weight[some] > 0, weight[some], np.nan), axis=1)
     return middle
 

@@ -54,6 +54,7 @@ def prism_wavelength() -> np.ndarray:
 
 def is_prism(spectrum: ObservedSpectrum) -> bool:
     """Whether a spectrum was taken with the prism, or does not say with what."""
+    # Text tables and arrays seldom name a disperser; to refuse them would refuse most of what users have.
     return spectrum.meta.disperser in ("", "PRISM")
 
 
@@ -124,6 +125,7 @@ def _too_wide(spectrum: ObservedSpectrum) -> np.ndarray:
 def masked(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> Arrays:
     """Flux, error and mask with unusable pixels masked too, and finite values there; any shape."""
     bad = mask | ~np.isfinite(flux) | ~np.isfinite(error) | ~(error > 0)
+    # Finite under the mask: in the networks NaN times 0 would be NaN, and spread over the whole spectrum.
     return np.where(bad, 0.0, flux), np.where(bad, MASKED_ERROR, error), bad
 
 
@@ -147,6 +149,7 @@ def observed_spectrum(
         return given
     if isinstance(given, str | os.PathLike):
         return read_spectrum(given, extraction=extraction, hdu=hdu, row=row)
+    # By its attribute: specutils is an option, and slow to import.
     if hasattr(given, "spectral_axis"):
         return _from_specutils(given)
     if isinstance(given, Mapping):
@@ -185,6 +188,7 @@ def _from_specutils(spectrum: Any) -> ObservedSpectrum:
         raise SpectrumError(
             f"{meta.origin}: the Spectrum has no uncertainty, which is needed. Add a StdDevUncertainty."
         )
+    # Inverse variances, as SDSS has them, become standard deviations.
     error = spectrum.uncertainty.represent_as(StdDevUncertainty).quantity
     mask = None if spectrum.mask is None else np.asarray(spectrum.mask, dtype=bool)
     # results come in the unit of this object, whatever the file once had
@@ -261,5 +265,6 @@ def output_mask(prism_mask, grid: UnifiedGrid, xp=np):
         for k in range(1, length + 1):
             bridged = xp.concatenate([nothing[:, :k], gap, nothing[:, k + count :]], axis=1)
             lost = lost & ~bridged
+    # The nearest prism pixel decides about an output pixel: it is the one whose light it mostly restores.
     column, covered = load_instrument(PRISM).pixel_of(grid.wavelength)
     return xp.take(lost, column, axis=1) | ~covered

@@ -58,6 +58,7 @@ def read_result(path: str | os.PathLike, kind: type[SomeResult]) -> SomeResult:
 
 
 def _read_fits(path: Path) -> dict[str, Any]:
+    # Results are small; a mapped file would stay open until the last of its arrays is gone.
     with fits.open(path, memmap=False) as hdus:
         cards = dict(hdus[0].header) | {"HISTORY": list(hdus[0].header.get("HISTORY", ()))}
         _check_layout(cards)
@@ -179,6 +180,7 @@ def _shared_fields(
 
 def _measurements(table: Mapping[str, np.ndarray]) -> LineMeasurements:
     """Lines of a file in the order of the shipped list; one that the file does not know is out of range."""
+    # By name: results may be older or newer than the list of lines that is installed.
     names = {str(name).strip(): row for row, name in enumerate(table["NAME"])}
     rows = np.array([names.get(name, -1) for name in load_lines().names])
     fields = LineMeasurements.__dataclass_fields__
@@ -212,6 +214,7 @@ def _prism_fields(given: PrismInput) -> dict[str, Any]:
 
 def _prism_model(flux: np.ndarray, mask: np.ndarray, grid: UnifiedGrid) -> np.ndarray:
     """The output degraded to the prism; NaN where that sees masked pixels, which the file does not hold."""
+    # Degraded again and not stored: it follows from the output, and a stored copy could disagree.
     model, hidden = (degraded_to_prism(values, grid) for values in (np.where(mask, 0.0, flux), mask * 1.0))
     return np.where(hidden > 1e-6, np.nan, model)
 
@@ -273,6 +276,8 @@ def _stored_redshift(
         grid: (Z,) redshifts; empty where the file has no P(z).
         density: (Z,) probability per unit of z.
     """
+    # From its ends: the bins are even in ln(1 + z), and the logarithm of stored redshifts is so only to
+    # rounding.
     bins = np.linspace(*np.log1p(grid[[0, -1]]), grid.size) if grid.size else grid
     probability = unsmoothed(density, bins) if grid.size else density
     found = find_modes(probability, bins)

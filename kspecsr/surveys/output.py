@@ -65,6 +65,8 @@ def check_same_run(folder: Path, settings: SurveySettings) -> bool:
         SurveyError: where it has another one, naming what differs.
     """
     if not (folder / MANIFEST_FILE).exists():
+        # A folder of tables without its manifest could hold rows of other weights; mixed with new ones nobody
+        # could tell them apart.
         tables = [name for name in (OBJECTS, LINES, FAILURES, SPECTRA) if (folder / name).exists()]
         if tables:
             raise SurveyError(
@@ -72,6 +74,8 @@ def check_same_run(folder: Path, settings: SurveySettings) -> bool:
                 "another --output"
             )
         return False
+    # The versions of the software count too: another TensorFlow gives other last digits, and one survey is
+    # one measurement.
     there, mine = (to_dict(one) for one in (read_manifest(folder), settings))
     if there == mine:
         return True
@@ -115,6 +119,7 @@ def is_done(folder: Path, settings: SurveySettings, partition: int, expected: in
             stated = json.loads(metadata.metadata[b"kspecsr"])["fingerprint"]
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
             return False
+        # Each file states its run, since folders are copied and merged by hand.
         if stated != settings.fingerprint:
             return False
         rows[name] = metadata.num_rows

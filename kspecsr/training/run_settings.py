@@ -72,6 +72,7 @@ def _check_networks(folder: Path, held: ModelSettings, stages: Sequence[str], pr
     """
     check_same_grid(held.grid, preset.model.grid, f"{folder}: {', '.join(stages)}", f"preset {preset.name!r}")
     for stage in stages:
+        # Its file would load, but model.json states one preset for all stages.
         if getattr(held.preset.model, stage) != getattr(preset.model, stage):
             raise UpstreamError(
                 f"{folder}: its {stage} is not the one of preset {preset.name!r} (model.{stage} differs); "
@@ -93,6 +94,7 @@ def load_upstream(folder: Path, stage: str, preset: Preset) -> tuple[dict, dict[
             f"{stage} is trained on {' and '.join(needed)}, but {folder} holds no {missing[0]}.keras; train "
             f"it first (--stage {missing[0]} or --stage all), or name a model that has it with --upstream"
         )
+    # Before the networks are loaded and trained on for hours: shapes may agree where settings do not.
     if needed and (folder / SETTINGS_FILE).is_file():
         held = read_settings(folder)
         if known := [name for name in needed if name in held.stages]:
