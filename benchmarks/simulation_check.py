@@ -28,6 +28,10 @@ REASONS = {
     "correlations": "rank correlations, tolerance 0.15: 513 real galaxies give 0.04, their selection more",
     "line ratios": "tolerance 0.05 dex plus two sampling errors of both percentiles; fewer than 8 simulated "
     "galaxies are not judged",
+    "diagrams": "tolerance 0.15 dex about a published locus (its own scatter is 0.1), ranges for shares; "
+    "meant for populations of library stars",
+    "components": "tolerance 0.03 of a share, 30 % of a width; the settings where nothing is published",
+    "sizes": "tolerance 0.04 on R as for fitted lines; slit losses below 15 % from end to end",
     "detected shares": "tolerance 0.08 plus two sampling errors: share of numerators above 3 sigma; fewer "
     "than 8 simulated galaxies are not judged",
 }

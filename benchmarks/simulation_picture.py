@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.continuum_check import samples, table
+from benchmarks.galaxy_check import compare_galaxies
 from benchmarks.simulation_check import (
     AUTOCORRELATION,
     CONTINUUM_SN,
@@ -227,7 +228,7 @@ def check(
         for name, continua in samples(config, n, seed, gratings, spectra):
             of[name] = continua
             bar.update()
-    text = f"{report(compare(measured), n)}\n{table(of)}"
+    text = f"{report([*compare(measured), *compare_galaxies(config, n, seed)], n)}\n{table(of)}"
     print(text, end="")
     if output:
         with replacing(output / "simulation_check.txt") as path:

@@ -104,6 +104,7 @@ CHANGED_POPULATION = {
     **dict.fromkeys(map(share_of, TROUBLES), 1.0),
     "continua": "library",
     "outflow_fraction": 1.0,
+    "size_scatter": 0.3,
     "reobserved_fraction": 1.0,
     "shared_id_fraction": 0.5,
 }

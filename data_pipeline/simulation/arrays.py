@@ -12,6 +12,7 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import to_prism_pixels
 from data_pipeline.simulation.config import KINDS, TROUBLES, SimulationConfig
 from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.extent import mean_relative_resolution
 from data_pipeline.simulation.noise import draw_conditions, latent_noise_level
 from data_pipeline.simulation.observation import (
     Spectra,
@@ -29,6 +30,7 @@ from data_pipeline.simulation.trouble import draw_trouble
 _OF_GALAXIES = (
     *("line_flux", "broad_line_flux", "velocity_sigma", "broad_velocity_sigma"),
     *("wing_line_flux", "wing_velocity_sigma", "wing_velocity", "absorbed_line_flux"),
+    "size",
 )
 
 
@@ -75,7 +77,9 @@ class SimulatedBatch:
         continuum: (b, 6074) the same without emission lines.
         grating_wavelength: arm name to (n,); empty without gratings.
         gratings: arm name to spectra; empty without gratings.
-        resolution_scale: (b,) factor on the tabulated prism resolving power.
+        size: (b,) half-light radius [arcsec].
+        resolution_scale: (b,) factor on the prism resolving power tabulated for filled slits, geometric mean
+            over 1-5 um; with the size it changes by some per cent along the spectrum.
         zero_point_shift: (b,) prism features lie redward by this many pixels.
         arm_scale: (b, 3) each grating's own constant, in the order of ``data_pipeline.instrument.GRATINGS``.
         flux_ratio: (b, 3) coefficients of log(prism / grating), see `ObservingConditions`.
@@ -115,6 +119,7 @@ class SimulatedBatch:
     continuum: np.ndarray
     grating_wavelength: dict[str, np.ndarray]
     gratings: dict[str, Spectra]
+    size: np.ndarray
     resolution_scale: np.ndarray
     zero_point_shift: np.ndarray
     arm_scale: np.ndarray
@@ -259,7 +264,7 @@ def _simulate(
         continuum=continuum,
         grating_wavelength={arm: load_instrument(arm).wavelength for arm in arms},
         gratings=arms,
-        resolution_scale=conditions.resolution_scale,
+        resolution_scale=conditions.resolution_scale * mean_relative_resolution(galaxies.size),
         zero_point_shift=conditions.zero_point_shift,
         arm_scale=conditions.arm_scale,
         flux_ratio=conditions.flux_ratio,

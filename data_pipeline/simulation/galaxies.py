@@ -20,6 +20,7 @@ from data_pipeline.simulation.config import (
 )
 from data_pipeline.simulation.continua import Continua
 from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.extent import POINT, TYPICAL_SIZE
 from data_pipeline.simulation.galaxy_light import stellar_continua, template_continua
 from data_pipeline.simulation.gas import active_and_passive_shifts, evolved_share
 from data_pipeline.simulation.line_fluxes import broad_ratios_to_halpha, gas_reddening, line_ratios_to_hbeta
@@ -42,6 +43,7 @@ class Galaxies(Components):
         redshift: (b,); without meaning where there is no galaxy.
         line_flux: (b, L) total flux of each line [erg/s/cm2]: narrow, broad and wings.
         velocity_sigma: (b,) one-sigma width of the narrow lines [km/s].
+        size: (b,) half-light radius [arcsec].
         continua: the continua's parameters.
         companion: which of them share their slit with another source, and those sources; None for nobody.
     """
@@ -50,6 +52,7 @@ class Galaxies(Components):
     redshift: np.ndarray
     line_flux: np.ndarray
     velocity_sigma: np.ndarray
+    size: np.ndarray
     continua: Continua | StellarContinua
     companion: tuple[np.ndarray, Galaxies] | None = None
 
@@ -63,9 +66,9 @@ class Galaxies(Components):
         return _rows(replace(self, companion=None), which)
 
     def times(self, factor: np.ndarray) -> Galaxies:
-        """The galaxies with all line fluxes multiplied by ``factor`` (b,)."""
+        """The galaxies with all line fluxes multiplied by ``factor``, (b, 1) or (b, L)."""
         flux = {f.name: getattr(self, f.name) for f in fields(self) if f.name.endswith("line_flux")}
-        return replace(self, **{name: values * factor[:, None] for name, values in flux.items()})
+        return replace(self, **{name: values * factor for name, values in flux.items()})
 
 
 def _rows(arrays, which: np.ndarray):
@@ -108,7 +111,8 @@ def draw_galaxies(population: Population, seed: int, targets: Targets, lines: Li
     hbeta = np.where(beyond, 10.0 ** (1.0 + far[:, 2]) * (1 + redshift) * level, hbeta)
     hbeta, level = np.where(empty, 0.0, hbeta), np.where(empty, 0.0, level)
 
-    broad = _broad_lines(kind, narrow * hbeta[:, None], lines, draws)
+    veil = np.where(dot & library, 0.8 * draws.uniform("veil of little red dots"), 0.0)
+    broad = _broad_lines(kind, narrow * hbeta[:, None], veil, lines, draws)
     broad_sigma = 10.0 ** (2.85 + 0.2 * np.clip(draws.normal("broad velocity"), -2.1, 2.0))
     behind, chance = level, np.zeros(kind.size)
     if library:
@@ -133,6 +137,7 @@ def draw_galaxies(population: Population, seed: int, targets: Targets, lines: Li
         redshift=redshift,
         line_flux=flux + broad + wings["wing_line_flux"],
         velocity_sigma=np.where(passive, 3.0 * sigma_v, sigma_v),
+        size=_sizes(population.size_scatter, dot | quasar | empty, redshift, draws),
         continua=continua,
         broad_line_flux=broad,
         broad_velocity_sigma=broad_sigma,
@@ -162,6 +167,12 @@ def _of_quasars(quasar, nuclei, redshift, narrow, hbeta, level, lines, draws):
     oxygen = oxygen * nuclei.power_law(np.array([0.500824]))[:, 0] / narrow[:, lines.index("[OIII]_5008")]
     stars = (0.02 + 0.18 * draws.uniform("quasar host")) * nuclei.level
     return np.where(quasar, oxygen, hbeta), np.where(quasar, stars, level)
+
+
+def _sizes(scatter: float, point: np.ndarray, redshift: np.ndarray, draws: Draws) -> np.ndarray:
+    """(b,) half-light radii [arcsec], smaller at higher redshift."""
+    away = scatter * (np.clip(draws.normal("size"), -2.5, 2.5) - 2.0 * np.log10((1.0 + redshift) / 4.0))
+    return np.where(point & (scatter > 0), POINT, TYPICAL_SIZE * 10.0**away)
 
 
 def _line_level(population, targets, redshift, narrow, lines, draws) -> np.ndarray:
@@ -233,8 +244,14 @@ def _passive_level(population: Population, targets: Targets, draws: Draws) -> np
     return sn * typical_prism_error(targets.home_tier, 2.0)
 
 
-def _broad_lines(kind: np.ndarray, flux: np.ndarray, lines: LineList, draws: Draws) -> np.ndarray:
+def _broad_lines(
+    kind: np.ndarray, flux: np.ndarray, veil: np.ndarray, lines: LineList, draws: Draws
+) -> np.ndarray:
+    """(b, L) broad lines by narrow Halpha; ``veil`` (b,) is what reddens them beyond the usual [mag].
+
+    Little red dots have Balmer decrements of 4-12 (Brooks et al. 2025).
+    """
     reddening = np.minimum(0.25 * np.exp(0.7 * draws.normal("broad-line reddening")), 1.5)
     strength = 10.0 ** (0.45 + 0.3 * draws.normal("broad-line strength"))
     halpha = np.where(kind == BROAD_LINE, strength * flux[:, lines.index("Halpha")], 0.0)
-    return broad_ratios_to_halpha(lines, reddening) * halpha[:, None]
+    return broad_ratios_to_halpha(lines, reddening + veil) * halpha[:, None]

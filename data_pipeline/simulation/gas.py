@@ -51,17 +51,17 @@ def nitrogen_ratio(
 def low_ionisation_ratios(o32: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
     """(b,) log10 over Halpha without dust of [S II] (both lines) and of the lines that go with it.
 
-    [O I] rises with [S II], flatter than it (star-forming galaxies of Kewley et al. 2006, from -1.7 where
-    [S II] is weak to -1.45); [N I] goes with [O I]; [S III]/[S II] rises with O32 (Sanders et al. 2020),
+    [O I] rises with [S II], flatter than it (star-forming galaxies of Kewley et al. 2006, from -2.0 where
+    [S II] is weak to -1.55); [N I] goes with [O I]; [S III]/[S II] rises with O32 (Sanders et al. 2020),
     argon goes with it, both alpha elements of like ionisation.
     """
     sulphur = np.interp(o32, *_SULPHUR) + _SULPHUR_SCATTER * draws.normal("[SII]")
-    oxygen = -1.55 + 0.35 * (sulphur + 0.75) + 0.15 * draws.normal("[OI]_6302")
+    oxygen = -1.72 + 0.55 * (sulphur + 0.75) + 0.15 * draws.normal("[OI]_6302")
     doubly = sulphur + 0.15 + 0.55 * np.clip(o32, -0.7, 1.5) + 0.12 * draws.normal("[SIII]_9533")
     return {
         "[SII]": sulphur,
         "[OI]_6302": oxygen,
-        "[NI]_5199": oxygen - 1.05 + 0.2 * draws.normal("[NI]_5199"),
+        "[NI]_5199": oxygen - 0.95 + 0.2 * draws.normal("[NI]_5199"),
         "[SIII]_9533": doubly - 0.15,  # 0.71 of both lines
         "[SIII]_6314": doubly - 1.70 + 0.1 * draws.normal("[SIII]_6314"),
         "[ArIII]_7138": doubly - 0.80 + 0.1 * draws.normal("[ArIII]_7138"),
@@ -88,5 +88,5 @@ def active_and_passive_shifts(
         "[OIII]/Hbeta": of((0.20, 0.15, 0.05), -0.35, 0.3),
         "[NII]/Halpha": of((1.1, 0.65, 0.1), 0.45),
         "[SII]": of((0.40, 0.25, 0.05), 0.25),
-        "[OI]_6302": of((0.55, 0.40, 0.15), 0.50),
+        "[OI]_6302": of((0.70, 0.55, 0.25), 0.65),
     }

@@ -157,7 +157,7 @@ class ObservingConditions:
     """Drawn per observation.
 
     Attributes:
-        resolution_scale: (b,) factor on the tabulated prism resolving power.
+        resolution_scale: (b,) factor on the tabulated prism resolving power for sources of typical size.
         zero_point_shift: (b,) by how many prism pixels features lie redward of their true place.
         arm_scale: (b, 3) each grating's own factor on the flux, in the order of `GRATINGS`.
         flux_ratio: (b, 3) coefficients of log(prism / grating flux) in 1, x and x^2, where x runs from -1

@@ -20,6 +20,7 @@ from data_pipeline.pixel_grid import cubic_weights
 from data_pipeline.simulation.config import Nuisances
 from data_pipeline.simulation.continua import INTRINSIC_GRID
 from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.extent import relative_resolution
 from data_pipeline.simulation.galaxies import Galaxies
 from data_pipeline.simulation.noise import (
     ObservingConditions,
@@ -86,13 +87,15 @@ def render_galaxy_lines(
 ) -> np.ndarray:
     """(b, n) emission lines on an instrument's pixels [erg/s/cm2/A].
 
-    ``resolution_scale`` (b,) is a factor on the resolving power, ``shift`` (b,) moves all lines [pixels].
+    ``resolution_scale`` (b,) is a factor on the resolving power beside that of the galaxies' sizes, ``shift``
+    (b,) moves all lines [pixels].
     """
     centre = lines.wavelength * (1.0 + galaxies.redshift[:, None])  # (b, L)
     if shift is not None:
         centre = centre + shift[:, None] * instrument.pixel_width(centre)
     row = np.broadcast_to(np.arange(centre.shape[0])[:, None], centre.shape)
-    scale = np.ones(centre.shape[0]) if resolution_scale is None else resolution_scale
+    common = np.ones(centre.shape[0]) if resolution_scale is None else resolution_scale
+    scale = common[:, None] * relative_resolution(instrument, centre, galaxies.size)
     narrow = galaxies.line_flux - galaxies.broad_line_flux - galaxies.wing_line_flux
     absorbed, still = galaxies.absorbed_line_flux, np.zeros(centre.shape[0])
     parts = (
@@ -112,14 +115,14 @@ def render_galaxy_lines(
                 place[seen],
                 flux[seen],
                 sigma[row[seen]],
-                scale[row[seen]],
+                scale[seen],
                 row[seen],
                 centre.shape[0],
             )
     if galaxies.companion is not None:
         rows, others = galaxies.companion
         there = None if shift is None else shift[rows]
-        total[rows] += render_galaxy_lines(instrument, others, lines, scale[rows], there)
+        total[rows] += render_galaxy_lines(instrument, others, lines, common[rows], there)
     return total
 
 
@@ -146,15 +149,14 @@ def noise_free_prism(
     prism = release.instrument()
     shift = conditions.zero_point_shift * (DETECTOR_PIXELS_PER_PIXEL / release.sampling.step)
     # Lines have their exact width; continua are interpolated between operators of neighbouring scales.
-    place = np.log(scale) / _NODE
-    node = np.floor(place).astype(int)
-    continuum = np.zeros((scale.size, prism.wavelength.size))
-    for step in np.unique(np.concatenate([node, node + 1])):
+    place = np.log(scale[:, None] * relative_resolution(prism, prism.wavelength, galaxies.size)) / _NODE
+    continuum = np.zeros(place.shape)
+    for step in range(int(np.floor(place.min())), int(np.floor(place.max())) + 2):
         weight = np.clip(1.0 - np.abs(place - step), 0.0, None)
-        rows = np.flatnonzero(weight > 0)
+        rows = np.flatnonzero(weight.any(axis=1))
         if rows.size:
             through = _through(intrinsic[rows], release.name, float(np.exp(_NODE * step)))
-            continuum[rows] += weight[rows, None] * through
+            continuum[rows] += weight[rows] * through
     return _shifted(continuum, shift) + render_galaxy_lines(prism, galaxies, lines, scale, shift)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from data_pipeline.lines import LineList
 from data_pipeline.simulation.config import KINDS, TROUBLES, Population
-from data_pipeline.simulation.continua import intrinsic_continua
+from data_pipeline.simulation.continua import INTRINSIC_GRID, intrinsic_continua
 from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.extent import slit_colour
 from data_pipeline.simulation.galaxies import Galaxies, draw_galaxies
 from data_pipeline.simulation.others import add_others
 from data_pipeline.simulation.survey import Targets
@@ -43,6 +44,10 @@ def draw_slits(
         every = replace(targets, galaxy=number, home_tier=tier)
     galaxies = draw_galaxies(population, seed, every, lines)
     light = intrinsic_continua(galaxies.continua, galaxies.redshift)
+    if population.size_scatter:  # what the slit passes is the truth
+        seen = lines.wavelength * (1.0 + galaxies.redshift[:, None])
+        galaxies = galaxies.times(slit_colour(seen, galaxies.size))
+        light *= slit_colour(INTRINSIC_GRID.wavelength, galaxies.size)
     draws = Draws(seed, every.galaxy, population.stream)
     add_others(light, galaxies.kind, every.home_tier, population, draws)
     if not shared.size:
@@ -60,7 +65,7 @@ def draw_slits(
     uniform = Draws(seed, targets.index[shared], population.stream).uniform("second source")
     ratio = 10.0 ** (_RATIO[0] + (_RATIO[1] - _RATIO[0]) * uniform)
     factor = ratio * light[first[shared]].mean(axis=1) / light[second].mean(axis=1)
-    companions = galaxies.rows(second).times(factor)
+    companions = galaxies.rows(second).times(factor[:, None])
     total = light[first]
     total[shared] += factor[:, None] * light[second]
     return replace(galaxies.rows(first), companion=(shared, companions)), total, trouble

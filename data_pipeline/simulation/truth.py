@@ -20,7 +20,7 @@ _SPECTRA = ("noise_free", "continuum", "noise_free_prism")
 _COUNTS = ("index", "galaxy")
 _NUMBERS = (
     *("redshift", "has_redshift", "second_redshift", "velocity_sigma", "broad_velocity_sigma"),
-    *("wing_velocity_sigma", "wing_velocity"),
+    *("wing_velocity_sigma", "wing_velocity", "size"),
     *("resolution_scale", "zero_point_shift", "error_scale"),
 )
 _ARRAYS = ("line_flux", "broad_line_flux", "wing_line_flux", "absorbed_line_flux", "flux_ratio")
@@ -64,6 +64,7 @@ class SimulatedTruth:
     wing_velocity_sigma: float
     wing_velocity: float
     absorbed_line_flux: np.ndarray
+    size: float
     resolution_scale: float
     zero_point_shift: float
     arm_scale: dict[str, float]
