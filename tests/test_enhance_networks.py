@@ -10,6 +10,7 @@ from astropy.io import fits
 from data_pipeline.jades_names import jades_file_name
 from data_pipeline.simulation.archive import write_archive
 from data_pipeline.simulation.truth import TruthReader
+from kspecsr import super_resolver
 from kspecsr.enhance import main
 from kspecsr.model_settings import weights_hash
 from kspecsr.results.prism_input import degraded_to_prism, prism_chi_square
@@ -73,6 +74,21 @@ def test_a_simulated_archive_goes_from_file_to_result(model, archive, tmp_path, 
     # the same command finds all done, with another redshift it does not
     assert main([*arguments, "--redshift", table, "--quiet"]) == 0
     assert "3 were there already" in capsys.readouterr().out
+
+
+def test_the_first_spectra_are_not_compiled_for_and_give_what_compiled_networks_give(model, monkeypatch):
+    monkeypatch.setattr(super_resolver, "_UNCOMPILED_CALLS", 2)
+    given, _ = spectra(3, seed=8, unit=1.0)
+    resolver = SuperResolver.from_folder(model)
+    arrays = [given[f"prism_{name}"] for name in ("flux", "error", "mask")]
+    found = []
+    for compiled in (set(), set(), {super_resolver.SMALL_BATCH}):
+        found.append(resolver.predict_arrays(*arrays))
+        assert resolver._sizes == compiled
+    for name, values in found[0].items():
+        assert found[2][name].dtype == values.dtype and found[2][name].shape == values.shape
+        np.testing.assert_array_equal(found[1][name], values)
+        np.testing.assert_allclose(found[2][name], values, rtol=1e-3, atol=1e-4 * np.abs(values).max())
 
 
 def test_the_networks_and_numpy_agree_on_the_consistency_with_the_prism(model, not_compiled):

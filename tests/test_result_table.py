@@ -1,5 +1,6 @@
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,13 @@ def test_the_command_prints_and_writes_the_table(results, known, tmp_path, capsy
     assert table["NAME"].tolist() == ["clear", "vague"]
     assert table["LINE_FLUX"].unit.to_string() == "erg / (s cm2)"
     assert table["Z"][0] == pytest.approx(REDSHIFT)
+
+
+def test_a_poor_fit_is_called_so_where_no_flag_says_more(results):
+    rows = [replace(read_row(path, KnownRedshifts()), chi_square=774.0) for path in result_files([results])]
+    one, other = as_text(rows, compare=False).splitlines()[1:3]
+    assert one.endswith("774.00  [OIII]_5008     300.0     2.0  poor fit") and other.endswith("REDSHIFT")
+    assert "poor" not in as_text([replace(rows[0], chi_square=1.0)], compare=False)
 
 
 def test_the_command_writes_all_lines(results, tmp_path, capsys):

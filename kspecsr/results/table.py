@@ -14,7 +14,7 @@ from astropy.table import Table
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from kspecsr.results.data import SpectrumResult
-from kspecsr.results.flags import detection
+from kspecsr.results.flags import POOR_CHI_SQUARE, detection
 from kspecsr.results.lines import LIKELY, LIMIT_SIGMA, LINE_FLUX_UNIT, line_qtable
 from kspecsr.results.prism_input import display_name
 from kspecsr.results.reading import read_result
@@ -217,7 +217,7 @@ def as_text(rows: list[ResultRow], compare: bool) -> str:
         text += f" {row.offset:+9.4f}" if compare else ""
         flux, flux_error = row.brightest_flux * 1e20, row.brightest_flux_error * 1e20
         text += f" {row.chi_square:7.2f}  {row.brightest_line:12s} {flux:8.1f} {flux_error:7.1f}"
-        lines.append(f"{text}  {row.flags}".rstrip())
+        lines.append(f"{text}  {row.flags or 'poor fit' * (row.chi_square > POOR_CHI_SQUARE)}".rstrip())
     lines.append(f"fluxes in 1e-20 erg/s/cm2, of the brightest line with S/N > {LIMIT_SIGMA:g}")
     return "\n".join(lines + ([agreement(rows)] if compare else []))
 
