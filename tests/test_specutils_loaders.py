@@ -39,7 +39,7 @@ print(time.process_time() - start, *({"specutils", "astropy", "numpy"} & set(sys
 @pytest.mark.parametrize(
     "imports",
     [
-        "import data_pipeline, specutils",
+        "import kspecsr, specutils",
         "import specutils, data_pipeline",
         "import data_pipeline.readers.__main__, specutils",
     ],
