@@ -100,7 +100,9 @@ class Arm(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Joint likelihood of narrow and broad fluxes, of the width, and of there being broad lines."""
         target = ops.clip(_free(y, ops) / y_pred["unit"], -1e5, 1e5)
-        nll = losses.joint_nll(target, 0.0 * target, y_pred["in_range"], y_pred["mean"], y_pred["covariance"])
+        nll = losses.joint_loss(
+            target, 0.0 * target, y_pred["in_range"], y_pred["mean"], y_pred["covariance"]
+        )
         has = ops.cast(y["velocity"] > 0, "float32")
         log_velocity = ops.log(ops.maximum(y["velocity"], 1.0))
         width = losses.gaussian_nll(log_velocity, y_pred["log_velocity"], ops.exp(2.0 * y_pred["log_sigma"]))

@@ -115,7 +115,7 @@ class Arm(keras.Model):
         flux = joint.of_free_fluxes(y["line_flux"], known) / y_pred["unit"]
         use = y_pred["in_range"] * ops.cast(ops.matmul(known, joint.free_fluxes()[0]) > 0, "float32")
         target = ops.clip(flux, -1e5, 1e5) if self.linear else ops.arcsinh(ops.clip(flux, -1e5, 1e5))
-        return losses.joint_nll(target, 0.0 * target, use, y_pred["mean"], y_pred["covariance"])
+        return losses.joint_loss(target, 0.0 * target, use, y_pred["mean"], y_pred["covariance"])
 
 
 def train(arm: str, data: Mapping[str, np.ndarray], steps: int, batch: int) -> tuple[Arm, float]:
@@ -188,7 +188,7 @@ def compare(
     yield "response: share of a doubled line's flux that is followed"
     for rows in zip(*follow.values(), strict=True):
         what = f"{rows[0][0]} (n {rows[0][1]})"
-        yield f"  {what:<42}{'':>12}  " + "  ".join(f"{row[2]:>12.2f}" for row in rows)
+        yield f"  {what:<62}{'':>12}  " + "  ".join(f"{row[2]:>12.2f}" for row in rows)
 
 
 def _flux_of(model: Arm) -> Callable:

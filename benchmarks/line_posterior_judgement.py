@@ -144,10 +144,10 @@ def _row(values: Sequence[float], form: str = "{:.3f}") -> str:
 
 def table(arms: Mapping[str, Judged], truth: Truth) -> Iterator[str]:
     """Lines of the table: one column per way."""
-    yield f"{'':<44}" + "  ".join(f"{name:>12}" for name in ("least sq.", *arms))
-    yield f"{'negative log-likelihood per line':<44}" + _row([np.nan, *(a.nll for a in arms.values())])
-    yield f"{'the same, each line by itself':<44}" + _row([np.nan, *(a.marginal_nll for a in arms.values())])
-    yield f"{'inference, ms per spectrum':<44}" + _row([np.nan, *(a.milliseconds for a in arms.values())])
+    yield f"{'':<64}" + "  ".join(f"{name:>12}" for name in ("least sq.", *arms))
+    yield f"{'negative log-likelihood per line':<64}" + _row([np.nan, *(a.nll for a in arms.values())])
+    yield f"{'the same, each line by itself':<64}" + _row([np.nan, *(a.marginal_nll for a in arms.values())])
+    yield f"{'inference, ms per spectrum':<64}" + _row([np.nan, *(a.milliseconds for a in arms.values())])
     index = load_lines().index
     snr = truth.free @ free_fluxes()[0].T
     yield "scatter of flux over truth, isolated S/N > 5"
@@ -157,7 +157,7 @@ def table(arms: Mapping[str, Judged], truth: Truth) -> Iterator[str]:
         true = truth.flux[:, rows].sum(axis=1)[good]
         values = [truth.fit[:, rows].sum(axis=1)[good]]
         values += [np.median(a.samples[good][:, :, rows].sum(axis=2), axis=1) for a in arms.values()]
-        yield f"  {name + f' (n {good.sum()})':<42}" + _row([robust_scatter(v / true) for v in values])
+        yield f"  {name + f' (n {good.sum()})':<62}" + _row([robust_scatter(v / true) for v in values])
     yield "pull: median, scatter; at stated S/N 3-300, ratios where what they are over has it"
     for low, high in ((3, 10), (10, 30), (30, 300)):
         chosen = [truth.use & (a.mean >= low * a.sigma) & (a.mean < high * a.sigma) for a in arms.values()]
@@ -193,7 +193,7 @@ def _ranks(arm: Judged, truth: Truth, over: Sequence[str], under: Sequence[str] 
 def _pulls(name: str, pulls: Sequence[np.ndarray]) -> str:
     text = [f"{np.median(p):+.2f} {robust_scatter(p):.2f}" if p.size else "-" for p in pulls]
     what = f"{name} (n {', '.join(str(p.size) for p in pulls)})"
-    return f"  {what:<42}{'':>12}  " + "  ".join(f"{t:>12}" for t in text)
+    return f"  {what:<62}{'':>12}  " + "  ".join(f"{t:>12}" for t in text)
 
 
 def _faint(arms: Mapping[str, Judged], truth: Truth) -> Iterator[str]:
@@ -219,7 +219,7 @@ def _faint(arms: Mapping[str, Judged], truth: Truth) -> Iterator[str]:
                 count.append(m.size)
                 text.append("{:.2f} {:.2f} {:.2f}".format(*inside, np.mean(rank < 0.95)))
             what = f"S/N {low:g} to {high:g}, {kind} (n {', '.join(map(str, count))})"
-            yield f"  {what:<42}{'':>12}  " + "  ".join(f"{t:>12}" for t in text)
+            yield f"  {what:<62}{'':>12}  " + "  ".join(f"{t:>12}" for t in text)
 
 
 def responses(

@@ -217,8 +217,19 @@ def joint_nll(target, target_error, use, mean, covariance):
     # on a unit diagonal, with the jitter that float32 needs
     factor = ops.cholesky(total * size[:, :, None] * size[:, None, :] + 1e-6 * identity)
     off = ops.solve_triangular(factor, ((target - mean) * use * size)[..., None], lower=True)[..., 0]
-    nll = 0.5 * off**2 + ops.log(ops.einsum("bii->bi", factor) / size) + HALF_LOG_TWO_PI * use
-    return ops.sum(nll) / ops.maximum(ops.sum(use), 1.0)
+    nll = 0.5 * off**2 + ops.log(ops.einsum("bii->bi", factor) / size) + HALF_LOG_TWO_PI
+    return masked_mean(nll, use)
+
+
+def joint_loss(target, target_error, use, mean, covariance):
+    """Half of `joint_nll`, and half of the same with each number by itself; arguments as there.
+
+    Both are lowest at the truth. Along what all numbers share errors are large: without the second half a
+    bias of all of them would cost next to nothing.
+    """
+    variance = ops.einsum("bii->bi", covariance) + target_error**2
+    alone = masked_mean(gaussian_nll(target, mean, variance), use)
+    return 0.5 * (joint_nll(target, target_error, use, mean, covariance) + alone)
 
 
 def presence_loss(detectable, logit, use):

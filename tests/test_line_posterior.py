@@ -15,6 +15,7 @@ from kspecsr.layers.direct_line_fit import RIDGE, SYSTEMATIC, DirectLineFit
 from kspecsr.layers.line_posterior import (
     _WIDTH,
     _ZERO_POINT,
+    HEADS,
     LineInformation,
     LinePosterior,
     free_fluxes,
@@ -128,7 +129,7 @@ def test_posterior_is_that_of_prior_and_likelihood_together(observed):
     """Flux and the likelihood's own error as one normal problem of 2 F numbers, in float64."""
     information = observed[-1]
     F = information["score"].shape[1]
-    raw = np.random.default_rng(1).normal(0.0, 0.5, (4, F, 5)).astype("float32")
+    raw = np.random.default_rng(1).normal(0.0, 0.5, (4, F, HEADS)).astype("float32")
     found = numpy_dict(posterior(raw, information))
     x = raw.astype(float)
     for row in range(4):
@@ -142,8 +143,10 @@ def test_posterior_is_that_of_prior_and_likelihood_together(observed):
         own = np.cosh(level) * np.exp(r[:, 4] - 3.0)
         trust = np.exp(1.5 * np.tanh(r[:, 2].mean()))
         offset = 0.3 * np.cosh(level) * r[:, 3]
+        shared = sigma[:, None] * 5.0 * np.tanh(r[:, 5:] / 5.0)
+        prior = np.diag(sigma**2) + shared @ shared.T
         data = trust * precision
-        total = np.block([[np.diag(sigma**-2) + data, data], [data, np.diag(own**-2) + data]])
+        total = np.block([[np.linalg.inv(prior) + data, data], [data, np.diag(own**-2) + data]])
         gradient = trust * (one["score"][seen] + precision @ (start - mean - offset))
         covariance = np.linalg.inv(total)
         change = covariance @ np.concatenate([gradient, gradient])
@@ -153,14 +156,14 @@ def test_posterior_is_that_of_prior_and_likelihood_together(observed):
         assert (found["mean"][row, seen] - expected) / spread == pytest.approx(np.zeros(n), abs=0.02)
         relative = found["covariance"][row][np.ix_(seen, seen)] / np.outer(spread, spread)
         assert relative == pytest.approx(covariance / np.outer(spread, spread), abs=2e-3)
-        assert found["prior_weight"][row, seen] == pytest.approx(spread**2 / sigma**2, abs=2e-3)
+        assert found["prior_weight"][row, seen] == pytest.approx(spread**2 / np.diag(prior), abs=2e-3)
         rest = np.setdiff1d(np.arange(F), seen)
         assert np.all(found["mean"][row, rest] == 0.0) and np.all(found["prior_weight"][row, rest] == 0.0)
 
 
 def test_a_prior_without_width_is_recited_and_one_without_limit_is_not_asked(observed):
     information = observed[-1]
-    raw = np.zeros((4, information["score"].shape[1], 5), "float32")
+    raw = np.zeros((4, information["score"].shape[1], HEADS), "float32")
     raw[..., 4] = -4.0  # the likelihood is trusted
     raw[..., 1] = -20.0
     sure = numpy_dict(posterior(raw, information))
@@ -194,9 +197,9 @@ def test_gradients_are_finite_and_not_zero(observed):
     for name in ("precision", "score", "start", "in_range"):
         information[name][0] = 0.0
     F = information["score"].shape[1]
-    raw = keras.Input((F, 5))
+    raw = keras.Input((F, HEADS))
     rest = [keras.Input(information[name].shape[1:]) for name in ("precision", "score", "start", "in_range")]
-    out = LinePosterior()(keras.layers.Dense(5, kernel_initializer="identity")(raw), *rest)
+    out = LinePosterior()(keras.layers.Dense(HEADS, kernel_initializer="identity")(raw), *rest)
     model = keras.Model([raw, *rest], [out["mean"], out["covariance"]])
 
     class Fit(keras.Model):
@@ -213,7 +216,7 @@ def test_gradients_are_finite_and_not_zero(observed):
     fit = Fit()
     fit.compile(optimizer=keras.optimizers.SGD(1e-3))
     x = [
-        np.zeros((4, F, 5), "float32"),
+        np.full((4, F, HEADS), 0.1, "float32"),
         *(information[n] for n in ("precision", "score", "start", "in_range")),
     ]
     before = model.get_weights()
@@ -221,4 +224,4 @@ def test_gradients_are_finite_and_not_zero(observed):
     after = model.get_weights()
     assert np.isfinite(loss)
     assert all(np.isfinite(w).all() for w in after)
-    assert np.abs(after[1] - before[1]).min() > 0  # each of the five heads is learned
+    assert np.abs(after[1] - before[1]).min() > 0  # each of the heads is learned

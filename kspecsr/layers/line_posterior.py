@@ -22,7 +22,12 @@ _SHARP = 3.0  # of the soft rectifier that keeps the prior's mean positive
 _LOG_PRIOR, _LOG_ERROR = (-8.0, 1.5), (-7.0, 1.0)
 _WIDEST = 300.0  # isolated errors: a wider prior would cost float32 its digits, and none is needed
 _LOG_TRUST = 1.5  # largest change of the log of a spectrum's trust
-HEADS = 5  # raw numbers per line: prior mean, log of its sigma, log trust, offset and log error of the data
+_LARGEST = 5.0  # shared part of a prior's error over its own
+_JITTER = 1e-6  # on a unit diagonal: what float32 needs
+RANK = 4  # numbers that the priors of all lines share: brightness, ionisation, metallicity, dust
+# raw numbers per line: prior mean, log of its sigma, log trust, offset and log error of the data, and how it
+# goes with the shared numbers
+HEADS = 5 + RANK
 
 
 def free_fluxes() -> tuple[np.ndarray, np.ndarray]:
@@ -159,14 +164,15 @@ def _unit_norm(columns):
 class LinePosterior(keras.layers.Layer):
     """Normal posterior of all free fluxes from a prior per line and the spectrum's exact likelihood.
 
-    The prior is N(m, 1/p) for each line by itself, so that every correlation is the spectrum's. What the
-    spectrum measures is the flux and something that the linear model lacks (stellar absorption, wings): an
-    offset and an error per line. Noise may be larger or smaller than stated: the precision is multiplied by
-    one trust per spectrum. All numbers come from the tokens; with m that may follow the spectrum as it likes,
-    the network can do what a head without the likelihood does.
+    The prior has a mean and an error for each line, and some numbers that all lines share: correlations are
+    the spectrum's and those of galaxies. What the spectrum measures is the flux and something that the linear
+    model lacks (stellar absorption, wings): an offset and an error per line. Noise may be larger or smaller
+    than stated: the precision is multiplied by one trust per spectrum. All numbers come from the tokens; with
+    a mean that may follow the spectrum as it likes, the network can do what a head without the likelihood
+    does.
 
     Inputs:
-        raw: (B, F, 5).
+        raw: (B, F, 9).
         precision, score, start, in_range: of `LineInformation`.
 
     Returns:
@@ -184,27 +190,46 @@ class LinePosterior(keras.layers.Layer):
         lines = ops.maximum(ops.sum(in_range, axis=-1, keepdims=True), 1.0)
         vote = ops.sum(raw[..., 2] * in_range, axis=-1, keepdims=True) / lines
         trust = ops.exp(_LOG_TRUST * ops.tanh(vote))[..., None]  # (B, 1, 1)
-        # prior of what is measured, flux and offset together; in its own sigmas the posterior precision is
-        # 1 + data, whose lowest eigenvalue is 1
-        variance = sigma**2 + own**2
-        root = ops.sqrt(variance)
-        data = trust * precision * root[:, :, None] * root[:, None, :]
-        share = sigma**2 / variance  # of a deviation of what is measured, the flux's
-        covariance = _inverse_of_one_plus(data)
-        gradient = trust[..., 0] * (score + ops.einsum("bij,bj->bi", precision, start - mean - offset))
-        change = ops.einsum("bij,bj->bi", covariance, root * gradient)
-        gain = share * root
-        covariance = covariance * gain[:, :, None] * gain[:, None, :]
+        seen = ops.expand_dims(in_range, -1)
+        shared = sigma[..., None] * _LARGEST * ops.tanh(raw[..., HEADS - RANK :] / _LARGEST) * seen
         identity = np.eye(raw.shape[1], dtype="float32")
-        rest = sigma**2 * (1.0 - share)
-        covariance = covariance + identity * rest[:, None, :]
-        seen = in_range[:, :, None] * in_range[:, None, :]
+        variance = sigma**2 + ops.sum(shared**2, axis=-1)  # of the prior
+        # prior of what is measured, flux and offset together, on a unit diagonal; in its own sigmas the
+        # posterior precision is 1 + data, whose lowest eigenvalue is 1
+        size = ops.sqrt(variance + own**2)
+        loss = own / size  # the offset's share of it, as an amplitude
+        scaled = shared / size[..., None]
+        prior = ops.matmul(scaled, ops.transpose(scaled, (0, 2, 1)))
+        prior = prior + identity * ((sigma / size) ** 2 + loss**2)[:, None, :]
+        factor = ops.cholesky(prior + _JITTER * identity)
+        lower = _inverse_of_lower(factor)
+        data = trust * precision * size[:, :, None] * size[:, None, :]
+        data = ops.matmul(ops.transpose(factor, (0, 2, 1)), ops.matmul(data, factor))
+        root = ops.matmul(_inverse_of_one_plus(data), ops.transpose(factor, (0, 2, 1)))
+        covariance = ops.matmul(factor, root)  # of what is measured
+        gradient = trust[..., 0] * (score + ops.einsum("bij,bj->bi", precision, start - mean - offset))
+        change = ops.einsum("bij,bj->bi", covariance, size * gradient)
+        # of a deviation of what is measured, the flux's: 1 - V S^-1, and V - V S^-1 V is left to it
+        taken = ops.matmul(ops.transpose(lower, (0, 2, 1)), lower) * (loss**2)[:, :, None]
+        gain = identity - taken
+        covariance = ops.matmul(gain, ops.matmul(covariance, ops.transpose(gain, (0, 2, 1))))
+        covariance = covariance + (identity - taken) * (loss**2)[:, None, :]
+        covariance = 0.5 * (covariance + ops.transpose(covariance, (0, 2, 1)))
+        covariance = covariance * size[:, :, None] * size[:, None, :]
+        change = size * ops.einsum("bij,bj->bi", gain, change)
         spread = ops.einsum("bii->bi", covariance)
+        pairs = seen * ops.transpose(seen, (0, 2, 1))
         return {
-            "mean": (mean + gain * change) * in_range,
-            "covariance": covariance * seen + identity * (1.0 - in_range)[:, None, :],
-            "prior_weight": ops.clip(spread / sigma**2, 0.0, 1.0) * in_range,
+            "mean": (mean + change) * in_range,
+            "covariance": covariance * pairs + identity * (1.0 - in_range)[:, None, :],
+            "prior_weight": ops.clip(spread / variance, 0.0, 1.0) * in_range,
         }
+
+
+def _inverse_of_lower(factor):
+    """Inverse of lower triangular matrices (B, F, F)."""
+    identity = np.eye(factor.shape[-1], dtype="float32")
+    return ops.solve_triangular(factor, ops.broadcast_to(identity, ops.shape(factor)), lower=True)
 
 
 def _inverse_of_one_plus(data):
@@ -216,9 +241,7 @@ def _inverse_of_one_plus(data):
     total = data + identity
     size = ops.rsqrt(ops.einsum("bii->bi", total))
     scaled = total * size[:, :, None] * size[:, None, :]
-    lower = ops.solve_triangular(
-        ops.cholesky(scaled + 1e-6 * identity), ops.broadcast_to(identity, ops.shape(data)), lower=True
-    )
+    lower = _inverse_of_lower(ops.cholesky(scaled + _JITTER * identity))
     inverse = ops.matmul(ops.transpose(lower, (0, 2, 1)), lower)
     return inverse * size[:, :, None] * size[:, None, :]
 

@@ -182,7 +182,7 @@ def _line_flux_nll(y, outputs, known):
     unit = ops.maximum(outputs["free_unit"], 1e-6)
     target, own = (of_free_fluxes(values, known) / unit for values in (flux, error))
     use = outputs["free_in_range"] * ops.cast(of_free_fluxes(known, known) > 0, "float32")
-    return losses.joint_nll(
+    return losses.joint_loss(
         ops.clip(target, -1e5, 1e5), own, use, outputs["free_mean"], outputs["free_covariance"]
     )
 
