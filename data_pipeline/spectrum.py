@@ -168,7 +168,7 @@ class ObservedSpectrum:
         _check_lengths(meta, wavelength=wavelength, flux=flux, error=error, mask=mask)
         notes = list(meta.notes)
         (wavelength, nowhere), (flux, no_flux), (error, no_error) = map(split_mask, (wavelength, flux, error))
-        wave = np.where(nowhere, np.nan, _wavelength_in_um(wavelength, meta))
+        wave = np.where(nowhere, np.nan, wavelength_in_um(wavelength, meta))
         bad = _given_mask(np.zeros(wave.shape, bool) if mask is None else mask, meta)
         if (blank := (no_flux | no_error) & ~bad).any():
             notes.append(f"{blank.sum()} pixels masked: flux or error is masked where it comes from")
@@ -255,7 +255,12 @@ def _given_mask(mask, meta: SpectrumMeta) -> np.ndarray:
     return np.array(given, dtype=bool) | unknown
 
 
-def _wavelength_in_um(wavelength: u.Quantity, meta: SpectrumMeta) -> np.ndarray:
+def wavelength_in_um(wavelength: u.Quantity, meta: SpectrumMeta) -> np.ndarray:
+    """Wavelengths (n,) [um] of a quantity with a unit of length, frequency or energy.
+
+    Raises:
+        SpectrumError: for another unit, or none.
+    """
     try:
         with np.errstate(all="ignore"):  # what is not finite is dropped later
             return np.asarray(wavelength.to_value(WAVELENGTH_UNIT, u.spectral()), dtype=np.float64)

@@ -28,7 +28,7 @@ from kspecsr.results.resolver import redshifts_of
 from kspecsr.results.result import Result
 from kspecsr.results.table import row_of
 from kspecsr.super_resolver import SuperResolver
-from kspecsr.surveys.inputs import resolved_columns
+from kspecsr.surveys.inputs import resolved_columns, write_plan
 from kspecsr.surveys.reading import read_file as read_survey_file
 from kspecsr.surveys.rows import read_rows
 from kspecsr.surveys.tables import FILES, InputColumns, SurveyInput, SurveySettings
@@ -279,3 +279,17 @@ def test_a_flag_per_object_is_no_mask_and_a_number_no_disperser():
     units = InputColumns(wavelength_unit="um", flux_unit="Jy")
     chosen = resolved_columns(schema, units, "c.parquet")
     assert (chosen.mask, chosen.disperser) == ("valid", "")
+
+
+def test_damaged_parquet_is_named(tmp_path):
+    rows_of(tmp_path)
+    data = (tmp_path / "c.parquet").read_bytes()
+    for number, content in enumerate(
+        (data[:-9], data.replace(b"wavelength", b"wave\xa3\xa3ngth"), b"PAR1" * 9)
+    ):
+        path = tmp_path / f"{number}.parquet"
+        path.write_bytes(content)
+        with pytest.raises(
+            SpectrumError, match=rf"{number}\.parquet: no readable Parquet file \(.*unaltered copy"
+        ):
+            write_plan(tmp_path, [str(path)], InputColumns(), 1)

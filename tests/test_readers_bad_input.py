@@ -3,6 +3,7 @@
 import gzip
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import astropy.units as u
@@ -113,6 +114,21 @@ def test_truncated_in_the_header(path):
         SpectrumError, match=r"x1d\.fits\[PRIMARY\]: no readable FITS header .* Download it again"
     ):
         read_spectrum(path)
+
+
+@pytest.mark.parametrize("card", [b"NAXIS   =", b"TFIELDS ="])
+def test_counts_that_no_fits_file_has_are_refused_at_once(path, card):
+    """astropy would count up to them: minutes."""
+    data = bytearray(path.read_bytes())
+    place = data.index(card)
+    data[place + 10 : place + 30] = b"99999999".rjust(20)
+    path.write_bytes(data)
+    start = time.monotonic()
+    with pytest.raises(
+        SpectrumError, match=r"damaged header \((NAXIS|TFIELDS) is 99999999, of 999 at most\)"
+    ):
+        read_spectrum(path)
+    assert time.monotonic() - start < 1
 
 
 def test_truncated_after_the_spectrum_leaves_a_note(path):

@@ -323,6 +323,14 @@ def test_air_is_refused_in_ecsv(tmp_path, where):
         read_spectrum(tmp_path / "x.ecsv")
 
 
+def test_a_wavelength_in_no_length_is_refused_before_dja_polynomials(tmp_path):
+    layouts.dja_v4(tmp_path / "x.spec.fits", *layouts.example())
+    with fits.open(tmp_path / "x.spec.fits", mode="update") as hdus:
+        hdus["SPEC1D"].header.update(TUNIT1="Jy", POLY0=1.0)
+    with pytest.raises(SpectrumError, match=r"\[SPEC1D\]: wavelengths come in Jy; expected a length"):
+        read_spectrum(tmp_path / "x.spec.fits")
+
+
 @pytest.mark.parametrize("unit", ["erg/s/cm2", "W/m2", "erg/s/Angstrom", "Jy um", "mag"])
 def test_units_that_are_no_flux_density_are_refused(tmp_path, unit):
     table = columns(unit=unit)

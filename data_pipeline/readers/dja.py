@@ -4,11 +4,12 @@ import re
 
 import numpy as np
 
+from data_pipeline.instrument import ANGSTROM_PER_UM
 from data_pipeline.instrument.prism_pixels import DJA_ZERO_POINT
 from data_pipeline.readers.columns import find_column
 from data_pipeline.readers.format import Format, ReadOptions, masked_note, metadata, strip_zeros, text_of
 from data_pipeline.readers.source import Source
-from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta, wavelength_in_um
 
 _ERROR_COLUMN = {"flux": "err", "aper_flux": "aper_err"}
 _KEYWORDS = {
@@ -58,8 +59,9 @@ def read(source: Source, options: ReadOptions) -> ObservedSpectrum:
         notes.append("errors multiplied by the column escale")
     coefficients = [hdu.header[f"POLY{k}"] for k in range(10) if f"POLY{k}" in hdu.header]
     if coefficients:
+        where = SpectrumMeta(path=str(source.path), hdu=source.label(hdu))
         with np.errstate(all="ignore"):  # pixels without a wavelength are dropped later
-            scale = np.polyval(coefficients, np.log(wavelength.to_value("Angstrom")))
+            scale = np.polyval(coefficients, np.log(wavelength_in_um(wavelength, where) * ANGSTROM_PER_UM))
         flux, error = flux * scale, error * scale
         notes.append("flux and error multiplied by the polynomial of the POLY cards")
     if text_of(hdu.header, "GRATING") == "PRISM":

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.pictures.line_marks import line_title
 from data_pipeline.pictures.style import POOR_COLOUR
-from data_pipeline.spectrum import ObservedSpectrum
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 from kspecsr.results.data import SpectrumResult
 from kspecsr.results.flags import POOR_CHI_SQUARE
 from kspecsr.results.lines import LIKELY, LIMIT_SIGMA, LINE_COLUMNS
@@ -240,7 +240,7 @@ class SurveySource:
             return read_file(SurveyInput(number, "", source), self.settings)
         try:
             return next(read_rows(source, source_row, source_row + 1, number, self.settings.columns))
-        except (OSError, StopIteration, KeyError) as error:
+        except (OSError, StopIteration, KeyError, SpectrumError) as error:
             raise BrowseError(f"the input cannot be read any more: {source}: {error}") from None
 
     def _rows(self, table: str, where: pd.Series) -> pd.DataFrame:

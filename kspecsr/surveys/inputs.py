@@ -26,7 +26,7 @@ from kspecsr.enhancement.inputs import check_writable, is_candidate, list_inputs
 from kspecsr.model_settings import find_model, read_settings, weights_hash
 from kspecsr.surveys.output import MANIFEST_FILE, check_same_run, write_manifest
 from kspecsr.surveys.reading import PLAN_FILE, PlanSummary, write_files_plan, write_rows_plan
-from kspecsr.surveys.rows import fields_of, is_list
+from kspecsr.surveys.rows import fields_of, is_list, named_damage
 from kspecsr.surveys.tables import FILES, LAYOUT, ROWS, InputColumns, SurveyInput, SurveySettings
 
 _POSITION = ("ra", "dec", "redshift")
@@ -181,7 +181,10 @@ def write_plan(
         )
     tables = [Path(item) for item in given if _is_text_table(Path(item))]
     kind, files = FILES, [file for path in parquet for file in _parquet_files(path)]
-    schema = pq.read_schema(files[0]) if files else None
+    schema = None
+    if files:
+        with named_damage(files[0]):
+            schema = pq.read_schema(files[0])
     # The schema of the first file stands for all; `_counted` refuses files that lack one of its columns.
     if files and not _is_table_of_paths(schema, columns):
         kind, columns = ROWS, resolved_columns(schema, columns, str(files[0]))
@@ -244,15 +247,10 @@ def _is_text_table(path: Path) -> bool:
 
 def _counted(files: Iterable[Path], schema: pa.Schema) -> Iterator[tuple[str, int]]:
     for path in files:
-        try:
-            with pq.ParquetFile(path) as file:
-                missing = set(schema.names) - set(file.schema_arrow.names)
-                # From the footer: no row is read to make a plan.
-                count = file.metadata.num_rows
-        except pa.ArrowInvalid as error:
-            raise SpectrumError(
-                f"{path}: no readable Parquet file ({error}); get an unaltered copy"
-            ) from None
+        with named_damage(path), pq.ParquetFile(path) as file:
+            missing = set(schema.names) - set(file.schema_arrow.names)
+            # From the footer: no row is read to make a plan.
+            count = file.metadata.num_rows
         if missing:
             raise SpectrumError(
                 f"{path}: lacks the columns {', '.join(sorted(missing))} of the catalogue's other files"

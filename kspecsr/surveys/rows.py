@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def read_rows(path: str, start: int, stop: int, first: int, columns: InputColumn
         columns: of the file, units included.
     """
     names = {key: getattr(columns, key) for key in _KEYS if getattr(columns, key)}
-    with pq.ParquetFile(path, buffer_size=_BUFFER) as file:  # streams a row group instead of holding it
+    # a buffer streams a row group instead of holding it
+    with named_damage(path), pq.ParquetFile(path, buffer_size=_BUFFER) as file:
         groups, skipped = _groups(file.metadata, start, stop)
         fields = fields_of(file.schema_arrow)
         told = _Told(
@@ -72,6 +74,22 @@ def read_rows(path: str, start: int, stop: int, first: int, columns: InputColumn
 
 _BUFFER = 2**20
 _KEYS = ("flux", "error", "ivar", "wavelength", "mask", "id", "ra", "dec", "redshift", "disperser")
+
+
+@contextmanager
+def named_damage(path: Path | str) -> Iterator[None]:
+    """Turns what pyarrow raises for a damaged file into an error that names it.
+
+    Raises:
+        SpectrumError: for damage.
+    """
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # not there, or a disk error
+            raise
+        text = " ".join(str(error).split())
+        raise SpectrumError(f"{path}: no readable Parquet file ({text}); get an unaltered copy") from None
 
 
 @dataclass(frozen=True)
