@@ -163,6 +163,9 @@ def results_of(
         # copies: a result that is kept must not keep its batch
         one = {name: np.array(values[row], np.float64) for name, values in arrays.items()}
         lines = {field.name: one.get(f"line_{field.name}") for field in fields(LineMeasurements)}
+        if np.any(prism.raised):  # no equivalent width on a continuum that is not the galaxy's
+            raised = np.interp(lines["wavelength"], prism_wavelength(), prism.raised) > 0
+            lines["equivalent_width"] = np.where(raised, np.nan, lines["equivalent_width"])
         result = Result(
             observed=prism.observed,
             model=identity,

@@ -34,12 +34,14 @@ class PrismInput:
         flux: (P,) flux density [erg/s/cm2/A]; 0 where masked.
         error: (P,) one sigma; positive everywhere.
         mask: (P,) bool, True = bad.
+        raised: what was added to a negative continuum (P,); 0 for none.
     """
 
     observed: ObservedSpectrum
     flux: np.ndarray
     error: np.ndarray
     mask: np.ndarray
+    raised: np.ndarray | float = 0.0
 
 
 def stacked(inputs: Sequence[PrismInput]) -> Arrays:
@@ -77,10 +79,10 @@ def prism_input(spectrum: ObservedSpectrum) -> PrismInput:
         where = prism_wavelength()[deficit > 0]
         spectrum = spectrum.noted(
             f"continuum is negative (background over-subtracted?): raised by up to {deficit.max():.2g} "
-            f"erg/s/cm2/A at {where[0]:.2f}-{where[-1]:.2f} um for the networks; line fluxes hold, continuum "
-            "and equivalent widths there do not"
+            f"erg/s/cm2/A at {where[0]:.2f}-{where[-1]:.2f} um for the networks; line fluxes hold, the "
+            "continuum there does not, and there are no equivalent widths"
         )
-    return PrismInput(spectrum, flux + deficit, error, bad)
+    return PrismInput(spectrum, flux + deficit, error, bad, deficit)
 
 
 def check_prism(spectrum: ObservedSpectrum) -> ObservedSpectrum:
