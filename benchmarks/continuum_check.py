@@ -24,6 +24,7 @@ from kspecsr.enhancement.inputs import list_inputs
 from kspecsr.evaluation.grating_spectra import GratingHeldOut
 from kspecsr.evaluation.report import text_table
 from kspecsr.evaluation.sources import SimulatedHeldOut
+from kspecsr.measures.line_by_line import JUMP
 from kspecsr.methods.direct_fit import fit_prism_lines
 from kspecsr.results.prism_input import prism_input, stacked
 
@@ -33,7 +34,7 @@ WIDTHS = (0.0, 10.0, 30.0, 100.0, np.inf)  # rest-frame equivalent width of Hbet
 # jump between bands without strong lines; slopes of f_lambda.
 BREAKS = {
     "D_n4000": ((0.385, 0.395), (0.400, 0.410)),
-    "Balmer jump": ((0.345, 0.363), (0.413, 0.429)),
+    "Balmer jump": JUMP,
 }
 SLOPES = {
     "slope, 0.14-0.25 um": ((0.130, 0.155), (0.225, 0.260)),

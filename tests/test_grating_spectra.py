@@ -1,5 +1,7 @@
 """Real gratings as truth: a file in their layout made by the simulator, where the truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -14,8 +16,9 @@ from data_pipeline.simulation import Nuisances, Population, SimulationConfig, si
 from kspecsr import evaluate
 from kspecsr.evaluation.grating_spectra import GratingHeldOut, GratingSpectra
 from kspecsr.evaluation.line_table import line_table
+from kspecsr.evaluation.sources import SimulatedHeldOut
 from kspecsr.measures.estimate import summarise
-from kspecsr.measures.line_by_line import SUMS, blocks, shared_pull_scatter
+from kspecsr.measures.line_by_line import SUMS, blocks, measure, shared_pull_scatter
 
 PIXELS = np.linspace(1.0, 5.0, 2500)
 SIZE, GAP = 12, slice(1200, 1260)
@@ -173,8 +176,22 @@ def test_lines_are_split_by_their_contrast_with_the_continuum():
     columns |= {"line_flux": np.full(shape, 1.0), "line_error": np.zeros(shape)}
     columns |= {"line_known": np.ones(shape, bool), "line_snr": np.full(shape, 7.0)}
     flux = np.where(np.arange(40)[:, None] < 20, 0.5, 0.9) * np.ones(shape)
-    found = summarise(blocks(columns, {"line_flux": flux, "line_flux_error": np.ones(shape)}), np.arange(40))
+    measured = {"line_flux": flux, "line_flux_error": np.ones(shape)}
+    measured["balmer_jump"] = np.repeat([1.9, 0.9], 20)
+    found = summarise(blocks(columns, measured), np.arange(40))
+    assert found["line_recovery/Hbeta[jump 1.7-2.2]"].value == pytest.approx(0.5)
     assert found["line_recovery/[OII][contrast 0-1]"].value == pytest.approx(0.5)
     assert found["line_recovery/[OII][contrast 2-4]"].value == pytest.approx(0.9)
     text = line_table({"sr2": found})
     assert "[OII][contrast 0-1]" in text and "Paalpha" in text
+
+
+def test_the_balmer_jump_is_that_of_the_true_continuum():
+    held_out = SimulatedHeldOut(UNIFIED_GRID, seed=4, chunk_size=8).chunk(0)
+    rest = UNIFIED_GRID.wavelength / (1.0 + held_out.redshift[:, None])
+    flat = np.where(rest < 0.37, 0.5, 1.0) / rest**2  # flat in f_nu, with a jump
+    known = np.arange(len(held_out)) > 0
+    jump = measure(replace(held_out, target_continuum=flat, continuum_known=known))["balmer_jump"]
+    seen = (rest[:, 0] < 0.34) & (rest[:, -1] > 0.43)
+    assert np.isnan(jump[0]) and (seen & known).sum() > 1
+    np.testing.assert_allclose(jump[seen & known], 2.0, rtol=0.01)

@@ -33,7 +33,7 @@ from kspecsr.model_settings import read_settings, weights_hash
 from kspecsr.super_resolver import SuperResolver
 
 # Version of what is measured: chunks stored under another number are measured again.
-MEASUREMENT_VERSION = 4
+MEASUREMENT_VERSION = 5
 _PRIOR_METHODS = ("direct_fit", "sr2", "sr2_known_z")
 
 

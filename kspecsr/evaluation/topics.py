@@ -67,7 +67,8 @@ class Topic:
 
 
 def _lines(held_out: HeldOut, reconstruction: Reconstruction) -> Arrays:
-    return measured_lines(held_out, reconstruction) | line_ratios.measure(held_out, reconstruction)
+    found = measured_lines(held_out, reconstruction) | line_ratios.measure(held_out, reconstruction)
+    return found | line_by_line.measure(held_out)
 
 
 # Name in a store of measurements to what is measured there. Names of figures do not repeat over topics.

@@ -6,6 +6,7 @@ import numpy as np
 
 from data_pipeline.lines import load_lines
 from kspecsr.measures.estimate import Block, median, robust_scatter, statistic
+from kspecsr.measures.held_out import HeldOut
 from kspecsr.measures.line_recovery import log_ratio
 from kspecsr.measures.lines import STRONG, judged_lines
 from kspecsr.measures.splits import labels, line_parts, parts
@@ -19,8 +20,20 @@ SUMS = {
 }
 SPLIT = ("[OII]", "Hbeta")  # lines beside breaks and in absorption
 CONTRAST = (0.0, 1.0, 2.0, 4.0, np.inf)
+JUMPS = (0.0, 1.0, 1.3, 1.7, 2.2, np.inf)
+JUMP = ((0.345, 0.363), (0.413, 0.429))  # um, bands without strong lines on either side of the Balmer limit
 _LEAST = 0.1  # S/N of a continuum below which there is none
 FIGURES = ("line_recovery", "line_scatter", "line_pull", "line_pull_scatter", "line_pull_shared")
+
+
+def measure(held_out: HeldOut) -> dict[str, np.ndarray]:
+    """``balmer_jump`` (B,): f_nu of the true continuum on either side of the limit; NaN where unknown."""
+    rest = held_out.grid.wavelength / (1.0 + held_out.redshift[:, None])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        inside = [(rest > low) & (rest < high) for low, high in JUMP]
+        blue, red = (np.where(i, held_out.target_continuum, 0.0).sum(1) / i.sum(1) for i in inside)
+        jump = red / blue * (np.mean(JUMP[1]) / np.mean(JUMP[0])) ** 2
+    return {"balmer_jump": np.where(held_out.continuum_known, jump, np.nan).astype(np.float32)}
 
 
 def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
@@ -30,7 +43,8 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     ``line_pull`` and ``line_pull_scatter``: median and robust scatter of (flux - true) over both errors in
     quadrature; ``line_pull_shared``: see `shared_pull_scatter`. Errors of a method's sums are those of
     independent lines, those of a reference's add up as they do in blends. `SPLIT` also by contrast, S/N of
-    the line over the continuum's per pixel, ``/[OII][contrast 1-2]``: it goes with the equivalent width.
+    the line over the continuum's per pixel, ``/[OII][contrast 1-2]``: it goes with the equivalent width;
+    and by the Balmer jump of the true continuum.
 
     Args:
         columns: small columns of the held-out galaxies.
@@ -49,10 +63,11 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     pull = (flux - true) / np.where(both > 0, both, np.nan)
     names = (*load_lines().names, *SUMS)
     contrast = snr / np.maximum(columns["continuum_snr"], _LEAST)[:, None]
-    by_contrast = [
-        (f"/{name}{label}", chosen & (np.array(names) == name))
-        for label, chosen in parts("contrast", contrast, CONTRAST)
-        for name in SPLIT
+    split = list(parts("contrast", contrast, CONTRAST))
+    if "balmer_jump" in measured:
+        split += parts("jump", measured["balmer_jump"][:, None], JUMPS)
+    split = [
+        (f"/{name}{label}", chosen & (np.array(names) == name)) for label, chosen in split for name in SPLIT
     ]
     yield (
         [
@@ -62,7 +77,7 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
             statistic("line_pull_scatter", robust_scatter, pull, use=use),
             statistic("line_pull_shared", shared_pull_scatter, error, reference, use=use),
         ],
-        [*line_parts(names, of=names), *by_contrast],
+        [*line_parts(names, of=names), *split],
     )
 
 
@@ -89,5 +104,9 @@ def _scatter_of_logs(ratio: np.ndarray) -> float:
 
 def shown_parts() -> list[str]:
     """Names of all sums, lines and parts of them, in the order of a table."""
-    split = [f"{name}[{label}]" for name in SPLIT for label in labels("contrast", CONTRAST)]
+    split = [
+        f"{name}[{label}]"
+        for name in SPLIT
+        for label in (*labels("contrast", CONTRAST), *labels("jump", JUMPS))
+    ]
     return [*SUMS, *split, *load_lines().names]
