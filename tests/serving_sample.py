@@ -97,6 +97,7 @@ def grids():
         "falling": moved[::-1],
         "coarser": np.interp(np.arange(0, prism.size - 1, 2.7), place, prism),
         "finer": np.interp(np.arange(0, prism.size - 1, 0.41), place, prism),
+        "finer, with the prism's among them": np.interp(np.arange(0, prism.size - 0.9, 0.5), place, prism),
         "with a gap": np.delete(moved, slice(300, 340)),
         "uneven": np.sort(rng.uniform(0.6, 5.4, 600)),
     }

@@ -124,10 +124,11 @@ def test_jades_pixels_are_taken_as_they_are_and_finer_ones_averaged():
     out = to_prism_pixels(released_pixels("gto-674"), flux, error, mask)
     for given, found in ((flux, out[0]), (error, out[1])):
         np.testing.assert_array_equal(found, np.append(np.where(mask, np.nan, given), np.full(32, np.nan)))
-    fine = np.interp(np.arange(0.1, 704.9, 0.2), np.arange(706), own.wavelength)
-    averaged = to_prism_pixels(fine, fine**2, np.ones(fine.size), np.zeros(fine.size, bool))
-    np.testing.assert_allclose(averaged[0][5:-5], own.wavelength[5:-5] ** 2, rtol=1e-4)
-    np.testing.assert_allclose(averaged[1][5:-5], np.sqrt(0.2), rtol=0.1)
+    for start in (0.0, 0.1):  # with the networks' pixels among them, and without
+        fine = np.interp(np.arange(start, 705.01, 0.2), np.arange(706), own.wavelength)
+        averaged = to_prism_pixels(fine, fine**2, np.ones(fine.size), np.zeros(fine.size, bool))
+        np.testing.assert_allclose(averaged[0][5:-5], own.wavelength[5:-5] ** 2, rtol=1e-4)
+        np.testing.assert_allclose(averaged[1][5:-5], np.sqrt(0.2), rtol=0.1)
 
 
 @pytest.mark.parametrize("population", ["wide-sky", "wide-open"])

@@ -123,7 +123,10 @@ def _rows_of(target: np.ndarray, pixels: Pixels) -> tuple[tf.Tensor, tf.Tensor]:
     same = tf.abs(tf.gather(wavelength, row, batch_dims=1) - target) < _SAME * target
     last = tf.gather(wavelength, count - 1, batch_dims=1)
     inside = (target > wavelength[:, :1] * (1 - _SAME)) & (target < last * (1 + _SAME))
-    found = tf.reduce_any(inside, axis=1) & tf.reduce_all(tf.equal(same, inside), axis=1)
+    within = (wavelength > target[0] * (1 - _SAME)) & (wavelength < target[-1] * (1 + _SAME))
+    within &= tf.range(tf.shape(wavelength)[1]) < count
+    held, given = (tf.reduce_sum(tf.cast(some, tf.int32), axis=1) for some in (within, inside))
+    found = (given > 0) & tf.equal(held, given) & tf.reduce_all(tf.equal(same, inside), axis=1)
     return found, tf.where(inside, row, -1)
 
 
