@@ -84,13 +84,16 @@ def test_the_share_that_is_sure_is_told_by_kind_and_by_trouble():
     columns |= {"redshift": np.array([np.nan, np.nan, np.nan, 1.0, 2.0, 3.0])}
     columns |= {"trouble": np.array(["", "hot-pixels", "", "hot-pixels", "hot-pixels", ""])}
     columns |= {"continuum_snr": np.ones(6), "line_snr": np.ones((6, 1)), "line_known": np.ones((6, 1), bool)}
-    measured = {"redshift_true": columns["redshift"], "redshift_offset": np.array([*nothing[:3], 0, 0.5, 0])}
+    columns |= {"second_redshift": np.array([*nothing[:4], 2.5, 1.5])}
+    measured = {"redshift_found": np.array([1.0, 1.0, 1.0, 1.0, 2.501, 3.0])}
+    measured |= {"redshift_true": columns["redshift"], "redshift_offset": np.array([*nothing[:3], 0, 0.5, 0])}
     measured |= {"redshift_confidence": np.array([1.0, 0.2, 0.1, 0.95, 0.95, 0.2])}
     measured |= {"redshift_pit": nothing, "redshift_crps": nothing}
     found = summarise(redshift.blocks(columns, measured), galaxy, names=())
     table = [row.split() for row in sure_table(found).splitlines()]
     assert ["star", "50.0%", "0.0%", "to", "100.0%", "2", "–"] in table
     assert ["noise", "0.0%", "–", "1", "–"] in table
+    assert ["at", "the", "second's", "redshift", "50.0%", "0.0%", "to", "100.0%", "2", "–"] in table
     assert ["hot-pixels", "100.0%", "100.0%", "to", "100.0%", "2", "50.0%"] in table
     assert sure_table({"redshift_confident": found["redshift_confident"]}) == ""
 

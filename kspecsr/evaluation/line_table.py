@@ -66,8 +66,9 @@ def sure_table(found: Mapping[str, Estimate]) -> str:
         found: its metrics; the text is empty where they are of galaxies alone.
     """
     named = [("false_confidence", name) for name in ("", *WITHOUT_REDSHIFT)]
-    named += [("redshift_confident", name) for name in ("", *TROUBLES)]
+    named += [("redshift_confident", name) for name in ("", *TROUBLES)] + [("redshift_of_second", "")]
     title = {"false_confidence": "all without a redshift", "redshift_confident": "all with one"}
+    title |= {"redshift_of_second": "at the second's redshift"}
     rows = [["what is seen", "Z_CONF > 0.9", "interval", "n", "of these off by > 0.01"]]
     for figure, name in named:
         label = f"[{name}]" if name else ""

@@ -109,8 +109,8 @@ class SimulatedHeldOut:
         indices = np.arange(number * self.chunk_size, (number + 1) * self.chunk_size)
         seed = self.seed | VALIDATION_SEED_BIT | _HELD_OUT_BIT
         batch, examples = observed_examples(indices, seed, self.feed, self.grid, self.simulation)
-        kinds = {"kind": np.array(batch.kind), "trouble": np.array(batch.trouble)}
-        held_out = held_out_of(examples, indices, self.grid, **kinds)
+        labels = {name: np.array(getattr(batch, name)) for name in ("kind", "trouble", "second_redshift")}
+        held_out = held_out_of(examples, indices, self.grid, **labels)
         if not self.minimum_line_snr > 0:
             return held_out
         snr = grating_signal_to_noise(batch, examples["line_known"])
@@ -189,7 +189,7 @@ def held_out_of(examples: Batch, galaxy: np.ndarray, grid: UnifiedGrid, **labels
         examples: B of them (see `kspecsr.feeds.example.example_shapes`).
         galaxy: (B,) unit of resampling.
         grid: of the targets.
-        **labels: ``kind`` and ``trouble``, where they are known.
+        **labels: ``kind``, ``trouble`` and ``second_redshift``, where they are known.
     """
     good = ~examples["prism_mask"]
     snr = np.where(good, examples["prism_flux"] / examples["prism_error"], np.nan)

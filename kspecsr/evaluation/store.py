@@ -26,6 +26,7 @@ COLUMNS = (
     "line_detectable",
     "kind",
     "trouble",
+    "second_redshift",
 )
 _COLUMNS = "columns"
 _SEPARATOR = "|"

@@ -34,6 +34,7 @@ class HeldOut:
         line_detectable: (B, K) bool: the gratings would show the line at 3 sigma; None where that is unknown.
         kind: (B,) names of what was simulated, out of the simulator's `KINDS`; None where that is unknown.
         trouble: (B,) names out of its `TROUBLES`, "" for none; None where that is unknown.
+        second_redshift: (B,) of a second source in the slit, NaN for none; None where that is unknown.
     """
 
     grid: UnifiedGrid
@@ -55,6 +56,7 @@ class HeldOut:
     line_detectable: np.ndarray | None = None
     kind: np.ndarray | None = None
     trouble: np.ndarray | None = None
+    second_redshift: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.galaxy)

@@ -116,7 +116,8 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     ``confidence_stated[0.7-0.9]`` their mean stated one, ``confidence_gap`` the difference averaged over the
     bins. ``false_confidence`` is the share above 0.9 among what has no redshift, ``false_confidence[star]``
     among one kind of it. ``redshift_confident[hot-pixels]`` and ``redshift_confident_outliers[hot-pixels]``
-    are of galaxies in one trouble.
+    are of galaxies in one trouble; ``redshift_of_second`` is the share of those with another galaxy in the
+    slit that get its redshift, to 0.01.
 
     Args:
         columns: small columns of the held-out galaxies.
@@ -156,12 +157,23 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
         ],
         [WHOLE],
     )
+    yield from _labelled_blocks(columns, measured, sure, far)
+
+
+def _labelled_blocks(columns: Arrays, measured: Arrays, sure: np.ndarray, far: np.ndarray) -> Iterator[Block]:
+    """Figures by kind of what has no redshift, by trouble of galaxies, and of two in a slit."""
+    stated, known = np.isfinite(measured["redshift_confidence"]), np.isfinite(measured["redshift_true"])
+    without, known = ~known & stated, known & stated
+    second = columns.get("second_redshift")
+    if second is not None:
+        others = np.abs(measured["redshift_found"] - second) < RIGHT * (1.0 + second)
+        yield [share("redshift_of_second", others, known & np.isfinite(second))], [WHOLE]
     for label, rows in _named(columns.get("kind"), without):
         yield [share(f"false_confidence{label}", sure, without & rows)], [WHOLE]
-    for label, rows in _named(columns.get("trouble"), known & stated):
+    for label, rows in _named(columns.get("trouble"), known):
         yield (
             [
-                share(f"redshift_confident{label}", sure, known & stated & rows),
+                share(f"redshift_confident{label}", sure, known & rows),
                 share(f"redshift_confident_outliers{label}", far, known & sure & rows),
             ],
             [WHOLE],
