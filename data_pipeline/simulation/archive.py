@@ -20,6 +20,7 @@ from data_pipeline.simulation.draws import Draws, check_seed
 from data_pipeline.simulation.noise import grating_noise, released_noise
 from data_pipeline.simulation.releases import RELEASES
 from data_pipeline.simulation.truth import (
+    CONTENT,
     FOLDER,
     TruthError,
     read_arrays,
@@ -140,7 +141,7 @@ def _is_complete(root: Path, start: int, n: int, spectra: set[str]) -> bool:
     if not truth.is_file() or not rows.is_file():
         return False
     try:
-        arrays = read_arrays(truth, ("unique_id", "grating_taken", "trouble"))
+        arrays = read_arrays(truth, CONTENT)  # all: one written before some label was is written again
         listed = read_arrays(rows, ("Unique_ID",))["Unique_ID"]
     except TruthError:
         return False

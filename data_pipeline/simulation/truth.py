@@ -27,6 +27,7 @@ _ARRAYS = ("line_flux", "broad_line_flux", "wing_line_flux", "absorbed_line_flux
 _PER_GRATING = ("arm_scale", "grating_taken")
 _VALUES = (*_COUNTS, *_NUMBERS, *_ARRAYS, *_PER_GRATING)
 _TEXTS = ("unique_id", "kind", "trouble", "release", "line_names")
+CONTENT = (*_TEXTS, *_VALUES, *_SPECTRA)  # arrays of a chunk
 
 
 class TruthError(ValueError):
@@ -188,7 +189,7 @@ class TruthReader:
         arrays = read_arrays(path)
         listed = [unique_id for unique_id, (name, _) in self._place.items() if name == chunk]
         # A file of another archive or version has the same name; its rows would be those of other galaxies.
-        lacking = {*_TEXTS, *_VALUES, *_SPECTRA} - set(arrays)
+        lacking = set(CONTENT) - set(arrays)
         if lacking or arrays["unique_id"].tolist() != listed:
             raise _damaged(path, f"it differs from {INDEX}")
         return arrays
