@@ -7,10 +7,11 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import platform
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
@@ -129,3 +130,31 @@ def software_versions(*further: str) -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
     return versions
+
+
+def check_between(name: str, value: float, low: float, high: float) -> None:
+    """Raises a ValueError that names what is not within ``low`` and ``high``."""
+    if not low <= value <= high:
+        raise ValueError(f"{name}: expected {low:g} to {high:g}, got {value}")
+
+
+def check_numbers(config: Any, positive: Collection[str], others: Collection[str] = ()) -> None:
+    """Refuses NaN, infinities and what is no number; fractions beyond 0 to 1; zero where it has no meaning.
+
+    Args:
+        config: a dataclass.
+        positive: its fields that are above zero; those that end in ``_fraction`` lie within 0 and 1.
+        others: its fields that are no numbers.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name, value in dataclasses.asdict(config).items():
+        for number in value if isinstance(value, tuple | list) else [value]:
+            is_number = isinstance(number, int | float) and math.isfinite(number)
+            if name not in others and not is_number:
+                raise ValueError(f"{name}: expected a finite number, got {number!r}")
+        if name.endswith("_fraction"):
+            check_between(name, value, 0.0, 1.0)
+        if name in positive and not value > 0:
+            raise ValueError(f"{name}: expected a positive number, got {value}")

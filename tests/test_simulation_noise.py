@@ -5,7 +5,6 @@ import pytest
 from scipy.ndimage import median_filter
 
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
-from data_pipeline.simulation.config import Nuisances
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.noise import (
     bad_grating_pixels,
@@ -20,6 +19,7 @@ from data_pipeline.simulation.noise import (
     prism_error,
     prism_noise,
 )
+from data_pipeline.simulation.nuisances import Nuisances
 from data_pipeline.tables import read_table
 
 

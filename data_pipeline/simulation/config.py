@@ -1,4 +1,4 @@
-"""Settings of a simulation, to JSON and back: the population of galaxies, and the nuisances."""
+"""Settings of a simulation, to JSON and back, and the population of galaxies and of everything else."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from data_pipeline.configuration import check_keys, from_dict, json_hash, to_dict
+from data_pipeline.configuration import (
+    check_between,
+    check_keys,
+    check_numbers,
+    from_dict,
+    json_hash,
+    to_dict,
+)
 from data_pipeline.instrument.prism_pixels import RELEASED
+from data_pipeline.simulation.nuisances import Nuisances
 
 CONTINUA = ("parametric", "library")
 JADES_ALONE = {"jades": 1.0}  # share of each release, see `Population`
@@ -29,24 +37,6 @@ TROUBLES = (
 def share_of(name: str) -> str:
     """The field of `Population` with the share of one of `KINDS` or `TROUBLES`."""
     return f"{name.replace('-', '_')}_fraction"
-
-
-def _check_between(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name}: expected {low:g} to {high:g}, got {value}")
-
-
-def _check_numbers(config: Population | Nuisances, positive: tuple[str, ...]) -> None:
-    """Refuse NaN, infinities and what is no number; fractions beyond 0 to 1; zero where it has no meaning."""
-    for name, value in asdict(config).items():
-        for number in value if isinstance(value, tuple | list) else [value]:
-            is_number = isinstance(number, int | float) and math.isfinite(number)
-            if name not in ("name", "continua", "releases") and not is_number:
-                raise ValueError(f"{name}: expected a finite number, got {number!r}")
-        if name.endswith("_fraction"):
-            _check_between(name, value, 0.0, 1.0)
-        if name in positive and not value > 0:
-            raise ValueError(f"{name}: expected a positive number, got {value}")
 
 
 @dataclass(frozen=True)
@@ -136,11 +126,12 @@ class Population:
     releases: Mapping[str, float] = field(default_factory=lambda: dict(JADES_ALONE))
 
     def __post_init__(self) -> None:
-        _check_numbers(self, ("line_sn_median", "continuum_sn_median", "equivalent_width_factor"))
+        positive = ("line_sn_median", "continuum_sn_median", "equivalent_width_factor")
+        check_numbers(self, positive, others=("name", "continua", "releases"))
         object.__setattr__(self, "redshift_range", tuple(float(z) for z in self.redshift_range))
         for names in (KINDS[1:], TROUBLES):
             total = round(sum(self.shares(names)), 9)  # a sum of 1 may be a last digit more
-            _check_between(f"sum of the fractions of {', '.join(names)}", total, 0, 1)
+            check_between(f"sum of the fractions of {', '.join(names)}", total, 0, 1)
         if len(self.redshift_range) != 2 or not 0 <= self.redshift_range[0] < self.redshift_range[1] <= 15:
             raise ValueError(f"redshift_range: expected 0 <= low < high <= 15, got {self.redshift_range}")
         if self.continua not in CONTINUA:
@@ -148,7 +139,7 @@ class Population:
         for name in ("beyond_the_grid_fraction", "quasar_fraction"):
             if getattr(self, name) and self.continua != "library":
                 raise ValueError(f'{name}: needs continua "library", with stars beyond z 15 and nuclei')
-        _check_between("equivalent_width_correlation", self.equivalent_width_correlation, -1.0, 1.0)
+        check_between("equivalent_width_correlation", self.equivalent_width_correlation, -1.0, 1.0)
         object.__setattr__(self, "releases", {name: float(share) for name, share in self.releases.items()})
         if unknown := sorted(set(self.releases) - set(RELEASED)):
             raise ValueError(
@@ -223,63 +214,6 @@ POPULATIONS |= {
     "open-sky": _opened(POPULATIONS["sky"], "open-sky", 0.06, 0.03),
     "wide-open": _opened(POPULATIONS["wide-sky"], "wide-open", 0.04, 0.02),
 }
-
-
-@dataclass(frozen=True)
-class Nuisances:
-    """Differences between observations besides the galaxy. Scatters are one sigma.
-
-    Attributes:
-        prism_resolution_scale: median factor on the tabulated prism resolving power (JADES: 1.22).
-        prism_resolution_scatter: its scatter as a fraction (JADES 16-84 %: 1.16-1.29, fit errors included).
-        zero_point_shift: scatter of the prism's wavelength zero point [prism pixels].
-        flux_ratio: median of prism over grating flux (JADES: 1.13).
-        flux_ratio_scatter: scatter [natural log] of its mean per galaxy.
-        flux_ratio_drift: scatter [natural log] of its smooth drift with wavelength.
-        arm_scale_scatter: scatter [natural log] of each grating's own constant.
-        noise_scale: factor on all noise; 0 gives noise-free spectra with the usual quoted errors.
-        quoted_error: median of quoted error over noise per detector pixel, prism.
-        quoted_error_scatter: its scatter [natural log].
-        grating_quoted_error: the same for gratings, over noise per pixel.
-        grating_correlation: lag-1 autocorrelation of grating noise.
-        photon_noise: growth of the prism's variance with the source, per unit of S/N in a pixel.
-        grating_photon_noise: the same for gratings, whose background is lower.
-        bad_pixel_fraction: share of bad pixels outside edges and gaps.
-        edge_pixels: fewest and most bad pixels at each end of a prism spectrum.
-        outlier_fraction: share of detector pixels with an unflagged outlier.
-        gap_fraction: share of spectra with detector gaps in the gratings.
-        missing_grating_fraction: chance that a grating was not taken.
-    """
-
-    prism_resolution_scale: float = 1.22
-    prism_resolution_scatter: float = 0.025
-    zero_point_shift: float = 0.1
-    flux_ratio: float = 1.13
-    flux_ratio_scatter: float = 0.1
-    flux_ratio_drift: float = 0.05
-    arm_scale_scatter: float = 0.07
-    noise_scale: float = 1.0
-    quoted_error: float = 1.0
-    quoted_error_scatter: float = 0.1
-    grating_quoted_error: float = 1.0
-    grating_correlation: float = 0.42
-    photon_noise: float = 0.02
-    grating_photon_noise: float = 0.11
-    bad_pixel_fraction: float = 0.003
-    edge_pixels: tuple[int, int] = (2, 6)
-    outlier_fraction: float = 5e-4
-    gap_fraction: float = 1.0
-    missing_grating_fraction: float = 0.05
-
-    def __post_init__(self) -> None:
-        _check_numbers(self, ("prism_resolution_scale", "flux_ratio", "quoted_error", "grating_quoted_error"))
-        object.__setattr__(self, "edge_pixels", tuple(int(n) for n in self.edge_pixels))
-        for name, value in vars(self).items():
-            if not isinstance(value, tuple) and value < 0:
-                raise ValueError(f"{name}: expected zero or more, got {value}")
-        _check_between("grating_correlation", self.grating_correlation, 0.0, 0.5)
-        if len(self.edge_pixels) != 2 or not 0 <= self.edge_pixels[0] <= self.edge_pixels[1]:
-            raise ValueError(f"edge_pixels: expected 0 <= fewest <= most, got {self.edge_pixels}")
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from data_pipeline.instrument.prism_pixels import (
     NEIGHBOURS,
     Sampling,
 )
-from data_pipeline.simulation.config import Nuisances
 from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.nuisances import Nuisances
 from data_pipeline.simulation.survey import load_tiers
 from data_pipeline.tables import read_table
 

@@ -17,7 +17,6 @@ from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL, JAD
 from data_pipeline.lines import LineList
 from data_pipeline.lines.profile import render_lines
 from data_pipeline.pixel_grid import cubic_weights
-from data_pipeline.simulation.config import Nuisances
 from data_pipeline.simulation.continua import INTRINSIC_GRID
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.extent import relative_resolution
@@ -32,6 +31,7 @@ from data_pipeline.simulation.noise import (
     prism_error,
     released_noise,
 )
+from data_pipeline.simulation.nuisances import Nuisances
 from data_pipeline.simulation.releases import RELEASES, Release
 from data_pipeline.simulation.trouble import cause_trouble
 
