@@ -56,7 +56,7 @@ def build(sr2: SR2Config = benchmark.SMALL) -> keras.Model:
     seen = places["in_range"]
     x = _DENSE(64, activation="elu", name="broad_dense")(tokens) * ops.expand_dims(seen, -1)
     x = ops.concatenate(
-        [ops.max(x, axis=1), ops.sum(x, axis=1) / (1.0 + ops.sum(seen, axis=1, keepdims=True))]
+        [ops.max(x, axis=1), ops.sum(x, axis=1) / (1.0 + ops.sum(seen, axis=1, keepdims=True))], axis=-1
     )
     raw = _DENSE(3, name="broad_head")(_DENSE(64, activation="elu", name="broad_pooled")(x))
     log_velocity = _LOG_VELOCITY[0] + _LOG_VELOCITY[1] * ops.tanh(raw[:, 1])
