@@ -8,12 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL
 from data_pipeline.simulation.config import TROUBLES, Population
 from data_pipeline.simulation.draws import Draws
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
-_GAP = round(147 / DETECTOR_PIXELS_PER_PIXEL)  # released pixels that the gap between the detectors takes
+_GAP = 147 / 424  # of a prism spectrum is what the gap between the detectors takes [detector pixels]
 _FEATURES = 5  # most dips or hot pixels in a spectrum
 
 
@@ -78,7 +77,7 @@ def step_between_detectors(flux: np.ndarray, error: np.ndarray, mask: np.ndarray
     start = np.floor((0.1 + 0.8 * u[:, :1]) * flux.shape[1])
     size = np.where(u[:, 1:2] < 0.5, -1.0, 1.0) * (0.05 + 0.42 * u[:, 2:3])
     factor = np.where(pixel >= start, np.exp(size), 1.0)
-    gap = (u[:, 3:4] < 1.0 / 3.0) & (pixel >= start) & (pixel < start + _GAP)
+    gap = (u[:, 3:4] < 1.0 / 3.0) & (pixel >= start) & (pixel < start + _GAP * flux.shape[1])
     return _masked(flux * factor, error * factor, mask, gap)
 
 
