@@ -255,7 +255,8 @@ def simulation(args: argparse.Namespace) -> None:
             cli.say(
                 f"{config.population.name}: {count} galaxies {what}, {args.workers} processes: "
                 f"{result.rate:.0f} galaxies/s ({result.seconds:.1f} s after {result.start_up:.1f} s of "
-                f"start-up), largest process {result.peak_memory:.0f} MB"
+                f"start-up), {result.per_core:.0f} per second of processor time, "
+                f"largest process {result.peak_memory:.0f} MB"
             )
 
 

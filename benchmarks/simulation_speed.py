@@ -24,12 +24,14 @@ class Speed:
 
     Attributes:
         rate: galaxies per second of all processes together, start-up left out.
+        per_core: galaxies per second of processor time, which other programs disturb less.
         seconds: wall time of the simulation.
         start_up: seconds until the slowest process had its line-spread operators.
         peak_memory: largest resident size of a process [MB].
     """
 
     rate: float
+    per_core: float
     seconds: float
     start_up: float
     peak_memory: float
@@ -49,11 +51,11 @@ def measure_speed(n: int, seed: int, config: SimulationConfig, workers: int, gra
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(workers + 1)
     with context.Manager() as manager:
-        memory = manager.list()
+        used = manager.list()
         processes = [
             context.Process(
                 target=_simulate_share,
-                args=(n, seed, config, rank, workers, gratings, ready, memory),
+                args=(n, seed, config, rank, workers, gratings, ready, used),
             )
             for rank in range(workers)
         ]
@@ -67,17 +69,20 @@ def measure_speed(n: int, seed: int, config: SimulationConfig, workers: int, gra
         failed = [process.exitcode for process in processes if process.exitcode]
         if failed:
             raise RuntimeError(f"{len(failed)} of {workers} processes failed; their messages stand above")
-        return Speed(n / seconds, seconds, started - begin, max(memory))
+        memory, cpu = zip(*used, strict=True)
+        return Speed(n / seconds, n / sum(cpu), seconds, started - begin, max(memory))
 
 
 def _simulate_share(
-    n: int, seed: int, config: SimulationConfig, rank: int, workers: int, gratings: bool, ready, memory
+    n: int, seed: int, config: SimulationConfig, rank: int, workers: int, gratings: bool, ready, used
 ) -> None:
-    simulate_batch(np.arange(_BATCH), seed, config, gratings=gratings)  # builds the line-spread operators
+    for start in range(0, 4 * _BATCH, _BATCH):  # builds the line-spread operators
+        simulate_batch(np.arange(start, start + _BATCH), seed, config, gratings=gratings)
     ready.wait()
+    begin = time.process_time()
     for start in range(rank * _BATCH, n, workers * _BATCH):
         simulate_batch(np.arange(start, min(start + _BATCH, n)), seed, config, gratings=gratings)
-    memory.append(peak_memory())
+    used.append((peak_memory(), time.process_time() - begin))
 
 
 def peak_memory() -> float:

@@ -202,7 +202,7 @@ _EVERY_RELEASE = {name: 0.1 for name in RELEASED if name != "dja-v3"} | {"jades"
 POPULATIONS |= {
     name: replace(POPULATIONS[of], name=name, continua="library", outflow_fraction=outflows, **more)
     for name, of, outflows, more in (
-        ("sky", "survey", 0.15, {"quasar_fraction": 0.01, "size_scatter": 0.2}),
+        ("sky", "survey", 0.15, {"quasar_fraction": 0.005, "size_scatter": 0.2}),
         (
             *("wide-sky", "wide", 0.3),
             {"quasar_fraction": 0.04, "size_scatter": 0.35, "releases": _EVERY_RELEASE},

@@ -21,7 +21,7 @@ _OXYGEN = (0.435, -1.362, -5.655, -4.851, -0.478, 0.736)
 
 def evolved_share(redshift: np.ndarray) -> np.ndarray:
     """(b,) share of metal-rich galaxies, which JADES's small galaxies at low redshift leave out."""
-    return 0.45 * np.clip(1.0 - redshift / 3.0, 0.0, 1.0)
+    return 0.25 * np.clip(1.0 - redshift / 3.0, 0.0, 1.0)
 
 
 def abundance_sequence(redshift: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
