@@ -86,8 +86,8 @@ def _masked(flux: np.ndarray, error: np.ndarray, mask: np.ndarray, more: np.ndar
 
 
 def _spread(u: np.ndarray, features: int) -> np.ndarray:
-    """(r, features) uniform numbers of one: its further digits."""
-    return (u[:, None] * 997.0 * (1.0 + np.arange(features))) % 1.0
+    """(r, features) uniform numbers that one (r,) of them seeds."""
+    return np.array([np.random.default_rng(int(one * 2**53)).random(features) for one in u])
 
 
 def absorb(flux: np.ndarray, error: np.ndarray, mask: np.ndarray, u: np.ndarray) -> Arrays:
@@ -126,7 +126,7 @@ def mask_line(flux: np.ndarray, error: np.ndarray, mask: np.ndarray, u: np.ndarr
 
 def state_absurd_errors(flux: np.ndarray, error: np.ndarray, mask: np.ndarray, u: np.ndarray) -> Arrays:
     """Quoted errors a hundred times too small or too large, one for all pixels, or of any size."""
-    scatter = np.abs(_spread(u[:, 1], flux.shape[1]))
+    scatter = _spread(u[:, 1], flux.shape[1])
     cases = [
         error * 0.01,
         error * 100.0,
