@@ -83,7 +83,7 @@ class Continua:
         return np.where(certain & (below > 0), value, np.nan)
 
     def stack(self, name: str, which: np.ndarray) -> tuple[float, float, int]:
-        """Value of the sum of some galaxies' light, (b,) bool, its bootstrap error, and their number."""
+        """Value of some galaxies' summed light, (b,) bool, bootstrap error and number; each counts alike."""
         use = np.flatnonzero(which & np.isfinite(self.above[name] + self.below[name]))
         if use.size < _FEWEST:
             return np.nan, np.nan, use.size
@@ -126,6 +126,9 @@ def measure(flux: np.ndarray, error: np.ndarray, mask: np.ndarray, redshift: np.
         below[name] = level * (1.0 + redshift)
         line_error = np.sqrt(fit.line_covariance[:, columns][:, :, columns].sum(axis=(1, 2)))
         errors[name] = np.where(level > 3.0 * level_error, line_error / below[name], np.inf)
+    # so that a stack is no picture of its brightest quasar
+    light = np.abs(np.nanmedian(np.where(mask, np.nan, flux), axis=1)) + np.nanmedian(noise, axis=1)
+    above, below = ({name: value / light for name, value in of.items()} for of in (above, below))
     return Continua(redshift, above, below, errors)
 
 
@@ -184,7 +187,7 @@ def table(of: Mapping[str, Continua]) -> str:
         difference = (real[0] - simulated[0]) / np.hypot(real[1], simulated[1])
         stacks.append([name, label, *texts, f"{difference:+.1f}" if np.isfinite(difference) else ""])
     text = ""
-    for title, rows in (("medians of certain ones", medians), ("sums of their light", stacks)):
+    for title, rows in (("medians of certain ones", medians), ("sums of spectra over their median", stacks)):
         shown = [row for row in rows if row[1] == "bin" or set(row[2 : 2 + len(names)]) != {"-"}]
         text += f"continua, prism spectra measured alike, {title}\n{text_table(shown)}\n\n"
     return f"{text}{SOURCES}\n"

@@ -14,7 +14,8 @@ from data_pipeline.simulation import Nuisances, SimulationConfig, simulate_batch
 from data_pipeline.simulation.config import POPULATIONS
 from data_pipeline.simulation.stellar_library import AGE_EDGES
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
-from kspecsr.evaluation.methods import TEMPLATES, EvaluationConfig, reconstructions
+from kspecsr.evaluation.figures.panels import COLOURS
+from kspecsr.evaluation.methods import TEMPLATES, TITLES, EvaluationConfig, reconstructions
 from kspecsr.evaluation.sources import SimulatedHeldOut
 from kspecsr.methods import template_fit
 from kspecsr.methods.template_fit import cosmic_age, fit_templates, templates_at
@@ -124,3 +125,7 @@ def test_the_command_finds_the_redshift_and_says_what_is_described(passive, tmp_
     assert one.row[0] == "001927_prism_clear"
     assert one.row[-1] == "yes"
     assert "CHI2NU" in continuum_fits.draw([one]).axes[0].get_title()
+
+
+def test_every_method_has_a_colour():
+    assert set(TITLES) == set(COLOURS)

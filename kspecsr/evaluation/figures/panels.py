@@ -30,6 +30,7 @@ COLOURS = {
     "sr2_known_z": "#009e73",
     "truth_found_z": "#5b3a8c",
     "truth_bound_z": "#b39ddb",
+    "template_fit": "#8d6e63",
 }
 GUIDE = {"linestyle": "--", "color": "0.4", "linewidth": 0.7, "zorder": 0.6}  # of lines of reference
 
