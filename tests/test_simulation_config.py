@@ -104,6 +104,7 @@ CHANGED_POPULATION = {
     **dict.fromkeys(map(share_of, TROUBLES), 1.0),
     "continua": "library",
     "outflow_fraction": 1.0,
+    "metal_rich_fraction": 1.0,
     "size_scatter": 0.3,
     "reobserved_fraction": 1.0,
     "shared_id_fraction": 0.5,
@@ -172,7 +173,7 @@ def test_every_option_of_the_population_is_read(name, reference):
     change = {name: CHANGED_POPULATION[name]}
     if name in ("quiescent_fraction", "post_starburst_fraction", *map(share_of, KINDS[4:])):
         change["broad_line_fraction"] = 0.1
-    if name in ("beyond_the_grid_fraction", "quasar_fraction"):
+    if name in ("beyond_the_grid_fraction", "quasar_fraction", "metal_rich_fraction"):
         change["continua"] = "library"
     changed = replace(BASE, **change)
     control = replace(BASE, **{k: v for k, v in change.items() if k != name})

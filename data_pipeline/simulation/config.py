@@ -81,6 +81,8 @@ class Population:
         continua: ``parametric`` (black bodies and power laws with breaks) or ``library`` (stars of the
             shipped library with the nebular continuum of their gas).
         outflow_fraction: share of star-forming and broad-line objects with wings of [O III] and Halpha.
+        metal_rich_fraction: share of star-forming galaxies on the metal-rich sequence at z 0, fewer beyond,
+            none from z 3; library continua alone have them.
         size_scatter: scatter of half-light radii [dex] about 0.08 arcsec at z 3, which set resolving power
             and slit losses; at 0 every source has that radius.
         reobserved_fraction: share of observations that see an earlier galaxy again in another tier.
@@ -120,6 +122,7 @@ class Population:
     absurd_error_fraction: float = 0.0
     continua: str = "parametric"
     outflow_fraction: float = 0.0
+    metal_rich_fraction: float = 0.0
     size_scatter: float = 0.0
     reobserved_fraction: float = 0.03
     shared_id_fraction: float = 0.05
@@ -163,7 +166,7 @@ class Population:
         content = to_dict(self)
         # Settings that came later and are left at their defaults do not change what older ones draw.
         later = {"continua": "parametric", "releases": JADES_ALONE, "quasar_fraction": 0.0}
-        later |= {"outflow_fraction": 0.0, "size_scatter": 0.0}
+        later |= {"outflow_fraction": 0.0, "size_scatter": 0.0, "metal_rich_fraction": 0.0}
         later |= {share_of(name): 0.0 for name in (*WITHOUT_REDSHIFT[1:], *TROUBLES)}
         content = {name: value for name, value in content.items() if later.get(name) != value}
         return int(json_hash(content)[:16], 16)
@@ -200,14 +203,26 @@ POPULATIONS = {
 _EVERY_RELEASE = {name: 0.1 for name in RELEASED if name != "dja-v3"} | {"jades": 0.4}  # v3 is as v2
 # The same two with continua that are stars: what the sky shows, and what a network should be trained on.
 POPULATIONS |= {
-    name: replace(POPULATIONS[of], name=name, continua="library", outflow_fraction=outflows, **more)
-    for name, of, outflows, more in (
-        ("sky", "survey", 0.15, {"quasar_fraction": 0.005, "size_scatter": 0.2}),
-        (
-            *("wide-sky", "wide", 0.3),
-            {"quasar_fraction": 0.04, "size_scatter": 0.35, "releases": _EVERY_RELEASE},
-        ),
-    )
+    "sky": replace(
+        POPULATIONS["survey"],
+        name="sky",
+        continua="library",
+        outflow_fraction=0.15,
+        quasar_fraction=0.005,
+        # of JADES's galaxies at z 0.5-1.5 a sixth have [N II] over a fifth of Halpha
+        metal_rich_fraction=0.2,
+        size_scatter=0.2,
+    ),
+    "wide-sky": replace(
+        POPULATIONS["wide"],
+        name="wide-sky",
+        continua="library",
+        outflow_fraction=0.3,
+        quasar_fraction=0.04,
+        metal_rich_fraction=0.4,
+        size_scatter=0.35,
+        releases=_EVERY_RELEASE,
+    ),
 }
 # The same two with everything else that a slit sees: enough of each for judging, and for training.
 POPULATIONS |= {

@@ -22,7 +22,7 @@ from data_pipeline.simulation.continua import Continua
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.extent import POINT, TYPICAL_SIZE
 from data_pipeline.simulation.galaxy_light import stellar_continua, template_continua
-from data_pipeline.simulation.gas import active_and_passive_shifts, evolved_share
+from data_pipeline.simulation.gas import active_and_passive_shifts
 from data_pipeline.simulation.line_fluxes import broad_ratios_to_halpha, gas_reddening, line_ratios_to_hbeta
 from data_pipeline.simulation.noise import grating_line_error, typical_prism_error
 from data_pipeline.simulation.nuclei import draw_nuclei
@@ -94,7 +94,8 @@ def draw_galaxies(population: Population, seed: int, targets: Targets, lines: Li
     shift, evolved = _kind_shifts(active, passive, draws), None
     if library:
         shift |= active_and_passive_shifts(active, passive, redshift, draws)
-        evolved = (kind == STAR_FORMING) & (draws.uniform("evolved") < evolved_share(redshift))
+        share = population.metal_rich_fraction * np.clip(1.0 - redshift / 3.0, 0.0, 1.0)
+        evolved = (kind == STAR_FORMING) & (draws.uniform("evolved") < share)
     scatter = population.species_scatter
     narrow = line_ratios_to_hbeta(lines, redshift, reddening, draws, scatter, shift, evolved)
     hbeta = _line_level(population, targets, redshift, narrow, lines, draws)

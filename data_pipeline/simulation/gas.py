@@ -19,11 +19,6 @@ _SULPHUR_SCATTER = 0.12
 _OXYGEN = (0.435, -1.362, -5.655, -4.851, -0.478, 0.736)
 
 
-def evolved_share(redshift: np.ndarray) -> np.ndarray:
-    """(b,) share of metal-rich galaxies, which JADES's small galaxies at low redshift leave out."""
-    return 0.25 * np.clip(1.0 - redshift / 3.0, 0.0, 1.0)
-
-
 def abundance_sequence(redshift: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
     """(b,) log10 of the strong-line ratios of metal-rich galaxies without dust, named as `STRONG`.
 
