@@ -87,7 +87,7 @@ def draw_galaxies(population: Population, seed: int, targets: Targets, lines: Li
     kind = _draw_kind(population, draws)
     redshift = _draw_redshift(population, targets, kind, draws)
     passive, quasar = (kind == QUIESCENT) | (kind == POST_STARBURST), kind == QUASAR
-    active, beyond, empty = quasar | (kind == BROAD_LINE), kind == BEYOND_THE_GRID, np.isin(kind, _NO_GALAXY)
+    active, empty = quasar | (kind == BROAD_LINE), np.isin(kind, _NO_GALAXY)
     dot = (kind == BROAD_LINE) & (draws.uniform("little red dot") < population.little_red_dot_fraction)
     library = population.continua == "library"
     reddening = gas_reddening(redshift, draws.normal("gas reddening"), population.extra_dust)
@@ -102,15 +102,7 @@ def draw_galaxies(population: Population, seed: int, targets: Targets, lines: Li
 
     width, level = _equivalent_widths(population, evolved, redshift, narrow, hbeta, lines, draws)
     passive_level = _passive_level(population, targets, draws)
-    level = np.where(passive, passive_level, level)
-    far = draws.uniform("beyond the grid", 3) if beyond.any() else np.zeros((kind.size, 3))
-    # The ultraviolet of young galaxies, near 2 um here, is some ten times as bright as their optical light.
-    level = np.where(beyond, 10.0 ** (2.0 * far[:, 1] - 2.0) * passive_level, level)
-    # Weak emission of galaxies without star formation: Halpha of 1-3 Angstrom.
-    weak = 10.0 ** (0.3 + 0.3 * draws.normal("weak emission")) * (1 + redshift) * level
-    hbeta = np.where(passive, weak / narrow[:, lines.index("Halpha")], hbeta)
-    hbeta = np.where(beyond, 10.0 ** (1.0 + far[:, 2]) * (1 + redshift) * level, hbeta)
-    hbeta, level = np.where(empty, 0.0, hbeta), np.where(empty, 0.0, level)
+    hbeta, level = _without_star_formation(kind, passive_level, redshift, narrow, hbeta, level, lines, draws)
 
     veil = np.where(dot & library, 0.8 * draws.uniform("veil of little red dots"), 0.0)
     broad = _broad_lines(kind, narrow * hbeta[:, None], veil, lines, draws)
@@ -183,6 +175,21 @@ def _line_level(population, targets, redshift, narrow, lines, draws) -> np.ndarr
     strongest = (narrow / error)[:, lines.wavelength > 0.36].max(axis=1)
     sn = population.line_sn_median * 10.0 ** (population.line_sn_scatter * draws.normal("line S/N"))
     return sn / strongest
+
+
+def _without_star_formation(kind, passive_level, redshift, narrow, hbeta, level, lines, draws):
+    """Hbeta and continuum, those set anew that go by their continuum, and none where there is no galaxy."""
+    passive, beyond = (kind == QUIESCENT) | (kind == POST_STARBURST), kind == BEYOND_THE_GRID
+    empty = np.isin(kind, _NO_GALAXY)
+    level = np.where(passive, passive_level, level)
+    far = draws.uniform("beyond the grid", 3) if beyond.any() else np.zeros((kind.size, 3))
+    # The ultraviolet of young galaxies, near 2 um here, is some ten times as bright as their optical light.
+    level = np.where(beyond, 10.0 ** (2.0 * far[:, 1] - 2.0) * passive_level, level)
+    # Weak emission of galaxies without star formation: Halpha of 1-3 Angstrom.
+    weak = 10.0 ** (0.3 + 0.3 * draws.normal("weak emission")) * (1 + redshift) * level
+    hbeta = np.where(passive, weak / narrow[:, lines.index("Halpha")], hbeta)
+    hbeta = np.where(beyond, 10.0 ** (1.0 + far[:, 2]) * (1 + redshift) * level, hbeta)
+    return np.where(empty, 0.0, hbeta), np.where(empty, 0.0, level)
 
 
 def _draw_kind(population: Population, draws: Draws) -> np.ndarray:

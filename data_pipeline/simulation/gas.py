@@ -7,6 +7,10 @@ import numpy as np
 
 from data_pipeline.simulation.draws import Draws
 
+LOW_IONISATION = (
+    *("[NII]/Halpha", "[SII]", "[OI]_6302", "[NI]_5199"),
+    *("[SIII]_9533", "[SIII]_6314", "[ArIII]_7138"),
+)
 # [N II]/Halpha falls by this much per dex of O32: Bian, Kewley & Dopita (2018) have 1.2 for stacks (12 +
 # log(O/H) = 8.82 + 0.49 N2 = 8.54 - 0.59 O32); single galaxies with their errors are flatter.
 _NITROGEN_SLOPE = -1.0
@@ -19,9 +23,10 @@ _SULPHUR_SCATTER = 0.12
 _OXYGEN = (0.435, -1.362, -5.655, -4.851, -0.478, 0.736)
 
 
-def abundance_sequence(redshift: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
-    """(b,) log10 of the strong-line ratios of metal-rich galaxies without dust, named as `STRONG`.
+def abundance_sequence(redshift: np.ndarray, dust: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
+    """(b,) log10 of the strong-line ratios of metal-rich galaxies, named as `STRONG`.
 
+    ``dust`` (b, 2) is what it adds [dex] to [O II] and [Ne III] over Hbeta; the others do not feel it.
     12 + log(O/H) of massive galaxies falls by 0.08 per unit of redshift (Zahid et al. 2014, Sanders et al.
     2021); [N II] follows by Pettini & Pagel (2004), [O III] from the sequence of Kewley et al. (2013) at that
     redshift, [Ne III] from [O III].
@@ -31,7 +36,8 @@ def abundance_sequence(redshift: np.ndarray, draws: Draws) -> dict[str, np.ndarr
     place = np.minimum(nitrogen + 0.08 - 0.1833 * redshift, -0.29)
     o3 = 1.1 + 0.03 * redshift + 0.61 / place + 0.1 * draws.normal("abundance sequence")
     o2 = np.polynomial.polynomial.polyval(oxygen - 8.69, _OXYGEN) + 0.1 * draws.normal("evolved [OII]")
-    neon = o3 - 1.05 + 0.1 * draws.normal("evolved [NeIII]")
+    o2 = o2 + dust[:, 0]
+    neon = o3 - 1.05 + 0.1 * draws.normal("evolved [NeIII]") + dust[:, 1]
     return {"[OIII]/Hbeta": o3, "[OII]/Hbeta": o2, "[NeIII]/Hbeta": neon, "[NII]/Halpha": nitrogen}
 
 

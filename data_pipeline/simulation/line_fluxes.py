@@ -5,7 +5,12 @@ import numpy as np
 from data_pipeline.lines import LineList
 from data_pipeline.simulation.attenuation import cardelli
 from data_pipeline.simulation.draws import Draws
-from data_pipeline.simulation.gas import abundance_sequence, low_ionisation_ratios, nitrogen_ratio
+from data_pipeline.simulation.gas import (
+    LOW_IONISATION,
+    abundance_sequence,
+    low_ionisation_ratios,
+    nitrogen_ratio,
+)
 
 # What is drawn here, all log10 and as observed (dust included): [OIII]5008, [OII] sum and [NeIII]3870 over
 # Hbeta, [NII]6585 over Halpha.
@@ -165,9 +170,8 @@ def line_ratios_to_hbeta(
 
     strong = strong_line_ratios(redshift, draws.normal("strong-line ratios", 4))
     if evolved is not None:
-        sequence = abundance_sequence(redshift, draws)
-        for name, line in (("[OII]/Hbeta", "[OII]_3727"), ("[NeIII]/Hbeta", "[NeIII]_3870")):
-            sequence[name] = sequence[name] + np.log10(relative[:, lines.index(line)])
+        reddened = [lines.index("[OII]_3727"), lines.index("[NeIII]_3870")]
+        sequence = abundance_sequence(redshift, np.log10(relative[:, reddened]), draws)
         strong = {name: np.where(evolved, sequence[name], value) for name, value in strong.items()}
     o3, o2, ne3, n2 = (10.0 ** (value + extra(name)) for name, value in strong.items())
     doublet = doublet_ratios(np.clip(2.35 + 0.35 * draws.normal("density"), 1.3, 4.0))
@@ -188,11 +192,8 @@ def line_ratios_to_hbeta(
         out[:, at(name)] = 10.0**value * relative[:, at(name)]
     if evolved is not None:
         nitrogen = np.where(evolved, sequence["[NII]/Halpha"], np.nan)
-
-        def move(name: str) -> np.ndarray:
-            return 0.5 * (extra(name) + shift.get(name, 0.0))
-
-        _tie_to_ionisation(out, lines, redshift, relative, nitrogen, move, draws)
+        added = {name: 0.5 * (extra(name) + shift.get(name, 0.0)) for name in LOW_IONISATION}
+        _tie_to_ionisation(out, lines, redshift, relative, nitrogen, added, draws)
     for name in ("CIII]_1907", "[NI]_5202"):
         weak = lines.partner[at(name)]
         total = out[:, at(name)] if name.startswith("CIII") else out[:, at(weak)]
@@ -204,11 +205,11 @@ def line_ratios_to_hbeta(
     return out
 
 
-def _tie_to_ionisation(out, lines, redshift, relative, nitrogen, move, draws) -> None:
+def _tie_to_ionisation(out, lines, redshift, relative, nitrogen, added, draws) -> None:
     """Set the low-ionisation lines by O32.
 
     ``relative`` (b, L) is what dust does to flux over Hbeta, ``nitrogen`` (b,) is log10 [N II]/Halpha of
-    metal-rich galaxies and NaN for others, ``move`` gives what is added [dex] to a ratio by name.
+    metal-rich galaxies and NaN for others, ``added`` (b,) what comes on top of each ratio [dex].
     """
     at = lines.index
     o3, o2, s1, s2 = (at(name) for name in ("[OIII]_5008", "[OII]_3730", "[SII]_6718", "[SII]_6733"))
@@ -223,7 +224,7 @@ def _tie_to_ionisation(out, lines, redshift, relative, nitrogen, move, draws) ->
     doublet = out[:, s1] / out[:, s2]
     for name, value in ratios.items():
         line = at({"[NII]/Halpha": "[NII]_6585", "[SII]": "[SII]_6733"}.get(name, name))
-        out[:, line] = 10.0 ** np.clip(value + move(name), -3.0, 0.7) * lines.case_b[at("Halpha")]
+        out[:, line] = 10.0 ** np.clip(value + added[name], -3.0, 0.7) * lines.case_b[at("Halpha")]
         out[:, line] *= relative[:, line]
     out[:, s2] /= 1.0 + doublet
     out[:, s1] = out[:, s2] * doublet
