@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from data_pipeline.lines import load_lines
-from data_pipeline.pictures.style import FAINT_LINE_COLOUR, LINE_COLOUR, WAVELENGTH_SHORT
+from data_pipeline.pictures.style import FAINT_COLOUR, FAINT_LINE_COLOUR, LINE_COLOUR, WAVELENGTH_SHORT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,6 +109,15 @@ def mark_lines(
             labels.append((float(at.mean()), text, colour))
     if label and labels:
         _write_labels(axes, labels[: int(0.95 / label_gap)], label_gap)
+
+
+def add_rest_axis(axes: Axes, redshift: float, place: float = -0.2) -> None:
+    """A second wavelength axis, of the rest frame, at a height below the axes [share of their height]."""
+    factor = 1.0 + redshift
+    rest = axes.secondary_xaxis(place, functions=(lambda x: x / factor, lambda x: x * factor))
+    rest.set_xlabel("Rest-frame wavelength [µm]", color=FAINT_COLOUR)
+    rest.tick_params(colors=FAINT_COLOUR, which="both")
+    rest.spines["bottom"].set_edgecolor(FAINT_COLOUR)
 
 
 def magnify(

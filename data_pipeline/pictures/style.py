@@ -273,13 +273,10 @@ def compress_above(axes: Axes, level: float, most: float = 6.0) -> bool:
         return False
     axes.set_yscale("asinh", linear_width=level)
     axes.set_ylim(low, high)
-    steps = np.array([1.0, 2.0, 5.0])
     decades = 10.0 ** np.arange(np.floor(np.log10(level)), np.ceil(np.log10(high)) + 1)
-    ticks = (decades[:, None] * steps).ravel()
-    place = np.arcsinh(ticks[(ticks < high) & (ticks > 0.4 * level)] / level)
-    kept = [0.0]  # ticks stand apart by a tenth of the axis
-    for at in place:
-        if at - kept[-1] > 0.1 * np.arcsinh(high / level):
+    ticks, kept = np.outer(decades, (1.0, 2.0, 5.0)).ravel(), [0.0]
+    for at in np.arcsinh(ticks[(ticks < high) & (ticks > 0.4 * level)] / level):
+        if at - kept[-1] > 0.1 * np.arcsinh(high / level):  # apart by a tenth of the axis
             kept.append(at)
     axes.set_yticks(level * np.sinh(kept), [f"{level * np.sinh(at):.3g}" for at in kept])
     axes.tick_params(axis="y", which="minor", left=False, right=False)
@@ -292,15 +289,6 @@ def leave_headroom(axes: Axes, share: float = 0.13) -> None:
     low, high = scale.transform(np.array(axes.get_ylim()))
     top = scale.inverted().transform(np.array([high + share * (high - low)]))[0]
     axes.set_ylim(axes.get_ylim()[0], top)
-
-
-def add_rest_axis(axes: Axes, redshift: float, place: float = -0.2) -> None:
-    """A second wavelength axis, of the rest frame, at a height below the axes [share of their height]."""
-    factor = 1.0 + redshift
-    rest = axes.secondary_xaxis(place, functions=(lambda x: x / factor, lambda x: x * factor))
-    rest.set_xlabel("Rest-frame wavelength [µm]", color=FAINT_COLOUR)
-    rest.tick_params(colors=FAINT_COLOUR, which="both")
-    rest.spines["bottom"].set_edgecolor(FAINT_COLOUR)
 
 
 def mark_beyond(axes: Axes, wavelength: np.ndarray, flux: np.ndarray, mask: np.ndarray, colour: str) -> int:

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_pipeline.lines import load_lines
-from data_pipeline.pictures.line_marks import KEY_LINES, LINE_GROUPS, line_title, magnify, mark_lines
+from data_pipeline.pictures.line_marks import (
+    KEY_LINES,
+    LINE_GROUPS,
+    add_rest_axis,
+    line_title,
+    magnify,
+    mark_lines,
+)
 from data_pipeline.pictures.style import (
     ARM_COLOURS,
     OUTPUT_COLOUR,
     POOR_COLOUR,
     WAVELENGTH_LABEL,
     WAVELENGTH_SHORT,
-    add_rest_axis,
     compress_above,
     draw_steps,
     draw_zero,
