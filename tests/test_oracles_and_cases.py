@@ -67,6 +67,7 @@ def test_cases_have_what_their_name_says():
     assert first("bad_pixels").prism_mask.mean() > usual.prism_mask.mean() + 0.03
     assert first("gap").prism_mask.mean() > usual.prism_mask.mean() + 0.02
     assert first("partial").prism_mask[:, :100].mean() > usual.prism_mask[:, :100].mean()
+    assert first("gto-674").prism_mask[:, 674:].all() and not first("dja-v4").prism_mask[:, 674:].all()
     low, high = np.percentile(first("z_9-14.5").redshift, (0, 100))
     assert low >= 9 and high <= 14.5
     snr = first("snr_100-300").continuum_snr
