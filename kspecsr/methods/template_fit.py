@@ -2,7 +2,7 @@
 
 Non-negative least squares over the simulator's stellar library (age bins x metallicities x reddening), its
 nebular continuum, the cool envelopes of little red dots, nuclei and all lines, seen by the prism. Chi-square
-against redshift is the template oracle for galaxies that are known by absorption and breaks.
+against redshift is the template oracle; lines then keep fixed ratios, so that breaks and absorption count.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from data_pipeline.simulation.stars import StellarContinua
 from data_pipeline.simulation.stellar_library import load_library
 
 _MOST_STEPS = 30  # per column
+_TIED = ("[OII]_3727", "[OII]_3730", "[OIII]_5008", "[NII]_6585")  # beside hydrogen of Case B, with partners
 _DARK = 1e-30  # a nucleus whose power law is not seen beside its lines
 _BREAK = 0.6  # largest share of an envelope's light that the simulator takes below the Balmer limit
 _HUBBLE_TIME = 13.97e3  # Myr; H0 = 70 km/s/Mpc, Omega_m = 0.3
@@ -42,6 +43,7 @@ class TemplateFitConfig:
         dispersion: of the stars [km/s].
         line_widths: one-sigma widths [km/s] of lines; hydrogen and helium alone have those after the first;
             none for no lines.
+        tied: lines in few columns of fixed ratios, see `_TIED`.
     """
 
     metallicities: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -50,11 +52,12 @@ class TemplateFitConfig:
     nuclei: tuple[float, ...] = (-1.7, -0.5, 1.0)
     dispersion: float = 150.0
     line_widths: tuple[float, ...] = (50.0, 700.0, 1500.0)
+    tied: bool = False
 
 
-# For scans of galaxies without emission: lines are bumps anywhere, and took three of eight redshifts along.
+# For scans: lines that are free are bumps anywhere, and took three of eight redshifts along.
 SCAN = TemplateFitConfig(
-    metallicities=(1, 3), reddening=(0.0, 0.25, 0.7), envelopes=(), nuclei=(), line_widths=()
+    metallicities=(1, 3), reddening=(0.0, 0.25, 0.7), envelopes=(), nuclei=(), line_widths=(50.0,), tied=True
 )
 
 
@@ -169,6 +172,10 @@ def _bare(redshift: float, config: TemplateFitConfig) -> tuple[StellarContinua, 
 def _line_columns(redshift: float, config: TemplateFitConfig, instrument: Instrument) -> np.ndarray:
     lines, ties = load_lines(), tied_lines(load_lines())
     permitted = np.isfinite(lines.case_b) | np.char.startswith(np.array(lines.names), "He")
+    if config.tied:
+        profiles = ties.profiles(instrument, redshift, config.line_widths[0])
+        hydrogen = np.nan_to_num(lines.case_b) @ profiles[ties.column]
+        return np.stack([hydrogen, *(profiles[ties.column[lines.index(name)]] for name in _TIED)])
     heads = np.zeros(ties.columns, bool)
     heads[ties.column[permitted]] = True
     if not config.line_widths:
@@ -240,7 +247,7 @@ def _scanned() -> list[Templates]:
 def scan_redshifts(
     flux: np.ndarray, error: np.ndarray, mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Redshifts of galaxies without emission lines, from chi-square of the templates at each.
+    """Redshifts from chi-square of the templates at each, lines in fixed ratios among them.
 
     Chi-square is divided by the noise power at the scales of breaks, and the prior is flat in ln(1 + z).
 
