@@ -38,8 +38,10 @@ def spectrum_nll(target, target_error, target_mask, mean, error):
     return masked_mean(nll, ops.logical_not(target_mask))
 
 
-def redshift_nll(log_probability, redshift, step):
+def redshift_nll(log_probability, redshift, step, second=None):
     """Mean negative log-likelihood of log(1 + z) over the spectra whose redshift is known.
+
+    Of two sources in a slit each is the answer with probability 1/2: both belong among the modes of P(z).
 
     A cross-entropy whose target is softened by a Gaussian of one bin: P(z) is the mixture of normals in
     log(1 + z) at the bins, and this is minus its log density.
@@ -48,15 +50,40 @@ def redshift_nll(log_probability, redshift, step):
         log_probability: (B, Z).
         redshift: (B,) true; NaN where unknown.
         step: of log(1 + z) between bins.
+        second: (B,) that of a second source; NaN where there is none, None where there are none.
     """
+    nll = _redshift_nll(log_probability, redshift, step)
+    if second is not None:
+        both = 0.5 * (nll + _redshift_nll(log_probability, second, step))
+        nll = ops.where(ops.isfinite(second), both, nll)
+    return masked_mean(nll, ops.isfinite(redshift))
+
+
+def _redshift_nll(log_probability, redshift, step):
+    """(B,) negative log-likelihood of log(1 + z); a finite number without a redshift, too."""
     known = ops.isfinite(redshift)
     # A number for unknown ones too, whose loss is masked: NaN would reach the gradient through the mask.
     x = ops.log1p(ops.where(known, redshift, 0.0))
     bins = (np.arange(log_probability.shape[-1]) * step).astype("float32")
     place = (x[:, None] - bins) / (BIN_WIDTH * step)
     component = -0.5 * place**2 - HALF_LOG_TWO_PI - float(np.log(BIN_WIDTH * step))
-    log_density = ops.logsumexp(log_probability + component, axis=-1)
-    return masked_mean(-log_density, known)
+    return -ops.logsumexp(log_probability + component, axis=-1)
+
+
+def no_redshift_loss(none_logit, redshift, object_class):
+    """Mean cross-entropy of there being no redshift; (B,) each.
+
+    What counts is where the class is known, 0 or more: elsewhere a missing ``redshift`` (NaN) may be one that
+    nobody has measured.
+    """
+    none = 1.0 - ops.cast(ops.isfinite(redshift), "float32")
+    return masked_mean(ops.softplus(none_logit) - none * none_logit, object_class >= 0)
+
+
+def class_loss(log_probability, object_class):
+    """Mean cross-entropy of classes (B, C); ``object_class`` (B,) is a number, negative where unknown."""
+    wanted = ops.one_hot(ops.cast(ops.maximum(object_class, 0.0), "int32"), log_probability.shape[-1])
+    return masked_mean(-ops.sum(wanted * log_probability, axis=-1), object_class >= 0)
 
 
 _HIGH_PASS = 61  # pixels of the running mean that is taken off

@@ -31,6 +31,8 @@ def check_choice(where: str, value: str, choices: tuple[str, ...]) -> None:
 
 TRUNKS = ("detector", "grid")
 LINE_ERRORS = ("independent", "joint")
+# What a spectrum may be of, in the order of the class probabilities.
+OBJECT_CLASSES = ("galaxy with lines", "galaxy without lines", "broad lines", "no galaxy", "nothing")
 ACTIVATIONS = ("elu", "relu", "gelu", "silu")
 
 
@@ -87,6 +89,7 @@ class ZHeadConfig:
         groups: number of scores per redshift before the last, pointwise layers.
         activation: name of the activation in Keras.
         dropout: dropout probability after each convolution.
+        open_world: put out the probabilities that there is no redshift to be had, and of `OBJECT_CLASSES`.
     """
 
     pooling: int = 3
@@ -99,6 +102,7 @@ class ZHeadConfig:
     groups: int = 8
     activation: str = "elu"
     dropout: float = 0.02
+    open_world: bool = False
 
     def __post_init__(self) -> None:
         check_choice("zhead.activation", self.activation, ACTIVATIONS)

@@ -26,6 +26,8 @@ class LossConfig:
         presence: cross-entropy of line presence, SR2.
         continuum: match of the continuum under the lines, where it is known, SR2.
         consistency: chi-square of the degraded output against the prism, SR2.
+        no_redshift: cross-entropy of whether there is a redshift to be had, ZHead of an open world.
+        object_class: cross-entropy of the class of the object, ZHead of an open world.
         sr1_line_shape: high-pass match where lines are at the true redshift, SR1 (paper section 3.4).
         sr1_smoothness: roughness of the output elsewhere, SR1 (paper section 3.4).
     """
@@ -41,6 +43,8 @@ class LossConfig:
     presence: float = 0.5
     continuum: float = 0.2
     consistency: float = 0.05
+    no_redshift: float = 0.5
+    object_class: float = 0.2
     sr1_line_shape: float = 0.0
     sr1_smoothness: float = 0.0
 

@@ -57,6 +57,9 @@ def recorded_examples(
         "continuum_known": np.zeros(len(rows), bool),
         **_lines(stacked, [row["tier"] for row in rows], grid),
         "true_redshift": redshift,
+        # not recorded
+        "second_redshift": np.full_like(redshift, np.nan),
+        "object_class": np.full_like(redshift, -1.0),
     }
 
 

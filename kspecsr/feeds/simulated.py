@@ -14,7 +14,14 @@ from data_pipeline.pairs.stitching import stitch
 from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid, pixel_bounds
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.resampling import resampler, to_pixels
-from data_pipeline.simulation import POPULATIONS, Nuisances, SimulatedBatch, SimulationConfig, simulate_batch
+from data_pipeline.simulation import (
+    KINDS,
+    POPULATIONS,
+    Nuisances,
+    SimulatedBatch,
+    SimulationConfig,
+    simulate_batch,
+)
 from data_pipeline.simulation.config import JADES_ALONE
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.noise import grating_line_error
@@ -131,6 +138,8 @@ def _gratings(batch: SimulatedBatch, row: int) -> list[ObservedSpectrum]:
 
 
 DETECTABLE = 3.0  # sigma of the reference gratings
+# class, a number within `OBJECT_CLASSES`, of each of the simulator's kinds
+_CLASS_OF_KIND = dict(zip(KINDS, (0, 2, 1, 1, 4, 3, 3, 3, 1, 2), strict=True))
 # Random numbers are keyed by the seed: with this bit set for validation and clear for training, no
 # galaxy and no noise can be shared.
 VALIDATION_SEED_BIT = 1 << 62
@@ -190,6 +199,8 @@ def observed_examples(
         **_targets(batch, feed, grid),
         **_lines(batch, grid),
         "true_redshift": batch.redshift.astype(np.float32),
+        "second_redshift": batch.second_redshift.astype(np.float32),
+        "object_class": np.array([_CLASS_OF_KIND[kind] for kind in batch.kind], np.float32),
     }
 
 

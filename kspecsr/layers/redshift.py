@@ -165,6 +165,29 @@ class LogProbability(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("kspecsr")
+class WholeSpectrum(keras.layers.Layer):
+    """What of a spectrum says whether it has a redshift at all: features without their place, and P(z).
+
+    Inputs:
+        features: (B, M, T), 0 where there is no data.
+        coverage: (B, M, 1), 1 or 0.
+        log_probability: (B, Z).
+
+    Returns:
+        (B, 3 T + 3): mean, largest and smallest of each feature; logarithm of P(z) at its highest bin, its
+        entropy, and the share of the range that is covered.
+    """
+
+    def call(self, features, coverage, log_probability):
+        share = ops.mean(coverage, axis=1)
+        mean = ops.mean(features, axis=1) / ops.maximum(share, 1e-3)
+        peak = ops.max(log_probability, axis=-1, keepdims=True)
+        entropy = -ops.sum(ops.exp(log_probability) * log_probability, axis=-1, keepdims=True)
+        extremes = [ops.max(features, axis=1), ops.min(features, axis=1)]
+        return ops.concatenate([mean, *extremes, peak, entropy, share], axis=-1)
+
+
+@keras.saving.register_keras_serializable("kspecsr")
 class RedshiftEstimate(keras.layers.Layer):
     """Mean and standard deviation of P(z) around its highest bin, or the redshift that is given.
 

@@ -47,7 +47,8 @@ def compose(
         ``flux_error``, ``continuum``, ``continuum_error`` (B, N) [erg/s/cm2/A], ``redshift``,
         ``redshift_error`` (B,),
         ``redshift_probability`` (B, Z), the line table's columns (B, K), ``chi_square`` (B,) and
-        ``prism_model`` (B, P); with joint line errors ``line_correlation`` (B, K, K) too.
+        ``prism_model`` (B, P); with joint line errors ``line_correlation`` (B, K, K) too; of an open world
+        ``redshift_none`` (B,), the probability that there is no redshift, and ``class_probability`` (B, C).
     """
     inputs = {**prism_inputs(), "redshift": number_input("redshift")}
     # In float32 from here on: 1e-20 times 1e20 is exact enough, but 1e-20 squared, anywhere before it, would
@@ -78,6 +79,11 @@ def compose(
     # mode.
     probability = keras.layers.Activation("exponential", dtype="float32", name="redshift_probability")
     outputs |= {"redshift_probability": probability(log_probability), **place}
+    if "none_logit" in second:
+        chance = keras.layers.Activation("sigmoid", dtype="float32", name="redshift_none")
+        classes = keras.layers.Activation("exponential", dtype="float32", name="class_probability")
+        outputs["redshift_none"] = chance(second["none_logit"])
+        outputs["class_probability"] = classes(second["class_log_probability"])
     return keras.Model(inputs, outputs, name="kspecsr")
 
 

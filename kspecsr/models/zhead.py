@@ -3,11 +3,17 @@
 import keras
 import numpy as np
 
-from kspecsr.configuration import ModelConfig
+from kspecsr.configuration import OBJECT_CLASSES, ModelConfig
 from kspecsr.layers.geometry import plain_grid
 from kspecsr.layers.operators import Upsampling
 from kspecsr.layers.prism_channels import SignalToNoise, ToGridChannels
-from kspecsr.layers.redshift import LogCorrelation, LogProbability, RedshiftChannels, RedshiftEstimate
+from kspecsr.layers.redshift import (
+    LogCorrelation,
+    LogProbability,
+    RedshiftChannels,
+    RedshiftEstimate,
+    WholeSpectrum,
+)
 from kspecsr.models.sr1 import normalised, number_input, observed, prism_inputs, sr1_inputs
 
 _REACH = 8  # feature steps around the highest bin from which the redshift is estimated
@@ -45,7 +51,8 @@ def build_zhead(config: ModelConfig) -> keras.Model:
         Functional model from the prism, ``sr1_flux`` and ``sr1_error`` [1e-20 erg/s/cm2/A], and a known
         ``redshift`` (B,), NaN where it is to be inferred, to ``redshift_log_probability`` (B, Z) over
         `redshift_bins`, and ``redshift`` and ``redshift_error`` (B,): the given one with error 0, or the main
-        mode's.
+        mode's. For an open world also ``none_logit`` (B,), of there being no redshift, and
+        ``class_log_probability`` (B, C) over `OBJECT_CLASSES`.
     """
     zhead, grid = config.zhead, plain_grid(config.grid)
     inputs = {**prism_inputs(), **sr1_inputs(config), "redshift": number_input("redshift")}
@@ -97,4 +104,16 @@ def build_zhead(config: ModelConfig) -> keras.Model:
         redshift_step(config), reach=_REACH * zhead.finer, name="estimate", dtype="float32"
     )(log_probability, inputs["redshift"])
     outputs = {"redshift_log_probability": log_probability, "redshift": redshift, "redshift_error": error}
+    if zhead.open_world:
+        # P(z) is normalised and cannot say that nothing fits: how well the best redshift does, beside what
+        # the spectrum looks like, can.
+        whole = WholeSpectrum(name="whole", dtype="float32")(x, coverage, log_probability)
+        whole = keras.layers.Dense(4 * zhead.groups, zhead.activation, dtype="float32", name="whole_dense")(
+            whole
+        )
+        outputs["none_logit"] = keras.layers.Dense(1, dtype="float32", name="none")(whole)[:, 0]
+        classes = keras.layers.Dense(len(OBJECT_CLASSES), dtype="float32", name="classes")(whole)
+        outputs["class_log_probability"] = keras.layers.Activation(
+            "log_softmax", dtype="float32", name="class_log_probability"
+        )(classes)
     return keras.Model(inputs, outputs, name="zhead")

@@ -72,6 +72,8 @@ class SpectrumResult:
         prism_error: (P,) one sigma.
         prism_mask: (P,) bool, True = bad.
         prism_model: (P,) ``flux`` degraded to the prism; NaN where unknown.
+        class_probability: name out of `OBJECT_CLASSES` to its probability; empty of a model that knows
+            galaxies alone.
         date: UTC at which the result was made, ``YYYY-MM-DDThh:mm:ss``.
         stated: header cards that follow from no other field, of the file that the result was read from.
     """
@@ -94,8 +96,14 @@ class SpectrumResult:
     prism_error: np.ndarray
     prism_mask: np.ndarray
     prism_model: np.ndarray
+    class_probability: Mapping[str, float] = field(default_factory=dict)
     date: str = field(default_factory=_now)
     stated: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def object_class(self) -> str:
+        """The most probable class; empty of a model that knows galaxies alone."""
+        return max(self.class_probability, key=self.class_probability.get, default="")
 
     def __repr__(self) -> str:
         redshift = self.redshift

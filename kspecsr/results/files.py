@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FORMATS = ("fits", "ecsv")
 MODEL_HASH, INPUT_HASH, Z_SOURCE, EXTRACTION = "MODELSHA", "INPUTSHA", "ZSOURCE", "EXTRACT"
 INPUT_NAME, INPUT_PATH_HASH = "INPUT", "INPUTPSH"
+NO_REDSHIFT, CLASS_CHANCE = "P_NONE", "PCLASS"
 GIVEN, INFERRED = "given", "spectrum"
 # Fields of SpectrumMeta: keyword and comment; those without a comment only where they hold something.
 META_CARDS = {
@@ -78,6 +79,7 @@ def provenance_cards(result: SpectrumResult) -> list[Card]:
         # a reader that asks for the disperser learns that this is no observed prism spectrum
         ("DISPERSE", "SUPER-RESOLVED", "not observed: an estimate from the prism"),
         *_redshift_cards(result),
+        *_class_cards(result),
         ("CHI2NU", _number(result.chi_square), "degraded output against input, per 2/3 ERR^2"),
         ("FLAGS", ",".join(result.flags), "why no lines are reported; empty: they are"),
         *_source_cards(result),
@@ -98,6 +100,20 @@ def _redshift_cards(result: SpectrumResult) -> list[Card]:
         ("Z_CONF", _number(redshift.confidence), "mass of Z's mode within 0.01 (1 + Z)"),
         (Z_SOURCE, GIVEN if redshift.given else INFERRED, "given by the caller, or from the spectrum"),
         *zip(QUANTILES, map(_number, quantiles), comments, strict=True),
+    ]
+
+
+def _class_cards(result: SpectrumResult) -> list[Card]:
+    """Of models that know of more than galaxies."""
+    if not result.class_probability:
+        return []
+    return [
+        (NO_REDSHIFT, _number(result.redshift.none), "chance that there is no redshift; Z_CONF has it"),
+        ("CLASS", result.object_class, "the most probable class"),
+        *(
+            (f"{CLASS_CHANCE}{number}", _number(chance), f"probability of: {name}")
+            for number, (name, chance) in enumerate(result.class_probability.items(), start=1)
+        ),
     ]
 
 

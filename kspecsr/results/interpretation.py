@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kspecsr.configuration import OBJECT_CLASSES
 from kspecsr.results import prism_input
 from kspecsr.results.data import ModelIdentity
 from kspecsr.results.flags import NO_COVERAGE, STATUS_BITS, find_flags, flags_of
@@ -20,6 +21,7 @@ from kspecsr.results.result import Result
 
 _SPECTRA = ("flux", "flux_error", "continuum", "sr1_flux", "sr1_error")
 _BLANKED = ("flux", "flux_error", "wavelength", "fwhm", "equivalent_width", "prior_weight")
+_OPEN_WORLD = ("redshift_none", "class_probability")  # of models that know of more than galaxies
 Arrays = dict[str, Any]
 
 
@@ -111,6 +113,10 @@ class Interpreter:
         error, confidence, probability = summarise_redshift(
             outputs["redshift_probability"], self.bins, redshift, known, xp
         )
+        open_world = {name: outputs[name] for name in _OPEN_WORLD if name in outputs}
+        if open_world:
+            # a confident place in P(z) is none where there is probably no redshift at all
+            confidence = xp.where(known, confidence, confidence * (1.0 - open_world["redshift_none"]))
         on_range = tuple(values[:, self._on_range] for values in prism)
         flags = find_flags(on_range, confidence, known, lines_in_range, finite, xp)
         nothing = flags[NO_COVERAGE] & ~known
@@ -121,6 +127,7 @@ class Interpreter:
             "redshift_confidence": xp.where(nothing, 0.0, confidence),
             "redshift_probability": xp.where(nothing[:, None], 0.0, probability),
             "status": status,
+            **open_world,
         }
         return reported, status > 0
 
@@ -180,6 +187,7 @@ def results_of(
             prism_flux=prism.flux,
             prism_error=prism.error,
             prism_mask=prism.mask,
+            class_probability=dict(zip(OBJECT_CLASSES, one.get("class_probability", ()), strict=False)),
         )
         results.append(result)
     return results
@@ -194,4 +202,5 @@ def _redshift_summary(reported: Arrays, redshift: float, bins: np.ndarray) -> Re
         given=given,
         bins=bins,
         probability=reported["redshift_probability"],
+        none=float(reported.get("redshift_none", np.nan)),
     )

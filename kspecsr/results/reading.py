@@ -15,14 +15,17 @@ from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.readers.own import FORMAT_KEYWORD, NUMBER_KEYWORDS, RESULT_FORMAT
 from data_pipeline.spectrum import FLUX_UNIT, ObservedSpectrum, SpectrumMeta
+from kspecsr.configuration import OBJECT_CLASSES
 from kspecsr.results.data import ModelIdentity, SpectrumResult, converted, usable_unit
 from kspecsr.results.files import (
     CARD_LENGTH,
+    CLASS_CHANCE,
     GIVEN,
     INPUT_NAME,
     META_CARDS,
     MODEL_HASH,
     MOST_MODES,
+    NO_REDSHIFT,
     QUANTILES,
     SPECTRUM_COLUMNS,
     STATED,
@@ -172,6 +175,11 @@ def _shared_fields(
         "model": ModelIdentity(cards["MODEL"], cards[MODEL_HASH], grid, software),
         "measurements": _measurements(lines),
         "chi_square": _value(cards["CHI2NU"]),
+        "class_probability": {
+            name: _value(cards[f"{CLASS_CHANCE}{number}"])
+            for number, name in enumerate(OBJECT_CLASSES, start=1)
+            if f"{CLASS_CHANCE}{number}" in cards
+        },
         "flags": tuple(filter(None, cards["FLAGS"].split(","))),
         "date": cards["DATE"],
         "stated": {keyword: cards[keyword] for keyword in STATED if keyword in cards},
@@ -296,4 +304,5 @@ def _stored_redshift(
         stated_grid=grid,
         stated_density=density,
         stated_quantiles={share: _value(cards[key]) for key, share in QUANTILES.items()},
+        none=_value(cards.get(NO_REDSHIFT)),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -185,6 +185,8 @@ class RedshiftSummary:
         given: True if the caller gave the redshift.
         bins: (Z,) ln(1 + z) of the probabilities.
         probability: (Z,) probability per bin, sums to 1; all 0 where nothing is known.
+        none: probability that there is no redshift to be had, which takes its share of `confidence`; NaN of
+            a model that knows galaxies alone.
     """
 
     value: float
@@ -193,6 +195,7 @@ class RedshiftSummary:
     given: bool
     bins: np.ndarray
     probability: np.ndarray
+    none: float = field(default=np.nan, kw_only=True)
 
     @property
     def grid(self) -> np.ndarray:

@@ -52,6 +52,8 @@ class ResultRow:
     brightest_line: str = _column("of them, the one with the most flux")
     brightest_flux: float = _column("its flux", LINE_FLUX_UNIT)
     brightest_flux_error: float = _column("one sigma", LINE_FLUX_UNIT)
+    no_redshift: float = _column("chance that there is none; NaN: the model does not say", default=math.nan)
+    object_class: str = _column("the most probable class; empty: the model does not say", default="")
     notes: str = _column("what was masked, assumed or ignored, separated by semicolons", default="")
     known: float = _column("redshift that the user knows", default=math.nan)
 
@@ -122,6 +124,8 @@ def row_of(result: SpectrumResult, name: str, known: float = math.nan) -> Result
         brightest_line=str(lines.line[brightest]) if found else "",
         brightest_flux=float(lines.flux[brightest]) if found else math.nan,
         brightest_flux_error=float(lines.flux_error[brightest]) if found else math.nan,
+        no_redshift=redshift.none,
+        object_class=result.object_class,
         notes="; ".join(result.notes),
         known=known,
     )

@@ -44,6 +44,7 @@ class StageModel(keras.Model):
             )
         self.stage, self.losses_config = stage, preset.losses
         self.step_of_log = redshift_step(preset.model)
+        self.open_world = preset.model.zhead.open_world
         self.sampling = float(preset.model.grid.sampling)
         self.frozen = [upstream[name] for name in needed]
         for model in self.frozen:
@@ -90,7 +91,8 @@ class StageModel(keras.Model):
 
     def build(self, input_shape=None):
         """Make trackers of the loss terms that count."""
-        for name in TERMS[self.stage]:
+        further = _OPEN_WORLD_TERMS if self.stage == "zhead" and self.open_world else ()
+        for name in (*TERMS[self.stage], *further):
             if getattr(self.losses_config, name, 1.0) > 0 and name not in self.trackers:
                 self.trackers[name] = keras.metrics.Mean(name=name)
         self.built = True
@@ -109,8 +111,15 @@ class StageModel(keras.Model):
         }
 
     def _zhead_terms(self, x, y, outputs):
-        log_probability = outputs["redshift_log_probability"]
-        return {"redshift": losses.redshift_nll(log_probability, y["true_redshift"], self.step_of_log)}
+        redshift, log_probability = y["true_redshift"], outputs["redshift_log_probability"]
+        nll = losses.redshift_nll(log_probability, redshift, self.step_of_log, y["second_redshift"])
+        if not self.open_world:
+            return {"redshift": nll}
+        return {
+            "redshift": nll,
+            "no_redshift": losses.no_redshift_loss(outputs["none_logit"], redshift, y["object_class"]),
+            "object_class": losses.class_loss(outputs["class_log_probability"], y["object_class"]),
+        }
 
     def _sr2_terms(self, x, y, outputs):
         weights: LossConfig = self.losses_config
@@ -230,10 +239,13 @@ class _SR1LineTerms:
 
 # loss terms of each stage, as they are logged
 _SR1_LINE_TERMS = ("sr1_line_shape", "sr1_smoothness")
+_OPEN_WORLD_TERMS = ("no_redshift", "object_class")
 TERMS = {
     "sr1": ("likelihood", *_SR1_LINE_TERMS),
     "zhead": ("redshift",),
-    "sr2": tuple(name for name in LossConfig.__dataclass_fields__ if name not in _SR1_LINE_TERMS),
+    "sr2": tuple(
+        name for name in LossConfig.__dataclass_fields__ if name not in (*_SR1_LINE_TERMS, *_OPEN_WORLD_TERMS)
+    ),
 }
 
 
