@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from kspecsr.model_folder import load_stage, read_settings, stage_hash
 from kspecsr.training import epoch_end, state
 from kspecsr.training import stage as stage_module
 from kspecsr.training import state as published
+from kspecsr.training.devices import fast_policy
 from kspecsr.training.state import read_progress
 from training_sample import QUIET, assert_published, simulated, tiny_preset, train
 
@@ -124,6 +126,14 @@ def test_a_frozen_stage_that_changes_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(stage_module, "load_upstream", loaded)
     with pytest.raises(RuntimeError, match="zhead: training changed the weights of sr1"):
         train("zhead", tmp_path, preset, report=change)
+
+
+def test_auto_is_a_policy_of_this_machine():
+    """bfloat16 only where the processor multiplies it, or on a GPU."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    wanted = "mixed_bfloat16" if "amx_bf16" in flags or "avx512_bf16" in flags else "float32"
+    assert fast_policy("auto") == wanted
+    assert fast_policy("float32") == "float32"
 
 
 def test_mixed_precision_leaves_a_float32_network(tmp_path):

