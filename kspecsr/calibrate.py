@@ -11,8 +11,9 @@ EXAMPLES = """examples:
 
 Writes calibration.json into the model folder, beside the weights: factors on the errors of pixels and line
 fluxes as functions of their S/N, and an exponent for P(z), such that intervals of 68 and 95 % hold as much of
-the truth. They are measured on simulated galaxies that neither training nor kspecsr evaluate sees, and are
-applied from then on wherever the model is loaded. Training a stage again removes them.
+the truth; and which CHI2NU is usual at which S/N, from which P_FIT and the flag POOR_FIT follow. They are
+measured on simulated galaxies that neither training nor kspecsr evaluate sees, and are applied from then on
+wherever the model is loaded. Training a stage again removes them.
 """
 
 
@@ -39,6 +40,9 @@ def main(args: argparse.Namespace) -> None:
             f"(log10 S/N {scale.start:g} to {last:g})"
         )
     print(f"{'P(z)':12s} to the power of {calibration.redshift_exponent:.2f}")
+    if fit := calibration.fit:
+        usual = ", ".join(f"{row[-1]:.2f}" for row in fit.chi_square)
+        print(f"{'CHI2NU':12s} above {usual} in {fit.share[-1]:.0%} of spectra, by S/N (P_FIT)")
     print(f"written: {path}")
 
 

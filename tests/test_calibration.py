@@ -10,6 +10,7 @@ from enhancement_sample import write_stand_in_folder
 from kspecsr.calibrate import main
 from kspecsr.configuration.calibration import Calibration, ErrorScale
 from kspecsr.evaluation.calibrate import calibrate_model, collect, measure_exponent, measure_scale, sharpened
+from kspecsr.evaluation.methods import predicted
 from kspecsr.evaluation.sources import SHIPPED_SEED, SimulatedHeldOut
 from kspecsr.layers.calibration import ErrorCalibration, PixelErrorCalibration, RedshiftCalibration
 from kspecsr.measures.calibration import gaussian_pit
@@ -148,9 +149,12 @@ def test_an_untrained_model_gets_errors_that_hold_on_other_galaxies(folder, not_
     assert content["measured_on"]["galaxies"] == 120 and content["measured_on"]["seed"] == 3
     try:
         networks = SuperResolver.from_folder(folder)
-        others = collect(networks, SimulatedHeldOut(TINY.grid, 4), 100)
+        source = SimulatedHeldOut(TINY.grid, 4)
+        others = collect(networks, source, 100)
+        share = predicted(source.chunk(0), networks, None)["fit_probability"]
     finally:
         path.unlink()
+    assert np.median(share) == pytest.approx(0.5, abs=0.15) and np.mean(share < 0.1) < 0.2
     _, error, _, _, residual = others.of("continuum")
     assert inside(residual, error, 0.68) == pytest.approx(0.68, abs=0.06)
     _, error, _, residual = others.of("line_flux")

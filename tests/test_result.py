@@ -28,6 +28,7 @@ from kspecsr.results.flags import (
     NO_CLEAR_REDSHIFT,
     NO_COVERAGE,
     NO_LINE_IN_RANGE,
+    POOR_FIT,
     detection,
     flags_of,
 )
@@ -210,8 +211,9 @@ def test_keras_ops_report_what_numpy_reports():
     batch = {name: values.astype("f4") for name, values in batch.items()}
     outputs = StandIn()({**batch, "prism_mask": prism[2]})
     outputs = {name: np.asarray(values, float) for name, values in outputs.items()}
+    outputs["fit_probability"] = np.array([0.5, np.nan, 1e-4, 1e-4])
     expected = Interpreter(IDENTITY, BINS).everything(prism, outputs, given)
-    assert [flags_of(status) for status in expected["status"]] == [(), (LOW_SN,), (), (NO_COVERAGE,)]
+    assert [flags_of(status) for status in expected["status"]] == [(), (LOW_SN,), (POOR_FIT,), (NO_COVERAGE,)]
     tensor = keras.ops.convert_to_tensor
     interpreter = Interpreter(
         IDENTITY, BINS, xp=keras.ops, degrade=lambda flux: tensor(degraded_to_prism(np.asarray(flux), GRID))

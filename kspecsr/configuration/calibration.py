@@ -1,4 +1,4 @@
-"""The calibration of a model: factors on its stated errors, an exponent of P(z). Needs no Keras."""
+"""The calibration of a model: its stated errors, P(z), what a good fit is. Needs no Keras."""
 
 from __future__ import annotations
 
@@ -52,6 +52,43 @@ def log_signal_to_noise(value: np.ndarray, error: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class FitTable:
+    """Chi-square per pixel (CHI2NU) of simulated spectra, by median S/N per pixel: what is a usual one.
+
+    `kspecsr.layers.calibration.FitProbability` reads probabilities off it.
+
+    Attributes:
+        place: (K,) log10 of the median S/N of good pixels at the knots.
+        share: (Q,) shares of spectra with a larger chi-square, falling.
+        chi_square: (K, Q) chi-square that has this share beyond it.
+    """
+
+    place: tuple[float, ...]
+    share: tuple[float, ...]
+    chi_square: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        place, share = np.array(self.place), np.array(self.share)
+        rows = {len(row) for row in self.chi_square}
+        if not place.size or share.size < 2 or len(self.chi_square) != place.size or rows != {share.size}:
+            raise ValueError(
+                f"calibration: expected a row of chi-squares for each of {place.size} S/N, 1 or more, and in "
+                f"it one for each of {share.size} shares, 2 or more; got {len(self.chi_square)} rows of "
+                f"{', '.join(map(str, sorted(rows)))}"
+            )
+        if not np.all(np.diff(place) > 0) or not np.all(np.diff(self.chi_square) > 0):
+            raise ValueError("calibration: expected S/N and the chi-squares of each row to rise, they do not")
+        if (
+            not np.all(np.diff(share) < 0)
+            or not 0 < share[-1] < share[0] <= 1
+            or np.min(self.chi_square) <= 0
+        ):
+            raise ValueError(
+                "calibration: expected shares that fall between 1 and 0, and positive chi-squares"
+            )
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Calibration of everything that a model states with an uncertainty.
 
@@ -61,6 +98,7 @@ class Calibration:
         line_pixels: scale of the lines' part of the pixel errors, by the S/N of the lines in a pixel.
         line_flux: scale of the errors of line fluxes.
         redshift_exponent: exponent of P(z), which is normalised again: above 1 narrows it.
+        fit: what chi-square is usual; None, as in older calibrations: no probability of the fit is stated.
         measured_on: description of the galaxies that it was measured on, plain JSON values.
     """
 
@@ -69,6 +107,7 @@ class Calibration:
     line_pixels: ErrorScale = field(default_factory=ErrorScale)
     line_flux: ErrorScale = field(default_factory=ErrorScale)
     redshift_exponent: float = 1.0
+    fit: FitTable | None = None
     measured_on: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -13,6 +13,8 @@ from kspecsr.configuration.calibration import Calibration, ErrorScale, log_signa
 from kspecsr.enhancement.inputs import check_writable
 from kspecsr.evaluation.methods import Networks, predicted
 from kspecsr.evaluation.sources import SHIPPED_SEED, HeldOutSource, SimulatedHeldOut
+from kspecsr.evaluation.usual_fits import measure_fit
+from kspecsr.layers.calibration import median_signal_to_noise
 from kspecsr.measures.held_out import HeldOut
 from kspecsr.measures.lines import prism_line_noise
 from kspecsr.measures.spectrum import REGIONS, pixel_regions
@@ -44,10 +46,12 @@ class CalibrationSample:
         columns: quantity to arrays of value, error, fixed error that is not scaled, and residual; of pixels
             to continuum, its error, lines, their error, and residual.
         redshift: P(z) and the true redshift of the galaxies.
+        fit: chi-square per pixel and median S/N of a good pixel.
     """
 
     columns: dict[str, list[np.ndarray]] = field(default_factory=dict)
     redshift: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    fit: list[np.ndarray] = field(default_factory=list)
 
     def add(self, held_out: HeldOut, outputs: Arrays) -> None:
         """Adds galaxies.
@@ -77,6 +81,8 @@ class CalibrationSample:
         self._add("line_flux", judged, flux, error, np.zeros_like(flux), held_out.line_flux - flux)
         known = np.isfinite(held_out.redshift)
         self.redshift.append((outputs["redshift_probability"][known], held_out.redshift[known]))
+        prism = (held_out.prism_flux, held_out.prism_error, held_out.prism_mask)
+        self.fit.append(np.stack([outputs["chi_square"], np.asarray(median_signal_to_noise(*prism))]))
 
     def _add(self, name: str, chosen: np.ndarray, *arrays: np.ndarray) -> None:
         part = np.stack([np.asarray(array, np.float64)[chosen] for array in arrays])
@@ -100,6 +106,7 @@ class CalibrationSample:
             line_pixels=line_pixels,
             line_flux=measure_scale(*self.of("line_flux")),
             redshift_exponent=measure_exponent(self.redshift, bins),
+            fit=measure_fit(*np.concatenate(self.fit, axis=1)),
             measured_on=dict(measured_on or {}),
         )
 

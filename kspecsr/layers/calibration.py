@@ -95,3 +95,58 @@ class RedshiftCalibration(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "exponent": self.exponent}
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class FitProbability(keras.layers.Layer):
+    """Share of simulated spectra of a spectrum's S/N that the output describes worse than this one.
+
+    Logarithms of chi-squares are linear in log10(S/N) between knots and constant beyond; that of the share is
+    linear in the logarithm of chi-square, beyond the last one of the table, too, on the slope of its last
+    two. Below the first it is the first share.
+
+    Args:
+        place, share, chi_square: see `kspecsr.configuration.calibration.FitTable`.
+
+    Inputs:
+        chi_square: (B,).
+        flux, error, mask: (B, P) of the prism, True = bad.
+
+    Output shape:
+        (B,), NaN where ``chi_square`` is.
+    """
+
+    def __init__(self, place, share, chi_square, **options):
+        super().__init__(**options)
+        self.place, self.share, self.chi_square = list(place), list(share), [list(row) for row in chi_square]
+
+    def call(self, chi_square, flux, error, mask):
+        place, table = np.array(self.place, "float32"), np.log(np.array(self.chi_square, "float32"))
+        share = np.log(np.array(self.share, "float32"))
+        level = ops.log(ops.maximum(median_signal_to_noise(flux, error, mask), 1e-4)) / np.log(10.0)
+        part = ops.clip((level[:, None] - place[:-1]) / np.diff(place), 0.0, 1.0)
+        usual = table[:1] + ops.matmul(part, np.diff(table, axis=0))
+        step = (ops.log(ops.maximum(chi_square, 1e-6))[:, None] - usual[:, :-1]) / (
+            usual[:, 1:] - usual[:, :-1]
+        )
+        most = np.append(np.ones(share.size - 2, "float32"), np.float32(np.inf))  # the last one goes on
+        passed = ops.minimum(ops.maximum(step, 0.0), most)
+        probability = ops.exp(share[0] + ops.sum(passed * np.diff(share), axis=-1))
+        return ops.where(ops.isfinite(chi_square), probability, np.float32(np.nan))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "place": self.place,
+            "share": self.share,
+            "chi_square": self.chi_square,
+        }
+
+
+def median_signal_to_noise(flux, error, mask):
+    """(B,) median S/N of good pixels, of flux, error and mask (B, P), True = bad; infinite without any."""
+    ratio = ops.sort(ops.where(mask, np.float32(np.inf), flux / ops.where(mask, 1.0, error)), axis=-1)
+    count = ops.sum(ops.where(mask, 0, 1), axis=-1, keepdims=True)
+    low, high = ((count - below) // 2 for below in (1, 0))
+    pair = [ops.take_along_axis(ratio, ops.maximum(at, 0), axis=-1) for at in (low, high)]
+    return 0.5 * (pair[0] + pair[1])[:, 0]

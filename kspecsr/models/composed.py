@@ -5,7 +5,12 @@ from dataclasses import asdict
 import keras
 
 from kspecsr.configuration.calibration import Calibration
-from kspecsr.layers.calibration import ErrorCalibration, PixelErrorCalibration, RedshiftCalibration
+from kspecsr.layers.calibration import (
+    ErrorCalibration,
+    FitProbability,
+    PixelErrorCalibration,
+    RedshiftCalibration,
+)
 from kspecsr.layers.prism_channels import UnitConversion
 from kspecsr.models.sr1 import RECORD_UNIT, number_input, prism_inputs
 
@@ -48,7 +53,8 @@ def compose(
         ``redshift_error`` (B,),
         ``redshift_probability`` (B, Z), the line table's columns (B, K), ``chi_square`` (B,) and
         ``prism_model`` (B, P); with joint line errors ``line_correlation`` (B, K, K) too; of an open world
-        ``redshift_none`` (B,), the probability that there is no redshift, and ``class_probability`` (B, C).
+        ``redshift_none`` (B,), the probability that there is no redshift, and ``class_probability`` (B, C);
+        ``fit_probability`` (B,) where the calibration says what chi-square is usual.
     """
     inputs = {**prism_inputs(), "redshift": number_input("redshift")}
     # In float32 from here on: 1e-20 times 1e20 is exact enough, but 1e-20 squared, anywhere before it, would
@@ -84,6 +90,9 @@ def compose(
         classes = keras.layers.Activation("exponential", dtype="float32", name="class_probability")
         outputs["redshift_none"] = chance(second["none_logit"])
         outputs["class_probability"] = classes(second["class_log_probability"])
+    if calibration is not None and calibration.fit is not None:
+        table = FitProbability(**asdict(calibration.fit), name="fit_probability", dtype="float32")
+        outputs["fit_probability"] = table(third["chi_square"], *prism.values())
     return keras.Model(inputs, outputs, name="kspecsr")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import numpy as np
 
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import FLUX_UNIT, WAVELENGTH_UNIT, ObservedSpectrum, parse_unit
-from kspecsr.results.flags import POOR_CHI_SQUARE
+from kspecsr.results.flags import LEAST_FIT, POOR_CHI_SQUARE
 from kspecsr.results.joint_lines import Estimate, JointLines
 from kspecsr.results.lines import LineMeasurements
 from kspecsr.results.prism_input import display_name
@@ -72,6 +73,8 @@ class SpectrumResult:
         prism_error: (P,) one sigma.
         prism_mask: (P,) bool, True = bad.
         prism_model: (P,) ``flux`` degraded to the prism; NaN where unknown.
+        fit_probability: share of simulated spectra of this S/N that their output with lines describes worse;
+            NaN of a model whose calibration does not say.
         class_probability: name out of `OBJECT_CLASSES` to its probability; empty of a model that knows
             galaxies alone.
         date: UTC at which the result was made, ``YYYY-MM-DDThh:mm:ss``.
@@ -96,6 +99,7 @@ class SpectrumResult:
     prism_error: np.ndarray
     prism_mask: np.ndarray
     prism_model: np.ndarray
+    fit_probability: float = math.nan
     class_probability: Mapping[str, float] = field(default_factory=dict)
     date: str = field(default_factory=_now)
     stated: Mapping[str, Any] = field(default_factory=dict)
@@ -127,7 +131,9 @@ class SpectrumResult:
     @property
     def poor_fit(self) -> bool:
         """Whether the degraded spectrum is far from the prism: neither it nor its lines are to be trusted."""
-        return self.chi_square > POOR_CHI_SQUARE
+        if math.isnan(self.fit_probability):
+            return self.chi_square > POOR_CHI_SQUARE
+        return self.fit_probability < LEAST_FIT
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FORMATS = ("fits", "ecsv")
 MODEL_HASH, INPUT_HASH, Z_SOURCE, EXTRACTION = "MODELSHA", "INPUTSHA", "ZSOURCE", "EXTRACT"
 INPUT_NAME, INPUT_PATH_HASH = "INPUT", "INPUTPSH"
-NO_REDSHIFT, CLASS_CHANCE = "P_NONE", "PCLASS"
+NO_REDSHIFT, CLASS_CHANCE, FIT = "P_NONE", "PCLASS", "P_FIT"
 GIVEN, INFERRED = "given", "spectrum"
 # Fields of SpectrumMeta: keyword and comment; those without a comment only where they hold something.
 META_CARDS = {
@@ -81,6 +81,7 @@ def provenance_cards(result: SpectrumResult) -> list[Card]:
         *_redshift_cards(result),
         *_class_cards(result),
         ("CHI2NU", _number(result.chi_square), "degraded output against input, per 2/3 ERR^2"),
+        *_fit_cards(result),
         ("FLAGS", ",".join(result.flags), "why no lines are reported; empty: they are"),
         *_source_cards(result),
         *_model_cards(result),
@@ -115,6 +116,12 @@ def _class_cards(result: SpectrumResult) -> list[Card]:
             for number, (name, chance) in enumerate(result.class_probability.items(), start=1)
         ),
     ]
+
+
+def _fit_cards(result: SpectrumResult) -> list[Card]:
+    """Of models whose calibration says what fit is usual."""
+    share = _number(result.fit_probability)
+    return [] if share is None else [(FIT, share, "share of simulated ones of this S/N that fit worse")]
 
 
 def _source_cards(result: SpectrumResult) -> list[Card]:

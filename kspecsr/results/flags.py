@@ -9,6 +9,7 @@ NO_LINE_IN_RANGE = "NO_LINE_IN_RANGE"
 NOT_FINITE = "NOT_FINITE"
 INVALID_WAVELENGTH = "INVALID_WAVELENGTH"
 INVALID_REDSHIFT = "INVALID_REDSHIFT"
+POOR_FIT = "POOR_FIT"
 
 # in the order of the status bits of a served model
 FLAG_MEANINGS = {
@@ -20,8 +21,10 @@ FLAG_MEANINGS = {
     # only of a served model: in Python these are errors before the networks run
     INVALID_WAVELENGTH: "fewer than four wavelengths, or they neither rise nor fall throughout",
     INVALID_REDSHIFT: "the redshift is negative or infinite",
+    POOR_FIT: "simulated spectra of this S/N are nearly all described better",
 }
-# of `SpectrumResult.chi_square`: other reductions than JADES' come out near 2 (README)
+# of `SpectrumResult.chi_square`, where the model states no share of worse fits: other reductions than JADES'
+# come out near 2 (README)
 POOR_CHI_SQUARE = 3.0
 STATUS_BITS = {name: 1 << number for number, name in enumerate(FLAG_MEANINGS)}
 
@@ -31,17 +34,20 @@ LEAST_COVERAGE = 0.1  # good among the prism pixels on the model's range
 LEAST_CONTINUUM_SN = 5.0  # of the weighted mean flux; flagged only if the best feature's is low as well
 LEAST_FEATURE_SN = 6.0  # of the best three neighbouring pixels together
 LEAST_CONFIDENCE = 0.5  # mass of the main mode of P(z)
+LEAST_FIT = 1e-3  # share of simulated spectra that are described worse: so many good ones are flagged
 
 
-def find_flags(prism, confidence, given, lines_in_range=None, finite=None, xp=np):
+def find_flags(prism, confidence, given, lines_in_range=None, finite=None, fit=None, xp=np):
     """Flags of a batch, (B,) bool each; a spectrum without any has its lines reported.
 
     At a redshift that the caller gave, line fluxes are forced measurements, whose errors and upper limits say
-    what is not there: LOW_SN and NO_CLEAR_REDSHIFT are not raised.
+    what is not there: LOW_SN and NO_CLEAR_REDSHIFT are not raised. POOR_FIT is: a forced measurement, too,
+    takes the spectrum to be described.
 
     ``prism`` is flux, error (B, n) and mask (True = bad) of the prism pixels on the model's range;
     ``confidence`` (B,) is the mass of the main mode of P(z). ``lines_in_range`` (B,) and ``finite`` (B,),
-    whether the network's spectrum is, are None where there are none. ``xp`` is `numpy` or `keras.ops`.
+    whether the network's spectrum is, and ``fit`` (B,), the share of simulated spectra that are described
+    worse, are None where there are none. ``xp`` is `numpy` or `keras.ops`.
     """
     good = ~prism[2]
     covered = xp.mean(xp.where(good, 1.0, 0.0), axis=1) >= LEAST_COVERAGE
@@ -56,6 +62,8 @@ def find_flags(prism, confidence, given, lines_in_range=None, finite=None, xp=np
         flags[NO_LINE_IN_RANGE] = covered & (lines_in_range == 0)
     if finite is not None:
         flags[NOT_FINITE] = covered & ~finite
+    if fit is not None:
+        flags[POOR_FIT] = covered & (fit < LEAST_FIT)
     return flags
 
 

@@ -86,8 +86,9 @@ class Interpreter:
         lines = self._lines(outputs, lost)
         finite = xp.isfinite(outputs["flux"]) & xp.isfinite(outputs["flux_error"])
         in_range = xp.sum(xp.where(lines["line_in_range"], 1, 0), axis=1)
+        fit = {name: outputs[name] for name in ("fit_probability",) if name in outputs}
         redshift, flagged = self._redshift_and_flags(
-            prism, outputs, given, in_range, xp.all(finite | lost, axis=1)
+            prism, outputs, given, in_range, xp.all(finite | lost, axis=1), *fit.values()
         )
         rows = flagged[:, None]
         # without a redshift to trust, the first stage alone: it knows none
@@ -100,13 +101,14 @@ class Interpreter:
             "mask": lost,
             **_blanked(lines, rows, xp),
             **redshift,
+            **fit,
             "prism_model": xp.where(rows, alone, outputs["prism_model"]),
             "chi_square": xp.where(
                 flagged, prism_input.prism_chi_square(*prism, alone, xp), outputs["chi_square"]
             ),
         }
 
-    def _redshift_and_flags(self, prism, outputs, given, lines_in_range=None, finite=None):
+    def _redshift_and_flags(self, prism, outputs, given, lines_in_range=None, finite=None, fit=None):
         """Redshift and status as reported, and whether spectra are flagged (B,)."""
         xp, known = self._xp, self._xp.isfinite(given)
         redshift = xp.where(known, given, outputs["redshift"])
@@ -118,7 +120,7 @@ class Interpreter:
             # a confident place in P(z) is none where there is probably no redshift at all
             confidence = xp.where(known, confidence, confidence * (1.0 - open_world["redshift_none"]))
         on_range = tuple(values[:, self._on_range] for values in prism)
-        flags = find_flags(on_range, confidence, known, lines_in_range, finite, xp)
+        flags = find_flags(on_range, confidence, known, lines_in_range, finite, fit, xp)
         nothing = flags[NO_COVERAGE] & ~known
         status = sum(xp.where(rows, STATUS_BITS[name], 0) for name, rows in flags.items())
         reported = {
@@ -187,6 +189,7 @@ def results_of(
             prism_flux=prism.flux,
             prism_error=prism.error,
             prism_mask=prism.mask,
+            fit_probability=float(one.get("fit_probability", np.nan)),
             class_probability=dict(zip(OBJECT_CLASSES, one.get("class_probability", ()), strict=False)),
         )
         results.append(result)

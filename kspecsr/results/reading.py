@@ -20,6 +20,7 @@ from kspecsr.results.data import ModelIdentity, SpectrumResult, converted, usabl
 from kspecsr.results.files import (
     CARD_LENGTH,
     CLASS_CHANCE,
+    FIT,
     GIVEN,
     INPUT_NAME,
     META_CARDS,
@@ -175,6 +176,7 @@ def _shared_fields(
         "model": ModelIdentity(cards["MODEL"], cards[MODEL_HASH], grid, software),
         "measurements": _measurements(lines),
         "chi_square": _value(cards["CHI2NU"]),
+        "fit_probability": _value(cards.get(FIT)),
         "class_probability": {
             name: _value(cards[f"{CLASS_CHANCE}{number}"])
             for number, name in enumerate(OBJECT_CLASSES, start=1)

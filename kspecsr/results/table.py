@@ -54,6 +54,7 @@ class ResultRow:
     brightest_flux_error: float = _column("one sigma", LINE_FLUX_UNIT)
     no_redshift: float = _column("chance that there is none; NaN: the model does not say", default=math.nan)
     object_class: str = _column("the most probable class; empty: the model does not say", default="")
+    p_fit: float = _column("share of simulated spectra that fit worse; NaN: not stated", default=math.nan)
     notes: str = _column("what was masked, assumed or ignored, separated by semicolons", default="")
     known: float = _column("redshift that the user knows", default=math.nan)
 
@@ -126,6 +127,7 @@ def row_of(result: SpectrumResult, name: str, known: float = math.nan) -> Result
         brightest_flux_error=float(lines.flux_error[brightest]) if found else math.nan,
         no_redshift=redshift.none,
         object_class=result.object_class,
+        p_fit=result.fit_probability,
         notes="; ".join(result.notes),
         known=known,
     )
