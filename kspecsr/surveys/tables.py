@@ -184,7 +184,7 @@ _F4, _F8 = pa.float32(), pa.float64()
 _KINDS = {
     **dict.fromkeys(("z", "wave_rest", "wave_obs"), _F8),
     **dict.fromkeys(("z_given", "in_range"), pa.bool_()),
-    **dict.fromkeys(("flags", "brightest_line", "line", "notes"), pa.string()),
+    **dict.fromkeys(("flags", "brightest_line", "line", "object_class", "notes"), pa.string()),
     "lines_detected": pa.int16(),
 }
 
