@@ -54,18 +54,18 @@ class Resampler:
     def resample(
         self, flux: np.ndarray, error: np.ndarray, mask: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Resamples flux density, error and mask (n_in,) to (n_out,).
+        """Resamples flux density, error and mask, (n_in,) or (b, n_in), to n_out pixels.
 
         Errors are taken as independent; True is bad. Masked pixels of the result are NaN. Where the output is
         finer than the input, neighbouring errors are correlated and each is that of its input pixel.
         """
         good = ~np.asarray(mask, bool)
-        seen = self.overlap @ good.astype(np.float64)
+        seen = (self.overlap @ good.astype(np.float64).T).T
         # A hair below, so that rounding of shared bounds does not mask pixels that are covered whole.
         bad = seen < self.minimum_coverage * self.width * (1.0 - 1e-9)
         with np.errstate(invalid="ignore", divide="ignore"):
-            mean = (self.overlap @ np.where(good, flux, 0.0)) / seen
-            sigma = np.sqrt(self.overlap.power(2) @ np.where(good, error, 0.0) ** 2) / seen
+            mean = (self.overlap @ np.where(good, flux, 0.0).T).T / seen
+            sigma = np.sqrt((self.overlap.power(2) @ np.where(good, error, 0.0).T ** 2).T) / seen
         mean[bad] = np.nan
         sigma[bad] = np.nan
         return mean, sigma, bad
@@ -149,14 +149,15 @@ def to_prism_pixels(
     about as large as the detector's, the result has the noise, the correlation and the line widths of a JADES
     spectrum: its variance is 2/3 of the quoted one, and a chi-square of one means what it means there. A
     smoother interpolation would sharpen lines and noise. Pixels finer than that are averaged, and a spectrum
-    that has the networks' pixels already (to 1e-6) is returned as it is. Arrays are as in `to_pixels`.
+    that has the networks' pixels already (to 1e-6) is returned as it is. Arrays are as in `to_pixels`, or
+    (b, n) for many spectra on the same pixels, which come out as (b, P).
     """
     prism = load_instrument(PRISM)
     target, bounds = prism.wavelength, pixel_bounds(wavelength)
     row = _rows_of(target, wavelength)
     if row is not None:
-        bad = (row < 0) | mask[row]
-        return np.where(bad, np.nan, flux[row]), np.where(bad, np.nan, error[row]), bad
+        bad = (row < 0) | mask[..., row]
+        return np.where(bad, np.nan, flux[..., row]), np.where(bad, np.nan, error[..., row]), bad
     mean, sigma, uncovered = resampler(bounds, prism.bounds).resample(flux, error, mask)
     left, right, outside = neighbours(wavelength, bounds, target)
     span = wavelength[right] - wavelength[left]
@@ -164,17 +165,15 @@ def to_prism_pixels(
     gap = bounds[1, left] < bounds[0, right] - 1e-12
     outside |= gap & (target > bounds[1, left]) & (target < bounds[0, right])
     share = np.where(gap, np.round(share), np.clip(share, 0.0, 1.0))  # beside a gap the nearer one alone
-    weight = np.stack([(1.0 - share) * ~mask[left], share * ~mask[right]])
+    weight = np.stack([(1.0 - share) * ~mask[..., left], share * ~mask[..., right]])
     seen = weight.sum(axis=0)
     weight /= np.where(seen > 0, seen, 1.0)
-    near = np.stack([left, right])
     coarse = span > COARSE * np.diff(prism.bounds, axis=0)[0]
     bad = np.where(coarse, outside | (seen < 0.5), uncovered)
-    flux, error = (
-        np.where(coarse, (weight * np.where(mask, 0.0, values)[near]).sum(axis=0), averaged)
-        for values, averaged in ((flux, mean), (SHARED_NOISE * error, sigma))
-    )
-    return np.where(bad, np.nan, flux), np.where(bad, np.nan, error), bad
+    values = np.where(mask, 0.0, [flux, SHARED_NOISE * error])
+    linear = weight[0] * values[..., left] + weight[1] * values[..., right]
+    flux, error = np.where(bad, np.nan, np.where(coarse, linear, [mean, sigma]))
+    return flux, error, bad
 
 
 def _rows_of(target: np.ndarray, wavelength: np.ndarray) -> np.ndarray | None:

@@ -1,19 +1,20 @@
 """Simulated galaxies as arrays, batch by batch. NumPy and SciPy only."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import ON_JADES_PIXELS, released_pixels
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import LineList, load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import to_prism_pixels
-from data_pipeline.simulation.config import KINDS, TROUBLES, SimulationConfig
+from data_pipeline.simulation.config import KINDS, TROUBLES, Nuisances, SimulationConfig
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.extent import mean_relative_resolution
-from data_pipeline.simulation.noise import draw_conditions, latent_noise_level
+from data_pipeline.simulation.galaxies import Galaxies
+from data_pipeline.simulation.noise import ObservingConditions, draw_conditions, latent_noise_level
 from data_pipeline.simulation.observation import (
     Spectra,
     in_trouble,
@@ -22,11 +23,13 @@ from data_pipeline.simulation.observation import (
     observe_prism,
     truth_spectra,
 )
-from data_pipeline.simulation.releases import RELEASES, Release, drawn_releases, quoted_errors
+from data_pipeline.simulation.releases import RELEASES, drawn_releases, quoted_errors
 from data_pipeline.simulation.slit import draw_slits
 from data_pipeline.simulation.survey import draw_targets, load_tiers
 from data_pipeline.simulation.trouble import draw_trouble
 
+_OF_TARGETS = ("index", "galaxy", "nirspec_id", "ra", "dec")
+_OF_CONDITIONS = ("zero_point_shift", "arm_scale", "flux_ratio", "error_scale")
 _OF_GALAXIES = (
     *("line_flux", "broad_line_flux", "velocity_sigma", "broad_velocity_sigma"),
     *("wing_line_flux", "wing_velocity_sigma", "wing_velocity", "absorbed_line_flux"),
@@ -153,53 +156,9 @@ def simulate_batch(
 ) -> SimulatedBatch:
     """Simulate the observations ``index`` (b,) of a simulation; the survey's without a configuration."""
     config = SimulationConfig() if config is None else config
-    index = np.asarray(index)
-    names = drawn_releases(config.population, seed, index)
-    # those on the same pixels together: much of the time of a batch does not depend on its size
-    pixels = np.array(["jades" if name in ON_JADES_PIXELS else name for name in names])
-    found = sorted(set(pixels.tolist())) or ["jades"]
-    rows = [np.flatnonzero(pixels == name) for name in found]
-    parts = [
-        _simulate(index[some], seed, config, gratings, RELEASES[name], tuple(names[some].tolist()))
-        for name, some in zip(found, rows, strict=True)
-    ]
-    return parts[0] if len(parts) == 1 else _joined(parts, np.argsort(np.concatenate(rows)))
-
-
-_SHARED = ("line_names", "prism_wavelength", "wavelength", "grating_wavelength")
-
-
-def _joined(parts: list[SimulatedBatch], order: np.ndarray) -> SimulatedBatch:
-    """One batch of several, its rows in the ``order`` given."""
-    whole = {}
-    for name in (field.name for field in fields(SimulatedBatch) if field.name not in _SHARED):
-        values = [getattr(part, name) for part in parts]
-        if name == "gratings":
-            arms = {arm: [vars(value[arm]) for value in values] for arm in values[0]}
-            whole[name] = {
-                arm: Spectra(*(np.concatenate([one[key] for one in some])[order] for key in some[0]))
-                for arm, some in arms.items()
-            }
-        elif isinstance(values[0], tuple):
-            together = [one for value in values for one in value]
-            whole[name] = tuple(together[row] for row in order)
-        else:
-            whole[name] = np.concatenate(values)[order]
-    return replace(parts[0], **whole)
-
-
-def _simulate(
-    index: np.ndarray,
-    seed: int,
-    config: SimulationConfig,
-    gratings: bool,
-    release: Release,
-    names: tuple[str, ...],
-) -> SimulatedBatch:
-    """Observations that are released on the pixels of one release, or as many of them as ``names`` have."""
     population, nuisances = config.population, config.nuisances
     lines, tiers = load_lines(), load_tiers()
-    targets = draw_targets(population, seed, index)
+    targets = draw_targets(population, seed, np.asarray(index))
     # Each quantity has a stream of its own, named where it is drawn: what a population adds changes nothing
     # that others draw, and shipped models are judged on the galaxies that they always were.
     draws = Draws(seed, targets.index, population.stream)
@@ -209,79 +168,91 @@ def _simulate(
     level = latent_noise_level(targets.tier, draws.normal("noise level"))
     ultradeep = np.array([tiers.names[t].endswith("ultradeep") for t in targets.tier], dtype=bool)
     conditions = draw_conditions(nuisances, draws, level, ultradeep)
-    if errors := quoted_errors(release, population, nuisances, draws):
+    releases = drawn_releases(population, seed, targets.index)
+    if errors := quoted_errors(releases, population, nuisances, draws):
         conditions = replace(conditions, error_scale=errors[0], error_drift=errors[1])
 
     noise_free, continuum = truth_spectra(galaxies, lines, intrinsic)
-    own_truth = noise_free_prism(galaxies, lines, intrinsic, conditions, release)
-    own = observe_prism(own_truth, conditions, nuisances, draws, release)
-    wavelength = release.instrument().wavelength
-    own = in_trouble(wavelength, own, galaxies, lines, trouble, draws)
-    sizes = [released_pixels(name).size for name in names]
-    lost = np.arange(wavelength.size) >= np.array(sizes, int)[:, None]
-    if lost.any():
-        own = Spectra(np.where(lost, np.nan, own.flux), np.where(lost, np.nan, own.error), own.mask | lost)
-    prism = _on_prism_pixels(wavelength, own)
-    prism_truth = _on_prism_pixels(wavelength, Spectra(own_truth, own_truth, np.zeros(own_truth.shape, bool)))
-    redshift, second = (
-        np.where(galaxies.has_redshift, galaxies.redshift, np.nan),
-        np.full(trouble.size, np.nan),
-    )
-    if galaxies.companion is not None:
-        rows, others = galaxies.companion
-        second[rows] = np.where(others.has_redshift, others.redshift, np.nan)
     arms = {
         arm: observe_grating(arm, galaxies, lines, intrinsic, conditions, nuisances, draws, targets.tier)
         # A training on noise-free targets needs no gratings, and is spared their time.
         for arm in (GRATINGS if gratings else ())
     }
     return SimulatedBatch(
-        index=targets.index,
-        galaxy=targets.galaxy,
         tier=tuple(tiers.names[t] for t in targets.tier),
-        nirspec_id=targets.nirspec_id,
-        ra=targets.ra,
-        dec=targets.dec,
         exposure=tiers.exposure[targets.tier] * np.exp(-0.4 * (level - tiers.depth[targets.tier])),
-        kind=tuple(KINDS[k] for k in galaxies.kind),
-        redshift=redshift,
         trouble=tuple(("", *TROUBLES)[t + 1] for t in trouble),
-        second_redshift=second,
         line_names=lines.names,
-        **{name: getattr(galaxies, name) for name in _OF_GALAXIES},
-        release=names,
-        released=tuple(
-            tuple(array[:size] for array in (wavelength, *row))
-            for size, row in zip(sizes, zip(own.flux, own.error, own.mask, strict=True), strict=True)
-        ),
-        prism_wavelength=load_instrument(PRISM).wavelength,
-        prism_flux=prism.flux,
-        prism_error=prism.error,
-        prism_mask=prism.mask,
-        noise_free_prism=prism_truth.flux,
         wavelength=UnifiedGrid().wavelength,
         noise_free=noise_free,
         continuum=continuum,
         grating_wavelength={arm: load_instrument(arm).wavelength for arm in arms},
         gratings=arms,
         resolution_scale=conditions.resolution_scale * mean_relative_resolution(galaxies.size),
-        zero_point_shift=conditions.zero_point_shift,
-        arm_scale=conditions.arm_scale,
-        flux_ratio=conditions.flux_ratio,
-        error_scale=conditions.error_scale,
         grating_taken=conditions.taken,
+        **{name: getattr(targets, name) for name in _OF_TARGETS},
+        **{name: getattr(galaxies, name) for name in _OF_GALAXIES},
+        **{name: getattr(conditions, name) for name in _OF_CONDITIONS},
+        **_kinds(galaxies),
+        **_prisms(releases, galaxies, lines, intrinsic, conditions, nuisances, trouble, draws),
     )
 
 
-def _on_prism_pixels(wavelength: np.ndarray, spectra: Spectra) -> Spectra:
-    """The way that spectra from files take (`data_pipeline.resampling.to_prism_pixels`)."""
-    if wavelength.size == load_instrument(PRISM).wavelength.size:
-        return spectra
-    rows = [
-        to_prism_pixels(wavelength, *row)
-        for row in zip(spectra.flux, spectra.error, spectra.mask, strict=True)
-    ]
-    return Spectra(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))
+def _kinds(galaxies: Galaxies) -> dict[str, np.ndarray | tuple[str, ...]]:
+    """What the sources are, as the fields of `SimulatedBatch`."""
+    second = np.full(galaxies.kind.size, np.nan)
+    if galaxies.companion is not None:
+        rows, others = galaxies.companion
+        second[rows] = np.where(others.has_redshift, others.redshift, np.nan)
+    return {
+        "kind": tuple(KINDS[k] for k in galaxies.kind),
+        "redshift": np.where(galaxies.has_redshift, galaxies.redshift, np.nan),
+        "second_redshift": second,
+    }
+
+
+def _prisms(
+    releases: np.ndarray,
+    galaxies: Galaxies,
+    lines: LineList,
+    intrinsic: np.ndarray,
+    conditions: ObservingConditions,
+    nuisances: Nuisances,
+    trouble: np.ndarray,
+    draws: Draws,
+) -> dict[str, np.ndarray | tuple]:
+    """What each release (b,) makes of the prism, as the fields of `SimulatedBatch`."""
+    wavelength = load_instrument(PRISM).wavelength
+    flux, error, truth = np.empty((3, releases.size, wavelength.size))
+    mask, released = np.empty(flux.shape, bool), [()] * releases.size
+    # those on the same pixels together: much of the time does not depend on their number
+    pixels = np.array(["jades" if name in ON_JADES_PIXELS else name for name in releases])
+    for name in np.unique(pixels):
+        rows = np.flatnonzero(pixels == name)
+        release, some, streams = RELEASES[name], galaxies.rows(rows), draws.rows(rows)
+        here, x = conditions.rows(rows), release.instrument().wavelength
+        expected = noise_free_prism(some, lines, intrinsic[rows], here, release)
+        own = observe_prism(expected, here, nuisances, streams, release)
+        own = in_trouble(x, own, some, lines, trouble[rows], streams)
+        size = np.array([released_pixels(one).size for one in releases[rows]])
+        lost = np.arange(x.size) >= size[:, None]
+        spectra = np.where(lost, np.nan, own.flux), np.where(lost, np.nan, own.error), own.mask | lost
+        for row, n, *one in zip(rows, size, *spectra, strict=True):
+            released[row] = tuple(array[:n] for array in (x, *one))
+        if x.size != wavelength.size:  # the way that spectra from files take
+            spectra = to_prism_pixels(x, *spectra)
+            expected = to_prism_pixels(x, expected, expected, np.zeros(expected.shape, bool))[0]
+        flux[rows], error[rows], mask[rows] = spectra
+        truth[rows] = expected
+    return {
+        "release": tuple(releases.tolist()),
+        "released": tuple(released),
+        "prism_wavelength": wavelength,
+        "prism_flux": flux,
+        "prism_error": error,
+        "prism_mask": mask,
+        "noise_free_prism": truth,
+    }
 
 
 def simulate_batches(

@@ -53,16 +53,19 @@ def intergalactic_transmission(bounds: np.ndarray, redshift: np.ndarray, column:
     lower, upper = bounds
     centre = 0.5 * (lower + upper)
     out = np.ones((redshift.size, centre.size))
+    lost = []
+    for line, (a, b, c) in _LYMAN_LINES:
+        ratio = centre / line
+        tau = np.select([ratio < 2.2, ratio < 5.7], [a * ratio**1.2, b * ratio**3.7], c * ratio**5.5)
+        lost.append((line, 1.0 - np.exp(-tau)))
     for row in np.flatnonzero(0.1216 * (1 + redshift) * 1.4 > lower[0]):
         scale = 1.0 + redshift[row]
         last = np.searchsorted(lower, 0.121567 * scale * 1.4)
         x, low, high = centre[:last], lower[:last], upper[:last]
         through = np.ones(last)
-        for line, (a, b, c) in _LYMAN_LINES:
-            ratio = x / line
-            tau = np.select([ratio < 2.2, ratio < 5.7], [a * ratio**1.2, b * ratio**3.7], c * ratio**5.5)
+        for line, share in lost:
             below = np.clip((line * scale - low) / (high - low), 0.0, 1.0)
-            through *= 1.0 - below * (1.0 - np.exp(-tau))
+            through *= 1.0 - below * share[:last]
         beyond = np.clip((_LYMAN_LIMIT * scale - low) / (high - low), 0.0, 1.0)
         # The Lyman continuum is opaque at every redshift at which the prism sees it.
         through *= 1.0 - beyond

@@ -38,11 +38,15 @@ class Draws:
 
     def normal(self, purpose: str, *shape: int) -> np.ndarray:
         """Standard normal numbers, (b,) followed by ``shape``."""
-        return self._fill(purpose, shape, lambda stream: stream.standard_normal(shape))
+        return self._fill(purpose, shape, lambda stream: stream.standard_normal(shape or None))
 
     def uniform(self, purpose: str, *shape: int) -> np.ndarray:
         """Numbers in [0, 1), (b,) followed by ``shape``."""
-        return self._fill(purpose, shape, lambda stream: stream.random(shape))
+        return self._fill(purpose, shape, lambda stream: stream.random(shape or None))
+
+    def rows(self, which: np.ndarray) -> "Draws":
+        """The streams of some of the galaxies."""
+        return Draws(self.seed, self.indices[which], self.population)
 
     def _fill(self, purpose: str, shape: tuple[int, ...], draw) -> np.ndarray:
         # The first two words count the numbers that are drawn, so that streams of two purposes never run into
@@ -51,9 +55,12 @@ class Draws:
         out = np.empty((len(self), *shape))
         # One generator set back to the start of each stream: making a new one costs three times as much.
         bits = np.random.Philox(key=np.array([self.seed, 0], dtype=np.uint64), counter=counter)
-        stream, start = np.random.Generator(bits), bits.state
-        for row, index in enumerate(self.indices):
-            start["state"]["key"][1] = index
+        stream = np.random.Generator(bits)
+        # as whole numbers, since the generator takes each element by itself
+        key = [self.seed, 0]
+        start = bits.state | {"state": {"counter": counter.tolist(), "key": key}, "buffer": [0] * 4}
+        for row, index in enumerate(self.indices.tolist()):
+            key[1] = index
             bits.state = start
             out[row] = draw(stream)
         return out

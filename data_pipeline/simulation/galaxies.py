@@ -62,8 +62,15 @@ class Galaxies(Components):
         return ~np.isin(self.kind, [KINDS.index(name) for name in WITHOUT_REDSHIFT])
 
     def rows(self, which: np.ndarray) -> Galaxies:
-        """Some of the galaxies, without companions."""
-        return _rows(replace(self, companion=None), which)
+        """Some of the galaxies (r,), by number, with their companions."""
+        some = _rows(replace(self, companion=None), which)
+        if self.companion is None:
+            return some
+        place = np.full(self.kind.size, -1)
+        place[which] = np.arange(len(which))
+        shared = place[self.companion[0]]
+        taken = np.flatnonzero(shared >= 0)
+        return replace(some, companion=(shared[taken], self.companion[1].rows(taken)))
 
     def times(self, factor: np.ndarray) -> Galaxies:
         """The galaxies with all line fluxes multiplied by ``factor``, (b, 1) or (b, L)."""

@@ -4,7 +4,7 @@ Noise with its level per tier and wavelength, its correlation between pixels and
 conditions that differ between observations: resolution, zero point, flux scales, bad pixels, gaps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -180,6 +180,10 @@ class ObservingConditions:
     gap_start: np.ndarray
     taken: np.ndarray
     error_drift: np.ndarray
+
+    def rows(self, which: np.ndarray) -> "ObservingConditions":
+        """The conditions of some of the observations."""
+        return ObservingConditions(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
     def quoted_over_noise(self, wavelength: np.ndarray) -> np.ndarray:
         """(b, n) quoted error over noise per detector pixel of the prism at ``wavelength`` (n,) [um]."""

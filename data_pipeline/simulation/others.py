@@ -75,7 +75,7 @@ def add_others(
         rows = np.flatnonzero(kind == KINDS.index(name))
         if rows.size == 0:
             continue
-        some = Draws(draws.seed, draws.indices[rows], draws.population)
+        some = draws.rows(rows)
         uniform, depth = some.uniform("other light", 4), some.normal("S/N of other light")
         error = prism_error(x[pixels], load_tiers().depth[tier[rows]])
         for row, u, noise, normal in zip(rows, uniform, error, depth, strict=True):

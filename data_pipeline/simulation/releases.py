@@ -74,14 +74,15 @@ def drawn_releases(population: Population, seed: int, index: np.ndarray) -> np.n
 
 
 def quoted_errors(
-    release: Release, population: Population, nuisances: Nuisances, draws: Draws
+    names: np.ndarray, population: Population, nuisances: Nuisances, draws: Draws
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Median of quoted error over noise (b,), and its drift [natural log] over half the range (b,).
 
+    ``names`` (b,) are the observations' releases.
     None for populations of JADES alone, and where quoted errors do not scatter: the nuisances say it all.
     """
     if population.releases == JADES_ALONE or nuisances.quoted_error_scatter == 0:
         return None
-    low, high = np.log(release.quoted_error)
+    low, high = np.log([RELEASES[name].quoted_error for name in names]).reshape(-1, 2).T
     median = nuisances.quoted_error * np.exp(low + (high - low) * draws.uniform("errors of a release"))
     return median, _ERROR_DRIFT * np.clip(draws.normal("error drift of a release"), -3.0, 3.0)

@@ -65,6 +65,7 @@ class StellarContinua:
         """(b, n) flux density before the intergalactic medium [erg/s/cm2/A], pixel means."""
         out = np.zeros((redshift.size, grid.size))
         edges = np.append(grid.bounds[0], grid.bounds[1, -1])
+        wavelength, gas_there = grid.wavelength, float(cardelli(np.array(HBETA)))
         for row in np.flatnonzero(self.level + self.nuclei.level + self.hbeta + self.envelope > 0):
             view = _RestView(edges, grid.sampling, float(redshift[row]))
             m = self.metallicity[row]
@@ -79,11 +80,11 @@ class StellarContinua:
                 light = gaussian_filter1d(light, width, mode="nearest")
                 out[row] = self.level[row] / (self.weights[row] @ _tables().at_hbeta[m]) * light
             if self.hbeta[row] > 0:
-                screen = view.at_edges(_tables().cardelli) - float(cardelli(np.array(HBETA)))
+                screen = view.at_edges(_tables().cardelli) - gas_there
                 screen = np.exp(-_MAGNITUDE * self.gas_reddening[row] * screen)
                 gas = view.means(_tables().nebular[m][None], np.ones(1))
                 out[row] += self.hbeta[row] / (1.0 + redshift[row]) * gas * screen
-            rest = grid.wavelength / (1.0 + redshift[row])
+            rest = wavelength / (1.0 + redshift[row])
             if self.envelope[row] > 0:
                 shape = planck(rest, self.temperature[row]) / planck(np.array(HBETA), self.temperature[row])
                 below = 0.5 * (1.0 - np.tanh((rest - 0.3700) / 0.006))
@@ -168,20 +169,23 @@ class _RestView:
         place = (np.log(edges[0] / (1.0 + redshift)) - np.log(START)) * SAMPLING
         first = int(np.floor(place))
         self._share = place - first
-        # below 912 Angstrom, where the library begins, galaxies are dark
-        last = _tables().calzetti.size - 2
-        self._index = np.clip(first + every * np.arange(edges.size), 0, last)
+        stop, last = first + every * (edges.size - 1) + 1, _tables().calzetti.size - 2
+        self._index, self._next = slice(first, stop, every), slice(first + 1, stop + 1, every)
+        if first < 0 or stop > last + 1:  # below 912 Angstrom, where the library begins, galaxies are dark
+            self._index = np.clip(np.arange(first, stop, every), 0, last)
+            self._next = self._index + 1
         self._width = np.diff(edges) / (1.0 + redshift)
 
     def means(self, integrals: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """(n,) weighted sum of spectra (A, m) of which ``integrals`` are given, mean over each pixel."""
         total = weights @ integrals  # before the pixels are picked, which is slow
-        edges = (1.0 - self._share) * total[self._index] + self._share * total[self._index + 1]
+        edges = (1.0 - self._share) * total[self._index] + self._share * total[self._next]
         return np.diff(edges) / self._width
 
     def at_edges(self, curve: np.ndarray) -> np.ndarray:
         """(n,) a smooth curve of the library's edges near the middle of each pixel."""
-        return 0.5 * (curve[self._index[:-1]] + curve[self._index[1:]])
+        there = curve[self._index]
+        return 0.5 * (there[:-1] + there[1:])
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ def cause_trouble(spectra: Arrays, trouble: np.ndarray, brightest: np.ndarray, d
     for name, cause in _CAUSES.items():
         rows = np.flatnonzero(trouble == TROUBLES.index(name))
         if rows.size:
-            uniform = Draws(draws.seed, draws.indices[rows], draws.population).uniform("trouble details", 8)
+            uniform = draws.rows(rows).uniform("trouble details", 8)
             if name == "masked-line":  # without a line, anywhere
                 there = brightest[rows] / changed[0].shape[1]
                 uniform[:, 0] = np.where(there >= 0, there, uniform[:, 0])
