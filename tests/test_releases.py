@@ -110,6 +110,10 @@ def test_pixels_as_large_as_the_detector_s_come_out_as_jades_would_release_them(
     mask = clean.copy()
     mask[200] = True
     lost = to_prism_pixels(wavelength, np.where(mask, np.nan, flux), error, mask)
+    both = to_prism_pixels(wavelength, np.stack([flux, flux]), np.stack([error] * 2), np.stack([clean, mask]))
+    for one, two in zip(zip(*both, strict=True), ((out, sigma, bad), lost), strict=True):
+        for mine, other in zip(one, two, strict=True):
+            np.testing.assert_array_equal(mine, other)
     half = 0.5 * np.diff(wavelength)[198:202].mean()
     assert np.array_equal(np.flatnonzero(lost[2]), np.flatnonzero(abs(target - wavelength[200]) < half))
     gap = np.delete(np.arange(n), slice(200, 230))  # rows left out instead of masked
@@ -133,9 +137,10 @@ def test_jades_pixels_are_taken_as_they_are_and_finer_ones_averaged():
 
 @pytest.mark.parametrize("population", ["wide-sky", "wide-open"])
 def test_a_mixed_population_draws_each_observation_by_itself(population):
-    index, config = np.arange(30), SimulationConfig(population)
+    index, config = np.append(np.arange(29), 133), SimulationConfig(population)
     whole = simulate_batch(index, 3, config)
     assert len(set(whole.release)) > 3
+    assert np.isfinite(whole.second_redshift[29]) == (population == "wide-open")  # two sources in a slit
     for row in (0, 7, 29):
         alone = simulate_batch(index[[row]], 3, config)
         assert len(alone.released[0][0]) == PIXELS[alone.release[0]]

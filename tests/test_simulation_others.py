@@ -166,6 +166,10 @@ def test_a_second_galaxy_adds_its_light_with_lines_at_its_own_redshift(pairs):
     peak = both.wavelength[lines.argmax(axis=1)]
     rest = peak / (1.0 + both.second_redshift)
     assert (np.abs(rest[:, None] / load_lines().wavelength - 1.0).min(axis=1) < 2e-3).all()
+    in_prism, inside = both.noise_free_prism - alone.noise_free_prism, np.linspace(1.0, 5.0, 8000)
+    for one, other in zip(in_prism, extra, strict=True):
+        prism = np.interp(inside, both.prism_wavelength, one).mean()
+        assert prism == pytest.approx(np.interp(inside, both.wavelength, other).mean(), rel=0.03, abs=0)
 
 
 def test_of_two_sources_the_first_has_a_redshift_if_either_has_and_nothing_has_no_companion():

@@ -38,29 +38,29 @@ class Draws:
 
     def normal(self, purpose: str, *shape: int) -> np.ndarray:
         """Standard normal numbers, (b,) followed by ``shape``."""
-        return self._fill(purpose, shape, lambda stream: stream.standard_normal(shape or None))
+        return self._fill("standard_normal", purpose, shape)
 
     def uniform(self, purpose: str, *shape: int) -> np.ndarray:
         """Numbers in [0, 1), (b,) followed by ``shape``."""
-        return self._fill(purpose, shape, lambda stream: stream.random(shape or None))
+        return self._fill("random", purpose, shape)
 
     def rows(self, which: np.ndarray) -> "Draws":
         """The streams of some of the galaxies."""
         return Draws(self.seed, self.indices[which], self.population)
 
-    def _fill(self, purpose: str, shape: tuple[int, ...], draw) -> np.ndarray:
+    def _fill(self, kind: str, purpose: str, shape: tuple[int, ...]) -> np.ndarray:
         # The first two words count the numbers that are drawn, so that streams of two purposes never run into
         # each other.
         counter = np.array([0, 0, zlib.crc32(purpose.encode()), self.population], dtype=np.uint64)
         out = np.empty((len(self), *shape))
         # One generator set back to the start of each stream: making a new one costs three times as much.
         bits = np.random.Philox(key=np.array([self.seed, 0], dtype=np.uint64), counter=counter)
-        stream = np.random.Generator(bits)
+        draw, size = getattr(np.random.Generator(bits), kind), shape or None
         # as whole numbers, since the generator takes each element by itself
         key = [self.seed, 0]
         start = bits.state | {"state": {"counter": counter.tolist(), "key": key}, "buffer": [0] * 4}
         for row, index in enumerate(self.indices.tolist()):
             key[1] = index
             bits.state = start
-            out[row] = draw(stream)
+            out[row] = draw(size)
         return out
