@@ -84,7 +84,10 @@ class SuperResolver(Resolver):
         return cls(load_composed(folder, calibrated), identity, redshift_bins(settings.preset.model))
 
     def resolve(
-        self, inputs: Sequence[PrismInput], redshift: float | Sequence[float | None] | None = None
+        self,
+        inputs: Sequence[PrismInput],
+        redshift: float | Sequence[float | None] | None = None,
+        keep_flagged: bool = False,
     ) -> list[Result]:
         """See `Resolver.resolve`."""
         redshifts = redshifts_of(redshift, len(inputs))
@@ -94,8 +97,8 @@ class SuperResolver(Resolver):
             prism = stacked(part)
             outputs = self.predict_arrays(*prism, given)
             outputs = {name: np.asarray(values, np.float64) for name, values in outputs.items()}
-            reported = self._interpreter.everything(prism, outputs, given)
-            results += results_of(reported, part, given, self.identity, self.redshift_bins)
+            reported = self._interpreter.everything(prism, outputs, given, keep_flagged)
+            results += results_of(reported, part, given, self.identity, self.redshift_bins, keep_flagged)
         return results
 
     def predict_arrays(

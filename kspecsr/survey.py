@@ -34,7 +34,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--output", "folder of the tables", required=True)
     cli.add(p, "--model")
     cli.add(p, "--spectra", "keep spectra and P(z) too: some 50 kB each", action="store_true")
-    for name in ("--extraction", "--hdu", "--row"):
+    for name in ("--keep-flagged", "--extraction", "--hdu", "--row"):
         cli.add(p, name)
     cli.add(p, "--limit", "only the first N inputs", type=cli.at_least(1))
     cli.add(p, "--dry-run", "say what would be done; write nothing", action="store_true")

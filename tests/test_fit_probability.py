@@ -1,18 +1,22 @@
 """Whether a spectrum is described as well as simulated ones: the table, the probability, the flag, files."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from data_pipeline.configuration import to_dict
+from data_pipeline.readers.format import ReadOptions
 from enhancement_sample import BINS, IDENTITY, StandIn, prism_spectrum
 from kspecsr.configuration.calibration import Calibration, FitTable
+from kspecsr.enhancement.inputs import InputFile
+from kspecsr.enhancement.run import Settings, existing_header, is_done
 from kspecsr.evaluation.usual_fits import measure_fit
 from kspecsr.layers.calibration import FitProbability, median_signal_to_noise
 from kspecsr.results.flags import FLAG_MEANINGS, LEAST_FIT, POOR_FIT, STATUS_BITS
 from kspecsr.results.result import Result
-from kspecsr.results.table import row_of
+from kspecsr.results.table import lines_of, row_of
 from kspecsr.super_resolver import SuperResolver
 
 TABLE = FitTable((0.0, 1.0), (0.9, 0.5, 0.01), ((0.9, 1.0, 1.2), (1.0, 2.0, 4.0)))
@@ -96,14 +100,44 @@ def test_a_poor_fit_is_flagged_and_has_no_lines():
     assert list(FLAG_MEANINGS)[-1] == POOR_FIT and STATUS_BITS["INVALID_REDSHIFT"] == 64
 
 
+def test_lines_of_flagged_spectra_are_kept_where_asked_for():
+    poor, kept = judged(0.0), judged(0.0, keep_flagged=True)
+    assert kept.flags == poor.flags == (POOR_FIT,) and kept.lines_kept and not poor.lines_kept
+    fine = judged(1.0, keep_flagged=True)
+    assert not fine.lines_kept
+    np.testing.assert_array_equal(kept.measurements.flux, fine.measurements.flux)
+    np.testing.assert_array_equal(kept.flux, fine.flux)
+    assert row_of(kept, "x").brightest_line and len(lines_of([kept])) == len(lines_of([fine]))
+    assert "flags: POOR_FIT, [OIII]_5008" in row_of(kept, "x").summary and not len(lines_of([poor]))
+    nothing = prism_spectrum()
+    nothing = nothing.replace(mask=np.arange(len(nothing)) > 20)
+    assert not SuperResolver(Judged(0.0), IDENTITY, BINS)(
+        nothing, keep_flagged=True
+    ).measurements.reported.any()
+
+
+@pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("ending", ["fits", "ecsv"])
-def test_files_keep_the_probability(tmp_path, ending):
+def test_files_keep_the_probability_and_whether_lines_were_kept(tmp_path, ending, keep):
     first, again = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
-    judged(0.3).write(first)
+    judged(1e-5, keep_flagged=keep).write(first)
     read = Result.read(first)
-    assert read.fit_probability == pytest.approx(0.3)
+    assert read.fit_probability == pytest.approx(1e-5)
+    assert read.lines_kept == keep == read.measurements.reported.any()
     read.write(again)
     assert first.read_bytes() == again.read_bytes()
+
+
+def test_a_flagged_result_is_made_again_when_its_lines_are_asked_for(tmp_path):
+    file = InputFile(tmp_path / "x.fits", "x")
+    settings = Settings(tmp_path, "fits", False, ReadOptions(), False, IDENTITY.sha256, keep_flagged=True)
+    for share, again in ((0.0, False), (1.0, True)):
+        result = judged(share)
+        result.write(settings.result_path(file))
+        header = existing_header(settings, file)
+        meta = replace(result.observed.meta, sha256=header["INPUTSHA"], extraction=header["EXTRACT"])
+        assert is_done(settings, file, meta, math.nan, header) == again
+        assert is_done(replace(settings, keep_flagged=False), file, meta, math.nan, header)
 
 
 def test_a_calibration_keeps_its_table_and_older_ones_have_none():

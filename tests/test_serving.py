@@ -16,7 +16,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from benchmarks.serving_speed import read_warm_up
 from data_pipeline.instrument.prism_pixels import released_pixels
 from data_pipeline.resampling import to_prism_pixels
-from kspecsr import export
+from kspecsr import export, load
 from kspecsr.model_settings import find_model, weights_hash
 from kspecsr.results.flags import (
     INVALID_REDSHIFT,
@@ -127,7 +127,7 @@ def assert_same(result, expected, noise):
 @pytest.mark.parametrize("signature", ["serving_default", "with_redshift", "from_wavelength"])
 def test_a_served_spectrum_is_that_of_python(sample, answers, signature, size):
     outputs = answers[signature, size]
-    assert set(outputs) == set(SIGNATURES[signature].outputs)
+    assert set(outputs) == {key for key, one in SIGNATURES[signature].outputs.items() if not one.optional}
     for name, values in outputs.items():
         assert values.shape[0] == size
         assert values.dtype == np.float32 or name in ("status", "line_in_range", "prism_mask", "model")
@@ -256,7 +256,7 @@ def test_the_signatures_are_named_as_described(model):
             key: array.dtype for key, array in signature.inputs.items()
         }
         assert {key: tensor.dtype.name for key, tensor in function.structured_outputs.items()} == {
-            key: array.dtype for key, array in signature.outputs.items()
+            key: array.dtype for key, array in signature.outputs.items() if not array.optional
         }
         assert all(spec.shape[0] is None for spec in inputs.values())
 
@@ -369,3 +369,16 @@ def test_resampling_agrees_on_any_pixels():
         assert valid
         assert np.max(np.abs(values - expected[0])[good] / expected[1][good]) < 1e-8, name
         np.testing.assert_allclose(sigma[good], expected[1][good], rtol=1e-12)
+
+
+def test_lines_of_flagged_spectra_are_served_where_asked_for(sample, model):
+    inputs = sample.inputs["with_redshift"]
+    kept, plain = (call(model, name, inputs) for name in ("keep_flagged", "with_redshift"))
+    np.testing.assert_array_equal(kept["status"], plain["status"])
+    expected = load().resolve(
+        sample.given["with_redshift"], inputs["redshift"].astype(float), keep_flagged=True
+    )
+    lines = np.isfinite(kept["line_flux"]).any(axis=1)
+    assert [one.measurements.reported.any() for one in expected] == lines.tolist()
+    flagged = plain["status"] > 0
+    assert (lines & flagged).any() and not np.isfinite(plain["line_flux"][flagged]).any()

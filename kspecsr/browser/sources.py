@@ -92,7 +92,7 @@ class SpectrumView:
 def view_of(row: ResultRow, result: SpectrumResult) -> SpectrumView:
     """The view of a result."""
     lines = result.measurements
-    kept = lines.reported & (not result.flags)
+    kept = lines.reported
     return SpectrumView(
         row=row,
         prism_wavelength=result.prism_wavelength,

@@ -32,6 +32,7 @@ from kspecsr.results.files import (
     INPUT_HASH,
     INPUT_NAME,
     INPUT_PATH_HASH,
+    KEPT,
     MODEL_HASH,
     Z_SOURCE,
     lines_path,
@@ -64,6 +65,7 @@ class Settings:
         model_sha256: SHA-256 of the weights.
         redshifts: redshifts that the user knows.
         zero_point: velocity [km/s] that is taken off the wavelengths.
+        keep_flagged: whether flagged spectra keep their lines.
     """
 
     output: Path
@@ -74,6 +76,7 @@ class Settings:
     model_sha256: str
     redshifts: KnownRedshifts = field(default_factory=KnownRedshifts)
     zero_point: float = 0.0
+    keep_flagged: bool = False
 
     def result_path(self, file: InputFile) -> Path:
         """Path of the result of a file."""
@@ -198,7 +201,7 @@ def check_same_input(
 def is_done(
     settings: Settings, file: InputFile, meta: SpectrumMeta, redshift: float, header: Mapping[str, Any]
 ) -> bool:
-    """Whether a complete result of this model, input, extraction, zero point and redshift is there.
+    """Whether a complete result of this model, input, extraction, zero point, redshift and lines is there.
 
     Args:
         settings: settings of the run.
@@ -218,6 +221,8 @@ def is_done(
     if given and not math.isclose(header.get("Z", math.nan), redshift, rel_tol=1e-12):
         return False
     if not math.isclose(header.get(NUMBER_KEYWORDS["zero_point"]) or 0.0, settings.zero_point):
+        return False
+    if header.get("FLAGS") and bool(header.get(KEPT)) != settings.keep_flagged:
         return False
     wanted = {INPUT_HASH: meta.sha256, MODEL_HASH: settings.model_sha256, EXTRACTION: meta.extraction}
     return all(header.get(keyword, "") == value for keyword, value in wanted.items())
@@ -274,7 +279,7 @@ def enhance_files(
     try:
         with worker_pool(workers if len(files) > _FEW else 1) as parallel_map:
             read = parallel_map(partial(read_file, settings), files)
-            resolved = _resolved(read, make_resolver, summary, advance, bool(settings.redshifts.by_key))
+            resolved = _resolved(read, make_resolver, summary, advance, settings)
             for written in parallel_map(partial(write_file, settings), resolved):
                 if written.error:
                     summary.failures.append(written.error)
@@ -293,7 +298,7 @@ def _resolved(
     make_resolver: Callable[[], Resolver],
     summary: Summary,
     advance: Callable[[int], object],
-    has_table: bool,
+    settings: Settings,
 ) -> Iterator[tuple[InputFile, Result]]:
     """Results of what could be read, in batches."""
     # Loaded for the first batch: a run in which all results are there need not start TensorFlow.
@@ -306,7 +311,8 @@ def _resolved(
             return
         with named_backend_errors():
             resolver = resolver or make_resolver()
-            results = resolver.resolve([one.spectrum for one in batch], [one.redshift for one in batch])
+            given = [one.redshift for one in batch]
+            results = resolver.resolve([one.spectrum for one in batch], given, settings.keep_flagged)
         for one, result in zip(batch, results, strict=True):
             yield one.file, result
         batch.clear()
@@ -319,7 +325,7 @@ def _resolved(
                 summary.failures.append(one.error)
             advance(1)
             continue
-        summary.without_redshift += has_table and one.redshift != one.redshift
+        summary.without_redshift += bool(settings.redshifts.by_key) and one.redshift != one.redshift
         batch.append(one)
         if len(batch) == BATCH:
             yield from flush()
@@ -351,6 +357,7 @@ def enhance_as_asked(
         model_sha256=model_sha256,
         redshifts=KnownRedshifts.parse(args.redshift),
         zero_point=args.zero_point,
+        keep_flagged=args.keep_flagged,
     )
     files = list_inputs(args.files, args.hdu, args.row)[: args.limit]
     if args.dry_run:

@@ -67,12 +67,14 @@ class SpectrumResult:
         measurements: lines as arrays; `lines` is the table.
         chi_square: prism consistency per good pixel that sees nothing beyond the output, with 2/3 of the
             quoted variance (`kspecsr.results.prism_input.prism_chi_square`).
-        flags: names out of `kspecsr.results.flags.FLAG_MEANINGS`; with any of them no line is reported.
+        flags: names out of `kspecsr.results.flags.FLAG_MEANINGS`; with any of them no line is reported,
+            unless ``lines_kept``.
         prism_wavelength: (P,) pixels on which the networks saw the spectrum [um].
         prism_flux: (P,) what they saw.
         prism_error: (P,) one sigma.
         prism_mask: (P,) bool, True = bad.
         prism_model: (P,) ``flux`` degraded to the prism; NaN where unknown.
+        lines_kept: flagged, but with its lines and its super-resolved spectrum, as the caller asked.
         fit_probability: share of simulated spectra of this S/N that their output with lines describes worse;
             NaN of a model whose calibration does not say.
         class_probability: name out of `OBJECT_CLASSES` to its probability; empty of a model that knows
@@ -99,6 +101,7 @@ class SpectrumResult:
     prism_error: np.ndarray
     prism_mask: np.ndarray
     prism_model: np.ndarray
+    lines_kept: bool = False
     fit_probability: float = math.nan
     class_probability: Mapping[str, float] = field(default_factory=dict)
     date: str = field(default_factory=_now)
@@ -118,7 +121,7 @@ class SpectrumResult:
             place = f"z = {redshift.value:.4f} ({error})"
         end = f"{self.measurements.detected.sum()} lines"
         if self.flags:
-            end = f"flags {', '.join(self.flags)}"
+            end = f"{end}, " * self.lines_kept + f"flags {', '.join(self.flags)}"
         elif self.poor_fit:
             end += f", poor fit (chi-square {self.chi_square:.1f} per pixel)"
         return f"<{type(self).__name__} of {display_name(self.observed)}: {place}, {end}>"

@@ -30,6 +30,7 @@ FORMATS = ("fits", "ecsv")
 MODEL_HASH, INPUT_HASH, Z_SOURCE, EXTRACTION = "MODELSHA", "INPUTSHA", "ZSOURCE", "EXTRACT"
 INPUT_NAME, INPUT_PATH_HASH = "INPUT", "INPUTPSH"
 NO_REDSHIFT, CLASS_CHANCE, FIT = "P_NONE", "PCLASS", "P_FIT"
+KEPT = "KEPTLINE"
 GIVEN, INFERRED = "given", "spectrum"
 # Fields of SpectrumMeta: keyword and comment; those without a comment only where they hold something.
 META_CARDS = {
@@ -83,6 +84,7 @@ def provenance_cards(result: SpectrumResult) -> list[Card]:
         ("CHI2NU", _number(result.chi_square), "degraded output against input, per 2/3 ERR^2"),
         *_fit_cards(result),
         ("FLAGS", ",".join(result.flags), "why no lines are reported; empty: they are"),
+        *([(KEPT, True, "lines are reported all the same")] if result.lines_kept else []),
         *_source_cards(result),
         *_model_cards(result),
         ("DATE", result.date, "UTC, when this was made"),

@@ -69,13 +69,17 @@ class Interpreter:
         """
         return self._redshift_and_flags(prism, outputs, given)[0]
 
-    def everything(self, prism: tuple, outputs: Mapping[str, Any], given: Any) -> Arrays:
+    def everything(
+        self, prism: tuple, outputs: Mapping[str, Any], given: Any, keep_flagged: Any = False
+    ) -> Arrays:
         """All that is reported.
 
         Args:
             prism: as above.
             outputs: of the composed model.
             given: as above.
+            keep_flagged: bool or (B,) bool, whether flagged spectra keep their lines, where they have a
+                redshift and finite numbers.
 
         Returns:
             As above, and spectra and their ``mask`` (B, N), ``line_*`` (B, K), ``chi_square`` (B,),
@@ -87,9 +91,9 @@ class Interpreter:
         finite = xp.isfinite(outputs["flux"]) & xp.isfinite(outputs["flux_error"])
         in_range = xp.sum(xp.where(lines["line_in_range"], 1, 0), axis=1)
         fit = {name: outputs[name] for name in ("fit_probability",) if name in outputs}
-        redshift, flagged = self._redshift_and_flags(
-            prism, outputs, given, in_range, xp.all(finite | lost, axis=1), *fit.values()
-        )
+        finite = xp.all(finite | lost, axis=1)
+        redshift, flagged = self._redshift_and_flags(prism, outputs, given, in_range, finite, *fit.values())
+        flagged = flagged & ~(finite & xp.isfinite(redshift["redshift"]) & keep_flagged)
         rows = flagged[:, None]
         # without a redshift to trust, the first stage alone: it knows none
         alone = xp.where(self._interior, self._degrade(outputs["sr1_flux"]), np.nan)
@@ -160,10 +164,11 @@ def results_of(
     redshifts: np.ndarray,
     identity: ModelIdentity,
     bins: np.ndarray,
+    keep_flagged: bool = False,
 ) -> list[Result]:
     """Results of B spectra, from what `Interpreter.everything` reports, or a server beside their ``mask``.
 
-    ``redshifts`` (B,) are those that the caller gave, NaN for none.
+    ``redshifts`` (B,) are those that the caller gave, NaN for none; ``keep_flagged`` as it was reported with.
     """
     arrays = {name: values for name, values in reported.items() if name != "model"}
     wavelength = identity.grid.wavelength
@@ -184,7 +189,8 @@ def results_of(
             redshift=_redshift_summary(one, redshift, bins),
             measurements=LineMeasurements(**{**lines, "in_range": lines["in_range"] > 0}),
             chi_square=float(one["chi_square"]),
-            flags=flags_of(int(one["status"])),
+            flags=(flags := flags_of(int(one["status"]))),
+            lines_kept=keep_flagged and bool(flags),
             prism_wavelength=prism_wavelength(),
             prism_flux=prism.flux,
             prism_error=prism.error,

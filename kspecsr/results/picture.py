@@ -116,7 +116,7 @@ def _detected(result: SpectrumResult) -> set[str]:
 
 
 def _lines_reported(result: SpectrumResult) -> bool:
-    return bool(np.isfinite(result.redshift.value)) and not result.flags
+    return bool(np.isfinite(result.redshift.value)) and (result.lines_kept or not result.flags)
 
 
 def _draw_spectra(axes: Axes, result: SpectrumResult, unit: float, width: float) -> None:
@@ -124,7 +124,7 @@ def _draw_spectra(axes: Axes, result: SpectrumResult, unit: float, width: float)
     prism = (result.prism_wavelength, result.prism_flux / unit, None, result.prism_mask)
     draw_steps(axes, *prism, PRISM_COLOUR, "prism", width=1.1)
     sharp = (result.wavelength, result.flux / unit, result.flux_error / unit, result.mask)
-    label = "first stage" if result.flags else "super-resolved ± 1 σ"
+    label = "first stage" if result.flags and not result.lines_kept else "super-resolved ± 1 σ"
     draw_steps(axes, *sharp, OUTPUT_COLOUR, label, width=width)
 
 
@@ -267,7 +267,7 @@ def _title(result: SpectrumResult, beyond: int) -> str:
         parts.append(f"z = {redshift.value:.4f} ± {redshift.error:.4f}")
     below = [f"model: {result.model.name}" if result.model.name else ""]
     if result.flags:
-        below.append(f"no lines reported: {', '.join(result.flags)}")
+        below.append(f"{'flagged' if result.lines_kept else 'no lines reported'}: {', '.join(result.flags)}")
     elif result.poor_fit:
         below.append("poor fit: the prism disagrees with this spectrum and its lines")
     else:

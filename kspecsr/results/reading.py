@@ -23,6 +23,7 @@ from kspecsr.results.files import (
     FIT,
     GIVEN,
     INPUT_NAME,
+    KEPT,
     META_CARDS,
     MODEL_HASH,
     MOST_MODES,
@@ -176,6 +177,7 @@ def _shared_fields(
         "model": ModelIdentity(cards["MODEL"], cards[MODEL_HASH], grid, software),
         "measurements": _measurements(lines),
         "chi_square": _value(cards["CHI2NU"]),
+        "lines_kept": bool(cards.get(KEPT)),
         "fit_probability": _value(cards.get(FIT)),
         "class_probability": {
             name: _value(cards[f"{CLASS_CHANCE}{number}"])

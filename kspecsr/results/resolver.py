@@ -42,7 +42,10 @@ class Resolver(ABC):
 
     @abstractmethod
     def resolve(
-        self, inputs: Sequence[PrismInput], redshift: float | Sequence[float | None] | None = None
+        self,
+        inputs: Sequence[PrismInput],
+        redshift: float | Sequence[float | None] | None = None,
+        keep_flagged: bool = False,
     ) -> list[Result]:
         """Super-resolve spectra that are on the prism's pixels already; see `__call__`."""
 
@@ -53,6 +56,7 @@ class Resolver(ABC):
         extraction: str = "3pix",
         hdu: str | int | None = None,
         row: int | None = None,
+        keep_flagged: bool = False,
     ) -> Result | list[Result]:
         """Super-resolve one spectrum or a list.
 
@@ -63,6 +67,7 @@ class Resolver(ABC):
             extraction: ``3pix`` or ``5pix``, for files that hold both.
             hdu: extension to read, of files with several spectra.
             row: spectrum to read, from 0, of tables with one per row.
+            keep_flagged: report lines of flagged spectra, too; the flags stay.
 
         Returns:
             One result, or a list in the order of the spectra.
@@ -76,7 +81,7 @@ class Resolver(ABC):
         several = isinstance(spectra, list)
         given = spectra if several else [spectra]
         observed = [observed_spectrum(one, extraction, hdu, row) for one in given]
-        results = self.resolve([prism_input(one) for one in observed], redshift)
+        results = self.resolve([prism_input(one) for one in observed], redshift, keep_flagged)
         return results if several else results[0]
 
 

@@ -42,7 +42,7 @@ class ResultRow:
     z_error: float = _column("one sigma; 0 where given")
     z_confidence: float = _column("mass of z's mode within 0.01 (1 + z)")
     z_given: bool = _column("known to the user, not inferred")
-    flags: str = _column("why no lines are reported, separated by commas; empty: they are")
+    flags: str = _column("why no lines are reported unless kept, separated by commas; empty: they are")
     chi_square: float = _column("prism consistency per good pixel")
     sn_continuum: float = _column("S/N of the weighted mean flux on the model's range")
     sn_feature: float = _column("S/N of the best three neighbouring pixels on the model's range")
@@ -76,10 +76,10 @@ class ResultRow:
         confidence, consistency = f"Z_CONF {self.z_confidence:.2f}", f"CHI2NU {self.chi_square:.2f}"
         parts = [f"{self.name}: {place}{given}", confidence, consistency]
         if self.flags:
-            parts.append(f"no lines: {self.flags.replace(',', ', ')}")
+            parts.append(f"{'flags' if self.brightest_line else 'no lines'}: {self.flags.replace(',', ', ')}")
         elif not self.brightest_line:
             parts.append(f"no line above {LIMIT_SIGMA:g} sigma")
-        else:
+        if self.brightest_line:
             flux, error = self.brightest_flux, self.brightest_flux_error
             parts.append(f"{self.brightest_line} {flux:.3e} +- {error:.1e} erg/s/cm2")
         return ", ".join(parts) + (f"; {self.notes}" if self.notes else "")
@@ -152,7 +152,7 @@ def lines_of(results: Iterable[SpectrumResult], names: Iterable[str] | None = No
     named = zip(results, repeat(None)) if names is None else zip(results, names, strict=True)
     for result, name in named:
         name, lines = name or display_name(result.observed), result.measurements
-        kept = lines.reported & (not result.flags)
+        kept = lines.reported
         if not kept.any():
             without[name] = list(result.flags)
         columns = {"SPECTRUM": np.full(kept.size, name), "Z": np.full(kept.size, result.redshift.value)}

@@ -106,7 +106,10 @@ class RemoteResolver(Resolver):
         self.identity, self.redshift_bins = self._identity(outputs)
 
     def resolve(
-        self, inputs: Sequence[PrismInput], redshift: float | Sequence[float | None] | None = None
+        self,
+        inputs: Sequence[PrismInput],
+        redshift: float | Sequence[float | None] | None = None,
+        keep_flagged: bool = False,
     ) -> list[Result]:
         """See `Resolver.resolve`.
 
@@ -118,15 +121,20 @@ class RemoteResolver(Resolver):
         starts = range(0, len(inputs), self._batch_size)
         parts = [slice(start, start + self._batch_size) for start in starts]
         with ThreadPoolExecutor(self._parallel) as threads:
-            batches = threads.map(lambda rows: self._resolve_batch(inputs[rows], redshifts[rows]), parts)
+            batches = threads.map(
+                lambda rows: self._resolve_batch(inputs[rows], redshifts[rows], keep_flagged), parts
+            )
             return [result for batch in batches for result in batch]
 
-    def _resolve_batch(self, inputs: Sequence[PrismInput], redshifts: np.ndarray) -> list[Result]:
+    def _resolve_batch(
+        self, inputs: Sequence[PrismInput], redshifts: np.ndarray, keep_flagged: bool
+    ) -> list[Result]:
         arrays = dict(zip(("flux", "error", "mask"), stacked(inputs), strict=True))
         signature = signatures.SERVING_DEFAULT
-        if np.isfinite(redshifts).any():
+        if keep_flagged or np.isfinite(redshifts).any():
             # One request for the whole batch: NaN stands for those that are to be inferred.
-            signature, arrays["redshift"] = signatures.WITH_REDSHIFT, redshifts
+            signature = signatures.KEEP_FLAGGED if keep_flagged else signatures.WITH_REDSHIFT
+            arrays["redshift"] = redshifts
         outputs = self._ask(signature, arrays)
         identity, bins = self._identity(outputs)
         # A server takes up a new version by itself: half of the results must not be of another model.
@@ -137,13 +145,14 @@ class RemoteResolver(Resolver):
                 "the endpoint"
             )
         outputs["mask"] = output_mask(arrays["mask"], identity.grid)  # no output of the signatures
-        return results_of(outputs, inputs, redshifts, identity, bins)
+        return results_of(outputs, inputs, redshifts, identity, bins, keep_flagged)
 
     def _ask(self, signature: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         outputs = self._retries.call(lambda: self._transport.predict(signature, arrays))
-        expected = signatures.SIGNATURES[signature].outputs
+        stated = signatures.SIGNATURES[signature].outputs
+        expected = [name for name, array in stated.items() if name in outputs or not array.optional]
         n = next(iter(arrays.values())).shape[0]
-        odd = sorted(name for name in expected if name not in outputs or len(outputs[name]) != n)
+        odd = sorted(name for name in expected if len(outputs.get(name, ())) != n)
         if odd:
             raise EndpointError(
                 f"{self._transport.address}: the answer lacks {', '.join(odd)} for {n} spectra; expected a "

@@ -1,4 +1,4 @@
-"""A model folder as one TensorFlow module with four signatures, which runs without this package."""
+"""A model folder as one TensorFlow module with five signatures, which runs without this package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kspecsr.results.prism_input import MASKED_ERROR, prism_wavelength
 from kspecsr.serving.resampling_graph import resample_to
 from kspecsr.serving.signatures import SIGNATURES, identity_text
 
-# Operators are megabytes, and appear in the graphs of all four signatures; what is below this adds up to
+# Operators are megabytes, and appear in the graphs of all five signatures; what is below this adds up to
 # little.
 _LARGE = 16_384  # bytes: smaller constants stay in the graph
 
@@ -136,10 +136,10 @@ class ServedModel(tf.Module):
         shared = SharedConstants()
         # Traced twice: the first trace is where the constants are found, the second reads them from
         # variables.
-        everything = self._traced(_answer_of(network, interpretation.everything))
+        everything = self._traced(_answer_of(network, interpretation.everything), tf.bool)
         redshift = self._traced(_answer_of(second, interpretation.redshift))
         # each once in the file, however many signatures call it
-        self._everything = self._traced(shared.without(everything))
+        self._everything = self._traced(shared.without(everything), tf.bool)
         self._redshift = self._traced(shared.without(redshift))
         # a module saves the variables that it can reach by attributes; those of a traced function are lost
         self._weights = list(everything.variables)
@@ -159,12 +159,12 @@ class ServedModel(tf.Module):
         identity = ModelIdentity(settings.name, weights_hash(folder), settings.grid, software)
         return cls(load_composed(folder), identity, redshift_bins(settings.preset.model))
 
-    def _traced(self, call: Callable) -> tf.types.experimental.ConcreteFunction:
-        """Trace a function of flux, error (B, P) float64, mask (B, P) bool and redshift (B,) float64."""
+    def _traced(self, call: Callable, *further: tf.DType) -> tf.types.experimental.ConcreteFunction:
+        """Trace a function of flux, error (B, P) float64, mask (B, P), redshift (B,) float64, others (B,)."""
         types = (tf.float64, tf.float64, tf.bool)
         # Rows are left open: a server joins requests to batches of any size.
         specifications = [tf.TensorSpec((None, self._target.size), dtype) for dtype in types]
-        specifications.append(tf.TensorSpec((None,), tf.float64))
+        specifications += [tf.TensorSpec((None,), dtype) for dtype in (tf.float64, *further)]
         return tf.function(call, specifications, autograph=False).get_concrete_function()
 
     def _signature(self, name: str, call) -> tf.types.experimental.ConcreteFunction:
@@ -181,30 +181,33 @@ class ServedModel(tf.Module):
             outputs = call(**dict(zip(keys, values, strict=True)))
             outputs["model"] = tf.fill(tf.shape(outputs["status"]), self._text)
             # An output that is an input too (the mask) needs a node of its own to have a name of its own.
-            return {key: tf.identity(outputs[key], name=key) for key in signature.outputs}
+            return {key: tf.identity(outputs[key], name=key) for key in signature.outputs if key in outputs}
 
         # Without AutoGraph: there is no Python branching on tensors, and its rewritten code would be what
         # tracebacks show.
         return tf.function(answer, specifications, autograph=False).get_concrete_function()
 
     def _serving_default(self, flux, error, mask) -> Tensors:
-        return self._everything(*_masked(flux, error, mask), _unknown(flux))
+        return self._everything(*_masked(flux, error, mask), _unknown(flux), _kept(flux, False))
 
     def _classify_redshift(self, flux, error, mask) -> Tensors:
         return self._redshift(*_masked(flux, error, mask), _unknown(flux))
 
-    def _with_redshift(self, flux, error, mask, redshift) -> Tensors:
+    def _keep_flagged(self, flux, error, mask, redshift) -> Tensors:
+        return self._with_redshift(flux, error, mask, redshift, keep=True)
+
+    def _with_redshift(self, flux, error, mask, redshift, keep=False) -> Tensors:
         # an invalid redshift must not pass for one that is to be inferred
         invalid = (redshift < 0) | tf.math.is_inf(redshift)
         redshift = tf.where(invalid, tf.constant(np.nan, redshift.dtype), redshift)
         prism = _masked(flux, error, mask | invalid[:, None])
-        outputs = self._everything(*prism, tf.cast(redshift, tf.float64))
+        outputs = self._everything(*prism, tf.cast(redshift, tf.float64), _kept(flux, keep))
         return _with_bit(outputs, INVALID_REDSHIFT, invalid)
 
     def _from_wavelength(self, wavelength, flux, error) -> Tensors:
         *prism, valid = resample_to(self._target, wavelength, flux, error)
         flux, error, mask = _masked(*prism)
-        outputs = self._everything(flux, error, mask, _unknown(flux))
+        outputs = self._everything(flux, error, mask, _unknown(flux), _kept(flux, False))
         seen = {"prism_flux": tf.cast(flux, tf.float32), "prism_error": tf.cast(error, tf.float32)}
         return {**_with_bit(outputs, INVALID_WAVELENGTH, ~valid), **seen, "prism_mask": mask}
 
@@ -212,7 +215,7 @@ class ServedModel(tf.Module):
 def _answer_of(network: keras.Model, interpret: Callable) -> Callable:
     """Networks and interpretation in one: float64 in the interpretation, float32 in the answer."""
 
-    def call(flux, error, mask, redshift):
+    def call(flux, error, mask, redshift, *keep):
         batch = {
             "prism_flux": tf.cast(flux, tf.float32),
             "prism_error": tf.cast(error, tf.float32),
@@ -221,7 +224,7 @@ def _answer_of(network: keras.Model, interpret: Callable) -> Callable:
         }
         outputs = network(batch, training=False)
         outputs = {name: tf.cast(values, tf.float64) for name, values in outputs.items()}
-        reported = interpret((flux, error, mask), outputs, redshift)
+        reported = interpret((flux, error, mask), outputs, redshift, *keep)
         return {
             name: tf.cast(values, tf.float32) if values.dtype == tf.float64 else values
             for name, values in reported.items()
@@ -243,6 +246,11 @@ def _masked(flux, error, mask) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
 def _unknown(flux: tf.Tensor) -> tf.Tensor:
     """(B,) NaN."""
     return tf.fill(tf.shape(flux)[:1], tf.constant(np.nan, tf.float64))
+
+
+def _kept(flux: tf.Tensor, keep: bool) -> tf.Tensor:
+    """(B,) whether flagged spectra keep their lines."""
+    return tf.fill(tf.shape(flux)[:1], keep)
 
 
 def _with_bit(outputs: Tensors, name: str, rows: tf.Tensor) -> Tensors:

@@ -1,4 +1,4 @@
-"""The four signatures of a served model: names, shapes, units. Needs no TensorFlow."""
+"""The five signatures of a served model: names, shapes, units. Needs no TensorFlow."""
 
 import json
 from dataclasses import dataclass
@@ -24,12 +24,14 @@ class Array:
             bins; empty for one value per spectrum.
         unit: unit of the values; empty for none.
         meaning: description for the README of an export.
+        optional: not of every model.
     """
 
     dtype: str
     axis: str
     unit: str
     meaning: str
+    optional: bool = False
 
     @property
     def shape(self) -> str:
@@ -57,6 +59,10 @@ _PRISM_INPUTS = {
     "flux": Array("float32", "P", FLUX_DENSITY, "flux density; not finite: no data"),
     "error": Array("float32", "P", FLUX_DENSITY, "one sigma; not positive or not finite: no data"),
     "mask": Array("bool", "P", "", "true: no data"),
+}
+_GIVEN_INPUTS = {
+    **_PRISM_INPUTS,
+    "redshift": Array("float32", "", "", "0 or more; NaN: to be inferred"),
 }
 _REDSHIFT_OUTPUTS = {
     "redshift": Array("float32", "", "", "at which lines are placed; NaN without coverage"),
@@ -87,6 +93,13 @@ _SPECTRUM_OUTPUTS = {
     "sr1_error": Array("float32", "N", FLUX_DENSITY, "one sigma"),
     **_LINE_OUTPUTS,
     "chi_square": Array("float32", "", "", "degraded output against input, per good prism pixel"),
+    "fit_probability": Array(
+        "float32",
+        "",
+        "",
+        "share of simulated spectra that fit worse; only of models that were calibrated for it",
+        optional=True,
+    ),
     "prism_model": Array("float32", "P", FLUX_DENSITY, "the output degraded to the prism"),
 }
 _RESAMPLED_OUTPUTS = {
@@ -99,14 +112,14 @@ _ALL = {**_SPECTRUM_OUTPUTS, **_REDSHIFT_OUTPUTS}
 SERVING_DEFAULT = "serving_default"
 FROM_WAVELENGTH = "from_wavelength"
 WITH_REDSHIFT = "with_redshift"
+KEEP_FLAGGED = "keep_flagged"
 CLASSIFY_REDSHIFT = "classify_redshift"
 
 SIGNATURES = {
     SERVING_DEFAULT: Signature("spectra on the prism's own pixels", _PRISM_INPUTS, _ALL),
-    WITH_REDSHIFT: Signature(
-        "the same at redshifts that are known",
-        {**_PRISM_INPUTS, "redshift": Array("float32", "", "", "0 or more; NaN: to be inferred")},
-        _ALL,
+    WITH_REDSHIFT: Signature("the same at redshifts that are known", _GIVEN_INPUTS, _ALL),
+    KEEP_FLAGGED: Signature(
+        "the same with the lines of flagged spectra, where they have a redshift", _GIVEN_INPUTS, _ALL
     ),
     FROM_WAVELENGTH: Signature(
         "prism spectra on any pixels, resampled in the graph",

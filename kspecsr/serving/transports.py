@@ -139,6 +139,7 @@ class RestTransport(Transport):
             return {
                 name: np.array(outputs[name], dtype=object if array.dtype == "string" else array.dtype)
                 for name, array in arrays.items()
+                if name in outputs or not array.optional
             }
         except (KeyError, TypeError, ValueError) as error:
             raise EndpointError(

@@ -372,6 +372,7 @@ def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
             hdu=args.hdu,
             row=args.row,
             spectra=args.spectra,
+            keep_flagged=args.keep_flagged,
             software=software_versions("tensorflow", "keras", "pyarrow"),
             layout=LAYOUT,
         )

@@ -148,7 +148,9 @@ def process_partition(
             started = time.perf_counter()
             # Keras' predict is not safe between threads, and two batches at once would double the memory.
             with _LOCK, named_backend_errors():
-                resolved = resolve(resolver, [one for one in chunk if one.spectrum is not None])
+                resolved = resolve(
+                    resolver, [one for one in chunk if one.spectrum is not None], settings.keep_flagged
+                )
             seconds["networks"] += time.perf_counter() - started
             started = time.perf_counter()
             good = [one for one, result in resolved if result is not None]
@@ -198,13 +200,13 @@ def _chunks(inputs: Iterator[SurveyInput], seconds: dict[str, float]) -> Iterato
 
 
 def resolve(
-    resolver: SuperResolver, inputs: Sequence[SurveyInput]
+    resolver: SuperResolver, inputs: Sequence[SurveyInput], keep_flagged: bool = False
 ) -> list[tuple[SurveyInput, Result | None]]:
     """Results of up to `CHUNK` inputs; one without a result comes back as a failure."""
     if not inputs:
         return []
     try:
-        return list(zip(inputs, _resolved(resolver, inputs), strict=True))
+        return list(zip(inputs, _resolved(resolver, inputs, keep_flagged), strict=True))
     # One by one would meet it again, slowly; a partition that fails is tried elsewhere.
     except MemoryError:
         raise
@@ -212,10 +214,11 @@ def resolve(
         if len(inputs) == 1:
             return [(inputs[0].failed(NOT_RESOLVED, error), None)]
     # one of them is at fault: found one by one
-    return [pair for one in inputs for pair in resolve(resolver, [one])]
+    return [pair for one in inputs for pair in resolve(resolver, [one], keep_flagged)]
 
 
-def _resolved(resolver: SuperResolver, inputs: Sequence[SurveyInput]) -> list[Result]:
+def _resolved(resolver: SuperResolver, inputs: Sequence[SurveyInput], keep_flagged: bool) -> list[Result]:
     padded = [*inputs, *[inputs[-1]] * (LEAST - len(inputs))]
-    results = resolver.resolve([one.spectrum for one in padded], [one.redshift for one in padded])
+    given = [one.redshift for one in padded]
+    results = resolver.resolve([one.spectrum for one in padded], given, keep_flagged)
     return results[: len(inputs)]

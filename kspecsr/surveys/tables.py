@@ -80,6 +80,7 @@ class SurveySettings:
         hdu: extension to read, of files with several spectra.
         row: spectrum to read, of files whose tables have one per row.
         spectra: whether spectra and P(z) are kept too.
+        keep_flagged: whether flagged spectra keep their lines.
         software: package name to version.
         layout: version of the columns of the tables and of their meaning.
     """
@@ -96,6 +97,7 @@ class SurveySettings:
     hdu: str | None = None
     row: int | None = None
     spectra: bool = False
+    keep_flagged: bool = False
     software: Mapping[str, str] = field(default_factory=dict)
     layout: int = 1  # of manifests that do not state one
 
@@ -282,8 +284,8 @@ def _key(one: SurveyInput) -> dict:
 def line_rows(
     inputs: Sequence[SurveyInput], results: Sequence[SpectrumResult], schema: pa.Schema
 ) -> pa.Table:
-    """One row per object and line that falls on its data; none for flagged objects."""
-    kept = [np.flatnonzero(r.measurements.reported & (not r.flags)) for r in results]
+    """One row per object and line that falls on its data; flagged objects have none, unless kept."""
+    kept = [np.flatnonzero(r.measurements.reported) for r in results]
     counts = [rows.size for rows in kept]
     values = {
         "input_row": np.repeat([one.input_row for one in inputs], counts),
