@@ -14,6 +14,7 @@ from data_pipeline.configuration import ConfigurationError, from_dict, to_dict
 from data_pipeline.jades_names import jades_file_name
 from data_pipeline.pairs.matching import ArchiveFile, MatchConfig, find_catalogue, match, scan_archive
 from data_pipeline.pairs.sky_groups import SplitConfig, assign_splits, group_by_position, sky_cell
+from data_pipeline.simulation import POPULATIONS
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from data_pipeline.writers.jades import write_jades_x1d
 
@@ -210,7 +211,7 @@ def test_build_configuration_is_checked():
         ({"source": "simulation", "n": 5}, "--archive, --catalogue and --columns have no meaning"),
         (
             {"source": "simulation", "n": 5, "archive": ""},
-            "expected population survey or wide or sky or wide-sky, got ''",
+            f"expected population {' or '.join(POPULATIONS)}, got ''",
         ),
         ({"seed": -1}, "expected a seed of 0 to"),
         ({"chunk_size": 0}, "chunk_size of 1 or more"),

@@ -43,19 +43,11 @@ def fast_policy(name: str) -> str:
     # emulated, and slower than float32.
     processor = Path("/proc/cpuinfo")
     flags = processor.read_text(errors="replace") if processor.is_file() else ""
-    fast = "amx_bf16" in flags or "avx512_bf16" in flags or "gpu" in _accelerators()
-    return "mixed_bfloat16" if fast else "float32"
-
-
-def _accelerators() -> set[str]:
-    """Kinds of accelerators that the backend of Keras sees."""
-    if keras.backend.backend() != "tensorflow":
-        import jax  # only where it is the backend
-
-        return {device.platform for device in jax.devices()}
-    import tensorflow as tf  # only where it is the backend
-
-    return {"gpu"} if tf.config.list_physical_devices("GPU") else set()
+    if "amx_bf16" in flags or "avx512_bf16" in flags:
+        return "mixed_bfloat16"
+    with suppress(RuntimeError):  # JAX raises where there is none
+        return "mixed_bfloat16" if keras.distribution.list_devices("gpu") else "float32"
+    return "float32"
 
 
 @contextmanager
