@@ -366,7 +366,7 @@ def test_the_page_in_a_browser_with_a_hundred_thousand_rows(many, tmp_path, tmp_
         marks = dict(zip(browser.data("line marks", "name"), browser.data("line marks", "x"), strict=True))
         assert marks["Hα"] == pytest.approx(HALPHA * (1 + REDSHIFT), abs=1e-4)
         assert len(browser.data("super-resolved", "x")) == IDENTITY.grid.size
-        assert "[O III] 5008" in browser.column("line")
+        assert browser.until(lambda: "[O III] 5008" in browser.column("line"))
 
         # the slider moves the lines, and the model runs at the new redshift
         handle = browser.until(lambda: [e for e in browser.find(".noUi-handle") if e.is_displayed()])[-1]
