@@ -359,7 +359,7 @@ def suppress_startup_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except Exception:
+        except Exception:  # whatever it is, it goes on; an interrupt shows nothing of what was held
             held.seek(0)
             os.write(shown, held.read())
             raise

@@ -94,7 +94,7 @@ class Feed:
     @property
     def description(self) -> dict:
         """Description of the examples, plain JSON values."""
-        raise NotImplementedError
+        raise NotImplementedError  # a feed states what it is made of; there is none without
 
     def __iter__(self) -> Feed:
         return self
