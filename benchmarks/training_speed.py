@@ -17,6 +17,7 @@ from kspecsr.feeds.simulated import validation_examples
 from kspecsr.feeds.simulation_feed import LOOK_AHEAD, SimulationFeed
 from kspecsr.models import BUILDERS
 from kspecsr.training.data import TimedBatches
+from kspecsr.training.devices import dtype_policy, fast_policy
 from kspecsr.training.optimizer import GuardedAdamW
 from kspecsr.training.stage_model import StageModel
 
@@ -219,8 +220,9 @@ def input_wait(preset: Preset, stage: str, batch_size: int, steps: int, workers:
 def _model(preset: Preset, stage: str) -> StageModel:
     """A stage on fresh ones before it; what weights they have does not matter here."""
     needed = STAGES[: STAGES.index(stage)]
-    model = StageModel(stage, preset, {name: BUILDERS[name](preset.model) for name in needed})
-    model.build(None)
+    with dtype_policy(fast_policy(preset.training[stage].precision)):
+        model = StageModel(stage, preset, {name: BUILDERS[name](preset.model) for name in needed})
+        model.build(None)
     model.compile(optimizer=GuardedAdamW(1e-4))
     model.optimizer.build(model.trainable_variables)
     return model
