@@ -16,8 +16,8 @@ from kspecsr.feeds.example import Batch, split_batch
 from kspecsr.feeds.simulated import validation_examples
 from kspecsr.feeds.simulation_feed import LOOK_AHEAD, SimulationFeed
 from kspecsr.models import BUILDERS
+from kspecsr.models.precision import dtype_policy, fast_policy
 from kspecsr.training.data import TimedBatches
-from kspecsr.training.devices import dtype_policy, fast_policy
 from kspecsr.training.optimizer import GuardedAdamW
 from kspecsr.training.stage_model import StageModel
 

@@ -25,12 +25,14 @@ __version__ = "0.1.0"
 __all__ = ["line_table", "load", "read_result"]
 
 
-def load(name_or_folder: str | os.PathLike = "default") -> SuperResolver:
+def load(name_or_folder: str | os.PathLike = "default", precision: str = "float32") -> SuperResolver:
     """Loads a trained model.
 
     Args:
         name_or_folder: name of a model that ships with the package, or a folder that
             ``kspecsr train`` wrote.
+        precision: of the networks' trunks: ``float32``, ``mixed_bfloat16``, or ``auto`` for the faster of
+            both on this machine, which changes results by a few hundredths of their errors.
 
     Returns:
         A callable from a specutils Spectrum, a path, Quantity arrays, or a list of these to results.
@@ -45,7 +47,7 @@ def load(name_or_folder: str | os.PathLike = "default") -> SuperResolver:
     with suppress_startup_stderr():
         from kspecsr.super_resolver import SuperResolver
 
-        return SuperResolver.from_folder(find_model(name_or_folder))
+        return SuperResolver.from_folder(find_model(name_or_folder), precision=precision)
 
 
 def read_result(path: str | os.PathLike) -> Result:

@@ -25,7 +25,8 @@ from kspecsr.model_settings import (
     with_stage,
     write_settings,
 )
-from kspecsr.models import compose
+from kspecsr.models import BUILDERS, compose
+from kspecsr.models.precision import dtype_policy, fast_policy
 
 if TYPE_CHECKING:
     import keras
@@ -158,8 +159,13 @@ def _to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def load_stage(folder: str | os.PathLike, stage: str) -> keras.Model:
+def load_stage(folder: str | os.PathLike, stage: str, precision: str = "float32") -> keras.Model:
     """Functional network of a stage, in record units.
+
+    Args:
+        folder: model folder.
+        stage: ``sr1``, ``zhead`` or ``sr2``.
+        precision: of the trunk, see `fast_policy`; heads compute in float32.
 
     Raises:
         ModelFolderError: if it is missing, damaged, or was written by another version of this package.
@@ -167,11 +173,13 @@ def load_stage(folder: str | os.PathLike, stage: str) -> keras.Model:
     import keras  # seconds to import: only where a network is loaded
 
     path = stage_path(folder, stage)
-    read_settings(folder)
+    settings, policy = read_settings(folder), fast_policy(precision)
     stage_hash(folder, stage)  # says what is missing
     check_archive(path)
     try:
-        return keras.saving.load_model(path, compile=False)
+        network = keras.saving.load_model(path, compile=False)
+        # a file holds float32 layers, whose policy cannot be changed once they are there
+        return network if policy == "float32" else _rebuilt(network, stage, settings.preset, policy)
     except (TypeError, ValueError, KeyError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelFolderError(
@@ -180,12 +188,25 @@ def load_stage(folder: str | os.PathLike, stage: str) -> keras.Model:
         ) from error
 
 
-def load_composed(folder: str | os.PathLike, calibrated: bool = True) -> keras.Model:
+def _rebuilt(network: keras.Model, stage: str, preset: Preset, policy: str) -> keras.Model:
+    """The same network and weights with layers of another policy."""
+    with dtype_policy(policy):
+        again = BUILDERS[stage](preset.model)
+    held = {weight.path: weight for weight in network.weights}
+    for weight in again.weights:  # by name: another version may have them in another order
+        weight.assign(held[weight.path])
+    return again
+
+
+def load_composed(
+    folder: str | os.PathLike, calibrated: bool = True, precision: str = "float32"
+) -> keras.Model:
     """The three stages as one model, physical units in and out.
 
     Args:
         folder: model folder.
         calibrated: apply the folder's calibration, if it has one.
+        precision: of the trunks, see `fast_policy`.
 
     Raises:
         ModelFolderError: if a stage is missing or damaged, was trained on another upstream stage than the
@@ -195,4 +216,4 @@ def load_composed(folder: str | os.PathLike, calibrated: bool = True) -> keras.M
     check_manifest(folder)
     check_upstream(folder, settings, STAGES)
     calibration = read_calibration(folder) if calibrated else None
-    return compose(*(load_stage(folder, stage) for stage in STAGES), calibration)
+    return compose(*(load_stage(folder, stage, precision) for stage in STAGES), calibration)

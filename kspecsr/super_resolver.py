@@ -67,12 +67,16 @@ class SuperResolver(Resolver):
         return self._interpreter.bins
 
     @classmethod
-    def from_folder(cls, folder: str | os.PathLike, calibrated: bool = True) -> SuperResolver:
+    def from_folder(
+        cls, folder: str | os.PathLike, calibrated: bool = True, precision: str = "float32"
+    ) -> SuperResolver:
         """Load a model folder.
 
         Args:
             folder: model folder, as ``kspecsr train`` writes it.
             calibrated: apply the folder's calibration, if it has one.
+            precision: of the networks' trunks: ``float32``, ``mixed_bfloat16``, or ``auto`` for the faster of
+                both on this machine. Heads, direct fit and P(z) are float32.
 
         Raises:
             ModelFolderError: for a folder without a complete, undamaged model.
@@ -81,7 +85,9 @@ class SuperResolver(Resolver):
         software = software_versions(*_BACKENDS)
         sha256 = weights_hash(folder, calibrated)
         identity = ModelIdentity(settings.name, sha256, settings.grid, software)
-        return cls(load_composed(folder, calibrated), identity, redshift_bins(settings.preset.model))
+        return cls(
+            load_composed(folder, calibrated, precision), identity, redshift_bins(settings.preset.model)
+        )
 
     def resolve(
         self,

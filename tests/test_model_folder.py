@@ -1,5 +1,6 @@
 import json
 import zipfile
+from dataclasses import replace
 
 import astropy.units as u
 import keras
@@ -44,6 +45,19 @@ def test_a_stage_comes_back_with_its_weights_and_provenance(tmp_path):
     x = np.ones((3, 4), "float32")
     loaded = load_stage(tmp_path / "run", "sr1")
     np.testing.assert_array_equal(loaded({"x": x})["y"], model({"x": x})["y"])
+
+
+def test_a_trunk_in_bfloat16_has_the_same_weights_and_float32_outputs(tmp_path):
+    preset = replace(PRESET, model=TINY)
+    write_stage(tmp_path, "sr1", build_sr1(TINY), preset, {})
+    exact, quick = (load_stage(tmp_path, "sr1", precision) for precision in ("float32", "mixed_bfloat16"))
+    policies = {layer.dtype_policy.name for layer in quick.layers}
+    assert policies == {"float32", "mixed_bfloat16"}
+    prism = {name: x for name, x in spectra(4)[0].items() if name.startswith("prism")}
+    first, second = (numpy_dict(network(prism)) for network in (exact, quick))
+    assert {values.dtype.name for values in second.values()} == {"float32"}
+    off = np.abs(second["sr1_flux"] - first["sr1_flux"]) / first["sr1_error"]
+    assert 0 < np.quantile(off, 0.99) < 0.3
 
 
 def test_stages_are_added_in_order_and_others_stay(tmp_path):

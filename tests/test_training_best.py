@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from kspecsr.model_folder import load_stage, read_settings, stage_hash
+from kspecsr.models.precision import fast_policy
 from kspecsr.training import epoch_end, state
 from kspecsr.training import stage as stage_module
 from kspecsr.training import state as published
-from kspecsr.training.devices import fast_policy
 from kspecsr.training.state import read_progress
 from training_sample import QUIET, assert_published, simulated, tiny_preset, train
 

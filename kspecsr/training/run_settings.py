@@ -100,7 +100,7 @@ def load_upstream(folder: Path, stage: str, preset: Preset) -> tuple[dict, dict[
         if known := [name for name in needed if name in held.stages]:
             _check_networks(folder, held, known, preset)
     return (
-        {name: load_stage(folder, name) for name in needed},
+        {name: load_stage(folder, name, preset.training[stage].precision) for name in needed},
         {name: stage_hash(folder, name) for name in needed},
     )
 

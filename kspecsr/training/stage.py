@@ -18,9 +18,10 @@ from kspecsr.measures.goal import goal_reference, unmeasurable_terms
 from kspecsr.model_folder import load_stage
 from kspecsr.model_settings import stage_hash, stage_path
 from kspecsr.models import redshift_bins
+from kspecsr.models.precision import dtype_policy, fast_policy
 from kspecsr.training import run_settings
 from kspecsr.training.data import TimedBatches, TrainingData
-from kspecsr.training.devices import dtype_policy, fast_policy, make_reproducible, on_devices
+from kspecsr.training.devices import make_reproducible, on_devices
 from kspecsr.training.epoch_end import EpochEnd, Judged
 from kspecsr.training.logs import StepBar
 from kspecsr.training.optimizer import GuardedAdamW, learning_rate_schedule, teacher_probability

@@ -20,7 +20,7 @@ from kspecsr.configuration import Preset
 from kspecsr.model_folder import load_stage, write_stage
 from kspecsr.model_settings import SETTINGS_FILE, ModelFolderError, read_settings, with_stage, write_settings
 from kspecsr.models import BUILDERS
-from kspecsr.training.devices import dtype_policy
+from kspecsr.models.precision import dtype_policy
 
 _PROGRESS = "progress"
 
