@@ -263,3 +263,19 @@ def presence_loss(detectable, logit, use):
     """Cross-entropy of presence (B, K): a line that the reference would detect at 3 sigma is present."""
     # From the logit: a sigmoid rounds to 1 in float32 beyond 17, and its logarithm is then none.
     return masked_mean(ops.softplus(logit) - detectable * logit, use)
+
+
+_WIDTH_WEIGHT = 0.2  # of the width of broad lines: known of few spectra, and never to 2 %
+
+
+def broad_line_loss(logit, log_velocity, log_sigma, velocity, use):
+    """Cross-entropy of there being broad lines, and likelihood of their width's logarithm; (B,) each.
+
+    ``velocity`` is the true one [km/s], 0 without broad lines, NaN where unknown; ``use`` is 1 or 0.
+    """
+    use = use * ops.cast(ops.isfinite(velocity), "float32")
+    true = ops.where(use > 0, velocity, 0.0)
+    has = ops.cast(true > 0, "float32")
+    width = gaussian_nll(ops.log(ops.maximum(true, 1.0)), log_velocity, ops.exp(2.0 * log_sigma))
+    chance = ops.softplus(logit) - has * logit
+    return masked_mean(chance, use) + _WIDTH_WEIGHT * masked_mean(width, use * has)

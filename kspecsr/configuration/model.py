@@ -130,6 +130,7 @@ class SR2Config:
         knots: number of knots of the fit's continuum.
         line_errors: ``independent`` puts out an error for each line by itself; ``joint`` the posterior of all
             lines together, from a learned prior and the spectrum's exact likelihood.
+        broad_lines: permitted lines have a broad component besides, all of one width; needs joint errors.
         continuum_channels: number of channels of the continuum branch.
         continuum_blocks: number of its residual blocks, whose skips are scaled by 0.5.
         continuum_kernel: width of its convolutions [prism pixels].
@@ -149,6 +150,7 @@ class SR2Config:
     direct_fit: bool = True
     knots: int = 30
     line_errors: str = "independent"
+    broad_lines: bool = False
     continuum_channels: int = 48
     continuum_blocks: int = 4
     continuum_kernel: int = 5
@@ -164,6 +166,8 @@ class SR2Config:
         check_choice("sr2.line_errors", self.line_errors, LINE_ERRORS)
         if self.line_errors == "joint" and not self.direct_fit:
             raise ValueError("sr2.line_errors: joint needs the direct fit, got sr2.direct_fit = false")
+        if self.broad_lines and self.line_errors != "joint":
+            raise ValueError(f"sr2.broad_lines: needs sr2.line_errors = 'joint', got {self.line_errors!r}")
         for name in (
             "half_width",
             "window_channels",

@@ -26,6 +26,7 @@ class LossConfig:
         presence: cross-entropy of line presence, SR2.
         continuum: match of the continuum under the lines, where it is known, SR2.
         consistency: chi-square of the degraded output against the prism, SR2.
+        broad_lines: cross-entropy of there being broad lines, and likelihood of their width, SR2 with them.
         no_redshift: cross-entropy of whether there is a redshift to be had, ZHead of an open world.
         object_class: cross-entropy of the class of the object, ZHead of an open world.
         sr1_line_shape: high-pass match where lines are at the true redshift, SR1 (paper section 3.4).
@@ -43,6 +44,7 @@ class LossConfig:
     presence: float = 0.5
     continuum: float = 0.2
     consistency: float = 0.05
+    broad_lines: float = 1.0
     no_redshift: float = 0.5
     object_class: float = 0.2
     sr1_line_shape: float = 0.0

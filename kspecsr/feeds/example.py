@@ -22,6 +22,8 @@ TARGETS = (
     "line_error",
     "line_known",
     "line_detectable",
+    "line_broad_flux",
+    "broad_velocity",
     "true_redshift",
     "second_redshift",
     "object_class",
@@ -35,8 +37,9 @@ def example_shapes(grid: UnifiedGrid) -> dict[str, tuple[int, ...]]:
 
     Fluxes and errors are float32 in record units: 1e-20 erg/s/cm2/A, lines 1e-20 erg/s/cm2. Masks and
     flags are bool; mask True = bad, known True = known. What is unknown is 0, masked prism pixels have flux 0
-    and error 1; NaN occurs in redshifts alone. ``object_class`` is the number of one of `OBJECT_CLASSES`, -1
-    where unknown.
+    and error 1; NaN occurs in redshifts alone, and in an unknown ``broad_velocity``, which is the one-sigma
+    width of broad lines [km/s], 0 where there are none. ``object_class`` is the number of one of
+    `OBJECT_CLASSES`, -1 where unknown.
 
     Args:
         grid: unified grid of the targets.

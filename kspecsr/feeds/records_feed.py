@@ -90,6 +90,9 @@ def _lines(stacked: Mapping[str, np.ndarray], tiers: Sequence[str], grid: Unifie
         "line_error": np.where(known, error, np.float32(0.0)),
         "line_known": known,
         "line_detectable": detectable,
+        # not recorded
+        "line_broad_flux": np.zeros(flux.shape, np.float32),
+        "broad_velocity": np.full(len(flux), np.nan, np.float32),
     }
 
 

@@ -286,6 +286,8 @@ def _lines(batch: SimulatedBatch, grid: UnifiedGrid) -> Batch:
         "line_error": np.zeros(flux.shape, np.float32),
         "line_known": known,
         "line_detectable": grating_signal_to_noise(batch, known) > DETECTABLE,
+        "line_broad_flux": in_record_units(np.where(known, batch.broad_line_flux, 0.0)),
+        "broad_velocity": batch.broad_velocity_sigma.astype(np.float32),
     }
 
 

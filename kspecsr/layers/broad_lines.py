@@ -1,4 +1,4 @@
-"""Broad components of permitted lines as columns of the same linear problem."""
+"""Broad components of permitted lines: columns of the same linear problem, one width per spectrum."""
 
 from functools import cache
 
@@ -6,9 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from data_pipeline.instrument import SPEED_OF_LIGHT
+from data_pipeline.instrument import FWHM_PER_SIGMA, SPEED_OF_LIGHT
 from data_pipeline.lines import load_lines
-from kspecsr.layers.line_posterior import LineInformation
+from kspecsr.layers.line_posterior import JointLineDecoder, LineInformation, fluxes_of_lines, free_fluxes
+from kspecsr.results.joint_lines import LEAST_SIGNAL
 
 # Permitted lines besides those of hydrogen that have broad components; the second of a pair is tied.
 _PERMITTED = (
@@ -36,6 +37,70 @@ def broad_fluxes() -> np.ndarray:
     return tie
 
 
+# one sigma [km/s]: FWHM 500 to 8,000, the logarithm's middle and half range
+_LOG_VELOCITY = (float(np.log(850.0)), 1.4)
+_LOG_ERROR = (-4.0, 1.0)  # of the logarithm of the width
+
+
+@cache
+def broad_lines() -> np.ndarray:
+    """(R,) positions in the list of the lines that may have a broad component."""
+    return np.flatnonzero(broad_fluxes().any(axis=1))
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class BroadWidth(keras.layers.Layer):
+    """What a spectrum says about its broad lines as a whole.
+
+    Input shape:
+        (B, 3) raw numbers.
+
+    Returns:
+        Dictionary of (B,): ``logit`` of there being broad lines; ``log_velocity``, natural logarithm of the
+        one-sigma width [km/s], and its one-sigma error ``log_sigma``, as a logarithm.
+    """
+
+    def call(self, raw):
+        return {
+            "logit": raw[:, 0] - 2.0,  # an untrained head: few galaxies have any
+            "log_velocity": _LOG_VELOCITY[0] + _LOG_VELOCITY[1] * ops.tanh(raw[:, 1]),
+            "log_sigma": ops.clip(raw[:, 2] - 1.0, *_LOG_ERROR),
+        }
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class BroadWidths(keras.layers.Layer):
+    """Full widths at half maximum from the logarithms of `BroadWidth`.
+
+    Inputs:
+        log_velocity, log_sigma: (B,).
+
+    Returns:
+        Dictionary of ``broad_fwhm`` and ``broad_fwhm_error`` (B,) [km/s].
+    """
+
+    def call(self, log_velocity, log_sigma):
+        fwhm = FWHM_PER_SIGMA * ops.exp(log_velocity)
+        return {"broad_fwhm": fwhm, "broad_fwhm_error": fwhm * ops.exp(log_sigma)}
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class PooledTokens(keras.layers.Layer):
+    """Largest and mean value over the lines in range.
+
+    Inputs:
+        values: (B, K, D); in_range: (B, K).
+
+    Output shape:
+        (B, 2 D).
+    """
+
+    def call(self, values, in_range):
+        values = values * in_range[..., None]
+        count = 1.0 + ops.sum(in_range, axis=-1, keepdims=True)
+        return ops.concatenate([ops.max(values, axis=1), ops.sum(values, axis=1) / count], axis=-1)
+
+
 @keras.saving.register_keras_serializable("kspecsr")
 class BroadLineInformation(LineInformation):
     """As `LineInformation`, with the broad components of permitted lines after the narrow lines.
@@ -48,9 +113,74 @@ class BroadLineInformation(LineInformation):
 
     def _lines(self, wavelength, prism_sigma, in_range, velocity):
         narrow = super()._lines(wavelength, prism_sigma, in_range)
-        tie = broad_fluxes()
-        takes_part = np.flatnonzero(tie.any(axis=1))
+        tie, takes_part = broad_fluxes(), broad_lines()
         centre, sigma, seen = (ops.take(x, takes_part, axis=1) for x in (wavelength, prism_sigma, in_range))
         width = ops.sqrt(sigma**2 + (velocity[:, None] / SPEED_OF_LIGHT * centre) ** 2)
         profile = self._profiles(centre, width) * seen[..., None]
         return ops.concatenate([narrow, ops.matmul(tie[takes_part].T, profile)], axis=1)
+
+
+def of_broad_fluxes(values, known):
+    """Free broad fluxes (B, G) from those of lines (B, K), of which those with ``known`` 1 (not 0) count."""
+    tie = broad_fluxes()
+    return ops.matmul(values * known, tie) / ops.maximum(ops.matmul(known, tie**2), 1e-12)
+
+
+@keras.saving.register_keras_serializable("kspecsr")
+class BroadLineDecoder(JointLineDecoder):
+    """As `JointLineDecoder`, of lines with a narrow and a broad component.
+
+    Inputs:
+        ...: those of `JointLineDecoder`, whose posterior is of narrow and then broad free fluxes;
+        log_velocity: (B,) of `BroadWidth`.
+
+    Returns:
+        As `JointLineDecoder`, whose fluxes are those of the narrow components, drawn by themselves;
+        ``correlation`` is of the lines' totals. Besides: ``total`` and ``total_error``, ``broad`` and
+        ``broad_error`` (B, K) [scale x Angstrom]; ``broad_width`` (B, R) [um], of `broad_lines`.
+    """
+
+    def call(
+        self,
+        raw,
+        shift,
+        mean,
+        covariance,
+        prior_weight,
+        unit,
+        wavelength,
+        reference_sigma,
+        in_range,
+        relative_error,
+        log_velocity,
+    ):
+        narrow, broad = free_fluxes()[0], broad_fluxes()
+        covariance = covariance * unit[:, :, None] * unit[:, None, :]
+        flux, split = mean * unit, narrow.shape[1]
+        alone = (
+            (flux[:, :split], covariance[:, :split, :split], narrow),
+            (flux[:, split:], covariance[:, split:, split:], broad),
+        )
+        first, second = (fluxes_of_lines(*part) for part in alone)
+        total, error, both = fluxes_of_lines(flux, covariance, np.concatenate([narrow, broad], axis=1))
+        drawn = ops.maximum(first[0], LEAST_SIGNAL * first[1]) * in_range
+        wide = ops.maximum(second[0], 0.0) * in_range
+        found = self._drawn(
+            raw, shift, drawn, first[1], wavelength, reference_sigma, in_range, relative_error
+        )
+        rows = broad_lines()
+        centre = ops.take(found["wavelength"], rows, axis=1)
+        spread = ops.exp(log_velocity)[:, None] / SPEED_OF_LIGHT * centre
+        narrow_weight = ops.matmul(prior_weight[:, :split], np.sign(narrow).T)
+        return {
+            **found,
+            "logit": raw[..., 2],
+            "presence": ops.sigmoid(raw[..., 2]) * in_range,
+            "prior_weight": narrow_weight * in_range,
+            "correlation": both,
+            "total": ops.maximum(total * in_range, drawn + wide),
+            "total_error": error * in_range,
+            "broad": wide,
+            "broad_error": second[1] * in_range,
+            "broad_width": ops.sqrt(ops.take(reference_sigma, rows, axis=1) ** 2 + spread**2),
+        }

@@ -42,6 +42,21 @@ class ErrorCalibration(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("kspecsr")
+class SameShare(keras.layers.Layer):
+    """Errors of parts by the factor of their whole's.
+
+    Inputs:
+        error, whole, before: one shape; of the part, and of the whole with and without its calibration.
+
+    Output shape:
+        The same.
+    """
+
+    def call(self, error, whole, before):
+        return error * ops.where(before > 0, whole / ops.where(before > 0, before, 1.0), 1.0)
+
+
+@keras.saving.register_keras_serializable("kspecsr")
 class PixelErrorCalibration(keras.layers.Layer):
     """Errors of the spectrum from the part without lines, and the part of the lines.
 

@@ -45,6 +45,17 @@ def free_fluxes() -> tuple[np.ndarray, np.ndarray]:
     return tied.matrix(len(lines)).astype("float32"), leader
 
 
+def fluxes_of_lines(flux, covariance, tie):
+    """Fluxes (B, K), their errors and correlations (B, K, K) from free fluxes (B, F) and their covariance.
+
+    ``tie`` is (K, F).
+    """
+    both = ops.matmul(ops.matmul(tie, covariance), tie.T)
+    error = ops.sqrt(ops.maximum(ops.einsum("bkk->bk", both), 1e-30))
+    correlation = ops.clip(both / error[:, :, None] / error[:, None, :], -1.0, 1.0)
+    return ops.matmul(flux, tie.T), error, correlation
+
+
 def of_free_fluxes(values, known):
     """Free fluxes (B, F) from fluxes of lines (B, K), of which those with ``known`` 1 (not 0) count."""
     tie, _ = free_fluxes()
@@ -277,15 +288,14 @@ class JointLineDecoder(LineDecoder):
         relative_error,
     ):
         tie, _ = free_fluxes()
-        both = ops.matmul(tie, covariance * unit[:, :, None] * unit[:, None, :])
-        both = ops.matmul(both, tie.T)
-        error = ops.sqrt(ops.maximum(ops.einsum("bkk->bk", both), 1e-30))
-        flux = ops.maximum(ops.matmul(mean * unit, tie.T), LEAST_SIGNAL * error) * in_range
+        covariance = covariance * unit[:, :, None] * unit[:, None, :]
+        flux, error, correlation = fluxes_of_lines(mean * unit, covariance, tie)
+        flux = ops.maximum(flux, LEAST_SIGNAL * error) * in_range
         logit = raw[..., 2]
         return {
             "logit": logit,
             "presence": ops.sigmoid(logit) * in_range,
             "prior_weight": ops.matmul(prior_weight, np.sign(tie).T) * in_range,
-            "correlation": ops.clip(both / error[:, :, None] / error[:, None, :], -1.0, 1.0),
+            "correlation": correlation,
             **self._drawn(raw, shift, flux, error, wavelength, reference_sigma, in_range, relative_error),
         }

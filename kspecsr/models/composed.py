@@ -5,11 +5,13 @@ from dataclasses import asdict
 import keras
 
 from kspecsr.configuration.calibration import Calibration
+from kspecsr.layers.broad_lines import BroadWidths
 from kspecsr.layers.calibration import (
     ErrorCalibration,
     FitProbability,
     PixelErrorCalibration,
     RedshiftCalibration,
+    SameShare,
 )
 from kspecsr.layers.prism_channels import UnitConversion
 from kspecsr.models.sr1 import RECORD_UNIT, number_input, prism_inputs
@@ -24,6 +26,7 @@ _FLUXES = (
     "line_flux",
     "line_flux_error",
 )
+_PARTS = tuple(f"line_{part}_flux{error}" for part in ("narrow", "broad") for error in ("", "_error"))
 _OTHERS = (
     "chi_square",
     "line_presence",
@@ -79,12 +82,18 @@ def compose(
         first, third = _calibrated(calibration, first, third)
     to_physical = UnitConversion(RECORD_UNIT, name="to_physical", dtype="float32")
     outputs = {name: to_physical(first[name]) for name in ("sr1_flux", "sr1_error")}
-    outputs |= {name: to_physical(third[name]) for name in _FLUXES}
+    outputs |= {name: to_physical(third[name]) for name in (*_FLUXES, *_PARTS) if name in third}
     outputs |= {name: third[name] for name in (*_OTHERS, "line_correlation") if name in third}
     # Probabilities only at the very end: stages exchange logarithms, which do not underflow far from the
     # mode.
     probability = keras.layers.Activation("exponential", dtype="float32", name="redshift_probability")
     outputs |= {"redshift_probability": probability(log_probability), **place}
+    if "broad_logit" in third:
+        there = keras.layers.Activation("sigmoid", dtype="float32", name="broad_probability")
+        outputs["broad_probability"] = there(third["broad_logit"])
+        outputs |= BroadWidths(name="broad_widths", dtype="float32")(
+            third["broad_log_velocity"], third["broad_log_sigma"]
+        )
     if "none_logit" in second:
         chance = keras.layers.Activation("sigmoid", dtype="float32", name="redshift_none")
         classes = keras.layers.Activation("exponential", dtype="float32", name="class_probability")
@@ -115,4 +124,9 @@ def _calibrated(calibration: Calibration, first: dict, third: dict) -> tuple[dic
         )
     )
     changed = {"flux_error": error, "continuum_error": continuum_error, "line_flux_error": line_flux_error}
+    parts = [name for name in _PARTS if name.endswith("error") and name in third]
+    if parts:
+        share = SameShare(name="parts_calibration", dtype="float32")
+        before = third["line_flux_error"]
+        changed |= {name: share(third[name], line_flux_error, before) for name in parts}
     return {**first, "sr1_error": sr1_error}, {**third, **changed}

@@ -1,9 +1,10 @@
 """Third stage: lines and a smooth continuum correction (paper section 3.3; docs/design.md, networks)."""
 
 import keras
+from keras import ops
 
 from kspecsr.configuration import ModelConfig, SR2Config
-from kspecsr.layers import line_posterior, line_tokens, operators, refinement
+from kspecsr.layers import broad_lines, line_posterior, line_tokens, operators, refinement
 from kspecsr.layers import lines as line_layers
 from kspecsr.layers.direct_line_fit import DirectLineFit
 from kspecsr.layers.geometry import plain_grid
@@ -23,15 +24,32 @@ def attended_tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, red
     return keras.layers.RMSNormalization(name="token_norm")(tokens)
 
 
-def information(sr2: SR2Config, prism, places, fit, redshift, redshift_error):
-    """What the prism says about all lines together: output of `LineInformation`."""
-    return line_posterior.LineInformation(sr2.knots, name="information", dtype="float32")(
+def information(sr2: SR2Config, prism, places, fit, redshift, redshift_error, log_velocity=None):
+    """What the prism says about all lines together: output of `LineInformation`.
+
+    With broad components where ``log_velocity`` (B,) is given (`BroadWidth`).
+    """
+    layer = line_posterior.LineInformation if log_velocity is None else broad_lines.BroadLineInformation
+    # a width is learned from truth: through the columns it would be drawn towards what eases the fluxes
+    velocity = () if log_velocity is None else (ops.stop_gradient(ops.exp(log_velocity)),)
+    return layer(sr2.knots, name="information", dtype="float32")(
         *observed(prism),
         *(fit[name] for name in ("flux", "model")),
         *(places[name] for name in ("wavelength", "prism_sigma", "in_range")),
         redshift,
         redshift_error / (1.0 + redshift),
+        *velocity,
     )
+
+
+def broad_width(tokens, in_range, small_head):
+    """Output of `BroadWidth`, from the tokens (B, K, D) of the lines in range."""
+    float32 = {"dtype": "float32"}
+    x = keras.layers.Dense(64, activation="elu", name="broad_dense", **float32)(tokens)
+    x = broad_lines.PooledTokens(name="broad_pooling", **float32)(x, in_range)
+    x = keras.layers.Dense(64, activation="elu", name="broad_pooled", **float32)(x)
+    raw = keras.layers.Dense(3, name="broad_head", **small_head)(x)
+    return broad_lines.BroadWidth(name="broad_width", **float32)(raw)
 
 
 def _line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift, redshift_error):
@@ -44,31 +62,35 @@ def _line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshi
     raw = keras.layers.Dense(line_tokens.HEADS, name="line_heads", **small_head)(tokens)
     votes = keras.layers.Dense(2, name="shift_votes", **small_head)(tokens)
     shift = line_tokens.CommonShift(name="common_shift", dtype="float32")(votes, places["in_range"])
-    joint = sr2.line_errors == "joint"
-    decoder = (line_posterior.JointLineDecoder if joint else line_tokens.LineDecoder)(
-        sr2.direct_fit,
-        sr2.velocity_shift,
-        sr2.line_shift,
-        sr2.max_velocity_sigma,
-        name="decoder",
-        dtype="float32",
-    )
+    options = (sr2.direct_fit, sr2.velocity_shift, sr2.line_shift, sr2.max_velocity_sigma)
     where = [places[name] for name in ("wavelength", "reference_sigma", "in_range")]
     where.append(redshift_error / (1.0 + redshift))
-    if not joint:
+    if sr2.line_errors != "joint":
+        decoder = line_tokens.LineDecoder(*options, name="decoder", dtype="float32")
         return decoder(raw, shift, *(fit[name] for name in ("flux", "error", "isolated_error")), *where), {}
-    found = information(sr2, prism, places, fit, redshift, redshift_error)
-    free = _posterior(tokens, found, small_head)
+    broad = broad_width(tokens, places["in_range"], small_head) if sr2.broad_lines else {}
+    velocity = [broad["log_velocity"]] if broad else []
+    found = information(sr2, prism, places, fit, redshift, redshift_error, *velocity)
+    free = _posterior(tokens, found, small_head, sr2.broad_lines)
     names = ("mean", "covariance", "prior_weight")
-    return decoder(raw, shift, *(free[name] for name in names), found["unit"], *where), {**found, **free}
+    layer = broad_lines.BroadLineDecoder if broad else line_posterior.JointLineDecoder
+    decoder = layer(*options, name="decoder", dtype="float32")
+    lines = decoder(raw, shift, *(free[name] for name in names), found["unit"], *where, *velocity)
+    return lines, {**found, **free, **{f"broad_{name}": value for name, value in broad.items()}}
 
 
-def _posterior(tokens, found, small_head):
+def _posterior(tokens, found, small_head, broad):
     """Output of `LinePosterior`, from the tokens of the lines that free fluxes are of."""
-    tokens = keras.ops.take(tokens, line_posterior.free_fluxes()[1], axis=1)
-    raw = keras.layers.Dense(line_posterior.HEADS, name="posterior_heads", **small_head)(tokens)
+    leaders = [line_posterior.free_fluxes()[1]]
+    if broad:
+        leaders.append(broad_lines.broad_fluxes().argmax(axis=0))
+    raw = [
+        keras.layers.Dense(line_posterior.HEADS, name=name, **small_head)(ops.take(tokens, rows, axis=1))
+        for name, rows in zip(("posterior_heads", "broad_heads"), leaders, strict=False)
+    ]
     return line_posterior.LinePosterior(name="posterior", dtype="float32")(
-        raw, *(found[name] for name in ("precision", "score", "start", "in_range"))
+        raw[0] if len(raw) == 1 else ops.concatenate(raw, axis=1),
+        *(found[name] for name in ("precision", "score", "start", "in_range")),
     )
 
 
@@ -93,14 +115,14 @@ def _tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift):
     x = keras.layers.Dense(sr2.window_channels, name="window_projection")(x)
     # All lines of all spectra become one batch, so that one convolution serves all lines; what line it is
     # comes with the identity.
-    x = keras.ops.reshape(x, (-1, window, sr2.window_channels))  # (B K, window, channels)
+    x = ops.reshape(x, (-1, window, sr2.window_channels))  # (B K, window, channels)
     for layer in range(2):
         x = keras.layers.Conv1D(
             sr2.window_channels, 3, padding="same", activation=sr2.activation, name=f"window_conv{layer}"
         )(x)
     x = line_layers.MultiScalePooling(name="window_pooling")(x)
     x = keras.layers.Dense(sr2.token_dim, activation=sr2.activation, name="window_dense")(x)
-    x = keras.ops.reshape(x, (-1, lines, sr2.token_dim))  # (B, K, D)
+    x = ops.reshape(x, (-1, lines, sr2.token_dim))  # (B, K, D)
     scalars = line_tokens.LineScalars(sr2.direct_fit, name="scalars", dtype="float32")(
         *(fit[name] for name in ("flux", "error", "isolated_error")),
         *(places[name] for name in ("prism_pixel", "wavelength", "in_range")),
@@ -111,6 +133,13 @@ def _tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshift):
     return line_tokens.LineIdentity(name="identity")(tokens)
 
 
+_ALONE, _TOTAL = ("flux", "flux_error"), ("total", "total_error")
+_PARTS = {
+    "narrow_flux": "flux",
+    "narrow_flux_error": "flux_error",
+    "broad_flux": "broad",
+    "broad_flux_error": "broad_error",
+}
 _AS_DECODED = ("mean", "sigma", "logit", "presence", "prior_weight", "wavelength", "correlation")
 
 
@@ -131,7 +160,9 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         ``line_mask`` and ``amplitude`` (B, N), ``prism_seen`` (B, P), ``common_shift`` (B,), of all lines as
         a fraction of the wavelength. With joint line errors there are ``line_correlation`` (B, K, K), and in
         place of ``line_mean`` and ``line_sigma``: ``free_mean``, ``free_unit``, ``free_in_range`` (B, F) and
-        ``free_covariance`` (B, F, F) of `LinePosterior`.
+        ``free_covariance`` (B, F, F) of `LinePosterior`. With broad components ``line_flux`` is the total of
+        a line; ``line_narrow_flux``, ``line_broad_flux`` (B, K) and their errors are its parts, and
+        ``broad_logit``, ``broad_log_velocity``, ``broad_log_sigma`` (B,) are of `BroadWidth`.
     """
     sr2, grid = config.sr2, plain_grid(config.grid)
     inputs = {
@@ -149,8 +180,7 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         *(places[name] for name in ("grid_pixel", "wavelength", "reference_sigma", "in_range")), *redshifts
     )
     drawn, line_variance = line_layers.LineRendering(grid, name="rendering", dtype="float32")(
-        *(lines[name] for name in ("flux", "spread", "place_error", "wavelength", "width")),
-        places["in_range"],
+        *_components(lines, places["in_range"])
     )
     degradation = operators.PrismDegradation(grid, name="degradation", dtype="float32")
     smooth, amplitude = _continuum_branch(sr2, grid, prism, fit, degradation, sr1_flux, sr1_error)
@@ -162,8 +192,9 @@ def build_sr2(config: ModelConfig) -> keras.Model:
     chi_square, seen = operators.PrismConsistency(grid, name="consistency", dtype="float32")(
         *observed(prism)[:3], model
     )
+    total, total_error = (lines[name] for name in (_TOTAL if "total" in lines else _ALONE))
     width = line_layers.EquivalentWidth(name="equivalent_width", dtype="float32")(
-        lines["flux"], continuum, error, places["grid_pixel"], places["in_range"], inputs["redshift"]
+        total, continuum, error, places["grid_pixel"], places["in_range"], inputs["redshift"]
     )
     fwhm = line_layers.Fwhm(grid, name="fwhm", dtype="float32")
     in_units = {
@@ -173,12 +204,14 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         "continuum_error": continuum_error,
         "prism_model": model,
         "amplitude": amplitude,
-        "line_flux": lines["flux"],
-        "line_flux_error": lines["flux_error"],
+        "line_flux": total,
+        "line_flux_error": total_error,
         "line_unit": fit["isolated_error"],
     }
     if free:
         in_units["free_unit"] = free["unit"]
+    if "total" in lines:
+        in_units |= {f"line_{name}": lines[part] for name, part in _PARTS.items()}
     outputs = {
         **{name: multiply(value, prism["scale"]) for name, value in in_units.items()},
         "chi_square": chi_square,
@@ -190,8 +223,21 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         "line_in_range": places["in_range"],
         **{f"line_{name}": lines[name] for name in _AS_DECODED if name in lines},
         **{f"free_{name}": free[name] for name in ("mean", "covariance", "in_range") if free},
+        **{name: value for name, value in free.items() if name.startswith("broad_")},
     }
     return keras.Model(inputs, outputs, name="sr2")
+
+
+def _components(lines, in_range):
+    """Inputs of `LineRendering`: every line, and then the broad components."""
+    parts = [lines[name] for name in ("flux", "spread", "place_error", "wavelength", "width")] + [in_range]
+    if "broad" not in lines:
+        return parts
+    rows = broad_lines.broad_lines()
+    broad = [lines[name] for name in ("broad", "broad_error", "place_error", "wavelength")] + [in_range]
+    flux, error, place_error, wavelength, seen = (ops.take(value, rows, axis=1) for value in broad)
+    second = (flux, error, place_error, wavelength, lines["broad_width"], seen)
+    return [ops.concatenate(pair, axis=1) for pair in zip(parts, second, strict=True)]
 
 
 def _scaled(inputs):
@@ -250,7 +296,7 @@ def _continuum_branch(sr2: SR2Config, grid, prism, fit, degradation, sr1_flux, s
     # Continuum, share, error and amplitude go to the grid together, in one product.
     x = operators.Upsampling(grid, name="continuum_upsampling", dtype="float32")(x)  # (B, N, 4)
     # A cubic can undershoot beside a bright line, and an amplitude of 0 or less would divide losses by it.
-    return x[..., :3], keras.ops.maximum(x[..., 3], 1e-4)
+    return x[..., :3], ops.maximum(x[..., 3], 1e-4)
 
 
 def _attention_block(tokens, attends, heads: int, dropout: float, name: str):

@@ -7,6 +7,7 @@ from keras import ops
 
 from kspecsr import losses
 from kspecsr.configuration import STAGES, LossConfig, Preset
+from kspecsr.layers.broad_lines import of_broad_fluxes
 from kspecsr.layers.geometry import plain_grid
 from kspecsr.layers.line_posterior import of_free_fluxes
 from kspecsr.layers.lines import LineMask, LinePositions
@@ -44,7 +45,10 @@ class StageModel(keras.Model):
             )
         self.stage, self.losses_config = stage, preset.losses
         self.step_of_log = redshift_step(preset.model)
-        self.open_world = preset.model.zhead.open_world
+        self.further_terms = {
+            "zhead": _OPEN_WORLD_TERMS if preset.model.zhead.open_world else (),
+            "sr2": ("broad_lines",) if preset.model.sr2.broad_lines else (),
+        }.get(stage, ())
         self.sampling = float(preset.model.grid.sampling)
         self.frozen = [upstream[name] for name in needed]
         for model in self.frozen:
@@ -91,8 +95,7 @@ class StageModel(keras.Model):
 
     def build(self, input_shape=None):
         """Make trackers of the loss terms that count."""
-        further = _OPEN_WORLD_TERMS if self.stage == "zhead" and self.open_world else ()
-        for name in (*TERMS[self.stage], *further):
+        for name in (*TERMS[self.stage], *self.further_terms):
             if getattr(self.losses_config, name, 1.0) > 0 and name not in self.trackers:
                 self.trackers[name] = keras.metrics.Mean(name=name)
         self.built = True
@@ -113,7 +116,7 @@ class StageModel(keras.Model):
     def _zhead_terms(self, x, y, outputs):
         redshift, log_probability = y["true_redshift"], outputs["redshift_log_probability"]
         nll = losses.redshift_nll(log_probability, redshift, self.step_of_log, y["second_redshift"])
-        if not self.open_world:
+        if not self.further_terms:
             return {"redshift": nll}
         return {
             "redshift": nll,
@@ -169,6 +172,9 @@ class StageModel(keras.Model):
                 x["prism_flux"], x["prism_error"], outputs["prism_seen"], outputs["prism_model"]
             ),
         }
+        if "broad_logit" in outputs:
+            width = [outputs[f"broad_{name}"] for name in ("logit", "log_velocity", "log_sigma")]
+            terms["broad_lines"] = losses.broad_line_loss(*width, y["broad_velocity"], right)
         return {name: value for name, value in terms.items() if getattr(weights, name) > 0}
 
     def _moved(self, y, redshift, right):
@@ -189,11 +195,20 @@ def _line_flux_nll(y, outputs, known):
         names = ("line_mean", "line_sigma", "line_unit")
         return losses.line_flux_nll(flux, error, known, *(outputs[name] for name in names))
     unit = ops.maximum(outputs["free_unit"], 1e-6)
-    target, own = (of_free_fluxes(values, known) / unit for values in (flux, error))
-    use = outputs["free_in_range"] * ops.cast(of_free_fluxes(known, known) > 0, "float32")
-    return losses.joint_loss(
-        ops.clip(target, -1e5, 1e5), own, use, outputs["free_mean"], outputs["free_covariance"]
-    )
+    broad = "broad_logit" in outputs
+    # a line whose parts nobody knows counts as narrow alone
+    narrow = flux - y["line_broad_flux"] if broad else flux
+    target, own = (of_free_fluxes(values, known) for values in (narrow, error))
+    use = of_free_fluxes(known, known)
+    if broad:
+        parts_known = known * ops.cast(ops.isfinite(y["broad_velocity"]), "float32")[:, None]
+        wide = of_broad_fluxes(y["line_broad_flux"], parts_known)
+        target = ops.concatenate([target, wide], axis=1)
+        own = ops.concatenate([own, ops.zeros_like(wide)], axis=1)
+        use = ops.concatenate([use, of_broad_fluxes(parts_known, parts_known)], axis=1)
+    use = outputs["free_in_range"] * ops.cast(use > 0, "float32")
+    target = ops.clip(target / unit, -1e5, 1e5)
+    return losses.joint_loss(target, own / unit, use, outputs["free_mean"], outputs["free_covariance"])
 
 
 class _SR1LineTerms:
@@ -244,7 +259,9 @@ TERMS = {
     "sr1": ("likelihood", *_SR1_LINE_TERMS),
     "zhead": ("redshift",),
     "sr2": tuple(
-        name for name in LossConfig.__dataclass_fields__ if name not in (*_SR1_LINE_TERMS, *_OPEN_WORLD_TERMS)
+        name
+        for name in LossConfig.__dataclass_fields__
+        if name not in (*_SR1_LINE_TERMS, *_OPEN_WORLD_TERMS, "broad_lines")
     ),
 }
 
