@@ -97,11 +97,12 @@ def _inference_options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--model", "model (default: fresh weights, which are as quick)", default=None)
     _preset_option(p)
     _batch_options(p)
+    cli.add(p, "--precision")
 
 
 _INFERENCE = """examples:
   python -m benchmarks inference
-  python -m benchmarks inference --model default --batch-sizes 64
+  python -m benchmarks inference --model default --batch-sizes 64 --precision auto
 """
 
 
@@ -121,7 +122,7 @@ def inference(args: argparse.Namespace) -> None:
     rates: dict[str, float] = {}
     for compiled in (False, True):
         word = "with XLA" if compiled else "without XLA"
-        measured = Inference(preset, folder, max(args.batch_sizes), compiled)
+        measured = Inference(preset, folder, max(args.batch_sizes), compiled, args.precision)
         for size in args.batch_sizes:
             mode = f"batches of {size}, {word}"
             rates[mode] = measured.rate(size, args.seconds)
@@ -131,6 +132,26 @@ def inference(args: argparse.Namespace) -> None:
         cli.say(f"{mode}: {rates[mode]:.1f} spectra/s")
     best = max(rates, key=rates.__getitem__)
     cli.say(f"best: {best}, {rates[best]:.1f} spectra/s")
+
+
+def _precision_options(p: argparse.ArgumentParser) -> None:
+    for name in ("--model", "--population"):
+        cli.add(p, name)
+    p.set_defaults(population="survey")
+    _add_counts(p, n=(1000, "galaxies"))
+
+
+_PRECISION = "examples:\n  python -m benchmarks precision --model runs/second --population open-sky"
+
+
+@cli.command("python -m benchmarks precision", _PRECISION, _precision_options)
+def precision(args: argparse.Namespace) -> None:
+    """What trunks in bfloat16 change of redshifts and line fluxes of simulated galaxies."""
+    from benchmarks.inference_speed import precision_parity
+    from kspecsr.model_settings import find_model
+
+    for line in precision_parity(find_model(args.model), args.n, args.population):
+        cli.say(line)
 
 
 def _first_options(p: argparse.ArgumentParser) -> None:
@@ -459,6 +480,7 @@ main = cli.CommandTable(
             "training": (training, "training steps and waiting for data"),
             "first": (first, "seconds to the first result"),
             "inference": (inference, "spectra per second from arrays"),
+            "precision": (precision, "what bfloat16 changes of the results"),
             "serving": (serving, "the exported model beside the Python path"),
             "line-posterior": (line_posterior, "ways to joint errors of line fluxes"),
             "broad-lines": (broad_lines, "broad components in the joint posterior"),

@@ -95,6 +95,11 @@ _SHARED = {
     "--extraction": {"choices": ("3pix", "5pix"), "default": "3pix", "help": "extraction to read"},
     "--hdu": {"metavar": "NAME|N", "help": "extension to read, by name or number, of files with several"},
     "--row": {"type": at_least(0), "help": "spectrum to read of tables with one per row, from 0"},
+    "--precision": {
+        "choices": ("float32", "mixed_bfloat16", "auto"),
+        "default": "float32",
+        "help": "of the networks' trunks; auto: bfloat16 where the processor or a GPU multiplies it",
+    },
     "--keep-flagged": {"action": "store_true", "help": "report lines of flagged spectra, too; flags stay"},
     "--archive": {"default": "", "metavar": "DIR", "help": "top of a tree of x1d or spec.fits files"},
     "--catalogue": {"default": "", "metavar": "FILE", "help": "default: the one in the archive"},

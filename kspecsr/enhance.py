@@ -21,6 +21,7 @@ EXAMPLES = f"""examples:
 def _options(p: argparse.ArgumentParser) -> None:
     add_options(p)
     cli.add(p, "--model")
+    cli.add(p, "--precision")
 
 
 @cli.command("kspecsr enhance", EXAMPLES, _options, interrupted=cli.RESUMES)
@@ -36,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
         with cli.suppress_startup_stderr():
             from kspecsr.super_resolver import SuperResolver
 
-            return SuperResolver.from_folder(folder)
+            return SuperResolver.from_folder(folder, precision=args.precision)
 
     return enhance_as_asked(args, weights_hash(folder), make_resolver)
 

@@ -13,6 +13,7 @@ from data_pipeline.configuration import software_versions
 from kspecsr.model_folder import load_composed
 from kspecsr.model_settings import read_settings, weights_hash
 from kspecsr.models import redshift_bins
+from kspecsr.models.precision import fast_policy
 from kspecsr.results.data import ModelIdentity
 from kspecsr.results.interpretation import Interpreter, results_of
 from kspecsr.results.prism_input import PrismInput, masked, prism_wavelength, stacked
@@ -83,6 +84,8 @@ class SuperResolver(Resolver):
         """
         settings = read_settings(folder)
         software = software_versions(*_BACKENDS)
+        if (policy := fast_policy(precision)) != "float32":  # stated with the results: their digits differ
+            software["precision"] = policy
         sha256 = weights_hash(folder, calibrated)
         identity = ModelIdentity(settings.name, sha256, settings.grid, software)
         return cls(

@@ -34,7 +34,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--output", "folder of the tables", required=True)
     cli.add(p, "--model")
     cli.add(p, "--spectra", "keep spectra and P(z) too: some 50 kB each", action="store_true")
-    for name in ("--keep-flagged", "--extraction", "--hdu", "--row"):
+    for name in ("--keep-flagged", "--extraction", "--hdu", "--row", "--precision"):
         cli.add(p, name)
     cli.add(p, "--limit", "only the first N inputs", type=cli.at_least(1))
     cli.add(p, "--dry-run", "say what would be done; write nothing", action="store_true")
@@ -95,6 +95,10 @@ def main(args: argparse.Namespace) -> int:
     if args.dry_run:
         cli.say(f"{planned_text(args)}; nothing was written")
         return 0
+    if args.precision == "auto":  # what is fast here, for all workers: their digits have to agree
+        from kspecsr.models.precision import fast_policy  # seconds of Keras
+
+        args.precision = fast_policy(args.precision)
     cluster = ClusterOptions(
         args.workers, args.threads, int(args.memory * 2**30), args.dashboard, args.scheduler
     )

@@ -76,6 +76,23 @@ def test_a_simulated_archive_goes_from_file_to_result(model, archive, tmp_path, 
     assert "3 were there already" in capsys.readouterr().out
 
 
+def test_trunks_in_bfloat16_are_stated_and_change_results_by_little(model, archive, tmp_path):
+    file = next(archive.rglob("*clear-prism*.fits"))
+    spectra = []
+    for precision in ("float32", "mixed_bfloat16"):
+        output = tmp_path / precision
+        assert (
+            main([str(file), "--model", str(model), "--output", str(output), "--precision", precision]) == 0
+        )
+        with fits.open(next(output.glob("*_sr.fits"))) as hdus:
+            stated = hdus[0].header.get("VERSION PRECISION", "float32")
+            spectra.append((stated, hdus["SPEC1D"].data["FLUX"], hdus["SPEC1D"].data["FLUX_ERR"]))
+    (first, exact, error), (second, quick, _) = spectra
+    assert (first, second) == ("float32", "mixed_bfloat16")
+    off = np.nanmedian(np.abs(quick - exact) / error)
+    assert 0 < off < 0.2
+
+
 def test_the_first_spectra_are_not_compiled_for_and_give_what_compiled_networks_give(model, monkeypatch):
     monkeypatch.setattr(super_resolver, "_UNCOMPILED_CALLS", 2)
     given, _ = spectra(3, seed=8, unit=1.0)

@@ -1,4 +1,5 @@
 import json
+import re
 import zipfile
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import kspecsr
+from benchmarks.inference_speed import precision_parity
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from enhancement_sample import write_stand_in_folder
@@ -23,7 +25,7 @@ from kspecsr.model_folder import (
 )
 from kspecsr.model_settings import find_model, weights_hash
 from kspecsr.models import build_sr1, build_sr2, build_zhead, compose, redshift_bins
-from model_sample import TINY, numpy_dict, spectra
+from model_sample import TINY, numpy_dict, spectra, tiny_model
 
 PRESET = PRESETS["small"]
 
@@ -58,6 +60,12 @@ def test_a_trunk_in_bfloat16_has_the_same_weights_and_float32_outputs(tmp_path):
     assert {values.dtype.name for values in second.values()} == {"float32"}
     off = np.abs(second["sr1_flux"] - first["sr1_flux"]) / first["sr1_error"]
     assert 0 < np.quantile(off, 0.99) < 0.3
+
+
+def test_what_bfloat16_changes_is_measured(tmp_path):
+    redshifts, fluxes = precision_parity(tiny_model(tmp_path), 4, "sky")
+    assert re.match(r"\d+\.\d\d% of 4 redshifts within 0\.003 \(1 \+ z\); median change", redshifts)
+    assert re.match(r"line fluxes, \d+: median change 0\.\d+, 99 % within", fluxes)
 
 
 def test_stages_are_added_in_order_and_others_stay(tmp_path):

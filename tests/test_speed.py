@@ -160,8 +160,9 @@ def test_inference_takes_the_name_of_a_model(monkeypatch, capsys):
     monkeypatch.setattr(inference_speed.Inference, "rate", lambda self, size, _: float(size))
     monkeypatch.setattr(inference_speed.Inference, "resolver_rate", lambda self, _: 500.0)
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
-    assert benchmarks(["inference", "--model", "default", "--batch-sizes", "1"]) == 0
-    assert made[0][1] == find_model("default")
+    options = ["--batch-sizes", "1", "--precision", "auto"]
+    assert benchmarks(["inference", "--model", "default", *options]) == 0
+    assert made[0][1] == find_model("default") and made[0][-1] == "auto"
     assert benchmarks(["inference", "--model", "nonsense"]) == 1
     assert "nonsense: neither a model folder nor the name" in capsys.readouterr().err
 

@@ -373,6 +373,7 @@ def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
             row=args.row,
             spectra=args.spectra,
             keep_flagged=args.keep_flagged,
+            precision=args.precision,
             software=software_versions("tensorflow", "keras", "pyarrow"),
             layout=LAYOUT,
         )

@@ -84,23 +84,24 @@ class PartitionReport:
     skipped: bool = False
 
 
-def load_resolver(model: str, sha256: str, threads: int) -> SuperResolver:
+def load_resolver(model: str, sha256: str, threads: int, precision: str = "float32") -> SuperResolver:
     """The model of this process, loaded once.
 
     Args:
         model: folder.
         sha256: that its weights must have.
         threads: of TensorFlow, where this process has not started it yet; 0 leaves it alone.
+        precision: as of `kspecsr.load`.
 
     Raises:
         SurveyError: for other weights.
     """
     with _LOCK:
-        return _resolver(model, sha256, threads)
+        return _resolver(model, sha256, threads, precision)
 
 
 @lru_cache(maxsize=1)
-def _resolver(model: str, sha256: str, threads: int) -> SuperResolver:
+def _resolver(model: str, sha256: str, threads: int, precision: str) -> SuperResolver:
     # Before TensorFlow is loaded: the wrong model on one of a hundred workers must not cost a minute on each
     # retry.
     found = weights_hash(model)
@@ -112,7 +113,7 @@ def _resolver(model: str, sha256: str, threads: int) -> SuperResolver:
     if threads:  # read when TensorFlow starts
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
         os.environ["TF_NUM_INTEROP_THREADS"] = "1"
-    return kspecsr.load(model)
+    return kspecsr.load(model, precision)
 
 
 def process_partition(
@@ -137,7 +138,7 @@ def process_partition(
     # Asked again on the worker: Dask hands a task out twice where it took a worker for lost.
     if is_done(output, settings, partition, expected):
         return PartitionReport(partition, skipped=True)
-    resolver = load_resolver(model, settings.model_sha256, threads)
+    resolver = load_resolver(model, settings.model_sha256, threads, settings.precision)
     if partition == 0:
         write_grids(output, resolver.identity.grid.wavelength, prism_wavelength(), resolver.redshift_bins)
     core = time.process_time()

@@ -81,6 +81,7 @@ class SurveySettings:
         row: spectrum to read, of files whose tables have one per row.
         spectra: whether spectra and P(z) are kept too.
         keep_flagged: whether flagged spectra keep their lines.
+        precision: of the networks' trunks, as of `kspecsr.load`.
         software: package name to version.
         layout: version of the columns of the tables and of their meaning.
     """
@@ -98,6 +99,7 @@ class SurveySettings:
     row: int | None = None
     spectra: bool = False
     keep_flagged: bool = False
+    precision: str = "float32"
     software: Mapping[str, str] = field(default_factory=dict)
     layout: int = 1  # of manifests that do not state one
 
