@@ -1,0 +1,112 @@
+"""What gratings add to the prism, on simulated galaxies: pulls, errors, arms that disagree, speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipeline.instrument import GRATINGS, PRISM, SPEED_OF_LIGHT, load_instrument
+from data_pipeline.lines import load_lines
+from data_pipeline.lines.profile import line_sigma
+from data_pipeline.simulation import SimulatedBatch
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
+from kspecsr.gratings.arm import Arm
+from kspecsr.gratings.fit import fit_arms
+from kspecsr.gratings.joint_fit import JointFit
+from kspecsr.gratings.priors import FLUX_UNIT, ArmPriors, LinePrior, free_lines
+from kspecsr.gratings.redshift import scan
+
+_PRISM_REDSHIFT = 5e-4  # error of the prism's 1 + z, over it, in a prior about the truth
+_PRIOR_SCATTER = 0.1  # of a flux, beside the prism's noise
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One simulated galaxy with its gratings.
+
+    Attributes:
+        redshift: true.
+        flux: (F,) true free fluxes [erg/s/cm2].
+        arms: the gratings.
+        scale: (A,) true flux scale of each, prism over grating at its middle.
+        shift: (A,) true zero point of each [km/s].
+        row: of the batch.
+    """
+
+    redshift: float
+    flux: np.ndarray
+    arms: list[ObservedSpectrum]
+    scale: np.ndarray
+    shift: np.ndarray
+    row: int
+
+
+def free_fluxes(line_flux: np.ndarray) -> np.ndarray:
+    """(F,) free fluxes of true line fluxes (K,): those of the stronger lines."""
+    free = free_lines()
+    flux = np.zeros(free.columns)
+    strongest = free.share == 1.0
+    flux[free.column[strongest]] = line_flux[free.line[strongest]]
+    return flux
+
+
+def narrow_galaxies(batch: SimulatedBatch) -> np.ndarray:
+    """Rows of star-forming galaxies without broad lines or wings, which one width per line describes."""
+    plain = batch.wing_line_flux.sum(axis=1) == 0
+    return np.array([i for i, kind in enumerate(batch.kind) if kind == "star-forming" and plain[i]], int)
+
+
+def cases(
+    batch: SimulatedBatch, rows: Sequence[int], names: Sequence[str], rng: np.random.Generator, shift: float
+) -> Iterator[Case]:
+    """Galaxies with the named arms, each with a zero point of its own of scatter ``shift`` [km/s]."""
+    for row in rows:
+        arms, scales, shifts = [], [], []
+        for name in names:
+            spectra, wavelength = batch.gratings[name], batch.grating_wavelength[name]
+            flux, error, mask = (getattr(spectra, key)[row] for key in ("flux", "error", "mask"))
+            if mask.all():
+                continue
+            seen = wavelength[~mask]
+            middle = 0.5 * (seen[0] + seen[-1])
+            x = 2.0 * np.log(middle / 0.7) / np.log(5.3 / 0.7) - 1.0
+            ratio = np.exp(batch.flux_ratio[row] @ np.array([1.0, x, x**2]))
+            scales.append(ratio / batch.arm_scale[row, GRATINGS.index(name)])
+            shifts.append(shift * rng.normal())
+            stretch = 1.0 + shifts[-1] / SPEED_OF_LIGHT
+            meta = SpectrumMeta(disperser=load_instrument(name).disperser, path=f"{name}.fits")
+            arms.append(ObservedSpectrum(wavelength * stretch, flux / stretch, error / stretch, mask, meta))
+        if arms:
+            flux = free_fluxes(batch.line_flux[row])
+            yield Case(float(batch.redshift[row]), flux, arms, np.array(scales), np.array(shifts), int(row))
+
+
+def prior_of_truth(case: Case, batch: SimulatedBatch, rng: np.random.Generator) -> tuple[LinePrior, Callable]:
+    """Fluxes and P(z) of a prism that knows lines to its noise and a tenth, each by itself."""
+    redshift = case.redshift + _PRISM_REDSHIFT * (1.0 + case.redshift) * rng.normal()
+    prism, free = load_instrument(PRISM), free_lines()
+    centre = load_lines().wavelength[free.line] * (1.0 + case.redshift)
+    good = ~batch.prism_mask[case.row]
+    error = np.interp(centre, prism.wavelength[good], batch.prism_error[case.row][good])
+    width = np.sqrt(4.0 * np.pi) * line_sigma(prism, centre, 50.0) * 1e4  # Angstrom, of the matched filter
+    isolated = error * np.sqrt(width * prism.pixel_width(centre) * 1e4) / FLUX_UNIT
+    sigma = np.full(free.columns, np.inf)
+    np.minimum.at(sigma, free.column, isolated / free.share)
+    sigma = np.hypot(sigma, _PRIOR_SCATTER * case.flux / FLUX_UNIT)
+    known = np.zeros(free.columns, bool)
+    known[free.column[(centre > 0.75) & (centre < 5.25)]] = True
+    mean = np.where(known, case.flux / FLUX_UNIT + sigma * rng.normal(size=sigma.size), 0.0)
+    spread = _PRISM_REDSHIFT * (1.0 + case.redshift)
+
+    def density(z: np.ndarray) -> np.ndarray:
+        return np.exp(-0.5 * ((z - redshift) / spread) ** 2)
+
+    return LinePrior(redshift, known, mean, np.diag(np.where(known, sigma**2, 1.0))), density
+
+
+def joined(case: Case, prior: LinePrior, density: Callable, priors: ArmPriors) -> JointFit:
+    """The fit to a case."""
+    arms = [Arm(one) for one in case.arms]
+    return fit_arms(arms, prior, scan(arms, prior, density, 1.0, priors), priors)

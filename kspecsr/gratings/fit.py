@@ -1,0 +1,297 @@
+"""Line fluxes, redshift, flux scales and zero points of all arms: the posterior's peak and curvature.
+
+The model of an arm is linear in the line fluxes, whose prior the prism has; the few numbers that are not are
+taken in by linearising about the best ones, until nothing moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.linalg import block_diag
+
+from data_pipeline.instrument import SPEED_OF_LIGHT
+from kspecsr.gratings.arm import Arm
+from kspecsr.gratings.joint_fit import DOUBT, JointFit
+from kspecsr.gratings.priors import FLUX_UNIT, ArmPriors, LinePrior, free_lines
+from kspecsr.gratings.redshift import RedshiftScan
+from kspecsr.results.arms import ArmFit, Measured
+
+_STARTS = (50.0, 120.0, 300.0, 700.0)  # km/s, velocity widths that are tried
+_LOG_SCALES = np.linspace(np.log(0.15), np.log(6.0), 75)
+_STEPS = 12
+_SETTLED = 1e-3  # of the posterior's cost
+_VELOCITY = 100.0  # km/s: velocities are fitted in this unit
+_MANY_PEAKS = 1.4  # width of the scan's posterior over that of its peak, from which on the former counts
+_PER_ARM = 3  # parameters: scale, drift of it, zero point
+
+
+class _Problem:
+    """The parameters and how the arms depend on them.
+
+    Free fluxes in prior sigmas from their means; common velocity, width and sharpness; of each arm the
+    logarithm of grating over prism, its drift, and the zero point.
+    """
+
+    def __init__(self, arms: Sequence[Arm], prior: LinePrior, priors: ArmPriors, found: RedshiftScan):
+        self.arms, self.prior, self.priors = arms, prior, priors
+        self.rows = np.flatnonzero(prior.known)
+        self.sigma = np.sqrt(np.diagonal(prior.covariance))[self.rows]
+        self.count = self.rows.size
+        self.at_arm = self.count + 3 + _PER_ARM * np.arange(len(arms))
+        velocity, error = found.prism
+        # velocities of the scan are about its redshift, those of the fit about the prior's
+        self.moved = SPEED_OF_LIGHT * ((1 + found.prior.redshift) / (1 + prior.redshift) - 1.0)
+        mean, spread = found.velocity
+        doubt = abs(velocity - mean) > DOUBT * np.hypot(error, spread)
+        self.centre = np.zeros(self.count + 3 + _PER_ARM * len(arms))
+        self.centre[self.count] = (velocity + self.moved) / _VELOCITY
+        self.centre[self.at_arm] = -np.log(priors.scale)
+        self.start = self.centre.copy()
+        self.start[self.count] = (mean + self.moved) / _VELOCITY
+        self.prism_error = (10.0 * error + 1000.0 if doubt else error) / _VELOCITY
+        self.free_shift = found.outlying > 0.5
+        self.free_scale = np.zeros(len(arms), bool)
+        for free, curve, at in zip(self.free_shift, found.curves, self.at_arm, strict=True):
+            if free:
+                own = curve.mean_and_error()[0] + self.moved
+                self.start[at + 2] = own / _VELOCITY - self.start[self.count]
+        self.members = [self._members(arm) for arm in arms]
+
+    def _members(self, arm: Arm) -> np.ndarray:
+        free = free_lines()
+        seen = arm.covered(self.prior.redshift, 100.0) & self.prior.known
+        return np.flatnonzero(seen[free.column])
+
+    def prior_precision(self) -> np.ndarray:
+        """(p, p)."""
+        priors = self.priors
+        correlation = self.prior.covariance[np.ix_(self.rows, self.rows)] / self.sigma[:, None] / self.sigma
+        common = np.where(self.free_scale, 0.0, priors.common_scale)
+        own = np.where(self.free_scale, priors.outlier_scale, priors.arm_scale)
+        scales = np.linalg.inv(np.outer(common, common) + np.diag(own**2))
+        shift = np.where(self.free_shift, priors.outlier_shift, priors.shift) / _VELOCITY
+        widths = 1.0 / np.array([self.prism_error, priors.width_scatter, priors.sharpness])
+        precision = block_diag(
+            np.linalg.inv(correlation), np.diag(widths**2), np.zeros((_PER_ARM * len(self.arms),) * 2)
+        )
+        for i, at in enumerate(self.at_arm):
+            precision[at, self.at_arm] = scales[i]
+            precision[at + 1, at + 1] = priors.scale_drift**-2.0
+            precision[at + 2, at + 2] = shift[i] ** -2.0
+        return precision
+
+    def fluxes(self, parameters: np.ndarray) -> np.ndarray:
+        """(F,) [FLUX_UNIT]."""
+        flux = np.zeros(self.prior.mean.size)
+        flux[self.rows] = self.prior.mean[self.rows] + self.sigma * parameters[: self.count]
+        return flux
+
+    def velocity_width(self, parameters: np.ndarray) -> float:
+        """[km/s]."""
+        return float(self.priors.width * np.exp(np.clip(parameters[self.count + 1], -3.0, 4.0)))
+
+    def arm_redshift(self, parameters: np.ndarray, number: int) -> float:
+        """Redshift of an arm's lines."""
+        velocity = _VELOCITY * (parameters[self.count] + parameters[self.at_arm[number] + 2])
+        return (1.0 + self.prior.redshift) * (1.0 + velocity / SPEED_OF_LIGHT) - 1.0
+
+    def columns(self, parameters: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Model of an arm (n,), its derivatives (q, n), and the parameters (q,) that they are by."""
+        arm, at = self.arms[number], self.at_arm[number]
+        shape = self.velocity_width(parameters), parameters[self.count + 2]
+        members = self.members[number]
+        lines = arm.profiles(self.arm_redshift(parameters, number), *shape, members)
+        ratio = np.exp(parameters[at] + parameters[at + 1] * lines.place) * lines.share
+        flux = (self.fluxes(parameters)[lines.column] * ratio)[:, None]
+        own, row = np.unique(lines.column, return_inverse=True)
+        per_flux = arm.drawn(row, lines.index, lines.density * ratio[:, None], own.size)
+        place = np.searchsorted(self.rows, own)
+        values = [
+            flux * lines.density,
+            flux * lines.density * lines.place[:, None],
+            flux * lines.by_velocity * _VELOCITY,
+            flux * lines.by_width,
+            flux * lines.by_sharpness,
+        ]
+        model, drift, shift, width, sharp = (
+            arm.drawn(np.zeros(members.size, int), lines.index, value, 1)[0] for value in values
+        )
+        columns = np.concatenate(
+            [per_flux * self.sigma[place][:, None], [shift, width, sharp, model, drift, shift]]
+        )
+        k = self.count
+        return model, columns, np.concatenate([place, [k, k + 1, k + 2, at, at + 1, at + 2]])
+
+    def normal_equations(self, parameters: np.ndarray, precision: np.ndarray):
+        """Normal matrix and gradient of all arms and the prior, and the cost, twice the negative log."""
+        away = parameters - self.centre
+        normal, gradient = precision.copy(), -precision @ away
+        cost = float(away @ precision @ away)
+        for number, arm in enumerate(self.arms):
+            model, columns, where = self.columns(parameters, number)
+            own, left, chi_square = arm.normal_equations(columns, model)
+            normal[np.ix_(where, where)] += own
+            gradient[where] += left
+            cost += chi_square
+        return normal, gradient, cost
+
+    def score_covariance(self, parameters: np.ndarray, precision: np.ndarray) -> np.ndarray:
+        """(p, p) covariance of the gradient."""
+        total = precision.copy()
+        for number, arm in enumerate(self.arms):
+            _, columns, where = self.columns(parameters, number)
+            total[np.ix_(where, where)] += arm.score_covariance(columns)
+        return total
+
+
+def _solve(normal: np.ndarray, gradient: np.ndarray, damping: float) -> np.ndarray:
+    size = 1.0 / np.sqrt(np.diagonal(normal))
+    scaled = normal * size[:, None] * size + damping * np.eye(size.size)
+    return size * np.linalg.solve(scaled, size * gradient)
+
+
+def _settled(problem: _Problem, parameters: np.ndarray, precision: np.ndarray):
+    """Levenberg-Marquardt steps until the cost does not fall; parameters and the normal matrix there."""
+    damping = 1e-4
+    normal, gradient, cost = problem.normal_equations(parameters, precision)
+    for _ in range(_STEPS):
+        trial = parameters + _solve(normal, gradient, damping)
+        found = problem.normal_equations(trial, precision)
+        if found[2] > cost + 1e-9 * abs(cost):
+            damping = max(10.0 * damping, 1e-3)
+            continue
+        fallen, damping = cost - found[2], 0.1 * damping
+        parameters, (normal, gradient, cost) = trial, found
+        if fallen < _SETTLED:
+            break
+    return parameters, normal, cost
+
+
+def _started(problem: _Problem, precision: np.ndarray) -> np.ndarray:
+    """Parameters to start from: the best velocity width of some, with the line fluxes that it asks for."""
+    best, lowest = problem.start, np.inf
+    k = problem.count
+    for width in _STARTS:
+        trial = problem.start.copy()
+        trial[k + 1] = np.log(width / problem.priors.width)
+        normal, gradient, cost = problem.normal_equations(trial, precision)
+        change = np.linalg.solve(normal[:k, :k], gradient[:k])
+        trial[:k] += change
+        cost -= float(change @ gradient[:k])
+        if cost < lowest:
+            best, lowest = trial, cost
+    return best
+
+
+def _start_scales(problem: _Problem) -> None:
+    """Scale of each arm by itself, and whether it is another than the prior says."""
+    priors, prior = problem.priors, problem.prior
+    usual = np.exp(-0.5 * ((_LOG_SCALES + np.log(priors.scale)) / priors.scale_scatter) ** 2)
+    other = np.exp(-0.5 * ((_LOG_SCALES + np.log(priors.scale)) / priors.outlier_scale) ** 2)
+    usual, other = usual / usual.sum(), other / other.sum()
+    for number, at in enumerate(problem.at_arm):
+        _, columns, where = problem.columns(problem.start, number)
+        own = where < problem.count
+        columns = columns[own] * np.exp(-problem.start[at])
+        normal, left, _ = problem.arms[number].normal_equations(columns, np.zeros(columns.shape[1]))
+        rows = where[own]
+        sigma = problem.sigma[rows]
+        mean = prior.mean[problem.rows[rows]] / sigma
+        covariance = prior.covariance[np.ix_(problem.rows[rows], problem.rows[rows])] / sigma[:, None] / sigma
+        precision = np.linalg.inv(covariance)
+        ratio = np.exp(_LOG_SCALES)[:, None]
+        # log density of the arm's data for fluxes of the prior times each scale, constants left out
+        total = ratio[..., None] ** 2 * normal + precision
+        pull = ratio * left + precision @ mean
+        solved = np.linalg.solve(total, pull[..., None])[..., 0]
+        log = 0.5 * (np.sum(pull * solved, axis=1) - np.linalg.slogdet(total)[1])
+        likelihood = np.exp(log - log.max())
+        chance_usual = (1.0 - priors.outliers) * float(usual @ likelihood)
+        chance_other = priors.outliers * float(other @ likelihood)
+        problem.free_scale[number] = chance_other > chance_usual
+        weights = likelihood * (other if problem.free_scale[number] else usual)
+        problem.start[at] = float(weights @ _LOG_SCALES / weights.sum())
+
+
+def fit_arms(
+    arms: Sequence[Arm], prior: LinePrior, found: RedshiftScan, priors: ArmPriors | None = None
+) -> JointFit:
+    """The posterior of everything, from the prism's line fluxes and the gratings.
+
+    Args:
+        arms: one or more gratings; pixels that no line explains are left out of them.
+        prior: line fluxes from the prism, near the redshift that was found.
+        found: the mode of P(z) that prism and gratings agree on best.
+        priors: None for the default.
+    """
+    priors, arms = priors or ArmPriors(), list(arms)
+    problem = _Problem(arms, prior, priors, found)
+    _start_scales(problem)
+    precision = problem.prior_precision()
+    parameters = _started(problem, precision)
+    wild = np.zeros(len(arms), int)
+    for _ in range(2):
+        parameters, _, _ = _settled(problem, parameters, precision)
+        for number, arm in enumerate(arms):
+            wild[number] += arm.with_lines(problem.columns(parameters, number)[0], priors.model_error)
+    parameters, normal, _ = _settled(problem, parameters, precision)
+    inverse = np.linalg.inv(normal)
+    covariance = inverse @ problem.score_covariance(parameters, precision) @ inverse
+    return _described(problem, parameters, 0.5 * (covariance + covariance.T), found, wild)
+
+
+def _described(problem: _Problem, parameters, covariance, found: RedshiftScan, wild) -> JointFit:
+    k, prior = problem.count, problem.prior
+    error = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
+    stretch = (1.0 + prior.redshift) * _VELOCITY / SPEED_OF_LIGHT
+
+    def redshift(velocity: float, spread: float) -> Measured:
+        return Measured(float(prior.redshift + stretch * velocity), float(stretch * spread))
+
+    flux, spread = np.full(prior.mean.size, np.nan), np.full(prior.covariance.shape, np.nan)
+    flux[problem.rows] = problem.fluxes(parameters)[problem.rows] * FLUX_UNIT
+    scaled = covariance[:k, :k] * problem.sigma[:, None] * problem.sigma * FLUX_UNIT**2
+    spread[np.ix_(problem.rows, problem.rows)] = scaled
+    seen = np.zeros(prior.mean.size, bool)
+    for members in problem.members:
+        seen[free_lines().column[members]] = True
+    width = problem.velocity_width(parameters)
+    velocity, spread_of_prism = found.prism
+    mean, wide = found.velocity
+    place = (parameters[k], error[k])
+    if wide > _MANY_PEAKS * _VELOCITY * error[k]:
+        # faint lines: more than one peak, of which the curvature of the highest says nothing
+        place = ((mean + problem.moved) / _VELOCITY, wide / _VELOCITY)
+    return JointFit(
+        redshift=redshift(*place),
+        prism=redshift((velocity + problem.moved) / _VELOCITY, spread_of_prism / _VELOCITY),
+        flux=flux,
+        covariance=spread,
+        seen=seen,
+        width=Measured(width, width * float(error[k + 1])),
+        sharpness=float(parameters[k + 2]),
+        arms=tuple(
+            _described_arm(problem, parameters, error, number, int(wild[number]))
+            for number in range(len(problem.arms))
+        ),
+    )
+
+
+def _described_arm(problem: _Problem, parameters, error, number: int, wild: int) -> ArmFit:
+    arm, at = problem.arms[number], problem.at_arm[number]
+    lines = problem.columns(parameters, number)[0]
+    scale = float(np.exp(-parameters[at]))
+    return ArmFit(
+        spectrum=arm.spectrum,
+        scale=Measured(scale, scale * float(error[at])),
+        drift=-float(parameters[at + 1]),
+        shift=Measured(float(_VELOCITY * parameters[at + 2]), float(_VELOCITY * error[at + 2])),
+        noise=arm.noise,
+        left_out=wild,
+        chi_square=arm.chi_square(lines),
+        lines=lines * FLUX_UNIT,
+        continuum=arm.continuum_of(arm.flux - lines) * FLUX_UNIT + arm.detail,
+        good=arm.good,
+    )

@@ -1,0 +1,72 @@
+"""The joint fit of prism and gratings as numbers, and what in it disagrees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from kspecsr.gratings.priors import ArmPriors
+from kspecsr.results.arms import ArmFit, Measured
+
+DOUBT = 3.0  # sigma beyond which two values disagree
+
+
+@dataclass(frozen=True, eq=False)
+class JointFit:
+    """The peak of the posterior, and its covariance.
+
+    Attributes:
+        redshift: of the lines, common to all arms.
+        prism: redshift of the prism alone.
+        flux: (F,) free fluxes on the prism's scale [erg/s/cm2]; NaN where unknown.
+        covariance: (F, F) of them [(erg/s/cm2)^2]; NaN where unknown.
+        seen: (F,) bool, on good pixels of an arm.
+        width: velocity width of the lines, one sigma [km/s].
+        sharpness: logarithm of the factor on the gratings' tabulated resolving power.
+        arms: the gratings.
+    """
+
+    redshift: Measured
+    prism: Measured
+    flux: np.ndarray
+    covariance: np.ndarray
+    seen: np.ndarray
+    width: Measured
+    sharpness: float
+    arms: tuple[ArmFit, ...]
+
+
+def disagreements(fit: JointFit, priors: ArmPriors) -> Iterator[str]:
+    """What differs by more than 3 sigma, priors included, a sentence with both values each."""
+    z, prism = fit.redshift, fit.prism
+    if z.sigma_from(prism.value, prism.error) > DOUBT:
+        yield (
+            f"redshift: prism {prism.value:.5f} +- {prism.error:.5f}, gratings {z.value:.5f} +- {z.error:.5f}"
+        )
+    for arm in fit.arms:
+        shift, scale = arm.shift, arm.scale
+        if shift.sigma_from(0.0, priors.shift) > DOUBT:
+            yield (
+                f"zero point of {arm.name}: {shift.value:+.0f} +- {shift.error:.0f} km/s from the redshift, "
+                f"expected within {priors.shift:g} km/s (one sigma)"
+            )
+        if _logarithm(scale).sigma_from(float(np.log(priors.scale)), priors.scale_scatter) > DOUBT:
+            yield (
+                f"flux scale of {arm.name}: prism over grating {scale.value:.2f} +- {scale.error:.2f}, "
+                f"expected {priors.scale:g} within {priors.scale_scatter:.0%} (one sigma)"
+            )
+    alike = float(np.sqrt(2.0) * priors.arm_scale)
+    for one, other in combinations(fit.arms, 2):
+        a, b = _logarithm(one.scale), _logarithm(other.scale)
+        if a.sigma_from(b.value, float(np.hypot(b.error, alike))) > DOUBT:
+            yield (
+                f"flux scales: {one.name} {one.scale.value:.2f} +- {one.scale.error:.2f}, {other.name} "
+                f"{other.scale.value:.2f} +- {other.scale.error:.2f}, expected alike within {alike:.0%}"
+            )
+
+
+def _logarithm(number: Measured) -> Measured:
+    return Measured(float(np.log(number.value)), number.error / number.value)

@@ -1,0 +1,222 @@
+"""The prism together with its gratings: likelihood, redshift, scales, zero points."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from benchmarks.gratings import cases, joined, narrow_galaxies, prior_of_truth
+from data_pipeline.instrument import GRATINGS, SPEED_OF_LIGHT
+from data_pipeline.lines import load_lines
+from data_pipeline.simulation import simulate_batch
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+from kspecsr.gratings.arm import Arm
+from kspecsr.gratings.joint_fit import disagreements
+from kspecsr.gratings.priors import ArmPriors, LinePrior, free_lines
+from kspecsr.gratings.redshift import scan
+from kspecsr.results.lines import LineMeasurements
+
+PRIORS = ArmPriors()
+G235M, G395M = GRATINGS[1:]
+
+
+@cache
+def galaxies():
+    return simulate_batch(np.arange(40), 77)
+
+
+def fitted(names, count, priors=PRIORS):
+    """Cases with their priors, densities and fits."""
+    batch, rng = galaxies(), np.random.default_rng(3)
+    for case in cases(batch, narrow_galaxies(batch)[:count], names, rng, priors.shift):
+        prior, density = prior_of_truth(case, batch, rng)
+        yield case, prior, density, joined(case, prior, density, priors)
+
+
+@cache
+def both():
+    return list(fitted((G235M, G395M), 20))
+
+
+def bright_case():
+    """A case whose lines both arms see well."""
+    return max(
+        both(), key=lambda one: np.min([1.0 / arm.shift.error / arm.scale.error for arm in one[3].arms])
+    )
+
+
+def changed(case, number, velocity=0.0, factor=1.0):
+    """The case with an arm moved in velocity [km/s] and multiplied."""
+    arms, arm, stretch = list(case.arms), case.arms[number], 1.0 + velocity / SPEED_OF_LIGHT
+    arms[number] = arm.replace(
+        wavelength=arm.wavelength * stretch, flux=arm.flux * factor, error=arm.error * factor
+    )
+    return replace(case, arms=arms)
+
+
+def test_errors_are_what_they_say():
+    pulls = {"z": [], "flux": [], "scale": [], "shift": []}
+    for case, _, _, fit in both():
+        sigma = np.sqrt(np.diagonal(fit.covariance))
+        pulls["z"].append((fit.redshift.value - case.redshift) / fit.redshift.error)
+        pulls["flux"] += list(((fit.flux - case.flux) / sigma)[fit.seen])
+        for name, truth in (("scale", case.scale), ("shift", case.shift)):
+            measured = [getattr(arm, name) for arm in fit.arms]
+            pulls[name] += [(m.value - t) / m.error for m, t in zip(measured, truth, strict=True)]
+    widths = {name: np.std(values) for name, values in pulls.items()}
+    assert widths["flux"] == pytest.approx(1.0, abs=0.1)
+    for name in ("z", "scale", "shift"):  # as well as some dozen can tell
+        assert widths[name] == pytest.approx(1.0, abs=0.35), name
+        assert np.mean(pulls[name]) == pytest.approx(0.0, abs=0.6), name
+
+
+def test_errors_are_never_larger_than_the_prism_s():
+    for _, prior, _, fit in both():
+        before = np.sqrt(np.diagonal(prior.covariance))[prior.known] * 1e-20
+        after = np.sqrt(np.diagonal(fit.covariance))[prior.known]
+        assert np.all(after < 1.001 * before)
+        assert np.all(after[fit.seen[prior.known]] < before[fit.seen[prior.known]])
+
+
+def test_a_line_that_no_arm_sees_keeps_the_prism_s_flux():
+    for _, prior, _, fit in both():
+        blind = prior.known & ~fit.seen  # the prior of these tests has no correlations
+        assert fit.flux[blind] / 1e-20 == pytest.approx(prior.mean[blind], rel=1e-6)
+
+
+def test_redshifts_are_those_of_gratings():
+    errors = [fit.redshift.error / (1.0 + case.redshift) * SPEED_OF_LIGHT for case, _, _, fit in both()]
+    assert np.median(errors) < 25.0  # km/s; the prism alone has 150
+
+
+def test_bright_lines_come_back_and_nothing_disagrees():
+    case, _, _, fit = bright_case()
+    sigma = np.sqrt(np.diagonal(fit.covariance))
+    strong = fit.seen & (case.flux > 10.0 * sigma)
+    assert strong.any()
+    assert fit.flux[strong] / case.flux[strong] == pytest.approx(1.0, abs=0.25)
+    assert abs(fit.redshift.value - case.redshift) < 4.0 * fit.redshift.error
+    assert not list(disagreements(fit, PRIORS))
+
+
+@pytest.mark.parametrize("velocity", [300.0, -300.0])
+def test_a_shifted_arm_is_found_and_not_averaged_in(velocity):
+    batch, rng = galaxies(), np.random.default_rng(3)
+    rows = narrow_galaxies(batch)
+    case = max(
+        cases(batch, rows, GRATINGS, rng, 0.0),
+        key=lambda c: len(c.arms) * np.log(batch.line_flux[c.row].max()),
+    )
+    prior, density = prior_of_truth(case, batch, rng)
+    number = len(case.arms) - 1
+    fit = joined(changed(case, number, velocity), prior, density, PRIORS)
+    name = fit.arms[number].name
+    assert fit.arms[number].shift.value == pytest.approx(velocity, abs=60.0)
+    away = (fit.redshift.value - case.redshift) / (1.0 + case.redshift) * SPEED_OF_LIGHT
+    assert abs(away) < 60.0
+    assert any(f"zero point of {name}" in text for text in disagreements(fit, PRIORS))
+
+
+def test_a_scaled_arm_is_found_and_not_averaged_in():
+    case, prior, density, before = bright_case()
+    fit = joined(changed(case, 1, factor=2.0), prior, density, PRIORS)
+    expected = case.scale[1] / 2.0
+    assert fit.arms[1].scale.value == pytest.approx(expected, rel=0.25)
+    assert fit.arms[0].scale.value == pytest.approx(before.arms[0].scale.value, rel=0.1)
+    assert any("flux scale of G395M: prism over grating" in text for text in disagreements(fit, PRIORS))
+
+
+def test_a_redshift_that_the_gratings_refute_gives_way_to_theirs_and_is_named():
+    case, prior, _, _ = bright_case()
+    wrong = case.redshift + 3e-3 * (1.0 + case.redshift)
+
+    def density(z):
+        return np.exp(-0.5 * ((z - wrong) / (3e-4 * (1.0 + case.redshift))) ** 2)
+
+    fit = joined(case, prior, density, PRIORS)
+    assert abs(fit.redshift.value - case.redshift) < 4.0 * fit.redshift.error
+    assert any(f"redshift: prism {wrong:.5f}"[:24] in text for text in disagreements(fit, PRIORS))
+
+
+def test_bright_lines_decide_between_two_modes():
+    case, prior, density, _ = bright_case()
+    elsewhere = replace(prior, redshift=prior.redshift + 0.31)
+
+    def twin(z):
+        return density(z) + density(z - 0.31)
+
+    arms = [Arm(one) for one in case.arms]
+    right, wrong = (scan(arms, one, twin, 0.5, PRIORS).log_evidence for one in (prior, elsewhere))
+    assert right > wrong + 10.0
+
+
+def test_a_wild_pixel_is_no_line():
+    case, *_ = bright_case()
+    spectrum = case.arms[1]
+    arm = Arm(spectrum)
+    pixel = np.flatnonzero(~spectrum.mask)[200]
+    flux = spectrum.flux.copy()
+    flux[pixel] += 40.0 * spectrum.error[pixel]
+    assert arm.good[pixel] and not Arm(spectrum.replace(flux=flux)).good[pixel]
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.6])
+def test_noise_is_measured(factor):
+    rng, n = np.random.default_rng(0), 1300
+    wavelength = 2.9 + 0.0018 * np.arange(n)
+    white = rng.normal(size=n + 1)
+    noise = (white[1:] + 0.8 * white[:-1]) / np.hypot(1.0, 0.8)
+    meta = SpectrumMeta(disperser="G395M")
+    sigma = np.full(n, 1e-20)
+    spectrum = ObservedSpectrum(
+        wavelength, 3e-20 * wavelength + factor * sigma * noise, sigma, np.zeros(n, bool), meta
+    )
+    arm = Arm(spectrum)
+    assert arm.noise == pytest.approx(factor, rel=0.1)
+    assert arm.correlation == pytest.approx(0.8 / 1.64, abs=0.12)
+
+
+def test_other_dispersers_are_refused_by_name():
+    meta = SpectrumMeta(disperser="G395H", path="x.fits")
+    wave = np.linspace(3.0, 5.0, 50)
+    spectrum = ObservedSpectrum(wave, wave, wave, np.zeros(50, bool), meta)
+    with pytest.raises(SpectrumError, match=r"x.fits: is a G395H; expected a medium grating, one of G140M"):
+        Arm(spectrum)
+
+
+def measured(correlation):
+    lines = load_lines()
+    flux, error = np.full((2, len(lines)), np.nan)
+    rows = [lines.index(name) for name in ("Halpha", "[NII]_6585", "[NII]_6550", "[OIII]_4960")]
+    flux[rows], error[rows] = (10e-20, 3e-20, 1e-20, 2e-20), (1e-20, 0.6e-20, 0.2e-20, 0.2e-20)
+    nothing = np.full(len(lines), np.nan)
+    return LineMeasurements(
+        flux, error, nothing, nothing, nothing, nothing, np.isfinite(flux), nothing, correlation
+    ), rows
+
+
+def test_a_prior_comes_from_joint_errors():
+    lines, rows = measured(None)
+    correlation = np.full((len(load_lines()),) * 2, np.nan)
+    correlation[np.ix_(rows, rows)] = np.eye(4)
+    correlation[rows[0], rows[1]] = correlation[rows[1], rows[0]] = -0.5
+    correlation[rows[1], rows[2]] = correlation[rows[2], rows[1]] = 1.0
+    prior = LinePrior.of(replace(lines, correlation=correlation), 2.0)
+    free = free_lines()
+    halpha, nii, oiii = (free.column[np.flatnonzero(free.line == rows[i])[0]] for i in (0, 1, 3))
+    assert prior.known.sum() == 3
+    assert prior.mean[[halpha, nii]] == pytest.approx([10.0, 3.0])
+    assert prior.covariance[halpha, nii] == pytest.approx(-0.3, rel=1e-3)
+    # the weaker line tells the free flux where the stronger one is not reported
+    assert prior.mean[oiii] == pytest.approx(2.0 * 2.984, rel=1e-3)
+
+
+def test_a_model_without_joint_errors_is_refused():
+    with pytest.raises(ValueError, match=r"one with joint line errors.*sr2.line_errors"):
+        LinePrior.of(measured(None)[0], 2.0)
+
+
+def test_priors_are_checked():
+    with pytest.raises(ValueError, match="arm_scale: expected a positive number"):
+        ArmPriors(arm_scale=0.0)
