@@ -199,7 +199,7 @@ CASES: dict[str, Case] = {
 
 
 _METHODS = ("cubic", "direct_fit", "sr2")
-_VERSION = 1  # of the measurements
+_VERSION = 2  # of the measurements
 
 COLUMNS = (
     Row("NMAD", "redshift_nmad", 2, method="sr2"),

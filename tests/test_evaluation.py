@@ -25,7 +25,7 @@ from kspecsr import evaluate
 from kspecsr.evaluation import evaluation as whole
 from kspecsr.evaluation import real_pairs
 from kspecsr.evaluation.evaluation import Evaluation
-from kspecsr.evaluation.line_table import sure_table
+from kspecsr.evaluation.line_table import class_table, limit_table, stated_table, sure_table
 from kspecsr.evaluation.methods import METHODS, EvaluationConfig, reconstructions
 from kspecsr.evaluation.real_pairs import PairFiles, compare_pair, read_pairs, real_section
 from kspecsr.evaluation.report import ROWS, identical_section
@@ -34,7 +34,7 @@ from kspecsr.evaluation.store import ChunkStore, galaxies_at, measure_galaxies
 from kspecsr.feeds.simulated import validation_examples
 from kspecsr.measures import redshift
 from kspecsr.measures.estimate import WHOLE, bootstrap, median, share, summarise
-from kspecsr.measures.gate import Gate, shipped_gate
+from kspecsr.measures.gate import Gate, Limit, shipped_gate
 from kspecsr.measures.lines import line_signal_to_noise
 from kspecsr.results.prism_input import prism_input
 from kspecsr.super_resolver import SuperResolver
@@ -89,6 +89,8 @@ def test_the_share_that_is_sure_is_told_by_kind_and_by_trouble():
     measured |= {"redshift_true": columns["redshift"], "redshift_offset": np.array([*nothing[:3], 0, 0.5, 0])}
     measured |= {"redshift_confidence": np.array([1.0, 0.2, 0.1, 0.95, 0.95, 0.2])}
     measured |= {"redshift_pit": nothing, "redshift_crps": nothing}
+    columns["object_class"] = np.array([3, 3, 4, 1, 1, 1])
+    measured["class_found"] = np.array([3, 4, 4, 1, 1, 0])
     found = summarise(redshift.blocks(columns, measured), galaxy, names=())
     table = [row.split() for row in sure_table(found).splitlines()]
     assert ["star", "50.0%", "0.0%", "to", "100.0%", "2", "–"] in table
@@ -96,6 +98,15 @@ def test_the_share_that_is_sure_is_told_by_kind_and_by_trouble():
     assert ["at", "the", "second's", "redshift", "50.0%", "0.0%", "to", "100.0%", "2", "–"] in table
     assert ["hot-pixels", "100.0%", "100.0%", "to", "100.0%", "2", "50.0%"] in table
     assert sure_table({"redshift_confident": found["redshift_confident"]}) == ""
+    # a star and a galaxy at another's redshift, of three that are sure
+    assert found["sure_wrong"].value == pytest.approx(2 / 3) and found["sure_wrong"].n == 3
+    assert found["redshift_outliers_0.01[quiescent]"].value == pytest.approx(1 / 3)
+    assert found["confidence_right[0.99-1]"].value == 0.0  # the star
+    table = [row.split() for row in stated_table(found).splitlines()]
+    assert ["[0.9-0.99]", "0.95", "0.5", "0", "to", "1", "2"] in table
+    assert found["class_right"].value == pytest.approx(4 / 6)
+    table = [row.split() for row in class_table(found).splitlines()]
+    assert ["no", "galaxy", "0.0%", "0.0%", "0.0%", "50.0%", "50.0%", "2"] in table
 
 
 def test_line_snr_is_flux_over_the_scatter_that_noise_gives_a_matched_filter():
@@ -286,7 +297,7 @@ def test_a_model_without_lines_is_seen_to_have_none(judged):
 
 def test_every_method_is_measured_and_every_row_of_the_summary_exists(judged):
     metrics = judged[0].metrics
-    assert tuple(metrics) == METHODS
+    assert tuple(metrics) == (*METHODS, "population_posterior")
     for row in ROWS:
         assert row.metric in metrics["sr2"], row.title
 
@@ -295,13 +306,30 @@ def test_a_broken_limit_and_a_missing_figure_fail_the_gate(judged):
     assert judged[1] == ["sr1/nothing: not among the metrics; expected at least 1"]
 
 
+def test_limits_are_shown_with_what_was_found_and_the_oracle_they_depend_on(judged):
+    limits = {
+        "sr2/recovery": Limit(0.999, 1.001),
+        "sr2/response": Limit(0.9, times="population_posterior/response"),
+        "sr1/nothing": Limit(1.0),
+    }
+    failures = Gate(limits).failures(judged[0].values())
+    table = [row.split() for row in limit_table(limits, judged[0].metrics, failures).splitlines()]
+    assert table[1][:2] == ["sr2/recovery", "1"] and "broken" not in table[1]
+    oracle = judged[0].metrics["population_posterior"]["response"].value
+    assert 0.1 < oracle < 1.1  # of six galaxies
+    assert f"{oracle:.3g}" in table[2] and table[2][-1] == "population_posterior/response"
+    assert table[3][-1] == "broken"
+
+
 def test_figures_of_parts_are_made_for_the_limits_of_gates_alone(judged):
     metrics = judged[0].metrics["sr2"]
     parts = {"recovery[snr 5-10]", "recovery_scatter/[OIII]_5008", "recovery_scatter/Halpha"}
     assert parts <= metrics.keys()
     assert {name for name in metrics if "[snr" in name or "[z" in name} == {"recovery[snr 5-10]"}
     for gate in map(shipped_gate, ("default", "release")):
-        assert not any("not among" in text for text in gate.failures(judged[0].values()))
+        missing = [text for text in gate.failures(judged[0].values()) if "not " in text.split(": ")[1]]
+        # the stand-in has no correlations, and six galaxies few lines of each kind
+        assert not [text for text in missing if "/pull_" not in text and "response" not in text], missing
 
 
 def test_metrics_are_strict_json_with_intervals_and_counts(judged):

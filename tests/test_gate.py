@@ -57,6 +57,36 @@ def test_a_missing_file_is_named(tmp_path):
         Gate.find(tmp_path / "nowhere.json")
 
 
+def test_a_limit_that_depends_on_an_oracle_moves_with_it():
+    limits = gate(
+        **{
+            "sr2/width": {"low": 0.9, "high": 1.1, "times": "truth/width"},
+            "sr2/lost": {"high": 0.15, "beside": "oracle/lost", "by": 0.05},
+        }
+    )
+    kept = {"sr2/width": 0.5, "truth/width": 0.5, "sr2/lost": 0.34, "oracle/lost": 0.3}
+    assert limits.failures(kept) == []
+    assert limits.failures(kept | {"truth/width": 1.0}) == ["sr2/width: 0.5, expected 0.9 to 1.1"]
+    assert limits.failures(kept | {"oracle/lost": 0.05}) == ["sr2/lost: 0.34, expected at most 0.15"]
+    assert limits.failures(kept | {"sr2/lost": 0.1, "oracle/lost": 0.0}) == []  # it only ever widens
+    for absent in ({}, {"truth/width": float("nan")}):
+        found = limits.failures({"sr2/width": 0.5, "sr2/lost": 0.1} | absent)
+        assert found == ["sr2/width: truth/width, the oracle of its limit, was not measured"]
+    assert limits.metrics == {"width", "lost"}
+
+
+def test_a_gate_knows_the_population_that_it_is_for():
+    release = shipped_gate("release")
+    assert release.limits("sky") == release.limits() == release.evaluation
+    assert set(release.limits("open-sky")) == {"sr2/sure_wrong", "sr2/false_confidence"}
+    assert release.failures({"sr2/sure_wrong": 0.1, "sr2/false_confidence": 0.0}, "open-sky") == [
+        "sr2/sure_wrong: 0.1, expected at most 0.005 (sure of wrong redshifts)"
+    ]
+    with pytest.raises(ValueError, match="none for 'survey': --population sky"):
+        release.limits("survey")
+    assert shipped_gate("default").limits("anything") == shipped_gate("default").evaluation
+
+
 def test_the_shipped_gate_limits_every_stage_and_the_evaluation():
     shipped = shipped_gate("default")
     assert set(shipped.training) == {"sr1", "zhead", "sr2"}

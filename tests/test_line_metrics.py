@@ -21,6 +21,7 @@ from kspecsr.evaluation.store import COLUMNS
 from kspecsr.evaluation.topics import PRIOR_TOPIC, TOPICS, ratios_to
 from kspecsr.feeds.simulated import validation_examples
 from kspecsr.measures import (
+    broad_components,
     line_ratios,
     line_signal_to_noise,
     prior_response,
@@ -480,6 +481,84 @@ def test_lines_fitted_to_the_interpolated_prism_have_right_errors(galaxies, colu
     assert found["pull_scatter[snr <1]"].value == pytest.approx(1.0, abs=0.25)
 
 
+# ---- sums and ratios, broad components
+
+
+def correlated(galaxies, columns):
+    """Pairs of neighbouring lines share a flux that each lacks: their sums are known ten times better."""
+    error = 0.05 * np.maximum(galaxies.line_flux, 1e-3)
+    names = (("[OII]_3727", "[OII]_3730"), ("[SII]_6718", "[SII]_6733"))
+    correlation = np.tile(np.eye(error.shape[1]), (len(galaxies), 1, 1))
+    noise = np.random.default_rng(2).normal(size=error.shape)
+    for first, second in (map(load_lines().index, pair) for pair in names):
+        error[:, first] = error[:, second] = error[:, [first, second]].mean(axis=1)
+        correlation[:, first, second] = correlation[:, second, first] = -0.99
+        noise[:, second] = -0.99 * noise[:, first] + np.sqrt(1 - 0.99**2) * noise[:, second]
+    return Reconstruction(
+        galaxies.target_flux,
+        line_flux=galaxies.line_flux + error * noise,
+        line_flux_error=error,
+        line_in_range=galaxies.line_known,
+        line_correlation=correlation,
+    )
+
+
+def test_pulls_of_sums_and_ratios_have_unit_width_with_their_correlations_alone(galaxies, columns):
+    made = correlated(galaxies, columns)
+    right = judged(galaxies, columns, made)
+    for name in ("pull_width/lines", "pull_width/sums", "pull_width/sums/[OII]", "pull_width/ratios"):
+        assert right[name].value == pytest.approx(1.0, abs=0.25), name
+    for kind in ("lines", "sums", "ratios"):
+        assert right[f"pull_95/{kind}"].value == pytest.approx(0.95, abs=0.03)
+    alone = replace(made, line_correlation=np.tile(np.eye(made.line_flux.shape[1]), (N, 1, 1)))
+    assert judged(galaxies, columns, alone)["pull_width/sums/[OII]"].value < 0.2
+    unknown = judged(galaxies, columns, replace(made, line_correlation=None))
+    assert "pull_width/sums" not in unknown
+    assert unknown["pull_width/lines"].value == right["pull_width/lines"].value
+
+
+def test_broad_components_are_judged_by_flux_width_and_probability(galaxies, columns):
+    has = np.arange(N) % 2 == 0
+    k = load_lines().index("Halpha")
+    broad = np.zeros_like(galaxies.line_flux)
+    broad[has, k] = 0.8 * galaxies.line_flux[has, k]
+    truth = {"broad_flux": broad, "broad_fwhm": np.where(has, 3000.0, 0.0)}
+    made = Reconstruction(
+        galaxies.target_flux,
+        broad_probability=np.where(has, 0.8, 0.4),
+        broad_fwhm=np.full(N, 3300.0),
+        broad_fwhm_error=np.full(N, 300.0),
+        line_broad_flux=0.9 * broad,
+        line_broad_flux_error=0.1 * broad,
+    )
+    found = judged(replace(galaxies, **truth), columns | truth, made, "broad")
+    assert found["broad_recovery"].value == pytest.approx(0.9, rel=1e-5)
+    assert found["broad_fwhm_ratio"].value == pytest.approx(1.1, rel=1e-5)
+    assert found["broad_scatter"].value == pytest.approx(0.0, abs=1e-5)
+    assert found["broad_found"].value == 1.0
+    assert found["broad_true[0.7-0.95]"].value == 1.0 and found["broad_true[0.3-0.7]"].value == 0.0
+    assert found["broad_gap"].value == pytest.approx(0.3, abs=0.01)
+    # a line of 3,000 km/s is wider than the prism's: the same flux has more noise
+    snr = broad_components.broad_signal_to_noise(columns | truth)
+    seen = snr[:, k] > 0
+    assert seen.sum() > 10 and (snr[seen, k] < 0.8 * galaxies.line_snr[seen, k]).all()
+    assert 0 < found["broad_recovery"].n == (snr > 10).sum() < seen.sum()
+    assert judged(galaxies, columns, made, "broad") == {}  # nothing is known of them
+
+
+def test_lines_beside_brighter_ones_are_apart_from_those_that_stand_alone(galaxies, columns):
+    blended = prior_response.near_brighter(columns)
+    known = galaxies.line_known[:, [load_lines().index(name) for name in ("[NII]_6585", "Halpha")]].all(
+        axis=1
+    )
+    fainter = galaxies.line_flux[:, load_lines().index("[NII]_6585")]
+    fainter = fainter < galaxies.line_flux[:, load_lines().index("Halpha")]
+    assert blended[known & fainter][:, :2].mean() > 0.9  # within 900 km/s
+    far = galaxies.redshift > 4  # 2 % from [O III], where R is 100
+    near = galaxies.redshift < 2
+    assert not blended[far][:, 2:].any() and blended[near][:, 2:].mean() > 0.5
+
+
 # ---- what must not break
 
 
@@ -498,7 +577,7 @@ def blank(galaxies, made, rows=slice(0, 1)):
     ), replace(made.rows(rows), flux=np.full((len(part), GRID.size), np.nan))
 
 
-@pytest.mark.parametrize("topic", ["lines", "signal_to_noise"])
+@pytest.mark.parametrize("topic", ["lines", "signal_to_noise", "broad"])
 @pytest.mark.parametrize("case", ["one", "blank", "no lines", "nothing known but a spectrum"])
 def test_odd_input_is_not_measured_and_does_not_warn(galaxies, topic, case):
     part, made = galaxies.rows(slice(0, 1)), perfect(galaxies).rows(slice(0, 1))

@@ -10,6 +10,8 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from kspecsr import losses
 from kspecsr.configuration import OBJECT_CLASSES, PRESETS, STAGES
+from kspecsr.evaluation.methods import reconstructions
+from kspecsr.evaluation.sources import held_out_of
 from kspecsr.feeds.example import split_batch
 from kspecsr.feeds.simulated import simulated_examples
 from kspecsr.models import compose, redshift_bins
@@ -120,6 +122,13 @@ def test_confidence_has_the_chance_that_there_is_no_redshift(resolver, examples,
     assert result.object_class in OBJECT_CLASSES
     row = row_of(result, "one")
     assert row.no_redshift == result.redshift.none and row.object_class == result.object_class
+
+
+def test_the_evaluation_judges_the_confidence_that_a_result_states(resolver, examples, result):
+    held_out = held_out_of({**examples[0], **examples[1]}, np.arange(16), TINY.grid).rows(np.arange(5, 7))
+    judged = reconstructions(held_out, ("sr2",), resolver, {})["sr2"]
+    assert judged.confidence[0] == pytest.approx(result.redshift.confidence, rel=1e-3)
+    assert OBJECT_CLASSES[np.argmax(judged.class_probability[0])] == result.object_class
 
 
 @pytest.mark.parametrize("ending", ["fits", "ecsv"])

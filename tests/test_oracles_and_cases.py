@@ -10,8 +10,11 @@ from benchmarks.robustness_cases import CASES, COLUMNS, case_source, measure_cas
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from enhancement_sample import IDENTITY, StandIn
+from kspecsr.configuration import FeedConfig
 from kspecsr.evaluation.methods import bounded_redshift, drawn_redshift, redshift_bound, truth_at
+from kspecsr.evaluation.population_posterior import PopulationPosterior
 from kspecsr.evaluation.sources import SimulatedHeldOut
+from kspecsr.layers.line_posterior import free_fluxes
 from kspecsr.measures.redshift import nmad
 from kspecsr.super_resolver import SuperResolver
 from test_evaluation import BINS
@@ -44,6 +47,26 @@ def test_the_bound_is_that_of_a_fit_of_the_shift_in_noise(galaxies):
     off = np.log((1 + bounded_redshift(galaxies)) / (1 + galaxies.redshift))
     assert nmad(off / bound) == pytest.approx(1.0, abs=0.4)
     np.testing.assert_array_equal(bounded_redshift(galaxies), bounded_redshift(galaxies))
+
+
+def test_the_posterior_of_a_population_follows_what_is_measured_and_recites_what_is_not():
+    oracle = PopulationPosterior(FeedConfig(population="sky"), GRID, n=600)
+    leaders = free_fluxes()[1].tolist()
+    count, index = len(leaders), [leaders.index(load_lines().index(name)) for name in ("Halpha", "Hbeta")]
+    start = np.zeros((2, count))
+    start[:, index] = [[300.0, 100.0], [300.0, 200.0]]
+    found = {"unit": np.ones((2, count)), "in_range": np.zeros((2, count)), "start": start}
+    found["in_range"][:, index] = 1.0
+    found["score"] = np.zeros((2, count))
+    for precision, response in ((100.0, 1.0), (1e-6, 0.0)):
+        found["precision"] = np.zeros((2, count, count))
+        found["precision"][:, index[0], index[0]] = 100.0
+        found["precision"][:, index[1], index[1]] = precision
+        flux = oracle._most_probable(found, np.array([2.0, 2.0]))
+        assert flux[:, index[0]] == pytest.approx(300.0, rel=0.01)
+        doubled = np.log2(flux[1, index[1]] / flux[0, index[1]])
+        assert doubled == pytest.approx(response, abs=0.05)
+    assert 0.1 < flux[0, index[1]] / flux[0, index[0]] < 0.4  # Case B with dust
 
 
 def test_the_drawn_redshift_is_that_of_the_lines():

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from data_pipeline.command_line import suppress_startup_stderr
@@ -13,7 +13,8 @@ from data_pipeline.writers.atomic import replacing
 from kspecsr.evaluation.figure_set import FigureSet
 from kspecsr.evaluation.figures.examples import Example, choose_examples, held_out_example
 from kspecsr.evaluation.grating_spectra import GratingHeldOut
-from kspecsr.evaluation.methods import EvaluationConfig, reconstructions
+from kspecsr.evaluation.methods import POSTERIOR, EvaluationConfig, reconstructions
+from kspecsr.evaluation.population_posterior import PopulationPosterior
 from kspecsr.evaluation.real_pairs import PairFiles, real_section
 from kspecsr.evaluation.report import Report, identical_section
 from kspecsr.evaluation.sources import SURVEY, HeldOutSource, RecordedHeldOut, SimulatedHeldOut
@@ -33,7 +34,7 @@ from kspecsr.model_settings import read_settings, weights_hash
 from kspecsr.super_resolver import SuperResolver
 
 # Version of what is measured: chunks stored under another number are measured again.
-MEASUREMENT_VERSION = 5
+MEASUREMENT_VERSION = 6
 _PRIOR_METHODS = ("direct_fit", "sr2", "sr2_known_z")
 
 
@@ -77,6 +78,11 @@ class Evaluation:
         self.metrics: Metrics = {}
 
     @property
+    def population(self) -> str:
+        """That of simulated galaxies; empty for others."""
+        return self.config.population if isinstance(self.source, SimulatedHeldOut) else ""
+
+    @property
     def page(self) -> Path:
         """The report."""
         return self.output / "report.html"
@@ -86,6 +92,11 @@ class Evaluation:
         """The model, loaded."""
         with suppress_startup_stderr():
             return SuperResolver.from_folder(self.model)
+
+    @cached_property
+    def population_posterior(self) -> PopulationPosterior:
+        """Oracle of the prior response, of the population that the model was trained on."""
+        return PopulationPosterior(self.settings.preset.feed, self.settings.grid)
 
     def run(
         self,
@@ -110,7 +121,7 @@ class Evaluation:
         galaxies = self._galaxies()
         prior = self._prior()
         self._summarise(galaxies, prior, gate)
-        failures = gate.failures(self.values())
+        failures = gate.failures(self.values(), self.population)
         self._write_metrics(galaxies, gate_name, failures, command)
         shown = "sr2" if "sr2" in self.config.methods else self.config.methods[-1]
         figures = FigureSet(
@@ -154,23 +165,24 @@ class Evaluation:
         simulated = isinstance(self.source, SimulatedHeldOut)
         if not (self.config.prior_galaxies and methods and simulated):
             return None
+        methods.append(POSTERIOR)
         store = ChunkStore(self.output / "measured" / PRIOR, self._fingerprint(PRIOR))
 
         def measure(held_out: HeldOut) -> dict:
-            found = self._reconstruct(held_out, methods)
             return {
                 name: {
-                    PRIOR: PRIOR_TOPIC.measure(
-                        held_out,
-                        found[name],
-                        lambda changed, name=name: self._reconstruct(changed, [name])[name],
-                    )
+                    PRIOR: PRIOR_TOPIC.measure(held_out, self._one(name, held_out), partial(self._one, name))
                 }
                 for name in methods
             }
 
         with self._bar("prior response", self.config.prior_galaxies, "galaxy") as bar:
             return measure_galaxies(self.source, self.config.prior_galaxies, measure, store, bar.update)
+
+    def _one(self, name: str, held_out: HeldOut) -> Reconstruction:
+        if name == POSTERIOR:
+            return self.population_posterior.reconstruct(held_out)
+        return self._reconstruct(held_out, [name])[name]
 
     def _reconstruct(self, held_out: HeldOut, methods: Sequence[str] = ()) -> dict[str, Reconstruction]:
         methods = methods or self.config.methods
@@ -183,7 +195,7 @@ class Evaluation:
         with self._bar("summarise", len(self.config.methods), "method") as bar:
             self.metrics = summarise_methods(galaxies, names, resamples, lambda method: bar.update())
         for method, found in (summarise_prior(prior, names, resamples) if prior else {}).items():
-            self.metrics[method] |= found
+            self.metrics[method] = self.metrics.get(method, {}) | found
 
     def _examples(self, galaxies: Chunk, shown: str) -> list[Example]:
         measured = galaxies.measured[shown]["spectrum"]
@@ -239,8 +251,9 @@ class Evaluation:
     def _report(self, sections, n: int, gate: Gate, gate_name: str, failures, command: str) -> Report:
         provenance = {"model": self.settings.name, "weights SHA-256": self.model_hash, **self._provenance()}
         # the model first, and what it has to beat; on a phone the others are a swipe away
-        first = [name for name in ("sr2", "sr2_known_z", "direct_fit") if name in self.metrics]
-        columns = [*first, "published", *(name for name in self.metrics if name not in first)]
+        shown = [name for name in self.metrics if name != POSTERIOR]
+        first = [name for name in ("sr2", "sr2_known_z", "direct_fit") if name in shown]
+        columns = [*first, "published", *(name for name in shown if name not in first)]
         return Report(
             title=f"kspecsr: model {self.settings.name or self.model.name} on held-out galaxies",
             lead=f"{n:,} {self.source.title}. Every method sees the same prism spectra and is judged by the "
@@ -248,7 +261,7 @@ class Evaluation:
             columns=columns,
             metrics=self.metrics,
             gate_name=gate_name,
-            gate_limits=len(gate.evaluation),
+            gate_limits=len(gate.limits(self.population)),
             gate_failures=failures,
             sections=sections,
             command=command,

@@ -94,9 +94,9 @@ class FigureSet:
 # Sections of the page, and prefixes of the metrics in the table of each.
 _SECTIONS = {
     "Spectra": "scale_free amplitude fwhm line_area lines_lost pairs residual power",
-    "Lines": "recovery completeness pull ratio_ blended false_ invented presence snr_",
+    "Lines": "recovery completeness pull ratio_ blended false_ invented presence snr_ broad_",
     "Uncertainty": "coverage pit_ks crps",
-    "Redshift": "redshift confidence false_confidence",
+    "Redshift": "redshift confidence false_confidence sure_wrong class_",
     "Prior response": "response followed",
     "Prism consistency": "prism_chi_square",
 }

@@ -1,19 +1,94 @@
-"""Figures of every line, of redshifts, and of what is no galaxy, as text."""
+"""Limits, and figures of every line, of redshifts, of classes and of what is no galaxy, as text."""
 
 from collections.abc import Mapping
 from itertools import product
 
 from data_pipeline.simulation import TROUBLES, WITHOUT_REDSHIFT
+from kspecsr.configuration import OBJECT_CLASSES
 from kspecsr.evaluation.methods import TEMPLATES, TITLES
 from kspecsr.evaluation.report import NOTHING, text_table
+from kspecsr.measures.broad_components import PROBABILITY
 from kspecsr.measures.estimate import Estimate
+from kspecsr.measures.gate import Limit
 from kspecsr.measures.line_by_line import FIGURES, shown_parts
-from kspecsr.measures.splits import LINE_SNR, labels
+from kspecsr.measures.redshift import CONFIDENCE
+from kspecsr.measures.splits import LINE_SNR, interval_labels, labels
 
 _HEADINGS = ("lines of S/N > 5", "recovered / true", "interval", "scatter [ln]", "pull", "its scatter", "n")
 SR2 = "sr2"
 _SHARED = "if errors are right"
 _METHODS = (SR2, "sr2_known_z", "direct_fit")
+
+
+def limit_table(
+    limits: Mapping[str, Limit], metrics: Mapping[str, Mapping[str, Estimate]], failures: list[str]
+) -> str:
+    """Every figure with a limit, with its interval and n, beside the direct fit and the limit's oracle.
+
+    Args:
+        limits: by ``METHOD/METRIC``.
+        metrics: method to metric to estimate.
+        failures: limits that are broken, as `kspecsr.measures.gate.Gate.failures` lists them.
+    """
+    rows = [["figure", "value", "interval", "n", "direct fit", "oracle", "limit", ""]]
+    for name, limit in limits.items():
+        method, _, metric = name.partition("/")
+        figures = [metrics.get(method, {}).get(metric), metrics.get("direct_fit", {}).get(metric)]
+        for oracle in limit.oracles[:1]:
+            figures.append(metrics.get(oracle.partition("/")[0], {}).get(oracle.partition("/")[2]))
+        own, *others = (_cells(one) for one in figures)
+        broken = any(text.startswith(f"{name}: ") for text in failures)
+        cells = [name, *own, *(one[0] for one in others), *[NOTHING] * (2 - len(others))]
+        rows.append([*cells, _limit(limit), "broken" if broken else ""])
+    return text_table(rows) if len(rows) > 1 else ""
+
+
+def _cells(one: Estimate | None) -> list[str]:
+    """Value, interval and number of measurements."""
+    if one is None or one.value != one.value:
+        return [NOTHING] * 3
+    interval = f"{one.low:.3g} to {one.high:.3g}" if one.low == one.low else NOTHING
+    return [f"{one.value:.3g}", interval, f"{one.n}"]
+
+
+def _limit(limit: Limit) -> str:
+    return (
+        limit.text
+        + f" x {limit.times}" * bool(limit.times)
+        + f" or {limit.beside} + {limit.by:g}" * bool(limit.beside)
+    )
+
+
+def stated_table(found: Mapping[str, Estimate]) -> str:
+    """Stated probabilities against what is true, in bins: Z_CONF, and that of broad components, as text.
+
+    Args:
+        found: metrics of a method.
+    """
+    tables = []
+    for title, stated, right, edges in (
+        ("Z_CONF", "confidence_stated", "confidence_right", CONFIDENCE),
+        ("P_BROAD", "broad_stated", "broad_true", PROBABILITY),
+    ):
+        rows = [[title, "stated", "true", "interval", "n"]]
+        for label in interval_labels(edges):
+            if stated + label in found:
+                value, interval, n = _cells(found[right + label])
+                rows.append([label, f"{found[stated + label].value:.3g}", value, interval, n])
+        if len(rows) > 1:
+            tables.append(text_table(rows))
+    return "\n\n".join(tables)
+
+
+def class_table(found: Mapping[str, Estimate]) -> str:
+    """What each true class is called, as text; empty for a model without classes."""
+    rows = [["true class, called", *OBJECT_CLASSES, "n"]]
+    for one in OBJECT_CLASSES:
+        said = [found.get(f"class_said[{one}|{other}]") for other in OBJECT_CLASSES]
+        if said[0] is not None:
+            shares = (NOTHING if share is None else f"{share.value:.1%}" for share in said)
+            rows.append([one, *shares, f"{said[0].n}"])
+    return text_table(rows) if len(rows) > 1 else ""
 
 
 def line_table(metrics: Mapping[str, Mapping[str, Estimate]], shared_noise: bool = False) -> str:

@@ -37,9 +37,15 @@ TITLES = {
 TEMPLATES = "template_fit"
 METHODS = tuple(TITLES)  # of every evaluation
 TITLES[TEMPLATES] = "templates, then direct fit"  # takes seconds per galaxy: judged where it is asked for
+POSTERIOR = "population_posterior"
 # Without the oracles, which need a truth without noise.
 MEASURED = tuple(name for name in METHODS if not name.startswith("truth_"))
+JUDGED = tuple(TITLES)
+TITLES[POSTERIOR] = "oracle, posterior of the population"  # of the prior response alone
 
+# outputs that only some models have
+_OPTIONAL = ("class_probability", "line_correlation", "broad_probability", "broad_fwhm", "broad_fwhm_error")
+_OPTIONAL += ("line_broad_flux", "line_broad_flux_error")
 _FARTHEST = 0.01  # of 1 + z: beyond, no line is drawn where one belongs, and nothing is moved
 _SMALL = 1e-30
 
@@ -78,9 +84,9 @@ class EvaluationConfig:
                 "expected prior_galaxies >= 0 and resamples >= 2, got "
                 f"{self.prior_galaxies} and {self.resamples}"
             )
-        unknown = sorted(set(self.methods) - set(TITLES))
+        unknown = sorted(set(self.methods) - set(JUDGED))
         if unknown:
-            raise ValueError(f"methods: unknown {', '.join(unknown)}; expected some of {', '.join(TITLES)}")
+            raise ValueError(f"methods: unknown {', '.join(unknown)}; expected some of {', '.join(JUDGED)}")
         missing = [name for name in ("cubic", "direct_fit") if name not in self.methods]
         if missing:
             raise ValueError(f"methods: {' and '.join(missing)} missing: others are measured against them")
@@ -236,7 +242,7 @@ def predicted(held_out: HeldOut, networks: Networks, redshift: np.ndarray | None
         redshift,
     )
     in_units = ("flux", "flux_error", "continuum", "continuum_error", "sr1_flux", "sr1_error")
-    in_units += ("prism_model", "line_flux", "line_flux_error")
+    in_units += ("prism_model", "line_flux", "line_flux_error", "line_broad_flux", "line_broad_flux_error")
     return {
         name: np.asarray(value, np.float64) / FLUX_UNIT_IN_RECORDS if name in in_units else np.asarray(value)
         for name, value in outputs.items()
@@ -250,6 +256,9 @@ def _first(outputs: Mapping[str, np.ndarray]) -> Reconstruction:
 def _second(outputs: Mapping[str, np.ndarray], bins: np.ndarray) -> Reconstruction:
     probability = np.asarray(outputs["redshift_probability"], np.float64)
     redshift = np.asarray(outputs["redshift"], np.float64)
+    confidence = summarise_redshift(probability, bins, redshift, np.zeros(len(redshift), bool))[1]
+    # as a result states it
+    confidence = confidence * (1.0 - np.asarray(outputs.get("redshift_none", 0.0), np.float64))
     return Reconstruction(
         flux=outputs["flux"],
         error=outputs["flux_error"],
@@ -261,8 +270,9 @@ def _second(outputs: Mapping[str, np.ndarray], bins: np.ndarray) -> Reconstructi
         redshift=redshift,
         redshift_bins=bins,
         redshift_probability=probability,
-        confidence=summarise_redshift(probability, bins, redshift, np.zeros(len(redshift), bool))[1],
+        confidence=confidence,
         prism_model=outputs["prism_model"],
+        **{name: np.asarray(outputs[name], np.float64) for name in _OPTIONAL if name in outputs},
     )
 
 
@@ -295,6 +305,7 @@ def drawn_redshift(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
 def _direct_fit(held_out: HeldOut, redshift: np.ndarray) -> Reconstruction:
     fit = fit_prism_lines(held_out.prism_flux, held_out.prism_error, held_out.prism_mask, redshift)
     flux, error, continuum = fit.on_grid(held_out.grid)
+    sigma = np.sqrt(np.einsum("bkk->bk", fit.line_covariance))
     return Reconstruction(
         flux=flux,
         error=error,
@@ -302,5 +313,6 @@ def _direct_fit(held_out: HeldOut, redshift: np.ndarray) -> Reconstruction:
         line_flux=fit.line_flux,
         line_flux_error=fit.line_flux_error,
         line_in_range=fit.line_in_range,
+        line_correlation=fit.line_covariance / (sigma[:, :, None] * sigma[:, None, :]),
         prism_model=fit.model,
     )

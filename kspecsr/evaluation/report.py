@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from data_pipeline.writers.atomic import replacing
-from kspecsr.evaluation.methods import TITLES
+from kspecsr.evaluation.methods import POSTERIOR, TITLES
 from kspecsr.measures.estimate import Estimate
 
 Metrics = Mapping[str, Mapping[str, Estimate]]  # method, metric
@@ -81,6 +81,7 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
 
 def summary_table(metrics: Metrics) -> str:
     """The table on top of the page as text, without intervals; headings in several lines."""
+    metrics = {method: found for method, found in metrics.items() if method != POSTERIOR}
     headings = [textwrap.wrap(TITLES.get(method, method), 11) for method in metrics]
     height = max(map(len, headings))
     lines = [["", *(words[i] if i < len(words) else "" for words in headings)] for i in range(height)]

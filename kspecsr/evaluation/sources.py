@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from data_pipeline.configuration import json_hash
+from data_pipeline.instrument import FWHM_PER_SIGMA
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records import iterate
 from data_pipeline.simulation import Nuisances, SimulationConfig
@@ -17,6 +18,7 @@ from kspecsr.feeds.records_feed import FIELDS, open_records, recorded_examples
 from kspecsr.feeds.simulated import (
     VALIDATION_SEED_BIT,
     grating_signal_to_noise,
+    in_record_units,
     observed_examples,
     simulation_config,
 )
@@ -110,6 +112,9 @@ class SimulatedHeldOut:
         seed = self.seed | VALIDATION_SEED_BIT | _HELD_OUT_BIT
         batch, examples = observed_examples(indices, seed, self.feed, self.grid, self.simulation)
         labels = {name: np.array(getattr(batch, name)) for name in ("kind", "trouble", "second_redshift")}
+        labels["object_class"] = examples["object_class"].astype(np.int64)
+        labels["broad_flux"] = in_record_units(batch.broad_line_flux)
+        labels["broad_fwhm"] = FWHM_PER_SIGMA * batch.broad_velocity_sigma
         held_out = held_out_of(examples, indices, self.grid, **labels)
         if not self.minimum_line_snr > 0:
             return held_out
@@ -189,7 +194,7 @@ def held_out_of(examples: Batch, galaxy: np.ndarray, grid: UnifiedGrid, **labels
         examples: B of them (see `kspecsr.feeds.example.example_shapes`).
         galaxy: (B,) unit of resampling.
         grid: of the targets.
-        **labels: ``kind``, ``trouble`` and ``second_redshift``, where they are known.
+        **labels: ``kind`` and other fields of `HeldOut`, where they are known.
     """
     good = ~examples["prism_mask"]
     snr = np.where(good, examples["prism_flux"] / examples["prism_error"], np.nan)

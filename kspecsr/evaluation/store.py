@@ -27,6 +27,9 @@ COLUMNS = (
     "kind",
     "trouble",
     "second_redshift",
+    "object_class",
+    "broad_flux",
+    "broad_fwhm",
 )
 _COLUMNS = "columns"
 _SEPARATOR = "|"

@@ -9,7 +9,9 @@ import numpy as np
 
 from kspecsr.evaluation.store import Chunk
 from kspecsr.measures import (
+    broad_components,
     calibration,
+    joint_pulls,
     line_by_line,
     line_ratios,
     line_recovery,
@@ -68,13 +70,16 @@ class Topic:
 
 def _lines(held_out: HeldOut, reconstruction: Reconstruction) -> Arrays:
     found = measured_lines(held_out, reconstruction) | line_ratios.measure(held_out, reconstruction)
+    found |= joint_pulls.measure(held_out, reconstruction)
     return found | line_by_line.measure(held_out)
 
 
+_OF_LINES = (line_recovery, line_ratios, line_by_line, joint_pulls)
 # Name in a store of measurements to what is measured there. Names of figures do not repeat over topics.
 TOPICS = {
     "spectrum": Topic(spectrum_shape.measure, (spectrum_shape.blocks,)),
-    "lines": Topic(_lines, (line_recovery.blocks, line_ratios.blocks, line_by_line.blocks)),
+    "lines": Topic(_lines, tuple(of.blocks for of in _OF_LINES)),
+    "broad": Topic(broad_components.measure, (broad_components.blocks,)),
     "signal_to_noise": Topic(line_signal_to_noise.measure, (line_signal_to_noise.blocks,)),
     "pixel_errors": Topic(calibration.measure_pixels, (calibration.pixel_blocks,)),
     "line_errors": Topic(calibration.measure_lines, (calibration.line_blocks,)),

@@ -22,11 +22,43 @@ class Limit:
         low: least value; None for none.
         high: largest value; None for none.
         why: what a value outside means.
+        times: ``METHOD/METRIC`` of an oracle that ``low`` and ``high`` are multiples of; empty: they are
+            limits themselves.
+        beside: of an oracle that the figure may exceed by ``by``, where that is more than ``high``.
+        by: see ``beside``.
     """
 
     low: float | None = None
     high: float | None = None
     why: str = ""
+    times: str = ""
+    beside: str = ""
+    by: float = 0.0
+
+    @property
+    def oracles(self) -> tuple[str, ...]:
+        """Figures of oracles that the limit depends on."""
+        return tuple(name for name in (self.times, self.beside) if name)
+
+    def resolved(self, metrics: Mapping[str, float | None]) -> Limit:
+        """The limit in numbers.
+
+        Args:
+            metrics: ``METHOD/METRIC`` to value.
+
+        Raises:
+            KeyError: where a figure of ``times`` is not there; what is ``beside`` only ever widens.
+        """
+        low, high = self.low, self.high
+        if self.times:
+            factor = metrics[self.times]
+            if factor is None or factor != factor:
+                raise KeyError(self.times)
+            low, high = (None if limit is None else limit * factor for limit in (low, high))
+        other = metrics.get(self.beside) if self.beside else None
+        if high is not None and other is not None and other == other:
+            high = max(high, other + self.by)
+        return Limit(low, high, self.why)
 
     def excess(self, value: float | None) -> float:
         """How far outside a value lies, in its own unit; 0 inside, infinite for NaN."""
@@ -50,12 +82,16 @@ class Gate:
 
     Attributes:
         evaluation: limits by ``METHOD/METRIC``, as in ``metrics.json``.
+        population: of the simulated galaxies that these are for; empty: any.
+        others: other populations, or cases of ``kspecsr robustness``, to limits of their own.
         training: stage to limits by the names of `kspecsr.measures.goal`: beyond them an epoch is worse by
             ten times the excess, so that no error norm buys a broken guard.
     """
 
     evaluation: Mapping[str, Limit] = field(default_factory=dict)
     training: Mapping[str, Mapping[str, Limit]] = field(default_factory=dict)
+    population: str = ""
+    others: Mapping[str, Mapping[str, Limit]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, text: str, where: str = "gate") -> Gate:
@@ -69,7 +105,7 @@ class Gate:
         except json.JSONDecodeError as error:
             raise ValueError(f"{where}: expected JSON, got {error}") from error
         gate = from_dict(cls, content, where)
-        for limits in (gate.evaluation, *gate.training.values()):
+        for limits in (gate.evaluation, *gate.others.values(), *gate.training.values()):
             for name, limit in limits.items():
                 low, high = limit.low, limit.high
                 if low is None and high is None:
@@ -95,18 +131,44 @@ class Gate:
 
     @property
     def metrics(self) -> set[str]:
-        """Names, without the method, of the figures of an evaluation that have a limit."""
-        return {name.partition("/")[2] for name in self.evaluation}
+        """Names, without the method, of figures that have a limit, or belong to an oracle of one."""
+        every = [item for limits in (self.evaluation, *self.others.values()) for item in limits.items()]
+        names = [name for figure, limit in every for name in (figure, *limit.oracles)]
+        return {name.partition("/")[2] for name in names}
 
-    def failures(self, metrics: Mapping[str, float | None]) -> list[str]:
-        """Broken limits of the evaluation; a figure that is missing or was not measured breaks its own.
+    def limits(self, population: str = "") -> Mapping[str, Limit]:
+        """Limits for a population, or a case of ``kspecsr robustness``; ``""`` for what is no simulation.
+
+        Raises:
+            ValueError: for one that the gate has no limits for, naming those it has.
+        """
+        if population in self.others:
+            return self.others[population]
+        if not (self.population and population) or population == self.population:
+            return self.evaluation
+        raise ValueError(
+            f"the gate has limits for {', '.join((self.population, *self.others))}, none for {population!r}: "
+            f"--population {self.population}"
+        )
+
+    def failures(self, metrics: Mapping[str, float | None], population: str = "") -> list[str]:
+        """Broken limits; a figure that is missing or was not measured breaks its own.
 
         Args:
             metrics: ``METHOD/METRIC`` to value.
+            population: see `limits`.
+
+        Raises:
+            ValueError: as `limits`.
         """
         found = []
-        for name, limit in self.evaluation.items():
+        for name, limit in self.limits(population).items():
             value = metrics.get(name)
+            try:
+                limit = limit.resolved(metrics)
+            except KeyError:
+                found.append(f"{name}: {limit.times}, the oracle of its limit, was not measured")
+                continue
             if name not in metrics:
                 found.append(f"{name}: not among the metrics; expected {limit.text}")
             elif value is None or value != value:

@@ -35,6 +35,9 @@ class HeldOut:
         kind: (B,) names of what was simulated, out of the simulator's `KINDS`; None where that is unknown.
         trouble: (B,) names out of its `TROUBLES`, "" for none; None where that is unknown.
         second_redshift: (B,) of a second source in the slit, NaN for none; None where that is unknown.
+        object_class: (B,) number of one of `OBJECT_CLASSES`, -1 where unknown; None where none is known.
+        broad_flux: (B, K) the part of ``line_flux`` in broad components; None where that is unknown.
+        broad_fwhm: (B,) true width of these [km/s], 0 for none; None where that is unknown.
     """
 
     grid: UnifiedGrid
@@ -57,6 +60,9 @@ class HeldOut:
     kind: np.ndarray | None = None
     trouble: np.ndarray | None = None
     second_redshift: np.ndarray | None = None
+    object_class: np.ndarray | None = None
+    broad_flux: np.ndarray | None = None
+    broad_fwhm: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.galaxy)
@@ -86,8 +92,14 @@ class Reconstruction:
         redshift: (B,) best estimate.
         redshift_bins: (Z,) ln(1 + z) of the bins.
         redshift_probability: (B, Z), adds up to 1 over the bins.
-        confidence: (B,) mass of P(z) within 0.01 (1 + z) of ``redshift``: Z_CONF.
+        confidence: (B,) mass of P(z) within 0.01 (1 + z) of ``redshift``, less the chance that there is
+            none: Z_CONF.
         prism_model: (B, P) the output degraded to the prism.
+        class_probability: (B, C) of `OBJECT_CLASSES`.
+        line_correlation: (B, K, K) of the errors of ``line_flux``.
+        broad_probability: (B,) that there are broad components.
+        broad_fwhm, broad_fwhm_error: (B,) [km/s] of the broad components.
+        line_broad_flux, line_broad_flux_error: (B, K) the part of the lines in broad components.
     """
 
     flux: np.ndarray
@@ -102,6 +114,13 @@ class Reconstruction:
     redshift_probability: np.ndarray | None = None
     confidence: np.ndarray | None = None
     prism_model: np.ndarray | None = None
+    class_probability: np.ndarray | None = None
+    line_correlation: np.ndarray | None = None
+    broad_probability: np.ndarray | None = None
+    broad_fwhm: np.ndarray | None = None
+    broad_fwhm_error: np.ndarray | None = None
+    line_broad_flux: np.ndarray | None = None
+    line_broad_flux_error: np.ndarray | None = None
 
     def rows(self, which: np.ndarray | slice) -> Reconstruction:
         """Some of the galaxies."""

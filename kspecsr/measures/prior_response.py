@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_pipeline.instrument import ANGSTROM_PER_UM, reference_instrument
+from data_pipeline.instrument import ANGSTROM_PER_UM, PRISM, load_instrument, reference_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.gaussian_fit import window_indices
 from data_pipeline.lines.profile import render_lines
@@ -23,7 +23,7 @@ from kspecsr.measures.lines import (
     measured_lines,
     tied_columns,
 )
-from kspecsr.measures.splits import line_snr_parts
+from kspecsr.measures.splits import line_snr_parts, parts
 from kspecsr.results.prism_input import degraded_to_prism
 
 
@@ -45,6 +45,7 @@ _HALF_WINDOW = 20  # pixels of the grid in which the truth shows a line's profil
 _ISOLATED = 0.01  # of the line's flux: what others may have in the window
 _SHOWN = (0.5, 1.5)  # window's flux over the true one, beyond which it shows something else
 _VELOCITY = 80.0  # km/s, one sigma, of lines whose profile is not seen alone
+APART = (5.0, 10.0, np.inf)  # S/N of lines that stand apart from brighter ones
 _WORTH_SUMMING = 3.0  # S/N in the prism of lines in the figures over all
 
 
@@ -61,13 +62,13 @@ def measure(
     Returns:
         (B, 4) float32 in the order of `CHANGES`: see `response`.
     """
-    parts = []
+    found = []
     for change in CHANGES:
         changed = perturbed(held_out, change.line, change.factor)
-        parts.append(
+        found.append(
             response(held_out, changed, reconstruction, method(changed), change.line, change.against)
         )
-    return {name: np.stack([part[name] for part in parts], axis=1) for name in parts[0]}
+    return {name: np.stack([one[name] for one in found], axis=1) for name in found[0]}
 
 
 def perturbed(held_out: HeldOut, line_name: str, factor: float) -> HeldOut:
@@ -186,7 +187,9 @@ def blocks(columns: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray]
     """Medians over galaxies, over both factors.
 
     ``response``, ``followed`` and ``response_lost`` (share of ratios with a side at zero or less) over lines
-    with S/N > 3 in the prism, ``/LINE`` for each changed line, and both by S/N.
+    with S/N > 3 in the prism, ``/LINE`` for each changed line, and both by S/N. ``response[apart snr >10]``
+    and ``[apart snr 5-10]`` are of lines further from every brighter one than the prism's FWHM,
+    ``response[blended]`` of the others.
 
     Args:
         columns: small columns of the held-out galaxies, before the change.
@@ -200,7 +203,25 @@ def blocks(columns: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray]
         lost = np.isnan(measured["response"])
         statistics += [median(f"{figure}{of}", measured[figure], use) for figure in ("response", "followed")]
         statistics.append(share(f"response_lost{of}", lost, use & (measured["measured"] > 0)))
-    yield statistics, [("", snr > _WORTH_SUMMING), *line_snr_parts(snr)]
+    blended = near_brighter(columns)
+    strong = snr > _WORTH_SUMMING
+    apart = parts("apart snr", np.where(blended, np.nan, snr), APART)
+    yield statistics, [("", strong), ("[blended]", blended & strong), *apart, *line_snr_parts(snr)]
+
+
+def near_brighter(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(B, 4) bool: a brighter line lies within one FWHM of the prism of the lines of `CHANGES`."""
+    prism, observed = load_instrument(PRISM), line_wavelengths(columns["redshift"])
+    flux = np.where(columns["line_known"], columns["line_flux"], 0.0)
+    found = []
+    for change in CHANGES:
+        own = tied_columns(change.line)
+        place = observed[:, [own[0]]]
+        fwhm = prism.fwhm(np.clip(np.nan_to_num(place, nan=1.0), *prism.wavelength[[0, -1]]))
+        near = (np.abs(observed - place) < fwhm) & (flux > flux[:, [own[0]]])
+        near[:, own] = False
+        found.append(near.any(axis=1))
+    return np.stack(found, axis=1)
 
 
 def changed_line_snr(columns: Mapping[str, np.ndarray]) -> np.ndarray:

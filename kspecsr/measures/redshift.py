@@ -1,15 +1,16 @@
 """Redshifts, their P(z) and their confidence against the truth."""
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from itertools import product
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 
+from kspecsr.configuration import OBJECT_CLASSES
 from kspecsr.measures.calibration import calibration_figures, calibration_sums, normal_distance
 from kspecsr.measures.estimate import WHOLE, Block, Statistic, median, robust_scatter, share, statistic
 from kspecsr.measures.held_out import HeldOut, Reconstruction
-from kspecsr.measures.splits import best_line_parts, galaxy_parts
+from kspecsr.measures.splits import best_line_parts, galaxy_parts, interval_labels
 from kspecsr.results.redshift import BIN_WIDTH, redshift_cdf
 
 CATASTROPHIC, RIGHT = 0.15, 0.01  # of |dz| / (1 + z)
@@ -59,11 +60,14 @@ def measure(held_out: HeldOut, reconstruction: Reconstruction) -> dict[str, np.n
         (B,) float32, NaN where not measured: ``redshift_true``, ``redshift_found``; ``redshift_offset``,
         dz / (1 + z), infinite where the method gave no redshift to a galaxy that has one;
         ``redshift_confidence``, of galaxies without a true redshift too; ``redshift_pit``; ``redshift_crps``
-        in units of dz / (1 + z).
+        in units of dz / (1 + z); ``class_found``, number of the most probable one of `OBJECT_CLASSES`.
     """
     count, known = len(held_out), np.isfinite(held_out.redshift)
     names = ("true", "found", "offset", "confidence", "pit", "crps")
     found = {f"redshift_{name}": np.full(count, np.nan, np.float32) for name in names}
+    found["class_found"] = np.full(count, np.nan, np.float32)
+    if reconstruction.class_probability is not None:
+        found["class_found"][:] = np.argmax(reconstruction.class_probability, axis=1)
     found["redshift_true"][:] = held_out.redshift
     if reconstruction.redshift is not None:
         estimate = np.asarray(reconstruction.redshift, float)
@@ -112,12 +116,15 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     ``redshift_confident_outliers`` the share of these off by more than 0.01; ``coverage_68/redshift``,
     ``pit_ks/redshift`` and ``crps/redshift`` [dz / (1 + z)] are of P(z). All are split by the S/N of the best
     line (``[best line snr 5-10]``), continuum S/N and redshift.
-    ``confidence_right[0.7-0.9]`` is the share off by less than 0.01 among galaxies of that stated confidence,
-    ``confidence_stated[0.7-0.9]`` their mean stated one, ``confidence_gap`` the difference averaged over the
-    bins. ``false_confidence`` is the share above 0.9 among what has no redshift, ``false_confidence[star]``
-    among one kind of it. ``redshift_confident[hot-pixels]`` and ``redshift_confident_outliers[hot-pixels]``
-    are of galaxies in one trouble; ``redshift_of_second`` is the share of those with another galaxy in the
-    slit that get its redshift, to 0.01.
+    ``confidence_right[0.7-0.9]`` is the share off by less than 0.01 among everything of that stated
+    confidence, ``confidence_stated[0.7-0.9]`` their mean stated one, ``confidence_gap`` the difference
+    averaged over the bins; ``sure_wrong`` is the share not within 0.01 among everything above 0.9. What has
+    no redshift is never right. ``false_confidence`` is the share above 0.9 among that,
+    ``false_confidence[star]`` among one kind of it. ``redshift_outliers_0.01[quiescent]``,
+    ``redshift_confident[...]`` and ``redshift_confident_outliers[...]`` are of galaxies of one kind, or in
+    one trouble; ``redshift_of_second`` is the share of those with another galaxy in the slit that get its
+    redshift, to 0.01. ``class_right`` is the share of right classes, ``class_said[star|nothing]`` the share
+    of one true class that is called another.
 
     Args:
         columns: small columns of the held-out galaxies.
@@ -142,21 +149,19 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
         [WHOLE, *best_line_parts(columns), *galaxy_parts(columns)],
     )
     place, right = reliability(measured)
-    bins = [
-        (f"[{low:g}-{high:g}]", (place == i)[:, None]) for i, (low, high) in enumerate(pairwise(CONFIDENCE))
-    ]
-    yield (
-        [share("confidence_right", right, place >= 0), share("confidence_stated", confidence, place >= 0)],
-        bins,
-    )
+    for i, label in enumerate(interval_labels(CONFIDENCE)):
+        of_bin = [("confidence_right", right), ("confidence_stated", confidence)]
+        yield [share(name + label, values, place == i) for name, values in of_bin], [WHOLE]
     without = np.isnan(measured["redshift_true"]) & stated
     yield (
         [
             statistic("confidence_gap", _gap, place, right, confidence, use=place >= 0),
             share("false_confidence", sure, without),
+            share("sure_wrong", ~right, sure & (place >= 0)),
         ],
         [WHOLE],
     )
+    yield from _class_blocks(columns, measured["class_found"])
     yield from _labelled_blocks(columns, measured, sure, far)
 
 
@@ -170,14 +175,27 @@ def _labelled_blocks(columns: Arrays, measured: Arrays, sure: np.ndarray, far: n
         yield [share("redshift_of_second", others, known & np.isfinite(second))], [WHOLE]
     for label, rows in _named(columns.get("kind"), without):
         yield [share(f"false_confidence{label}", sure, without & rows)], [WHOLE]
-    for label, rows in _named(columns.get("trouble"), known):
-        yield (
-            [
-                share(f"redshift_confident{label}", sure, known & rows),
-                share(f"redshift_confident_outliers{label}", far, known & sure & rows),
-            ],
-            [WHOLE],
-        )
+    for name in ("kind", "trouble"):
+        for label, rows in _named(columns.get(name), known):
+            yield (
+                [
+                    share(f"redshift_outliers_{RIGHT}{label}", far, known & rows),
+                    share(f"redshift_confident{label}", sure, known & rows),
+                    share(f"redshift_confident_outliers{label}", far, known & sure & rows),
+                ],
+                [WHOLE],
+            )
+
+
+def _class_blocks(columns: Arrays, said: np.ndarray) -> Iterator[Block]:
+    """Right classes, and what each true class is called."""
+    true = columns.get("object_class")
+    if true is None:
+        return
+    judged = (true >= 0) & np.isfinite(said)
+    yield [share("class_right", said == true, judged)], [WHOLE]
+    for (i, one), (k, other) in product(enumerate(OBJECT_CLASSES), repeat=2):
+        yield [share(f"class_said[{one}|{other}]", said == k, judged & (true == i))], [WHOLE]
 
 
 def _named(names: np.ndarray | None, among: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -194,12 +212,14 @@ def reliability(measured: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndar
         measured: of `measure`.
 
     Returns:
-        (B,) index of the bin of `CONFIDENCE`, -1 where nothing is stated or known; (B,) bool.
+        (B,) index of the bin of `CONFIDENCE`, -1 where nothing is stated; (B,) bool, False for what has no
+        redshift.
     """
     confidence = np.asarray(measured["redshift_confidence"], float)
     offset = np.asarray(measured["redshift_offset"], float)
     place = np.clip(np.searchsorted(CONFIDENCE, confidence, side="right") - 1, 0, len(CONFIDENCE) - 2)
-    return np.where(np.isfinite(confidence) & ~np.isnan(offset), place, -1), np.abs(offset) < RIGHT
+    # NaN is no small number
+    return np.where(np.isfinite(confidence), place, -1), np.abs(offset) < RIGHT
 
 
 def _gap(place: np.ndarray, right: np.ndarray, confidence: np.ndarray) -> float:

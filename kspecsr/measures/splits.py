@@ -30,6 +30,11 @@ def labels(name: str, edges: tuple[float, ...], open_start: bool = False) -> tup
     return tuple(f"{name} {text}" for text in texts)
 
 
+def interval_labels(edges: tuple[float, ...]) -> list[str]:
+    """Labels of the bins between edges, e.g. ``[0.7-0.9]``."""
+    return [f"[{low:g}-{high:g}]" for low, high in pairwise(edges)]
+
+
 def bin_of(values: np.ndarray, edges: tuple[float, ...], open_start: bool = False) -> np.ndarray:
     """Bin of each value, -1 for NaN and what lies outside; upper edges belong to the next bin.
 

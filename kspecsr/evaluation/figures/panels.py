@@ -31,6 +31,7 @@ COLOURS = {
     "truth_found_z": "#5b3a8c",
     "truth_bound_z": "#b39ddb",
     "template_fit": "#8d6e63",
+    "population_posterior": "#5b3a8c",
 }
 GUIDE = {"linestyle": "--", "color": "0.4", "linewidth": 0.7, "zorder": 0.6}  # of lines of reference
 
