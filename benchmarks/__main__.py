@@ -98,6 +98,7 @@ def _inference_options(p: argparse.ArgumentParser) -> None:
     _preset_option(p)
     _batch_options(p)
     cli.add(p, "--precision")
+    cli.add(p, "--paper", "networks of the paper's size beside it, in the same run", action="store_true")
 
 
 _INFERENCE = """examples:
@@ -132,6 +133,10 @@ def inference(args: argparse.Namespace) -> None:
         cli.say(f"{mode}: {rates[mode]:.1f} spectra/s")
     best = max(rates, key=rates.__getitem__)
     cli.say(f"best: {best}, {rates[best]:.1f} spectra/s")
+    if args.paper:
+        measured = Inference(PRESETS["paper"], None, _PAPER_BATCH, False)
+        paper = max(measured.rate(size, args.seconds) for size in (1, _PAPER_BATCH))
+        cli.say(f"preset paper: {paper:.2f} spectra/s at best; {rates[best] / paper:.0f} times as many")
 
 
 def _precision_options(p: argparse.ArgumentParser) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import keras
 import numpy as np
@@ -18,13 +17,11 @@ from kspecsr import losses
 from kspecsr.configuration import SR2Config
 from kspecsr.feeds.simulated import VALIDATION_SEED_BIT, in_record_units
 from kspecsr.layers import line_posterior as joint
-from kspecsr.layers.broad_lines import BroadLineInformation, broad_fluxes
+from kspecsr.layers.broad_lines import broad_fluxes
 from kspecsr.measures.estimate import robust_scatter
 from kspecsr.models import sr2 as stage
 
 _BROAD = 0.35  # share of broad-line objects: of a population of its own, so that few galaxies do
-_LOG_VELOCITY = (float(np.log(850.0)), 1.4)  # one sigma [km/s]: FWHM 500 to 8,000, middle and half range
-_DENSE = partial(keras.layers.Dense, dtype="float32")
 
 
 def examples(n: int, seed: int, population: str, held_out: bool) -> dict[str, np.ndarray]:
@@ -53,37 +50,14 @@ def examples(n: int, seed: int, population: str, held_out: bool) -> dict[str, np
 def build(sr2: SR2Config = benchmark.SMALL) -> keras.Model:
     """As the benchmark's posterior, with a width and a probability of broad components, and their fluxes."""
     inputs, prism, places, fit, tokens, multiply = benchmark.tokens_of(sr2)
-    seen = places["in_range"]
-    x = _DENSE(64, activation="elu", name="broad_dense")(tokens) * ops.expand_dims(seen, -1)
-    x = ops.concatenate(
-        [ops.max(x, axis=1), ops.sum(x, axis=1) / (1.0 + ops.sum(seen, axis=1, keepdims=True))], axis=-1
-    )
-    raw = _DENSE(3, name="broad_head")(_DENSE(64, activation="elu", name="broad_pooled")(x))
-    log_velocity = _LOG_VELOCITY[0] + _LOG_VELOCITY[1] * ops.tanh(raw[:, 1])
-    found = BroadLineInformation(sr2.knots, name="information", dtype="float32")(
-        *stage.observed(prism),
-        *(fit[name] for name in ("flux", "model")),
-        *(places[name] for name in ("wavelength", "prism_sigma", "in_range")),
-        inputs["redshift"],
-        ops.zeros_like(inputs["redshift"]),
-        ops.stop_gradient(ops.exp(log_velocity)),
-    )
-    leaders = joint.free_fluxes()[1], broad_fluxes().argmax(axis=0)
-    heads = [
-        _DENSE(joint.HEADS, name=f"heads{number}")(ops.take(tokens, rows, axis=1))
-        for number, rows in enumerate(leaders)
-    ]
-    names = ("precision", "score", "start", "in_range")
-    out = joint.LinePosterior(name="posterior", dtype="float32")(
-        ops.concatenate(heads, axis=1), *(found[name] for name in names)
-    )
+    head = {"kernel_initializer": keras.initializers.VarianceScaling(0.05), "dtype": "float32"}
+    redshift = inputs["redshift"]
+    broad = stage.broad_width(tokens, places["in_range"], head)
+    velocity = broad["log_velocity"]
+    found = stage.information(sr2, prism, places, fit, redshift, ops.zeros_like(redshift), velocity)
+    out = stage.posterior(tokens, found, head, broad=True)
     more = {"unit": multiply(found["unit"], prism["scale"]), "in_range": found["in_range"]}
-    width = {
-        "logit": raw[:, 0],
-        "log_velocity": log_velocity,
-        "log_sigma": ops.clip(raw[:, 2] - 1.0, -4.0, 1.0),
-    }
-    return keras.Model(inputs, {**out, **more, **width}, name="broad")
+    return keras.Model(inputs, {**out, **more, **broad}, name="broad")
 
 
 class Arm(keras.Model):
@@ -103,11 +77,9 @@ class Arm(keras.Model):
         nll = losses.joint_loss(
             target, 0.0 * target, y_pred["in_range"], y_pred["mean"], y_pred["covariance"]
         )
-        has = ops.cast(y["velocity"] > 0, "float32")
-        log_velocity = ops.log(ops.maximum(y["velocity"], 1.0))
-        width = losses.gaussian_nll(log_velocity, y_pred["log_velocity"], ops.exp(2.0 * y_pred["log_sigma"]))
-        presence = ops.mean(ops.softplus(y_pred["logit"]) - has * y_pred["logit"])
-        return nll + presence + 0.2 * losses.masked_mean(width, has)
+        width = [y_pred[name] for name in ("logit", "log_velocity", "log_sigma")]
+        velocity = y["velocity"]
+        return nll + losses.broad_line_loss(*width, velocity, ops.ones_like(velocity))
 
 
 def _free(y, xp):

@@ -71,7 +71,7 @@ def _line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshi
     broad = broad_width(tokens, places["in_range"], small_head) if sr2.broad_lines else {}
     velocity = [broad["log_velocity"]] if broad else []
     found = information(sr2, prism, places, fit, redshift, redshift_error, *velocity)
-    free = _posterior(tokens, found, small_head, sr2.broad_lines)
+    free = posterior(tokens, found, small_head, sr2.broad_lines)
     names = ("mean", "covariance", "prior_weight")
     layer = broad_lines.BroadLineDecoder if broad else line_posterior.JointLineDecoder
     decoder = layer(*options, name="decoder", dtype="float32")
@@ -79,8 +79,11 @@ def _line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshi
     return lines, {**found, **free, **{f"broad_{name}": value for name, value in broad.items()}}
 
 
-def _posterior(tokens, found, small_head, broad):
-    """Output of `LinePosterior`, from the tokens of the lines that free fluxes are of."""
+def posterior(tokens, found, small_head, broad):
+    """Output of `LinePosterior`, from the tokens of the lines that free fluxes are of.
+
+    ``found`` is that of `information`; with ``broad``, of broad fluxes too.
+    """
     leaders = [line_posterior.free_fluxes()[1]]
     if broad:
         leaders.append(broad_lines.broad_fluxes().argmax(axis=0))
