@@ -15,7 +15,7 @@ from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation import SimulationConfig
 from data_pipeline.writers.atomic import replacing
-from kspecsr.evaluation.methods import Networks, reconstructions
+from kspecsr.evaluation.methods import TEMPLATES, Networks, reconstructions
 from kspecsr.evaluation.model_card import ROBUSTNESS_FILE
 from kspecsr.evaluation.report import NOTHING, Row, text_table
 from kspecsr.evaluation.sources import MINIMUM_LINE_SNR, SHIPPED_SEED, SURVEY, SimulatedHeldOut
@@ -40,6 +40,7 @@ class Case:
         nuisances: fields of its nuisances that differ.
         feed: fields of the prism's defects that differ.
         minimum_line_snr: of the best line in the gratings; 0 keeps all.
+        breaks: whether redshifts are known by breaks: a template fit is judged beside where it is asked for.
         keep: galaxies that belong to the case, (B,) bool; None for all.
         change: done to the galaxies; None for nothing.
     """
@@ -49,6 +50,7 @@ class Case:
     nuisances: Mapping[str, object] = field(default_factory=dict)
     feed: Mapping[str, object] = field(default_factory=dict)
     minimum_line_snr: float = MINIMUM_LINE_SNR
+    breaks: bool = False
     keep: Callable[[HeldOut], np.ndarray] | None = None
     change: Callable[[HeldOut], HeldOut] | None = None
 
@@ -83,9 +85,11 @@ class CaseSource:
         return made if self.case.change is None else self.case.change(made)
 
 
-def case_source(case: Case, grid: UnifiedGrid, seed: int = SHIPPED_SEED) -> CaseSource:
-    """The galaxies of a case: another seed gives others."""
-    feed = replace(SURVEY, **case.feed)
+def case_source(
+    case: Case, grid: UnifiedGrid, seed: int = SHIPPED_SEED, population: str = SURVEY.population
+) -> CaseSource:
+    """The galaxies of a case: another seed, or population, gives others."""
+    feed = replace(SURVEY, population=population, **case.feed)
     usual = simulation_config(feed)
     simulation = SimulationConfig(
         replace(usual.population, **case.population), replace(usual.nuisances, **case.nuisances)
@@ -130,7 +134,7 @@ _OTHERS = ("broad_line_fraction", "quiescent_fraction", "post_starburst_fraction
 
 
 def _only(kind: str, **more: float) -> dict:
-    return {**{name: float(name == f"{kind}_fraction") for name in _OTHERS}, **more}
+    return {**{name: float(name == f"{kind}_fraction") for name in _OTHERS}, "quasar_fraction": 0.0, **more}
 
 
 def _flat(low: float, high: float) -> dict:
@@ -187,9 +191,9 @@ CASES: dict[str, Case] = {
         "S/N 100-300 per pixel", population={"line_sn_median": 1600.0}, keep=_snr(100.0, 300.0)
     ),
     "broad_line": Case("broad-line objects", population=_only("broad_line")),
-    "quiescent": Case("quiescent galaxies", population=_only("quiescent"), minimum_line_snr=0.0),
+    "quiescent": Case("quiescent galaxies", population=_only("quiescent"), minimum_line_snr=0.0, breaks=True),
     "post_starburst": Case(
-        "post-starburst galaxies", population=_only("post_starburst"), minimum_line_snr=0.0
+        "post-starburst galaxies", population=_only("post_starburst"), minimum_line_snr=0.0, breaks=True
     ),
     "noise": Case("no source at all", population=_only("noise"), minimum_line_snr=0.0),
 }
@@ -225,7 +229,9 @@ def measure_cases(
     grid: UnifiedGrid,
     n: int,
     output: Path,
-    quiet=False,
+    quiet: bool = False,
+    population: str = SURVEY.population,
+    templates: bool = False,
 ) -> dict[str, dict[str, dict[str, Estimate]]]:
     """Case to method to metric to estimate; written to ``robustness.json`` too.
 
@@ -237,19 +243,22 @@ def measure_cases(
         n: galaxies of each case.
         output: folder.
         quiet: no progress bar.
+        population: of the galaxies, where a case does not say otherwise.
+        templates: judge a template fit beside, in cases whose redshifts are known by breaks.
     """
     cubic: dict[str, Baseline] = {"cubic": CubicInterpolation()}
     found = {}
     names = list(names)
     with tqdm(total=n * len(names), desc="cases", unit="galaxy", delay=2, disable=quiet) as bar:
         for name in names:
-            source = case_source(CASES[name], grid)
-            parts = {"version": _VERSION, "model": model_hash, "data": source.description}
+            source = case_source(CASES[name], grid, population=population)
+            methods = (*_METHODS, *[TEMPLATES] * (templates and CASES[name].breaks))
+            parts = {"version": _VERSION, "model": model_hash, "data": source.description, "methods": methods}
             chunk = measure_galaxies(
                 source,
                 n,
-                lambda held_out: measure_methods(
-                    held_out, reconstructions(held_out, _METHODS, networks, cubic)
+                lambda held_out, methods=methods: measure_methods(
+                    held_out, reconstructions(held_out, methods, networks, cubic)
                 ),
                 ChunkStore(output / "measured" / name, json_hash(parts)),
                 bar.update,
@@ -258,6 +267,7 @@ def measure_cases(
     content = {
         "model": model_hash,
         "galaxies": n,
+        "population": population,
         "software": software_versions("keras", "tensorflow"),
         "cases": {
             name: {

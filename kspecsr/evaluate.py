@@ -113,6 +113,7 @@ def main(args: argparse.Namespace) -> int:
         from kspecsr.enhancement.inputs import check_writable
         from kspecsr.evaluation.evaluation import Evaluation
         from kspecsr.evaluation.line_table import (
+            broad_table,
             class_table,
             limit_table,
             line_table,
@@ -146,6 +147,7 @@ def main(args: argparse.Namespace) -> int:
         limit_table(limits, evaluation.metrics, broken_limits),
         sure_table(found),
         stated_table(found),
+        broad_table(found),
         class_table(found),
     ):
         if text:

@@ -9,8 +9,9 @@ from benchmarks import robustness
 from benchmarks.robustness_cases import CASES, COLUMNS, case_source, measure_cases, table
 from data_pipeline.lines import load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
-from enhancement_sample import IDENTITY, StandIn
+from enhancement_sample import IDENTITY, StandIn, write_stand_in_folder
 from kspecsr.configuration import FeedConfig
+from kspecsr.evaluation import methods
 from kspecsr.evaluation.methods import bounded_redshift, drawn_redshift, redshift_bound, truth_at
 from kspecsr.evaluation.population_posterior import PopulationPosterior
 from kspecsr.evaluation.sources import SimulatedHeldOut
@@ -146,6 +147,31 @@ def test_cases_are_measured_written_and_not_measured_again(tmp_path):
 
     again = measure_cases(names, Broken(), "abc", networks.identity.grid, 12, tmp_path, quiet=True)
     assert table(again) == table(found)
+
+
+def test_a_gate_sets_the_population_of_cases_and_is_kept_or_broken(tmp_path, capsys, monkeypatch):
+    def scan(flux, error, mask):
+        found = np.zeros((len(flux), BINS.size))
+        found[:, 100] = 1.0
+        return np.expm1(np.full(len(flux), BINS[100])), BINS, found
+
+    monkeypatch.setattr(methods, "scan_redshifts", scan)  # seconds per galaxy
+    stand_in = SuperResolver(StandIn(), IDENTITY, BINS)
+    monkeypatch.setattr(SuperResolver, "from_folder", lambda folder: stand_in)
+    folder = write_stand_in_folder(tmp_path / "model")
+    command = ["--model", str(folder), "--output", str(tmp_path / "r"), "--n", "4", "--quiet"]
+    command += ["--gate", "release", "--templates", "--cases", "quiescent"]
+    assert robustness.main(command) == 1
+    printed = capsys.readouterr()
+    # templates are as wrong as the stand-in: the limit beside theirs is kept
+    assert "1 limits of the gate broken" in printed.err
+    assert "quiescent: sr2/redshift_confident_outliers: 1, expected at most 0.01" in printed.err
+    row = next(line for line in printed.out.splitlines() if line.startswith("sr2/redshift_outliers_0.01"))
+    assert row.endswith("at most 0.15 or template_fit/redshift_outliers_0.01 + 0.05")
+    assert json.loads((tmp_path / "r" / "robustness.json").read_text())["population"] == "sky"
+    quiescent = case_source(CASES["quiescent"], GRID, population="sky").simulated.simulation.population
+    assert quiescent.continua == "library" and quiescent.quiescent_fraction == 1.0
+    assert quiescent.quasar_fraction == 0.0
 
 
 def test_an_unknown_case_is_refused(tmp_path, capsys):

@@ -27,7 +27,7 @@ from kspecsr.evaluation.topics import (
     summarise_methods,
     summarise_prior,
 )
-from kspecsr.measures.gate import SHIPPED, Gate, shipped_gate
+from kspecsr.measures.gate import SHIPPED, Gate, shipped_gate, values_of
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.methods.tuned import default_baselines
 from kspecsr.model_settings import read_settings, weights_hash
@@ -143,11 +143,7 @@ class Evaluation:
 
     def values(self) -> dict[str, float]:
         """``METHOD/METRIC`` to value."""
-        return {
-            f"{method}/{name}": estimate.value
-            for method, found in self.metrics.items()
-            for name, estimate in found.items()
-        }
+        return values_of(self.metrics)
 
     def _galaxies(self) -> Chunk:
         store = ChunkStore(self.output / "measured", self._fingerprint("galaxies"))

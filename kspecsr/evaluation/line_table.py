@@ -80,6 +80,23 @@ def stated_table(found: Mapping[str, Estimate]) -> str:
     return "\n\n".join(tables)
 
 
+_BROAD = {
+    "broad_recovery": "flux over truth, S/N > 10",
+    "broad_scatter": "its robust scatter [ln]",
+    "broad_pull_width": "pull of the flux, robust scatter",
+    "broad_fwhm_ratio": "FWHM over truth",
+    "broad_fwhm_scatter": "its robust scatter [ln]",
+    "broad_fwhm_pull_width": "pull of the FWHM, robust scatter",
+    "broad_found": "of these P_BROAD > 0.5",
+}
+
+
+def broad_table(found: Mapping[str, Estimate]) -> str:
+    """Broad components against the truth, as text; empty for a model without."""
+    rows = [[title, *_cells(found[name])] for name, title in _BROAD.items() if name in found]
+    return text_table([["broad components", "value", "interval", "n"], *rows]) if rows else ""
+
+
 def class_table(found: Mapping[str, Estimate]) -> str:
     """What each true class is called, as text; empty for a model without classes."""
     rows = [["true class, called", *OBJECT_CLASSES, "n"]]

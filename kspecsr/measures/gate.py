@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from data_pipeline.configuration import from_dict
+from kspecsr.measures.estimate import Estimate
 
 SHIPPED = ("default", "release")
 
@@ -177,6 +178,15 @@ class Gate:
                 reason = f" ({limit.why})" if limit.why else ""
                 found.append(f"{name}: {value:.4g}, expected {limit.text}{reason}")
         return found
+
+
+def values_of(metrics: Mapping[str, Mapping[str, Estimate]]) -> dict[str, float]:
+    """``METHOD/METRIC`` to value, from method to metric to estimate."""
+    return {
+        f"{method}/{name}": estimate.value
+        for method, found in metrics.items()
+        for name, estimate in found.items()
+    }
 
 
 @lru_cache(maxsize=len(SHIPPED))

@@ -62,6 +62,8 @@ def _pull(drawn: np.ndarray, true: np.ndarray, group: Sequence[Sequence[str]]) -
     if len(sides) > 1:
         samples, value = samples / np.maximum(sides[1][0], 1e-300), value / sides[1][1]
     below = np.sum(samples < value) + 0.5 * np.sum(samples == value)
+    if below in (0, _DRAWS):  # beyond all samples: how far they cannot say
+        return float((value - samples.mean()) / max(samples.std(), 1e-300))
     return float(ndtri((below + 0.5) / (_DRAWS + 1.0)))
 
 
