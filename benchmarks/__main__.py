@@ -477,6 +477,58 @@ def mutated_files(args: argparse.Namespace) -> int:
     return int(any(one.defects for one in outcomes.values()))
 
 
+def _real_options(p: argparse.ArgumentParser) -> None:
+    cli.add(p, "--model")
+    cli.add(p, "--spectra", "folder of prism spectra, pairs*.csv for redshifts", metavar="DIR", type=Path)
+    cli.add(p, "--gratings", "folder with pair_gs_*.fits", metavar="DIR", type=Path)
+    cli.add(p, "--others", "files or folders of what is no galaxy", nargs="+", default=[], metavar="FILE")
+    cli.add(p, "--threads", "threads of TensorFlow", type=cli.at_least(1), default=2)
+
+
+_REAL = """examples:
+  python -m benchmarks real-files --spectra real_spectra --gratings real_gratings --others h4_not_a_galaxy
+
+Prints every prism spectrum with its known redshift; totals of Halpha + [N II] and [O III] of each pair over
+what its gratings integrate to, of the model, of the direct fit at the known redshift and of the prism itself;
+lines and broad components of single pairs; and what the model says of spectra that are no galaxy. A folder
+that is not there is passed over, with a line that says so.
+"""
+
+
+@cli.command("python -m benchmarks real-files", _REAL, _real_options)
+def real_files(args: argparse.Namespace) -> int:
+    """A model on real files: redshifts, totals beside gratings, invented lines, and no galaxies."""
+    _start_tensorflow(args.threads)
+    from benchmarks.real_files import judge_others, judge_pairs, judge_prisms, judge_single_pairs
+    from kspecsr.model_settings import find_model
+    from kspecsr.super_resolver import SuperResolver
+
+    resolver, unread = SuperResolver.from_folder(find_model(args.model)), []
+    given = {
+        "--spectra": [args.spectra] if args.spectra else [],
+        "--gratings": [args.gratings] if args.gratings else [],
+        "--others": [Path(one) for one in args.others],
+    }
+    for option, paths in given.items():
+        absent = [str(path) for path in paths if not path.exists()]
+        if absent or not paths:
+            cli.say(f"{option}: skipped, {', '.join(absent) + ' is not there' if absent else 'not given'}\n")
+            continue
+        judges = []
+        if option == "--spectra":
+            judges = [judge_prisms(resolver, paths[0], unread)]
+            judges += [judge_pairs(resolver, one, unread) for one in sorted(paths[0].rglob("pairs*.csv"))]
+        elif option == "--gratings":
+            judges = [judge_single_pairs(resolver, paths[0])]
+        else:
+            judges = [judge_others(resolver, args.others, unread)]
+        for judge in judges:
+            for line in judge:
+                cli.say(line)
+            cli.say()
+    return cli.list_failures(unread, "not read")
+
+
 main = cli.CommandTable(
     "python -m benchmarks",
     "Speeds of kspecsr on this machine.",
@@ -488,6 +540,7 @@ main = cli.CommandTable(
             "precision": (precision, "what bfloat16 changes of the results"),
             "serving": (serving, "the exported model beside the Python path"),
             "line-posterior": (line_posterior, "ways to joint errors of line fluxes"),
+            "real-files": (real_files, "a model on real files: redshifts, totals beside gratings, others"),
             "broad-lines": (broad_lines, "broad components in the joint posterior"),
             "survey": (survey, "a survey end to end, and the cost of larger ones"),
         },

@@ -36,6 +36,7 @@ KNOWN = {
     "183348": 14.18,
     "199773": 2.820,
     "ceers-1019": 8.684,
+    "s08488": 8.684,  # the same source in CEERS
 }
 DESCRIBED = 1.5  # CHI2NU below which a spectrum is described
 _REACH, _STEP = 0.006, 5e-4  # of 1 + z: releases and gratings differ in zero point
