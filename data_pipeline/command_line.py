@@ -100,6 +100,12 @@ _SHARED = {
         "default": "float32",
         "help": "of the networks' trunks; auto: bfloat16 where the processor or a GPU multiplies it",
     },
+    "--zero-point": {
+        "type": float,
+        "default": 0.0,
+        "metavar": "KM/S",
+        "help": "velocity by which the release's lines lie too far to the red, taken off (DJA: 150 to 210)",
+    },
     "--keep-flagged": {"action": "store_true", "help": "report lines of flagged spectra, too; flags stay"},
     "--archive": {"default": "", "metavar": "DIR", "help": "top of a tree of x1d or spec.fits files"},
     "--catalogue": {"default": "", "metavar": "FILE", "help": "default: the one in the archive"},

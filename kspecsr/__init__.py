@@ -59,7 +59,7 @@ def read_result(path: str | os.PathLike) -> Result:
 
 
 def line_table(results: Iterable[Result], names: Iterable[str] | None = None) -> QTable:
-    """One table of the lines of many results; see `kspecsr.results.table.lines_of`."""
-    from kspecsr.results.table import lines_of  # a second, as above
+    """One table of the lines of many results; see `kspecsr.results.many.lines_of`."""
+    from kspecsr.results.many import lines_of  # a second, as above
 
     return lines_of(results, names)

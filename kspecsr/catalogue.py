@@ -10,6 +10,7 @@ EXAMPLES = """examples:
   kspecsr catalogue results
   kspecsr catalogue results --output catalogue.ecsv
   kspecsr catalogue results --lines lines.ecsv                   # all lines of all results, a row each
+  kspecsr catalogue results --ratios ratios.ecsv                 # line ratios, blended sums, reddening
   kspecsr catalogue results --known redshifts.csv:z_spec:file    # beside known redshifts
   kspecsr catalogue results --known catalogue.fits:z_Spec:Unique_ID
 
@@ -25,6 +26,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     )
     cli.add(p, "--output", "also write the table", type=Path, metavar="FILE.ecsv")
     cli.add(p, "--lines", "also write one table of all lines", type=Path, metavar="FILE.ecsv")
+    cli.add(p, "--ratios", "also write one of all line ratios and sums", type=Path, metavar="FILE.ecsv")
 
 
 @cli.command("kspecsr catalogue", EXAMPLES, _options)
@@ -33,15 +35,17 @@ def main(args: argparse.Namespace) -> int:
 
     Redshift, confidence, prism consistency, and flux and error of the brightest detected line.
     """
-    for option, path in (("--output", args.output), ("--lines", args.lines)):
+    for option in ("output", "lines", "ratios"):
+        path = getattr(args, option)
         if path and path.suffix != ".ecsv":
-            raise cli.OptionError(f"{option} {path}: expected a name that ends in .ecsv")
+            raise cli.OptionError(f"--{option} {path}: expected a name that ends in .ecsv")
     # half a second of astropy: not for --help
     from data_pipeline.catalogue.known_redshifts import KnownRedshifts
     from data_pipeline.writers.atomic import replacing
     from kspecsr.results.data import SpectrumResult
+    from kspecsr.results.many import as_table, as_text, lines_of, ratios_of
     from kspecsr.results.reading import read_result
-    from kspecsr.results.table import as_table, as_text, lines_of, read_row, result_files
+    from kspecsr.results.table import read_row, result_files
 
     rows, paths, failures = [], [], []
     known = KnownRedshifts.parse(args.known, "--known")
@@ -56,10 +60,11 @@ def main(args: argparse.Namespace) -> int:
     if rows and args.output:
         with replacing(args.output) as temporary:
             as_table(rows).write(temporary, format="ascii.ecsv")
-    if rows and args.lines:
-        results = (read_result(path, SpectrumResult) for path in paths)
-        with replacing(args.lines) as temporary:
-            lines_of(results, [row.name for row in rows]).write(temporary, format="ascii.ecsv")
+    for path, table_of in ((args.lines, lines_of), (args.ratios, ratios_of)):
+        if rows and path:
+            results = (read_result(file, SpectrumResult) for file in paths)
+            with replacing(path) as temporary:
+                table_of(results, [row.name for row in rows]).write(temporary, format="ascii.ecsv")
     return cli.list_failures(failures, "not read")
 
 

@@ -19,9 +19,10 @@ INPUT is a folder of FITS files (searched with all below it), files, patterns in
 Parquet file, a folder of them or a HATS catalogue, with flux, error and wavelength as list columns
 ("spectrum.flux" names a field of a nested column); or a table of paths (CSV, ECSV, Parquet).
 
-In --output: objects/ (one row per spectrum), lines/ (one row per object and line), failures/ (what was not
-read, and why), with --spectra also spectra/ (list columns), as Parquet; objects + failures = inputs. Where
-positions are known, hats/ is the table of objects as a HATS catalogue. docs/surveys.md describes the columns.
+In --output: objects/ (one row per spectrum), lines/ (one row per object and line), ratios/ (of models that
+state how errors of lines are correlated), failures/ (what was not read, and why), with --spectra also
+spectra/ (list columns), as Parquet; objects + failures = inputs. Where positions are known, hats/ is the
+table of objects as a HATS catalogue. docs/surveys.md describes the columns.
 
 Rerun the same command to resume a run that was stopped in any way; the result is that of an undisturbed run.
 A folder that belongs to other inputs, options, weights or versions is refused. Exit status: 0 if all inputs
@@ -34,7 +35,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--output", "folder of the tables", required=True)
     cli.add(p, "--model")
     cli.add(p, "--spectra", "keep spectra and P(z) too: some 50 kB each", action="store_true")
-    for name in ("--keep-flagged", "--extraction", "--hdu", "--row", "--precision"):
+    for name in ("--keep-flagged", "--extraction", "--hdu", "--row", "--zero-point", "--precision"):
         cli.add(p, name)
     cli.add(p, "--limit", "only the first N inputs", type=cli.at_least(1))
     cli.add(p, "--dry-run", "say what would be done; write nothing", action="store_true")

@@ -89,6 +89,22 @@ class StandIn:
         }
 
 
+class SecondStandIn(StandIn):
+    """With what a model of the preset `second` puts out besides: neighbouring lines are anti-correlated."""
+
+    def row(self, one):
+        place = np.log(load_lines().wavelength)
+        sign = (-1.0) ** np.argsort(np.argsort(place))
+        near = np.exp(-0.5 * ((place[:, None] - place) / 0.005) ** 2)
+        return {
+            **super().row(one),
+            "line_correlation": 0.95 * sign[:, None] * sign * near + 0.05 * np.eye(place.size),
+            "redshift_none": 0.25,
+            "class_probability": np.array([0.1, 0.2, 0.4, 0.25, 0.05]),
+            "fit_probability": 0.5,
+        }
+
+
 def prism_spectrum(seed=1, redshift=REDSHIFT, noise=1.0, **meta):
     """What the prism sees of the stand-in's galaxy, with noise."""
     wavelength = prism_wavelength()
@@ -100,10 +116,10 @@ def prism_spectrum(seed=1, redshift=REDSHIFT, noise=1.0, **meta):
     return ObservedSpectrum(wavelength, flux, error, np.zeros(wavelength.size, bool), SpectrumMeta(**meta))
 
 
-def write_stand_in_folder(folder):
+def write_stand_in_folder(folder, preset="default"):
     """A model folder whose settings and hashes can be read, but not its networks."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"name": "stand-in", "preset": to_dict(PRESETS["default"]), "stages": {}, "software": {}}
+    content = {"name": "stand-in", "preset": to_dict(PRESETS[preset]), "stages": {}, "software": {}}
     (folder / "model.json").write_text(json.dumps(content))
     for stage in ("sr1", "zhead", "sr2"):
         (folder / f"{stage}.keras").write_bytes(stage.encode())

@@ -1,5 +1,7 @@
 """Small networks and simulated spectra that the tests of layers, models and losses share."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 
@@ -23,6 +25,8 @@ TINY = ModelConfig(
         continuum_blocks=1,
     ),
 )
+# with all that the preset `second` puts out
+SECOND = replace(TINY, zhead=replace(TINY.zhead, open_world=True), sr2=replace(TINY.sr2, line_errors="joint"))
 FULL = (0.7, 5.3, 3000.0)
 UNIT = 1e-20
 
@@ -40,13 +44,13 @@ def spectra(n=6, seed=3, unit=UNIT, population="survey"):
     return inputs, batch
 
 
-def tiny_model(folder, seed=3):
-    """A complete model folder of `TINY` networks that were never trained."""
+def tiny_model(folder, seed=3, model=TINY):
+    """A complete model folder of `TINY` networks, or of others, that were never trained."""
     keras.utils.set_random_seed(seed)
     upstream = {}
     for stage, build in BUILDERS.items():
-        preset, provenance = Preset(name="tiny", model=TINY), {"upstream": dict(upstream)}
-        upstream[stage] = write_stage(folder, stage, build(TINY), preset, provenance)
+        preset, provenance = Preset(name="tiny", model=model), {"upstream": dict(upstream)}
+        upstream[stage] = write_stage(folder, stage, build(model), preset, provenance)
     return folder
 
 

@@ -56,7 +56,8 @@ def write_catalogue(path, n):
 
 def contents(folder):
     """Bytes of every file of every table."""
-    paths = [p for name in ("objects", "lines", "failures", "spectra") for p in (folder / name).glob("*")]
+    tables = ("objects", "lines", "ratios", "failures", "spectra")
+    paths = [path for name in tables for path in (folder / name).glob("*")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 

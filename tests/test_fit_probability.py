@@ -15,8 +15,9 @@ from kspecsr.enhancement.run import Settings, existing_header, is_done
 from kspecsr.evaluation.usual_fits import measure_fit
 from kspecsr.layers.calibration import FitProbability, median_signal_to_noise
 from kspecsr.results.flags import FLAG_MEANINGS, LEAST_FIT, POOR_FIT, STATUS_BITS
+from kspecsr.results.many import lines_of
 from kspecsr.results.result import Result
-from kspecsr.results.table import lines_of, row_of
+from kspecsr.results.table import row_of
 from kspecsr.super_resolver import SuperResolver
 
 TABLE = FitTable((0.0, 1.0), (0.9, 0.5, 0.01), ((0.9, 1.0, 1.2), (1.0, 2.0, 4.0)))

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import ndtr
+from scipy.special import gammaincinv, ndtr
 from scipy.stats import gamma, kstest
 
 from data_pipeline.lines import load_lines
-from kspecsr.results.joint_lines import Estimate, JointLines, draw_fluxes
+from kspecsr.results.joint_lines import Estimate, JointLines, draw_fluxes, gamma_quantiles
 from kspecsr.results.lines import LineMeasurements
 from kspecsr.results.ratios import RATIOS, SUMS, ratio_table
 
@@ -146,3 +146,10 @@ def test_reddening_follows_from_the_decrement():
     (row,) = (row for row in ratio_table(joint, np.zeros(len(LINES))) if row["NAME"] == "E(B-V)")
     assert row["P50"] == pytest.approx(1.0, abs=0.03)
     assert row["KIND"] == "measured" and row["UNIT"] == "mag" and row["PRIOR_WEIGHT"] == 0.0
+
+
+def test_the_table_of_gamma_quantiles_is_close_to_them():
+    rng = np.random.default_rng(2)
+    mean, normal = np.exp(rng.uniform(np.log(0.3), np.log(20.0), 4000)), rng.normal(size=4000)
+    exact = gammaincinv(mean**2, ndtr(normal)) / mean
+    assert np.abs(gamma_quantiles(mean, normal) - exact).max() < 3e-3  # sigma

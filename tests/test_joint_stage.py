@@ -1,11 +1,12 @@
 """A third stage with joint line errors: trained, composed, its covariance in results and files."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import keras
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import QTable
 
 from data_pipeline.lines import load_lines
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
@@ -127,7 +128,16 @@ def test_files_hold_the_covariance_and_are_written_again_the_same(results, tmp_p
     again.write(tmp_path / "b.fits")
     assert (tmp_path / "a.fits").read_bytes() == (tmp_path / "b.fits").read_bytes()
     result.write(tmp_path / "a.ecsv")
-    assert not Result.read(tmp_path / "a.ecsv").joint_lines.correlated  # it has no room for it
+    text = Result.read(tmp_path / "a.ecsv")
+    for few in (names[:2], names[3:6]):
+        found, expected = (astuple(one.flux_of(*few)) for one in (text, result))
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-6 * max(expected))
+    text.write(tmp_path / "b.ecsv")
+    for ending in (".ecsv", "_lines.ecsv"):
+        assert (tmp_path / f"a{ending}").read_bytes() == (tmp_path / f"b{ending}").read_bytes()
+    ratios = QTable.read(tmp_path / "a_lines.ecsv").meta["ratios"]
+    assert ratios["NAME"] == list(result.ratios["NAME"])
+    np.testing.assert_allclose(ratios["P50"], result.ratios["P50"], rtol=1e-6)
 
 
 def test_joint_errors_need_the_direct_fit():

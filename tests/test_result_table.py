@@ -8,9 +8,12 @@ from astropy.io import fits
 from astropy.table import Table
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
-from enhancement_sample import BINS, IDENTITY, LINE_FLUX, REDSHIFT, StandIn, prism_spectrum
+from enhancement_sample import BINS, IDENTITY, LINE_FLUX, REDSHIFT, SecondStandIn, StandIn, prism_spectrum
 from kspecsr.catalogue import main
-from kspecsr.results.table import agreement, as_table, as_text, read_row, result_files
+from kspecsr.results.data import SpectrumResult
+from kspecsr.results.many import agreement, as_table, as_text
+from kspecsr.results.reading import read_result
+from kspecsr.results.table import read_row, result_files
 from kspecsr.super_resolver import SuperResolver
 
 LINE_ROWS = ("Halpha", "[OIII]_5008", "[OII]_3730")
@@ -118,6 +121,40 @@ def test_a_poor_fit_is_called_so_where_no_flag_says_more(results):
     one, other = as_text(rows, compare=False).splitlines()[1:3]
     assert one.endswith("774.00  [OIII]_5008     300.0     2.0  poor fit") and other.endswith("REDSHIFT")
     assert "poor" not in as_text([replace(rows[0], chi_square=1.0)], compare=False)
+
+
+def test_the_share_of_worse_fits_decides_where_it_is_stated(results):
+    row = read_row(results / "clear_sr.fits", KnownRedshifts())
+    bright, odd = replace(row, chi_square=8.0, p_fit=0.2), replace(row, chi_square=1.5, p_fit=1e-4)
+    assert not bright.poor_fit and odd.poor_fit
+    head, one, other = as_text([bright, odd], compare=False).splitlines()[:3]
+    assert (
+        "P_FIT" in head
+        and one.endswith("2.0")
+        and other.endswith(" 0.0001  [OIII]_5008     300.0     2.0  poor fit")
+    )
+    table = as_table([bright, odd, replace(row, chi_square=8.0)])
+    assert table["POOR_FIT"].tolist() == [False, True, True]
+    assert table["POOR_FIT"].description == "P_FIT below 0.001; where none is stated, CHI2NU above 3"
+
+
+def test_classes_and_ratios_are_in_the_tables(tmp_path, capsys):
+    SuperResolver(SecondStandIn(), IDENTITY, BINS)(prism_spectrum()).write(tmp_path / "a_sr.fits")
+    SuperResolver(StandIn(), IDENTITY, BINS)(prism_spectrum()).write(tmp_path / "b_sr.fits")
+    paths = {name: tmp_path / f"{name}.ecsv" for name in ("output", "ratios")}
+    assert main([str(tmp_path), *(str(x) for name, path in paths.items() for x in (f"--{name}", path))]) == 0
+    head, first, second = capsys.readouterr().out.splitlines()[:3]
+    assert "class" in head and first.endswith("broad lines") and "broad" not in second
+    table = Table.read(paths["output"])
+    assert table["CLASS"][0] == "broad lines" and table["P_NONE"][0] == 0.25
+    assert [table[f"PCLASS{k}"][0] for k in (1, 2, 3, 4, 5)] == pytest.approx([0.1, 0.2, 0.4, 0.25, 0.05])
+    assert math.isnan(table["PCLASS1"][1]) and math.isnan(table["P_NONE"][1])
+    ratios = Table.read(paths["ratios"])
+    result = read_result(tmp_path / "a_sr.fits", SpectrumResult)
+    mine = ratios[ratios["SPECTRUM"] == "a"]
+    assert mine["NAME"].tolist() == result.ratios["NAME"].tolist() and mine["CORRELATED"].all()
+    assert mine["P50"].tolist() == pytest.approx(result.ratios["P50"].tolist(), rel=1e-6, abs=1e-25)
+    assert not ratios["CORRELATED"][ratios["SPECTRUM"] == "b"].any()
 
 
 def test_the_command_writes_all_lines(results, tmp_path, capsys):

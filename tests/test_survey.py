@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import astuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from enhancement_sample import (
     IDENTITY,
     LINE_FLUX,
     REDSHIFT,
+    SecondStandIn,
     StandIn,
     prism_spectrum,
     write_stand_in_folder,
@@ -33,11 +35,12 @@ from kspecsr.surveys import engine
 from kspecsr.surveys import partition as partition_module
 from kspecsr.surveys.hats_catalogue import write_hats
 from kspecsr.surveys.inputs import prepare, resolved_columns
-from kspecsr.surveys.output import MANIFEST_FILE, is_done, locked, read_manifest
+from kspecsr.surveys.output import MANIFEST_FILE, SurveyError, is_done, locked, read_manifest
 from kspecsr.surveys.partition import LEAST, process_partition
 from kspecsr.surveys.reading import partition_counts
+from kspecsr.surveys.result_rows import read_joint_lines
 from kspecsr.surveys.rows import read_rows
-from kspecsr.surveys.tables import CHUNK, COLUMNS, FAILURE_KINDS, InputColumns
+from kspecsr.surveys.tables import CHUNK, FAILURE_KINDS, RATIOS, TABLES, InputColumns
 from model_sample import tiny_model
 from survey_sample import (
     ROOT,
@@ -138,7 +141,10 @@ def test_lines_are_in_long_format_with_their_fluxes(model, tree):
 def test_columns_carry_units_and_the_schema_what_made_them(model, tree):
     out = make(model, tree, "--spectra")
     settings = read_manifest(out)
-    for name, columns in COLUMNS.items():
+    for name, columns in TABLES.items():
+        if name == RATIOS:  # of models that state correlations
+            assert not (out / name).exists()
+            continue
         schema = pq.read_schema(out / name / "part-000000.parquet")
         assert schema.names == [column.name for column in columns]
         for column in columns:
@@ -150,6 +156,63 @@ def test_columns_carry_units_and_the_schema_what_made_them(model, tree):
         assert {"kspecsr", "tensorflow", "numpy", "pyarrow"} <= set(content["settings"]["software"])
     units = json.loads(pq.read_schema(out / "lines" / "part-000000.parquet").metadata[b"units"])
     assert units["flux"] == "erg / (s cm2)" and units["wave_obs"] == "um"
+
+
+def test_a_survey_has_the_joint_errors_and_classes_that_results_have(tree, tmp_path, monkeypatch):
+    network = SecondStandIn()
+    network.folder = write_stand_in_folder(tmp_path / "second", "second")
+    resolver = SuperResolver(network, IDENTITY, BINS)
+    monkeypatch.setattr(partition_module, "load_resolver", lambda *arguments: resolver)
+    out = make(network, tree)
+    assert settings_of(out)["joint_lines"]
+    row = rows(out, "objects")[1]
+    expected = resolver(row["source"])
+    assert row["object_class"] == "broad lines" and row["no_redshift"] == 0.25 and row["p_fit"] == 0.5
+    assert row["class_probability"] == pytest.approx(list(expected.class_probability.values()))
+    joint = read_joint_lines(out, row["input_row"])
+    assert joint.correlated
+    for names in (("[OII]_3727", "[OII]_3730"), ("Halpha", "[NII]_6585", "[NII]_6550"), ("[OIII]_5008",)):
+        found, other = joint.flux_of(*names), expected.flux_of(*names)
+        assert astuple(found) == pytest.approx(astuple(other), rel=2e-3, abs=1e-22)
+        if len(names) > 1:
+            independent = np.sqrt(len(names)) * 2e-20
+            assert found.high - found.low < 1.8 * independent
+    found, other = joint.ratio("[NII]_6585", "Halpha"), expected.ratio("[NII]_6585", "Halpha")
+    assert astuple(found) == pytest.approx(astuple(other), rel=5e-3)
+    ratios = [one for one in rows(out, "ratios") if one["input_row"] == row["input_row"]]
+    table = expected.ratios
+    assert [one["name"] for one in ratios] == list(table["NAME"])
+    assert [one["kind"] for one in ratios] == list(table["KIND"])
+    for name in ("P2.5", "P50", "P97.5", "PRIOR_WEIGHT"):
+        key = {"P2.5": "p02", "P50": "p50", "P97.5": "p97"}.get(name, "prior_weight")
+        np.testing.assert_allclose([one[key] for one in ratios], table[name], rtol=1e-6)
+
+
+def test_lines_of_a_survey_without_correlations_are_independent(model, tree):
+    out = make(model, tree)
+    first = rows(out, "lines")[0]
+    assert not read_joint_lines(out, first["input_row"]).correlated and first["correlations"] is None
+    assert rows(out, "objects")[0]["class_probability"] == []
+    with pytest.raises(SurveyError, match="no line of input 77: it is flagged, or a failure"):
+        read_joint_lines(out, 77)
+    with pytest.raises(SurveyError, match="lines: cannot be read"):
+        read_joint_lines(tree, 0)
+
+
+def test_a_zero_point_is_taken_off_files_and_rows(model, tree, tmp_path):
+    moved = make(model, tree, "--zero-point", "180")
+    assert settings_of(moved)["zero_point"] == 180.0
+    assert all(
+        "wavelengths moved by a zero point of 180 km/s" in row["notes"] for row in rows(moved, "objects")
+    )
+    write_catalogue(tmp_path / "c.parquet", 2)
+    whole = [
+        make(model, tmp_path / "c.parquet", "--spectra", *o, output=f"rows{len(o)}")
+        for o in ((), ("--zero-point", "180"))
+    ]
+    as_is, taken = (np.array(rows(out, "spectra")[0]["prism_flux"]) for out in whole)
+    assert not np.array_equal(as_is, taken)
+    assert "180 km/s" in rows(whole[1], "objects")[0]["notes"]
 
 
 def test_spectra_are_list_columns_on_the_grids_beside_them(model, tree):
@@ -364,7 +427,7 @@ def test_tables_of_an_older_layout_are_not_mixed_with_new_ones(model, tree, caps
     content = json.loads(path.read_text())
     del content["settings"]["layout"]  # as version 0.1.0 wrote it
     path.write_text(json.dumps(content))
-    assert "layout 1 there, 3 now" in refused(model, capsys, tree)
+    assert "layout 1 there, 4 now" in refused(model, capsys, tree)
 
 
 def test_the_table_of_lines_has_the_columns_of_result_files(model, tree):
@@ -372,7 +435,7 @@ def test_the_table_of_lines_has_the_columns_of_result_files(model, tree):
     table = pq.read_table(out / "lines" / "part-000000.parquet")
     assert table.column_names[2:] == [
         "line", "wave_rest", "wave_obs", "flux", "flux_error", "fwhm", "ew_rest", "presence", "snr",
-        "upper_limit", "in_range", "prior_weight",
+        "upper_limit", "in_range", "prior_weight", "correlations",
     ]  # fmt: skip
     flux, error = (table[name].to_numpy() for name in ("flux", "flux_error"))
     np.testing.assert_allclose(table["snr"].to_numpy(), flux / error, rtol=1e-6)

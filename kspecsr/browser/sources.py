@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
@@ -160,6 +160,8 @@ def _page_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 _WHERE = ("input_row", "source", "source_row")
+_ROW = [name for name in ROW_COLUMNS if name != "class_probability"]  # lists, which no column shows
+_DEFAULTS = {one.name: one.default for one in fields(ResultRow) if one.default is not MISSING}
 
 
 class SurveySource:
@@ -179,19 +181,19 @@ class SurveySource:
         self.title = f"Survey {folder.resolve().name}"
         parts = []
         for path in progress(sorted((folder / "objects").glob("part-*.parquet"))):
-            wanted = ["object_id", *_WHERE, *ROW_COLUMNS]
-            # surveys of older versions have no notes
-            there = [name for name in wanted if name != "notes" or name in pq.read_schema(path).names]
-            parts.append(
-                pq.read_table(path, columns=there).to_pandas().reindex(columns=wanted, fill_value="")
-            )
+            wanted = ["object_id", *_WHERE, *_ROW]
+            names = pq.read_schema(path).names
+            # surveys of older versions lack some
+            there = [name for name in wanted if name not in _DEFAULTS or name in names]
+            part = pq.read_table(path, columns=there).to_pandas()
+            parts.append(part.assign(**{name: _DEFAULTS[name] for name in wanted if name not in there}))
             # The file of an object is remembered: without it every view would read the footers of all.
             parts[-1]["part"] = path.name
         if not parts or not sum(map(len, parts)):
             raise BrowseError(f"{folder}: objects/ holds no object; failures/ says why")
         table = pd.concat(parts, ignore_index=True).rename(columns={"object_id": "name"})
         self._where = table[[*_WHERE, "part"]].astype({"part": "category"})
-        self._objects = table[["name", *ROW_COLUMNS]]
+        self._objects = table[["name", *_ROW]]
         self.table = _page_table(self._objects)
         self._grids: dict[str, np.ndarray] = {}
 
@@ -239,7 +241,9 @@ class SurveySource:
         if source_row < 0:
             return read_file(SurveyInput(number, "", source), self.settings)
         try:
-            return next(read_rows(source, source_row, source_row + 1, number, self.settings.columns))
+            settings = self.settings
+            rows = (source_row, source_row + 1, number)
+            return next(read_rows(source, *rows, settings.columns, settings.zero_point))
         except (OSError, StopIteration, KeyError, SpectrumError) as error:
             raise BrowseError(f"the input cannot be read any more: {source}: {error}") from None
 

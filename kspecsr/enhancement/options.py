@@ -31,10 +31,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
     add(p, "--redshift", "known redshifts; see below", default="", metavar="Z|TABLE:COLUMN[:KEY]")
     add(p, "--plot", "also draw NAME_sr.png", action="store_true")
     add(p, "--format", "format of the results", choices=("fits", "ecsv"), default="fits")
-    for name in ("--keep-flagged", "--extraction", "--hdu", "--row"):
+    for name in ("--keep-flagged", "--extraction", "--hdu", "--row", "--zero-point"):
         add(p, name)
-    text = "velocity by which the release's lines lie too far to the red, taken off (DJA: 150 to 210)"
-    add(p, "--zero-point", text, type=float, default=0.0, metavar="KM/S")
     add(p, "--workers", "processes that read, write and draw")
     add(p, "--limit", "only the first N files", type=at_least(1))
     add(p, "--dry-run", "read the files and say what would be done; write nothing", action="store_true")

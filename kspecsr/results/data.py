@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import FLUX_UNIT, WAVELENGTH_UNIT, ObservedSpectrum, parse_unit
-from kspecsr.results.flags import LEAST_FIT, POOR_CHI_SQUARE
+from kspecsr.results.flags import poor_fit
 from kspecsr.results.joint_lines import Estimate, JointLines
 from kspecsr.results.lines import LineMeasurements
 from kspecsr.results.prism_input import display_name
@@ -134,9 +134,7 @@ class SpectrumResult:
     @property
     def poor_fit(self) -> bool:
         """Whether the degraded spectrum is far from the prism: neither it nor its lines are to be trusted."""
-        if math.isnan(self.fit_probability):
-            return self.chi_square > POOR_CHI_SQUARE
-        return self.fit_probability < LEAST_FIT
+        return bool(poor_fit(self.chi_square, self.fit_probability))
 
     @property
     def notes(self) -> tuple[str, ...]:

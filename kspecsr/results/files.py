@@ -20,7 +20,7 @@ from data_pipeline.writers.atomic import replacing
 from kspecsr.results.data import SpectrumResult
 from kspecsr.results.joint_lines import JointLines
 from kspecsr.results.lines import LineMeasurements
-from kspecsr.results.ratios import ratio_table
+from kspecsr.results.ratios import ratio_columns, ratio_table
 from kspecsr.results.redshift import RedshiftSummary
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ SPECTRUM_COLUMNS = {
     "FLUX_SR1": ("sr1_flux", "first stage alone"),
     "ERR_SR1": ("sr1_error", "one sigma"),
 }
+COVARIANCE, _COVARIANCE_UNIT = "COVARIANCE", "erg2 / (s2 cm4)"
 Card = tuple[str, str | float | bool | None, str]
 
 
@@ -232,7 +233,8 @@ def _write_fits(result: SpectrumResult, path: Path) -> list[Path]:
 def _write_ecsv(result: SpectrumResult, path: Path) -> list[Path]:
     """Columns of SPEC1D with the cards of the primary header, and the lines in a file of their own.
 
-    P(z) is given by its modes and quantiles. The lines are written first, so that a spectrum that is there
+    P(z) is given by its modes and quantiles. Lines whose errors are correlated have a column of covariances,
+    and the rows of RATIOS in their metadata. The lines are written first, so that a spectrum that is there
     has its lines.
     """
     spectrum = _spectrum_table(result)
@@ -241,7 +243,14 @@ def _write_ecsv(result: SpectrumResult, path: Path) -> list[Path]:
     spectrum.meta["PZ_MODES"] = [
         {"z": mode.redshift, "error": mode.error, "mass": mode.mass} for mode in result.redshift.modes
     ]
-    for target, content in ((lines_path(path), result.line_table()), (path, spectrum)):
+    lines = result.line_table()
+    if result.measurements.correlation is not None:
+        joint = _stored_joint(result.measurements)
+        lines[COVARIANCE], lines[COVARIANCE].info.description = joint.covariance, "of FLUX, with all lines"
+        lines[COVARIANCE].unit = _COVARIANCE_UNIT
+        ratios = ratio_columns(joint, result.measurements.prior_weight)
+        lines.meta["ratios"] = {name: values.tolist() for name, values in ratios.items()}
+    for target, content in ((lines_path(path), lines), (path, spectrum)):
         with replacing(target) as temporary:
             content.write(temporary, format="ascii.ecsv")
     return [path, lines_path(path)]
@@ -303,16 +312,21 @@ def _input_hdu(result: SpectrumResult) -> fits.BinTableHDU:
 
 def _joint_hdus(lines: LineMeasurements) -> list[fits.BinTableHDU]:
     """LINECOV, a row with a vector of covariances for each reported line, and RATIOS."""
-    joint = JointLines.of(lines)
-    joint = replace(joint, covariance=_rounded(joint.covariance))
+    joint = _stored_joint(lines)
     rows = np.flatnonzero(np.isfinite(np.diagonal(joint.covariance)))
-    columns = {"NAME": lines.line[rows], "COVARIANCE": joint.covariance[np.ix_(rows, rows)]}
-    meanings = {"NAME": "line", "COVARIANCE": "of FLUX with the lines of all rows"}
-    table = _table(columns, meanings, {"COVARIANCE": "erg2 / (s2 cm4)"})
+    columns = {"NAME": lines.line[rows], COVARIANCE: joint.covariance[np.ix_(rows, rows)]}
+    meanings = {"NAME": "line", COVARIANCE: "of FLUX with the lines of all rows"}
+    table = _table(columns, meanings, {COVARIANCE: _COVARIANCE_UNIT})
     return [
-        _hdu("LINECOV", table, double=("COVARIANCE",)),
+        _hdu("LINECOV", table, double=(COVARIANCE,)),
         _hdu("RATIOS", ratio_table(joint, lines.prior_weight)),
     ]
+
+
+def _stored_joint(lines: LineMeasurements) -> JointLines:
+    """Fluxes with covariances that are the same when they are read and written again."""
+    joint = JointLines.of(lines)
+    return replace(joint, covariance=_rounded(joint.covariance))
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

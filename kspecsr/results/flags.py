@@ -37,6 +37,14 @@ LEAST_CONFIDENCE = 0.5  # mass of the main mode of P(z)
 LEAST_FIT = 1e-3  # share of simulated spectra that are described worse: so many good ones are flagged
 
 
+POOR_MEANING = f"P_FIT below {LEAST_FIT:g}; where none is stated, CHI2NU above {POOR_CHI_SQUARE:g}"
+
+
+def poor_fit(chi_square, fit_probability):
+    """Whether spectra are badly described: by the share that fits worse, by chi-square where that is NaN."""
+    return np.where(np.isnan(fit_probability), chi_square > POOR_CHI_SQUARE, fit_probability < LEAST_FIT)
+
+
 def find_flags(prism, confidence, given, lines_in_range=None, finite=None, fit=None, xp=np):
     """Flags of a batch, (B,) bool each; a spectrum without any has its lines reported.
 

@@ -40,7 +40,7 @@ SUMS = {
     "[SII]": _SII,
     "Hbeta+[OIII]": ("Hbeta", *_OIII),
 }
-_DRAWS = 5000
+_DRAWS = 2500  # a survey takes them, too: 4 ms of a processor per spectrum
 COLUMNS = {
     "NAME": "ratio, sum of fluxes, or E(B-V)",
     "UNIT": "of the numbers in this row",
@@ -50,8 +50,10 @@ COLUMNS = {
 }
 
 
-def ratio_table(joint: JointLines, prior_weight: np.ndarray) -> QTable:
-    """A row for each of `RATIOS` and `SUMS`, and the reddening; NaN where a line is not reported.
+def ratio_columns(joint: JointLines, prior_weight: np.ndarray) -> dict[str, np.ndarray]:
+    """`COLUMNS` with a row for each of `RATIOS` and `SUMS`, and the reddening.
+
+    Quantiles are NaN where a line is not reported.
 
     ``KIND`` says what the quantiles are worth: only an upper or a lower limit where what is above or below is
     not detected at 3 sigma; nothing where both are not. E(B-V) follows from Halpha over Hbeta, Case B
@@ -61,24 +63,34 @@ def ratio_table(joint: JointLines, prior_weight: np.ndarray) -> QTable:
         joint: fluxes with their covariance.
         prior_weight: (K,) of the lines.
     """
+    wanted = {**RATIOS, **{name: (names,) for name, names in SUMS.items()}}
+    # drawn together: a line that stands in several rows is drawn once
+    drawn = iter(joint.sums(*(group for groups in wanted.values() for group in groups), n=_DRAWS))
+    rows = []
+    for name, groups in wanted.items():
+        samples = [next(drawn) for _ in groups]
+        rows.append((name, *_summary(samples), _prior_weight(joint, prior_weight, groups)))
+        if name == _DECREMENT:
+            rows.append(_reddening(rows[-1]))
+    return dict(zip(COLUMNS, map(np.array, zip(*rows, strict=True)), strict=True))
+
+
+def ratio_table(joint: JointLines, prior_weight: np.ndarray) -> QTable:
+    """`ratio_columns` as a table with descriptions."""
     from astropy.table import QTable  # slow to import: only where a table is asked for
 
-    rows = [_row(joint, prior_weight, name, *groups) for name, groups in RATIOS.items()]
-    rows.append(_reddening(next(row for row in rows if row[0] == _DECREMENT)))
-    rows += [_row(joint, prior_weight, name, names) for name, names in SUMS.items()]
-    columns = dict(zip(COLUMNS, map(np.array, zip(*rows, strict=True)), strict=True))
-    return QTable(columns, descriptions=COLUMNS)
+    return QTable(ratio_columns(joint, prior_weight), descriptions=COLUMNS)
 
 
-def _row(joint: JointLines, weight: np.ndarray, name: str, *groups: Sequence[str]) -> tuple:
-    drawn = joint.sums(*groups, n=_DRAWS)
+def _summary(drawn: Sequence[np.ndarray]) -> tuple:
+    """Unit, kind and quantiles of a sum, or of a ratio of two."""
+    ratio = len(drawn) > 1
     seen = [bool(np.mean(one) > LIMIT_SIGMA * np.std(one)) for one in drawn]
-    value = drawn[0] if len(groups) == 1 else drawn[0] / np.maximum(drawn[1], 1e-300)
-    kind = "measured" if all(seen) else "upper" if seen[-1] or len(seen) == 1 else "lower"
-    if not (any(seen) or len(seen) == 1) or np.isnan(value).any():
+    value = drawn[0] / np.maximum(drawn[1], 1e-300) if ratio else drawn[0]
+    kind = "measured" if all(seen) else "upper" if seen[-1] or not ratio else "lower"
+    if (ratio and not any(seen)) or np.isnan(value).any():
         kind = "none"
-    unit = LINE_FLUX_UNIT if len(groups) == 1 else ""
-    return name, unit, kind, *np.quantile(value, QUANTILES), _prior_weight(joint, weight, groups)
+    return "" if ratio else LINE_FLUX_UNIT, kind, *np.quantile(value, QUANTILES)
 
 
 def _prior_weight(joint: JointLines, weight: np.ndarray, groups: Sequence[Sequence[str]]) -> float:
@@ -87,14 +99,14 @@ def _prior_weight(joint: JointLines, weight: np.ndarray, groups: Sequence[Sequen
     The prior of each line is independent of the others, with the line's own weight times its precision.
     """
     gradient = np.zeros(joint.flux.size)
-    for sign, names in zip((1.0, -1.0), groups, strict=False):
-        rows = [load_lines().index(name) for name in names]
-        gradient[rows] += sign / (joint.flux[rows].sum() if len(groups) > 1 else 1.0)
-    rows = np.flatnonzero(gradient)
-    gradient, covariance = gradient[rows], joint.covariance[np.ix_(rows, rows)]
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # a flux of 0: not known
+        for sign, names in zip((1.0, -1.0), groups, strict=False):
+            rows = [load_lines().index(name) for name in names]
+            gradient[rows] += sign / (joint.flux[rows].sum() if len(groups) > 1 else 1.0)
+        rows = np.flatnonzero(gradient)
+        gradient, covariance = gradient[rows], joint.covariance[np.ix_(rows, rows)]
         prior = np.sum(gradient**2 * np.diagonal(covariance) / weight[rows])
-    return float(np.clip(gradient @ covariance @ gradient / prior, 0.0, 1.0))
+        return float(np.clip(gradient @ covariance @ gradient / prior, 0.0, 1.0))
 
 
 @cache

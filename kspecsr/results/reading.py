@@ -20,6 +20,7 @@ from kspecsr.results.data import ModelIdentity, SpectrumResult, converted, usabl
 from kspecsr.results.files import (
     CARD_LENGTH,
     CLASS_CHANCE,
+    COVARIANCE,
     FIT,
     GIVEN,
     INPUT_NAME,
@@ -101,7 +102,10 @@ def _read_ecsv(path: Path) -> dict[str, Any]:
     spectrum, lines = (QTable.read(file, format="ascii.ecsv") for file in (path, lines_path(path)))
     cards, unit = spectrum.meta, spectrum["FLUX"].unit.to_string()
     _check_layout(cards)
-    fields = _shared_fields(cards, _plain(spectrum), _plain(lines), unit)
+    table = _plain(lines)
+    fields = _shared_fields(cards, _plain(spectrum), table, unit)
+    if COVARIANCE in table:
+        fields["measurements"] = _with_correlation(fields["measurements"], table)
     empty, unknown = np.zeros(0), np.full(prism_wavelength().size, np.nan)
     meta = replace(_meta(cards, unit), notes=tuple(cards.get("HISTORY") or ()))
     observed = ObservedSpectrum(empty, empty, empty, empty.astype(bool), meta)
@@ -207,10 +211,12 @@ def _measurements(table: Mapping[str, np.ndarray]) -> LineMeasurements:
 def _with_correlation(lines: LineMeasurements, table: Mapping[str, np.ndarray]) -> LineMeasurements:
     """The lines with the correlations that follow from a table of covariances."""
     known = load_lines()
-    rows = [known.index(str(name).strip()) for name in table["NAME"]]
+    names = [str(name).strip() for name in table["NAME"]]
+    there = np.isin(names, known.names)  # results may be newer than the list of lines
+    rows = [known.index(name) for name in np.array(names)[there]]
     correlation = np.full((len(known), len(known)), np.nan)
-    error = lines.flux_error[rows]
-    correlation[np.ix_(rows, rows)] = table["COVARIANCE"].reshape(len(rows), -1) / error[:, None] / error
+    error, covariance = lines.flux_error[rows], table[COVARIANCE].reshape(len(names), -1)
+    correlation[np.ix_(rows, rows)] = covariance[np.ix_(there, there)] / error[:, None] / error
     return replace(lines, correlation=correlation)
 
 

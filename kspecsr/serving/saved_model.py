@@ -19,6 +19,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from data_pipeline.instrument import ANGSTROM_PER_UM
 from data_pipeline.lines import load_lines
 from data_pipeline.writers.atomic import replacing
+from kspecsr.configuration import OBJECT_CLASSES
 from kspecsr.results.data import ModelIdentity
 from kspecsr.results.flags import FLAG_MEANINGS, STATUS_BITS
 from kspecsr.results.prism_input import prism_wavelength
@@ -68,6 +69,7 @@ def description(identity: ModelIdentity, bins: np.ndarray) -> dict:
             {"name": name, "rest_wavelength_angstrom": float(wavelength * ANGSTROM_PER_UM)}
             for name, wavelength in zip(lines.names, lines.wavelength, strict=True)
         ],
+        "classes": list(OBJECT_CLASSES),
         "status_bits": {str(bit): f"{name}: {FLAG_MEANINGS[name]}" for name, bit in STATUS_BITS.items()},
     }
 
@@ -92,7 +94,13 @@ def write_server_files(folder: Path, identity: ModelIdentity, bins: np.ndarray) 
         name=folder.name,
         identity=identity,
         signatures=SIGNATURES,
-        sizes={"P": prism_wavelength().size, "N": identity.grid.size, "K": len(load_lines()), "Z": bins.size},
+        sizes={
+            "P": prism_wavelength().size,
+            "N": identity.grid.size,
+            "K": len(load_lines()),
+            "Z": bins.size,
+            "C": len(OBJECT_CLASSES),
+        },
         step=float(bins[1] - bins[0]),
         status=[(bit, name, FLAG_MEANINGS[name]) for name, bit in STATUS_BITS.items()],
     )

@@ -101,7 +101,7 @@ class SharedConstants:
         return self._by_content[key]
 
 
-_SECOND_STAGE = ("redshift", "redshift_probability")
+_SECOND_STAGE = ("redshift", "redshift_probability", "redshift_none", "class_probability")
 Tensors = dict[str, tf.Tensor]
 
 
@@ -132,7 +132,8 @@ class ServedModel(tf.Module):
             degrade=lambda flux: tf.cast(degradation(tf.cast(flux, tf.float32)), tf.float64),
         )
         # A graph of its own: neither lines nor direct fit are computed for a redshift alone.
-        second = keras.Model(network.inputs, {name: network.output[name] for name in _SECOND_STAGE})
+        outputs = {name: network.output[name] for name in _SECOND_STAGE if name in network.output}
+        second = keras.Model(network.inputs, outputs)
         shared = SharedConstants()
         # Traced twice: the first trace is where the constants are found, the second reads them from
         # variables.

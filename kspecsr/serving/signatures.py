@@ -21,7 +21,7 @@ class Array:
     Attributes:
         dtype: type of the values, as TensorFlow names it.
         axis: ``P`` prism pixels, ``n`` pixels of the caller, ``N`` output pixels, ``K`` lines, ``Z`` redshift
-            bins; empty for one value per spectrum.
+            bins, ``C`` classes, or several of them; empty for one value per spectrum.
         unit: unit of the values; empty for none.
         meaning: description for the README of an export.
         optional: not of every model.
@@ -64,11 +64,16 @@ _GIVEN_INPUTS = {
     **_PRISM_INPUTS,
     "redshift": Array("float32", "", "", "0 or more; NaN: to be inferred"),
 }
+_OPEN = "; only of models that know more than galaxies"
 _REDSHIFT_OUTPUTS = {
     "redshift": Array("float32", "", "", "at which lines are placed; NaN without coverage"),
     "redshift_error": Array("float32", "", "", "one sigma of its mode; 0 where it was given"),
     "redshift_confidence": Array("float32", "", "", "mass of its mode within 0.01 (1 + z)"),
     "redshift_probability": Array("float32", "Z", "", "probability of each bin of ln(1 + z), from z = 0"),
+    "redshift_none": Array(
+        "float32", "", "", "probability that there is none, which takes its share of the mass" + _OPEN, True
+    ),
+    "class_probability": Array("float32", "C", "", "probability of each class" + _OPEN, True),
     # Bits rather than one code: several causes may hold at once.
     "status": Array("int32", "", "", "bits; 0: all is well, and lines are reported"),
     # With every answer, not in a call of its own: a server may load a new version between two calls.
@@ -85,6 +90,9 @@ _LINE_OUTPUTS = {
     for one in LINE_COLUMNS.values()
     if one.attribute in LineMeasurements.__dataclass_fields__
 }
+_LINE_OUTPUTS["line_correlation"] = Array(
+    "float32", "K, K", "", "of the errors; only of models that state it; NaN as the fluxes", optional=True
+)
 _SPECTRUM_OUTPUTS = {
     "flux": Array("float32", "N", FLUX_DENSITY, "super-resolved; NaN where there is no data"),
     "flux_error": Array("float32", "N", FLUX_DENSITY, "one sigma"),

@@ -359,13 +359,14 @@ def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
         kind, columns, plan = _planned(args, Path(temporary))
         if kind == ROWS and (args.hdu, args.row) != (None, None):
             raise SpectrumError("--hdu and --row choose in FITS and ECSV files; rows of Parquet are spectra")
+        described = read_settings(model)
         settings = SurveySettings(
             kind=kind,
             inputs_sha256=plan.sha256,
             total=plan.total,
             partitions=plan.partitions,
             partition_size=args.partition_size,
-            model=read_settings(model).name,
+            model=described.name,
             model_sha256=weights_hash(model),
             columns=columns,
             extraction=args.extraction,
@@ -374,6 +375,8 @@ def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
             spectra=args.spectra,
             keep_flagged=args.keep_flagged,
             precision=args.precision,
+            zero_point=args.zero_point,
+            joint_lines=described.preset.model.sr2.line_errors == "joint",
             software=software_versions("tensorflow", "keras", "pyarrow"),
             layout=LAYOUT,
         )

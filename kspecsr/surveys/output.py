@@ -16,10 +16,13 @@ import pyarrow.parquet as pq
 from data_pipeline.configuration import ConfigurationError, from_dict, to_dict
 from data_pipeline.workers import only_process
 from data_pipeline.writers.atomic import replacing
-from kspecsr.surveys.tables import FAILURES, LINES, OBJECTS, SPECTRA, SurveySettings, table_schema
+from kspecsr.surveys.tables import FAILURES, LINES, OBJECTS, RATIOS, SPECTRA, SurveySettings, table_schema
 
 MANIFEST_FILE = "survey.json"
 _PART = ".part"
+_REPEATED = (
+    *("line", "name", "unit", "kind", "flags", "brightest_line", "object_class", "source", "object_id"),
+)
 
 
 class SurveyError(ValueError):
@@ -28,7 +31,8 @@ class SurveyError(ValueError):
 
 def table_names(settings: SurveySettings) -> tuple[str, ...]:
     """Tables in the order in which they are renamed: where objects are there, all are."""
-    return (*((SPECTRA,) if settings.spectra else ()), LINES, FAILURES, OBJECTS)
+    further = (*((SPECTRA,) if settings.spectra else ()), *((RATIOS,) if settings.joint_lines else ()))
+    return (*further, LINES, FAILURES, OBJECTS)
 
 
 def part_path(folder: Path, table: str, partition: int) -> Path:
@@ -67,7 +71,7 @@ def check_same_run(folder: Path, settings: SurveySettings) -> bool:
     if not (folder / MANIFEST_FILE).exists():
         # A folder of tables without its manifest could hold rows of other weights; mixed with new ones nobody
         # could tell them apart.
-        tables = [name for name in (OBJECTS, LINES, FAILURES, SPECTRA) if (folder / name).exists()]
+        tables = [name for name in (OBJECTS, LINES, RATIOS, FAILURES, SPECTRA) if (folder / name).exists()]
         if tables:
             raise SurveyError(
                 f"{folder}: holds {tables[0]}/ but no {MANIFEST_FILE}, so nobody knows of what run; choose "
@@ -154,9 +158,7 @@ class PartitionWriter:
                 self._temporary[name],
                 self.schemas[name],
                 compression="zstd",
-                use_dictionary=[
-                    c for c in ("line", "kind", "flags", "brightest_line", "source", "object_id")
-                ],
+                use_dictionary=[*_REPEATED],
                 use_byte_stream_split=_floats(self.schemas[name]),
             )
         return self

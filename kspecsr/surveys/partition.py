@@ -22,19 +22,17 @@ from kspecsr.results.prism_input import prism_wavelength
 from kspecsr.results.resolver import named_backend_errors
 from kspecsr.surveys.output import PartitionWriter, SurveyError, is_done, write_grids
 from kspecsr.surveys.reading import read_partition
+from kspecsr.surveys.result_rows import failure_rows, line_rows, object_rows, ratio_rows, spectrum_rows
 from kspecsr.surveys.tables import (
     CHUNK,
     FAILURES,
     LINES,
     NOT_RESOLVED,
     OBJECTS,
+    RATIOS,
     SPECTRA,
     SurveyInput,
     SurveySettings,
-    failure_rows,
-    line_rows,
-    object_rows,
-    spectrum_rows,
 )
 
 if TYPE_CHECKING:
@@ -163,6 +161,8 @@ def process_partition(
             bad.sort(key=lambda one: one.input_row)
             writer.add(OBJECTS, object_rows(good, made, writer.schemas[OBJECTS]))
             writer.add(LINES, line_rows(good, made, writer.schemas[LINES]))
+            if settings.joint_lines:
+                writer.add(RATIOS, ratio_rows(good, made, writer.schemas[RATIOS]))
             writer.add(FAILURES, failure_rows(bad, writer.schemas[FAILURES]))
             if settings.spectra:
                 writer.add(SPECTRA, spectrum_rows(good, made, writer.schemas[SPECTRA]))

@@ -147,7 +147,8 @@ def read_partition(folder: Path, settings: SurveySettings, partition: int) -> It
         for one in planned_files(folder, partition, partition * settings.partition_size):
             yield read_file(one, settings)
     else:
-        yield from read_rows(**planned_rows(folder, partition), columns=settings.columns)
+        planned = planned_rows(folder, partition)
+        yield from read_rows(**planned, columns=settings.columns, zero_point=settings.zero_point)
 
 
 def read_file(one: SurveyInput, settings: SurveySettings) -> SurveyInput:
@@ -169,4 +170,4 @@ def read_file(one: SurveyInput, settings: SurveySettings) -> SurveyInput:
         found = replace(found, object_id=named or meta.target or meta.source_id)
     if not math.isfinite(one.ra) or not math.isfinite(one.dec):
         found = replace(found, ra=meta.ra, dec=meta.dec)
-    return on_prism(found, observed)
+    return on_prism(found, observed, settings.zero_point)

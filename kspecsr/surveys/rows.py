@@ -21,13 +21,15 @@ from kspecsr.results.prism_input import is_prism, prism_input
 from kspecsr.surveys.tables import CHUNK, NOT_PRISM, UNREADABLE, InputColumns, SurveyInput
 
 
-def on_prism(found: SurveyInput, observed: ObservedSpectrum) -> SurveyInput:
-    """The input with its spectrum on the prism's pixels."""
+def on_prism(found: SurveyInput, observed: ObservedSpectrum, zero_point: float = 0.0) -> SurveyInput:
+    """The input with its spectrum on the prism's pixels, its zero point [km/s] taken off."""
     if not is_prism(observed):
         return found.failed(
             NOT_PRISM, f"{observed.meta.origin}: is a {observed.meta.disperser} spectrum; expected PRISM"
         )
     try:
+        if zero_point:
+            observed = observed.without_zero_point(zero_point)
         return replace(found, spectrum=prism_input(observed))
     except MemoryError:
         raise
@@ -35,7 +37,9 @@ def on_prism(found: SurveyInput, observed: ObservedSpectrum) -> SurveyInput:
         return found.failed(UNREADABLE, error)
 
 
-def read_rows(path: str, start: int, stop: int, first: int, columns: InputColumns) -> Iterator[SurveyInput]:
+def read_rows(
+    path: str, start: int, stop: int, first: int, columns: InputColumns, zero_point: float = 0.0
+) -> Iterator[SurveyInput]:
     """Rows of a Parquet file with spectra as list columns, a few at a time.
 
     Args:
@@ -44,6 +48,7 @@ def read_rows(path: str, start: int, stop: int, first: int, columns: InputColumn
         stop: row after the last.
         first: number of row ``start`` among all inputs.
         columns: of the file, units included.
+        zero_point: velocity [km/s] that is taken off the wavelengths.
     """
     names = {key: getattr(columns, key) for key in _KEYS if getattr(columns, key)}
     # a buffer streams a row group instead of holding it
@@ -66,7 +71,8 @@ def read_rows(path: str, start: int, stop: int, first: int, columns: InputColumn
                 values = {key: _column(part, name) for key, name in names.items()}
                 for i in range(part.num_rows):
                     number = row + low + i
-                    yield _from_row(path, number, first + number - start, values, i, columns, told)
+                    row_of_all = first + number - start
+                    yield _from_row(path, number, row_of_all, values, i, columns, told, zero_point)
             row += batch.num_rows
             if row >= stop:
                 break
@@ -139,7 +145,9 @@ def _column(table: pa.Table, name: str) -> pa.Array:
     return pa.compute.struct_field(table[outer].combine_chunks(), inner)
 
 
-def _from_row(path, number, row, values, i, columns: InputColumns, told: _Told) -> SurveyInput:
+def _from_row(
+    path, number, row, values, i, columns: InputColumns, told: _Told, zero_point: float
+) -> SurveyInput:
     name = values["id"][i].as_py() if "id" in values else None
     ra, dec, redshift = (_number(values, key, i) for key in ("ra", "dec", "redshift"))
     found = SurveyInput(
@@ -153,7 +161,7 @@ def _from_row(path, number, row, values, i, columns: InputColumns, told: _Told) 
         redshift=redshift if 0 <= redshift <= LARGEST else math.nan,
     )
     try:
-        return on_prism(found, _observed(found, values, i, columns, told))
+        return on_prism(found, _observed(found, values, i, columns, told), zero_point)
     except MemoryError:
         raise
     except Exception as error:  # one odd row must not end a run of millions

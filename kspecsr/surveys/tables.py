@@ -1,29 +1,27 @@
-"""Settings and inputs of a survey, columns of its tables with units, and results as rows of them."""
+"""Settings and inputs of a survey, and the columns of its tables with units."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from data_pipeline.configuration import json_hash, to_dict
 from kspecsr.configuration.model import check_choice, check_range
 from kspecsr.results.lines import LINE_COLUMNS
 from kspecsr.results.prism_input import PrismInput
-from kspecsr.results.table import ROW_COLUMNS, row_of
-
-if TYPE_CHECKING:
-    from kspecsr.results.data import SpectrumResult
+from kspecsr.results.ratios import COLUMNS
+from kspecsr.results.table import ROW_COLUMNS
 
 CHUNK = 128  # spectra that go through the networks together: the batch size of `SuperResolver`
 FILES, ROWS = "files", "rows"
-# 1: without snr, upper_limit and in_range; sn_feature and sn_continuum on all prism pixels. 2: without notes
-LAYOUT = 3
+# 1: without snr, upper_limit and in_range; sn_feature and sn_continuum on all prism pixels. 2: without notes.
+# 3: without class_probability and correlations
+LAYOUT = 4
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,8 @@ class SurveySettings:
         spectra: whether spectra and P(z) are kept too.
         keep_flagged: whether flagged spectra keep their lines.
         precision: of the networks' trunks, as of `kspecsr.load`.
+        zero_point: velocity [km/s] that is taken off the wavelengths.
+        joint_lines: whether the model states how errors of lines are correlated.
         software: package name to version.
         layout: version of the columns of the tables and of their meaning.
     """
@@ -100,6 +100,8 @@ class SurveySettings:
     spectra: bool = False
     keep_flagged: bool = False
     precision: str = "float32"
+    zero_point: float = 0.0
+    joint_lines: bool = False
     software: Mapping[str, str] = field(default_factory=dict)
     layout: int = 1  # of manifests that do not state one
 
@@ -160,10 +162,10 @@ class SurveyInput:
         return replace(self, spectrum=None, failure=kind, reason=text)
 
 
-OBJECTS, LINES, FAILURES, SPECTRA = "objects", "lines", "failures", "spectra"
+OBJECTS, LINES, RATIOS, FAILURES, SPECTRA = "objects", "lines", "ratios", "failures", "spectra"
 QUANTILES = {"z_p02": 0.025, "z_p16": 0.16, "z_p50": 0.5, "z_p84": 0.84, "z_p97": 0.975}
 _DENSITY = "erg / (s cm2 Angstrom)"
-_SMALLEST_PROBABILITY = 1e-6  # of a bin of P(z); below it is noise that does not compress
+SMALLEST_PROBABILITY = 1e-6  # of a bin of P(z); below it is noise that does not compress
 
 
 class Column(NamedTuple):
@@ -190,6 +192,7 @@ _KINDS = {
     **dict.fromkeys(("z_given", "in_range"), pa.bool_()),
     **dict.fromkeys(("flags", "brightest_line", "line", "object_class", "notes"), pa.string()),
     "lines_detected": pa.int16(),
+    "class_probability": pa.list_(_F4),
 }
 
 
@@ -201,8 +204,13 @@ _RENAMED = {"NAME": "line", "FLUX_ERR": "flux_error"}
 # Columns of the table of lines, and what they are called in FITS files.
 LINE_NAMES = {_RENAMED.get(name, name.lower()): name for name in LINE_COLUMNS}
 _ROW = {name: _described(name, *texts) for name, texts in ROW_COLUMNS.items()}
+# of the table of ratios, and what they are called in FITS files
+RATIO_NAMES = {"name": "NAME", "unit": "UNIT", "kind": "KIND"}
+RATIO_NAMES |= {one.removeprefix("z_"): f"P{100 * share:g}" for one, share in QUANTILES.items()}
+RATIO_NAMES["prior_weight"] = "PRIOR_WEIGHT"
 _FIRST = ("z", "z_error", "z_confidence", "z_given")  # before the quantiles and modes
-COLUMNS: dict[str, tuple[Column, ...]] = {
+_RATIO_KINDS = dict.fromkeys(("name", "unit", "kind"), pa.string())
+TABLES: dict[str, tuple[Column, ...]] = {
     OBJECTS: (
         *_KEY,
         Column("ra", _F8, "deg", "right ascension, ICRS"),
@@ -218,6 +226,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     LINES: (
         *_KEY,
         *(_described(name, *LINE_COLUMNS[key][1:3]) for name, key in LINE_NAMES.items()),
+        Column(
+            "correlations",
+            pa.list_(_F4),
+            "",
+            "of the errors, with each line before it in the list; to 1.5e-5; null: the model states none",
+        ),
+    ),
+    RATIOS: (
+        *_KEY,
+        *(Column(name, _RATIO_KINDS.get(name, _F4), "", COLUMNS[key]) for name, key in RATIO_NAMES.items()),
     ),
     FAILURES: (
         *_KEY,
@@ -233,7 +251,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("prism_flux", pa.list_(_F4), _DENSITY, "what the networks saw, on grids/prism.parquet"),
         Column("prism_error", pa.list_(_F4), _DENSITY, "one sigma"),
         Column("prism_mask", pa.list_(pa.bool_()), "", "true: bad"),
-        Column("pz", pa.list_(_F4), "", f"P(z) per bin of grids/redshift.parquet; 0 below {1e-6:g}"),
+        Column(
+            "pz",
+            pa.list_(_F4),
+            "",
+            f"P(z) per bin of grids/redshift.parquet; 0 below {SMALLEST_PROBABILITY:g}",
+        ),
     ),
 }
 
@@ -242,9 +265,9 @@ def table_schema(name: str, settings: SurveySettings) -> pa.Schema:
     """Schema of a table with units per field, and the run's settings and units as JSON in its metadata."""
     fields = [
         pa.field(c.name, c.kind, metadata={"description": c.meaning, **({"unit": c.unit} if c.unit else {})})
-        for c in COLUMNS[name]
+        for c in TABLES[name]
     ]
-    units = {c.name: c.unit for c in COLUMNS[name] if c.unit}
+    units = {c.name: c.unit for c in TABLES[name] if c.unit}
     content = {"table": name, "fingerprint": settings.fingerprint, "settings": to_dict(settings)}
     metadata = {
         "kspecsr": json.dumps(content, sort_keys=True),
@@ -253,88 +276,3 @@ def table_schema(name: str, settings: SurveySettings) -> pa.Schema:
         "weights_sha256": settings.model_sha256,
     }
     return pa.schema(fields, metadata=metadata)
-
-
-def object_rows(
-    inputs: Sequence[SurveyInput], results: Sequence[SpectrumResult], schema: pa.Schema
-) -> pa.Table:
-    """One row per object."""
-    rows = [_object(one, result) for one, result in zip(inputs, results, strict=True)]
-    return pa.Table.from_pylist(rows, schema=schema)
-
-
-def _object(one: SurveyInput, result: SpectrumResult) -> dict:
-    redshift = result.redshift
-    # without a mode there is no P(z) to take quantiles of
-    quantiles = redshift.quantile(list(QUANTILES.values())) if redshift.modes else [math.nan] * len(QUANTILES)
-    return {
-        **_key(one),
-        "ra": one.ra,
-        "dec": one.dec,
-        **asdict(row_of(result, one.object_id)),
-        **dict(zip(QUANTILES, map(float, quantiles), strict=True)),
-        "z_modes": [mode.redshift for mode in redshift.modes],
-        "z_mode_errors": [mode.error for mode in redshift.modes],
-        "z_mode_masses": [mode.mass for mode in redshift.modes],
-    }
-
-
-def _key(one: SurveyInput) -> dict:
-    return {name: getattr(one, name) for name in ("input_row", "object_id", "source", "source_row")}
-
-
-def line_rows(
-    inputs: Sequence[SurveyInput], results: Sequence[SpectrumResult], schema: pa.Schema
-) -> pa.Table:
-    """One row per object and line that falls on its data; flagged objects have none, unless kept."""
-    kept = [np.flatnonzero(r.measurements.reported) for r in results]
-    counts = [rows.size for rows in kept]
-    values = {
-        "input_row": np.repeat([one.input_row for one in inputs], counts),
-        "object_id": np.repeat(np.array([one.object_id for one in inputs], dtype=object), counts),
-    }
-    for name, key in LINE_NAMES.items():
-        attribute = LINE_COLUMNS[key].attribute
-        parts = [getattr(r.measurements, attribute)[rows] for r, rows in zip(results, kept, strict=True)]
-        values[name] = np.concatenate(parts) if parts else np.zeros(0)
-    arrays = [pa.array(_as(values[field.name], field.type), field.type) for field in schema]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def failure_rows(inputs: Sequence[SurveyInput], schema: pa.Schema) -> pa.Table:
-    """One row per input without a result."""
-    rows = [{**_key(one), "kind": one.failure, "reason": one.reason} for one in inputs]
-    return pa.Table.from_pylist(rows, schema=schema)
-
-
-def spectrum_rows(
-    inputs: Sequence[SurveyInput], results: Sequence[SpectrumResult], schema: pa.Schema
-) -> pa.Table:
-    """Spectra and P(z) of objects, as lists."""
-    columns = {
-        "flux": [r.flux for r in results],
-        "flux_error": [r.flux_error for r in results],
-        "continuum": [r.continuum for r in results],
-        "prism_flux": [r.prism_flux for r in results],
-        "prism_error": [r.prism_error for r in results],
-        "prism_mask": [r.prism_mask for r in results],
-        "pz": [
-            np.where(r.redshift.probability < _SMALLEST_PROBABILITY, 0.0, r.redshift.probability)
-            for r in results
-        ],
-    }
-    arrays: dict[str, pa.Array] = {
-        "input_row": pa.array([one.input_row for one in inputs], pa.int64()),
-        "object_id": pa.array([one.object_id for one in inputs], pa.string()),
-    }
-    for name, values in columns.items():
-        offsets = np.cumsum([0, *(v.size for v in values)]).astype(np.int32)
-        inner = schema.field(name).type.value_type
-        flat = np.concatenate([np.zeros(0), *values])
-        arrays[name] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(_as(flat, inner), inner))
-    return pa.Table.from_arrays([arrays[name] for name in schema.names], schema=schema)
-
-
-def _as(values: np.ndarray, kind: pa.DataType) -> np.ndarray:
-    """The column's own type: pyarrow refuses to narrow NumPy's."""
-    return values.astype(object if kind == pa.string() else kind.to_pandas_dtype())
