@@ -27,6 +27,7 @@ from enhancement_sample import (
     IDENTITY,
     LINE_FLUX,
     REDSHIFT,
+    SecondStandIn,
     StandIn,
     prism_spectrum,
     write_stand_in_folder,
@@ -200,13 +201,38 @@ def test_an_input_that_is_gone_is_said_so_and_the_page_goes_on(place):
 
 def test_rows_are_chosen_by_redshift_and_flags():
     table = pd.DataFrame({"z": [0.5, 2.0, np.nan, 3.0], "flags": ["", "LOW_SN", "NO_COVERAGE", ""]})
-    table["chi_square"] = [1.0, 2.0, np.nan, 774.0]
-    assert list(chosen_rows(table, (0.0, 15.0), "any", "chi² above 3").index) == [3]
-    assert list(chosen_rows(table, (0.0, 15.0), "without flags", "chi² up to 3").index) == [0]
+    table["fit"], table["object_class"] = ["", "", "", "poor"], ["nothing", "", "nothing", "broad lines"]
+    assert list(chosen_rows(table, (0.0, 15.0), "any", "poor").index) == [3]
+    assert list(chosen_rows(table, (0.0, 15.0), "without flags", "good").index) == [0]
+    assert list(chosen_rows(table, (0.0, 15.0), "any", kind="nothing").index) == [0, 2]
     assert list(chosen_rows(table, (0.0, 15.0), "any").index) == [0, 1, 2, 3]
     assert list(chosen_rows(table, (1.0, 15.0), "any").index) == [1, 3]
     assert list(chosen_rows(table, (0.0, 15.0), "without flags").index) == [0, 3]
     assert list(chosen_rows(table, (0.0, 15.0), "with flags").index) == [1, 2]
+
+
+def test_the_page_filters_by_class_and_says_what_is_a_poor_fit(place, tmp_path):
+    """P_FIT where a model states it, chi-square where not; columns that nothing fills are hidden."""
+
+    class Poor(SecondStandIn):
+        def row(self, one):
+            return {**super().row(one), "fit_probability": 1e-5, "chi_square": 1.4}
+
+    for name, network in (("fine", SecondStandIn()), ("odd", Poor())):
+        SuperResolver(network, IDENTITY, BINS)(prism_spectrum()).write(tmp_path / f"{name}_sr.fits")
+    page = BrowsePage(EnhanceSource(tmp_path), Runner())
+    table = page.source.table
+    assert table["fit"].tolist() == ["", "poor"] and table["p_fit"].tolist() == pytest.approx([0.5, 1e-5])
+    assert page.classes.visible and page.classes.options == ["any", "broad lines"]
+    assert not page.table.hidden_columns
+    page.fits.value = "poor"
+    assert page.table.current_view["object_id"].tolist() == ["odd"]
+    page.open(1)
+    settle(page)
+    assert "poor fit" in page.summary.object and "P_FIT 1e-05" in page.summary.object
+    assert "class: **broad lines**, chance of no redshift 0.25" in page.summary.object
+    old = BrowsePage(source_of(place, "stored"), Runner())
+    assert old.table.hidden_columns == ["p_fit", "object_class"] and not old.classes.visible
 
 
 def test_marks_stand_at_rest_wavelengths_times_one_plus_z():

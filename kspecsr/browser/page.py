@@ -23,8 +23,8 @@ from data_pipeline.pictures.line_marks import line_title
 from data_pipeline.pictures.style import POOR_COLOUR
 from data_pipeline.spectrum import ObservedSpectrum
 from kspecsr.browser.plots import RedshiftPlot, SpectrumPlot
-from kspecsr.browser.sources import TABLE_COLUMNS, BrowseError, ResultSource, SpectrumView, view_of
-from kspecsr.results.flags import POOR_CHI_SQUARE
+from kspecsr.browser.sources import POOR, TABLE_COLUMNS, BrowseError, ResultSource, SpectrumView, view_of
+from kspecsr.results.flags import POOR_MEANING
 from kspecsr.results.table import row_of
 from kspecsr.surveys.tables import LINE_NAMES
 
@@ -37,11 +37,13 @@ MOST_REDSHIFT = 15.0
 ROWS = 12
 _SAME = 5e-4  # half a step of the slider
 _ANY, _NONE, _SOME = "any", "without flags", "with flags"
-_GOOD, _POOR = (f"chi² {sign} {POOR_CHI_SQUARE:g}" for sign in ("up to", "above"))
+_GOOD, _POOR = "good", "poor"
 _NUMBER = {"type": "number", "func": ">=", "placeholder": "at least"}
 _MOST = {"type": "number", "func": "<=", "placeholder": "at most"}
 _TEXT = {"type": "input", "func": "like", "placeholder": "contains"}
-_WIDTHS = dict(zip(TABLE_COLUMNS, (185, 85, 80, 85, 90, 105, 110, 85, 80, 110, 95, 125), strict=True))
+_WIDTHS = dict(
+    zip(TABLE_COLUMNS, (185, 85, 80, 85, 90, 105, 110, 85, 90, 70, 140, 80, 110, 95, 125), strict=True)
+)
 _ACROSS = {"flex_wrap": "wrap", "align_items": "flex-end", "gap": "8px", "sizing_mode": "stretch_width"}
 _FORMATS = {
     "z": "0.0000",
@@ -50,6 +52,7 @@ _FORMATS = {
     "sn_pixel": "0.0",
     "sn_feature": "0.0",
     "chi_square": "0.00",
+    "p_fit": "0.0000",
     "brightest_snr": "0.0",
 }
 
@@ -119,10 +122,15 @@ class BrowsePage:
             label="z from - to", start=0.0, end=MOST_REDSHIFT, value=(0.0, MOST_REDSHIFT), step=0.01
         )
         self.flags = pn.widgets.Select(label="flags", options=[_ANY, _NONE, _SOME], value=_ANY)
-        self.fits = pn.widgets.Select(label="fits", options=[_ANY, _GOOD, _POOR], value=_ANY)
-        self.table.add_filter(
-            pn.bind(chosen_rows, span=self.redshift_range, flags=self.flags, fits=self.fits)
+        self.fits = pn.widgets.Select(
+            label="fits", options=[_ANY, _GOOD, _POOR], value=_ANY, description=f"poor: {POOR_MEANING}"
         )
+        classes = sorted(filter(None, source.table["object_class"].unique()))
+        self.classes = pn.widgets.Select(
+            label="class", options=[_ANY, *classes], value=_ANY, visible=bool(classes)
+        )
+        choices = {"flags": self.flags, "fits": self.fits, "kind": self.classes}
+        self.table.add_filter(pn.bind(chosen_rows, span=self.redshift_range, **choices))
         self.details = pn.Column(sizing_mode="stretch_width", visible=False)  # until there is a spectrum
         self.spectrum, self.pz = SpectrumPlot(), RedshiftPlot()
         self.summary = pn.pane.Markdown("Click a row to see its spectrum.", css_classes=["summary"])
@@ -177,7 +185,7 @@ class BrowsePage:
         ]
         return pn.Column(
             title,
-            pn.FlexBox(self.redshift_range, self.flags, self.fits, **_ACROSS),
+            pn.FlexBox(self.redshift_range, self.flags, self.fits, self.classes, **_ACROSS),
             self.table,
             self.summary,
             self.details,
@@ -307,21 +315,30 @@ def as_file(result: Result, format: str) -> BytesIO:
         return packed
 
 
-def chosen_rows(table: pd.DataFrame, span: tuple[float, float], flags: str, fits: str = _ANY) -> pd.DataFrame:
-    """Rows in a span of redshift, with or without flags, of good or poor fits; a full span holds all z."""
+def chosen_rows(
+    table: pd.DataFrame, span: tuple[float, float], flags: str, fits: str = _ANY, kind: str = _ANY
+) -> pd.DataFrame:
+    """Rows in a span of redshift, with or without flags, of good or poor fits, of a class.
+
+    A full span holds all redshifts.
+    """
     keep = np.ones(len(table), bool)
     if span[0] > 0.0 or span[1] < MOST_REDSHIFT:
         keep &= table["z"].between(*span).to_numpy()
     if flags != _ANY:
         keep &= (table["flags"] == "").to_numpy() == (flags == _NONE)
     if fits != _ANY:
-        keep &= (table["chi_square"] > POOR_CHI_SQUARE).to_numpy() == (fits == _POOR)
+        keep &= (table["fit"] == POOR).to_numpy() == (fits == _POOR)
+    if kind != _ANY:
+        keep &= (table["object_class"] == kind).to_numpy()
     return table[keep]
 
 
 def _table(table: pd.DataFrame) -> pn.widgets.Tabulator:
-    texts = {"object_id": _TEXT, "flags": _TEXT, "brightest_line": _TEXT}
-    numbers = dict.fromkeys(("z", "z_confidence", "sn_pixel", "sn_feature", "lines_detected"), _NUMBER)
+    texts = dict.fromkeys(("object_id", "flags", "brightest_line", "fit", "object_class"), _TEXT)
+    numbers = dict.fromkeys(
+        ("z", "z_confidence", "sn_pixel", "sn_feature", "p_fit", "lines_detected"), _NUMBER
+    )
     numbers |= {"brightest_snr": _NUMBER, "chi_square": _MOST}
     shown = pn.widgets.Tabulator(
         table,
@@ -338,17 +355,23 @@ def _table(table: pd.DataFrame) -> pn.widgets.Tabulator:
         selectable=1,
         layout="fit_data_fill",  # as wide as it needs, and scrolled where the window is narrower
         frozen_columns=["object_id"],
+        # what the model of these results does not state
+        hidden_columns=[name for name in ("p_fit", "object_class") if _is_empty(table[name])],
         widths=_WIDTHS,
         text_align={name: "right" for name in (*_FORMATS, "lines_detected")},
         sizing_mode="stretch_width",
         height=470,
     )
-    shown.style.map(_poor, subset=["chi_square"])
+    shown.style.map(_poor, subset=["fit"])
     return shown
 
 
-def _poor(chi_square: float) -> str:
-    return f"color: {POOR_COLOUR}; font-weight: bold" if chi_square > POOR_CHI_SQUARE else ""
+def _is_empty(column: pd.Series) -> bool:
+    return bool((column.isna() | (column == "")).all())
+
+
+def _poor(fit: str) -> str:
+    return f"color: {POOR_COLOUR}; font-weight: bold" if fit == POOR else ""
 
 
 def _shown_lines(lines: pd.DataFrame) -> pd.DataFrame:

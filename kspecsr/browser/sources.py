@@ -15,7 +15,7 @@ from data_pipeline.pictures.line_marks import line_title
 from data_pipeline.pictures.style import POOR_COLOUR
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 from kspecsr.results.data import SpectrumResult
-from kspecsr.results.flags import POOR_CHI_SQUARE
+from kspecsr.results.flags import poor_fit
 from kspecsr.results.lines import LIKELY, LIMIT_SIGMA, LINE_COLUMNS
 from kspecsr.results.reading import read_result
 from kspecsr.results.redshift import RedshiftSummary
@@ -35,11 +35,17 @@ TABLE_COLUMNS = {
     "sn_pixel": "S/N pix.",
     "sn_feature": "S/N feat.",
     "chi_square": "chi²",
+    "p_fit": "P_FIT",
+    "fit": "fit",
+    "object_class": "class",
     "lines_detected": "lines",
     "brightest_line": "best line",
     "brightest_snr": "its S/N",
     "flags": "flags",
 }
+
+
+POOR = "poor"  # of the column of fits
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +89,12 @@ class SpectrumView:
         if np.isfinite(row.z):
             place = f"z = {row.z:.4f} (" + ("given)" if row.z_given else f"± {row.z_error:.4f})")
         text = f"**{row.name}** — {place}, confidence {row.z_confidence:.3f}, chi² {row.chi_square:.2f}, "
-        if row.chi_square > POOR_CHI_SQUARE:
+        if np.isfinite(row.p_fit):
+            text += f"P_FIT {row.p_fit:.2g}, "
+        if row.poor_fit:
             text += f'<span style="color:{POOR_COLOUR}">**poor fit**</span>, '
+        if row.object_class:
+            text += f"class: **{row.object_class}**, chance of no redshift {row.no_redshift:.2f}, "
         text += f"flags: **{row.flags}**" if row.flags else f"{row.lines_detected} lines detected"
         return text + (f" — {row.notes}" if row.notes else "")
 
@@ -155,7 +165,8 @@ def _page_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Fields of `ResultRow` as the columns of the page."""
     ratio = rows["brightest_flux"] / rows["brightest_flux_error"]
     titles = {name: line_title(name) for name in rows["brightest_line"].unique()}
-    rows = rows.assign(brightest_snr=ratio, brightest_line=rows["brightest_line"].map(titles))
+    fit = np.where(poor_fit(rows["chi_square"], rows["p_fit"]), POOR, "")
+    rows = rows.assign(brightest_snr=ratio, brightest_line=rows["brightest_line"].map(titles), fit=fit)
     return rows.rename(columns={"name": "object_id"})[list(TABLE_COLUMNS)]
 
 
