@@ -90,14 +90,27 @@ class StandIn:
 
 
 class SecondStandIn(StandIn):
-    """With what a model of the preset `second` puts out besides: neighbouring lines are anti-correlated."""
+    """With what a model of the preset `second` puts out besides.
+
+    Neighbouring lines are anti-correlated; a quarter of Halpha is broad.
+    """
 
     def row(self, one):
         place = np.log(load_lines().wavelength)
         sign = (-1.0) ** np.argsort(np.argsort(place))
         near = np.exp(-0.5 * ((place[:, None] - place) / 0.005) ** 2)
+        known = super().row(one)
+        flux, error = known["line_flux"], known["line_flux_error"]
+        broad = (np.array(load_lines().names) == "Halpha") * 1.0
         return {
-            **super().row(one),
+            **known,
+            "line_narrow_flux": flux * (1 - 0.25 * broad),
+            "line_narrow_flux_error": error,
+            "line_broad_flux": flux * 0.25 * broad,
+            "line_broad_flux_error": 2 * error * broad,
+            "broad_probability": 0.9,
+            "broad_fwhm": 3000.0,
+            "broad_fwhm_error": 400.0,
             "line_correlation": 0.95 * sign[:, None] * sign * near + 0.05 * np.eye(place.size),
             "redshift_none": 0.25,
             "class_probability": np.array([0.1, 0.2, 0.4, 0.25, 0.05]),

@@ -8,7 +8,7 @@ import pytest
 
 from data_pipeline.configuration import to_dict
 from data_pipeline.readers.format import ReadOptions
-from enhancement_sample import BINS, IDENTITY, StandIn, prism_spectrum
+from enhancement_sample import BINS, IDENTITY, SecondStandIn, StandIn, prism_spectrum
 from kspecsr.configuration.calibration import Calibration, FitTable
 from kspecsr.enhancement.inputs import InputFile
 from kspecsr.enhancement.run import Settings, existing_header, is_done
@@ -115,6 +115,25 @@ def test_lines_of_flagged_spectra_are_kept_where_asked_for():
     assert not SuperResolver(Judged(0.0), IDENTITY, BINS)(
         nothing, keep_flagged=True
     ).measurements.reported.any()
+
+
+@pytest.mark.parametrize("ending", ["fits", "ecsv"])
+def test_flagged_results_of_models_with_joint_errors_are_read_again(tmp_path, ending):
+    """They have no line, so their covariance has no row."""
+
+    class Poor(SecondStandIn):
+        def row(self, one):
+            return {**super().row(one), "fit_probability": 0.0}
+
+    result = SuperResolver(Poor(), IDENTITY, BINS)(prism_spectrum())
+    assert result.flags == (POOR_FIT,) and np.isnan(result.measurements.broad.probability)
+    first, again = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
+    result.write(first)
+    read = Result.read(first)
+    assert read.joint_lines.correlated and np.isnan(read.joint_lines.covariance).all()
+    assert read.measurements.broad is not None and not read.measurements.broad.likely
+    read.write(again)
+    assert first.read_bytes() == again.read_bytes()
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -41,9 +41,9 @@ _GOOD, _POOR = "good", "poor"
 _NUMBER = {"type": "number", "func": ">=", "placeholder": "at least"}
 _MOST = {"type": "number", "func": "<=", "placeholder": "at most"}
 _TEXT = {"type": "input", "func": "like", "placeholder": "contains"}
-_WIDTHS = dict(
-    zip(TABLE_COLUMNS, (185, 85, 80, 85, 90, 105, 110, 85, 90, 70, 140, 80, 110, 95, 125), strict=True)
-)
+_PIXELS = (185, 85, 80, 85, 90, 105, 110, 85, 90, 70, 140, 95, 125, 80, 110, 95, 125)
+_WIDTHS = dict(zip(TABLE_COLUMNS, _PIXELS, strict=True))
+_MAYBE = ("p_fit", "object_class", "p_broad", "fwhm_broad")  # what not every model states
 _ACROSS = {"flex_wrap": "wrap", "align_items": "flex-end", "gap": "8px", "sizing_mode": "stretch_width"}
 _FORMATS = {
     "z": "0.0000",
@@ -53,6 +53,8 @@ _FORMATS = {
     "sn_feature": "0.0",
     "chi_square": "0.00",
     "p_fit": "0.0000",
+    "p_broad": "0.00",
+    "fwhm_broad": "0",
     "brightest_snr": "0.0",
 }
 
@@ -336,9 +338,17 @@ def chosen_rows(
 
 def _table(table: pd.DataFrame) -> pn.widgets.Tabulator:
     texts = dict.fromkeys(("object_id", "flags", "brightest_line", "fit", "object_class"), _TEXT)
-    numbers = dict.fromkeys(
-        ("z", "z_confidence", "sn_pixel", "sn_feature", "p_fit", "lines_detected"), _NUMBER
+    least = (
+        "z",
+        "z_confidence",
+        "sn_pixel",
+        "sn_feature",
+        "p_fit",
+        "p_broad",
+        "fwhm_broad",
+        "lines_detected",
     )
+    numbers = dict.fromkeys(least, _NUMBER)
     numbers |= {"brightest_snr": _NUMBER, "chi_square": _MOST}
     shown = pn.widgets.Tabulator(
         table,
@@ -355,8 +365,7 @@ def _table(table: pd.DataFrame) -> pn.widgets.Tabulator:
         selectable=1,
         layout="fit_data_fill",  # as wide as it needs, and scrolled where the window is narrower
         frozen_columns=["object_id"],
-        # what the model of these results does not state
-        hidden_columns=[name for name in ("p_fit", "object_class") if _is_empty(table[name])],
+        hidden_columns=[name for name in _MAYBE if _is_empty(table[name])],
         widths=_WIDTHS,
         text_align={name: "right" for name in (*_FORMATS, "lines_detected")},
         sizing_mode="stretch_width",
@@ -380,12 +389,16 @@ def _shown_lines(lines: pd.DataFrame) -> pd.DataFrame:
     numbers = {
         name: ordered[name].to_numpy(dtype=float) for name in ("wave_obs", "flux", "flux_error", "snr")
     }
+    broad = {}
+    if "flux_broad" in ordered and ordered["flux_broad"].notna().any():
+        broad = {"of it broad": (ordered["flux_broad"].to_numpy(dtype=float) * 1e20).round(1)}
     return pd.DataFrame(
         {
             "line": np.array([line_title(name) for name in ordered["line"]], dtype=object),
             "at [um]": numbers["wave_obs"].round(5),
             "flux [1e-20]": (numbers["flux"] * 1e20).round(1),
             "error": (numbers["flux_error"] * 1e20).round(1),
+            **broad,
             "S/N": numbers["snr"].round(1),
         }
     )

@@ -5,7 +5,13 @@ from bokeh.models import ColumnDataSource, HoverTool, LabelSet, Range1d
 from bokeh.plotting import figure
 
 from data_pipeline.pictures.line_marks import KEY_LINES, observed_wavelengths, spread
-from data_pipeline.pictures.style import ARM_COLOURS, FAINT_LINE_COLOUR, LINE_COLOUR, OUTPUT_COLOUR
+from data_pipeline.pictures.style import (
+    ARM_COLOURS,
+    FAINT_LINE_COLOUR,
+    LINE_COLOUR,
+    OTHER_COLOUR,
+    OUTPUT_COLOUR,
+)
 from kspecsr.browser.sources import SpectrumView
 
 UNIT = 1e-20  # of the plots [erg/s/cm2/A]
@@ -19,6 +25,7 @@ class SpectrumPlot:
     def __init__(self):
         self.prism = ColumnDataSource({"x": [], "y": [], "low": [], "high": []})
         self.sharp = ColumnDataSource({"x": [], "y": [], "low": [], "high": []}, name="super-resolved")
+        self.broad = ColumnDataSource({"x": [], "y": []}, name="broad lines")
         self.lines = ColumnDataSource(_NO_MARKS, name="line marks")
         self._top, self._detected = 1.0, frozenset()
         self.figure = figure(
@@ -40,6 +47,7 @@ class SpectrumPlot:
             self.figure.add_tools(
                 HoverTool(renderers=[line], tooltips=[(name, "@x{0.0000} um, @y{0.00}")], mode="mouse")
             )
+        self.figure.line("x", "y", source=self.broad, color=OTHER_COLOUR, legend_label="broad lines")
         self.figure.segment("x", 0, "x", "top", source=self.lines, color="colour", line_dash="dashed")
         self.figure.add_layout(
             LabelSet(
@@ -63,6 +71,9 @@ class SpectrumPlot:
         """Replaces what is drawn."""
         self.prism.data = _band(view.prism_wavelength, view.prism_flux, view.prism_error)
         self.sharp.data = _band(view.wavelength, view.flux, view.flux_error)
+        broad = view.broad is not None
+        self.broad.data = {"x": view.wavelength, "y": view.broad / UNIT} if broad else {"x": [], "y": []}
+        self.figure.legend[0].items[-1].visible = broad
         shown = np.concatenate([view.prism_flux, view.flux]) / UNIT
         shown = shown[np.isfinite(shown)]
         if shown.size:

@@ -14,16 +14,17 @@ from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.pictures.line_marks import line_title
 from data_pipeline.pictures.style import POOR_COLOUR
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
+from kspecsr.results.broad import LIKELY_BROAD, on_continuum
 from kspecsr.results.data import SpectrumResult
 from kspecsr.results.flags import poor_fit
-from kspecsr.results.lines import LIKELY, LIMIT_SIGMA, LINE_COLUMNS
+from kspecsr.results.lines import LIKELY, LIMIT_SIGMA
 from kspecsr.results.reading import read_result
 from kspecsr.results.redshift import RedshiftSummary
 from kspecsr.results.table import ROW_COLUMNS, SUFFIX, ResultRow, read_row, result_files
 from kspecsr.surveys.output import MANIFEST_FILE, read_manifest
 from kspecsr.surveys.reading import read_file
 from kspecsr.surveys.rows import read_rows
-from kspecsr.surveys.tables import LINE_NAMES, SurveyInput
+from kspecsr.surveys.tables import BROAD_NAMES, LINE_NAMES, SurveyInput
 
 # Columns of the page's table and what they are called there.
 TABLE_COLUMNS = {
@@ -38,6 +39,8 @@ TABLE_COLUMNS = {
     "p_fit": "P_FIT",
     "fit": "fit",
     "object_class": "class",
+    "p_broad": "P broad",
+    "fwhm_broad": "FWHM broad",
     "lines_detected": "lines",
     "brightest_line": "best line",
     "brightest_snr": "its S/N",
@@ -63,6 +66,7 @@ class SpectrumView:
         pz_z: (Z,) redshifts.
         pz: (Z,) probability per unit redshift.
         lines: one row per line on the data, with the columns of a survey's table of lines.
+        broad: (N,) continuum with broad components of lines, NaN beside them; None where there are none.
     """
 
     row: ResultRow
@@ -75,6 +79,7 @@ class SpectrumView:
     pz_z: np.ndarray
     pz: np.ndarray
     lines: pd.DataFrame
+    broad: np.ndarray | None = None
 
     @property
     def detected(self) -> list[str]:
@@ -95,14 +100,17 @@ class SpectrumView:
             text += f'<span style="color:{POOR_COLOUR}">**poor fit**</span>, '
         if row.object_class:
             text += f"class: **{row.object_class}**, chance of no redshift {row.no_redshift:.2f}, "
+        if row.p_broad > LIKELY_BROAD:
+            width = f"{row.fwhm_broad:.0f} ± {row.fwhm_broad_error:.0f} km/s"
+            text += f"broad lines of {width} (chance {row.p_broad:.2f}), "
         text += f"flags: **{row.flags}**" if row.flags else f"{row.lines_detected} lines detected"
         return text + (f" — {row.notes}" if row.notes else "")
 
 
 def view_of(row: ResultRow, result: SpectrumResult) -> SpectrumView:
     """The view of a result."""
-    lines = result.measurements
-    kept = lines.reported
+    kept, columns = result.measurements.reported, result.measurements.columns()
+    names = {name: key for name, key in (LINE_NAMES | BROAD_NAMES).items() if key in columns}
     return SpectrumView(
         row=row,
         prism_wavelength=result.prism_wavelength,
@@ -113,9 +121,8 @@ def view_of(row: ResultRow, result: SpectrumResult) -> SpectrumView:
         flux_error=result.flux_error,
         pz_z=result.redshift.grid,
         pz=result.redshift.density,
-        lines=pd.DataFrame(
-            {name: getattr(lines, LINE_COLUMNS[key].attribute)[kept] for name, key in LINE_NAMES.items()}
-        ),
+        lines=pd.DataFrame({name: columns[key][kept] for name, key in names.items()}),
+        broad=result.broad_spectrum,
     )
 
 
@@ -223,17 +230,22 @@ class SurveySource:
         stated = (one.z, one.z_error, one.z_confidence, one.z_given)
         bins = np.log1p(self._grid("redshift", "z"))
         redshift = RedshiftSummary(*stated, bins=bins, probability=spectrum["pz"].astype(np.float64))
+        wavelength, broad = self._grid("output", "wavelength"), None
+        if one.p_broad > LIKELY_BROAD:
+            parts = (spectrum["continuum"], lines["wave_obs"].to_numpy(), lines["flux_broad"].to_numpy())
+            broad = on_continuum(wavelength, *parts, one.fwhm_broad)
         return SpectrumView(
             row=one,
             prism_wavelength=self._grid("prism", "wavelength"),
             prism_flux=np.where(spectrum["prism_mask"].astype(bool), np.nan, spectrum["prism_flux"]),
             prism_error=spectrum["prism_error"],
-            wavelength=self._grid("output", "wavelength"),
+            wavelength=wavelength,
             flux=spectrum["flux"],
             flux_error=spectrum["flux_error"],
             pz_z=redshift.grid,
             pz=redshift.density,
             lines=lines,
+            broad=broad,
         )
 
     def observed(self, row: int) -> tuple[ObservedSpectrum, float]:

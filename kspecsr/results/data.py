@@ -14,6 +14,7 @@ import numpy as np
 
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import FLUX_UNIT, WAVELENGTH_UNIT, ObservedSpectrum, parse_unit
+from kspecsr.results.broad import on_continuum
 from kspecsr.results.flags import poor_fit
 from kspecsr.results.joint_lines import Estimate, JointLines
 from kspecsr.results.lines import LineMeasurements
@@ -135,6 +136,15 @@ class SpectrumResult:
     def poor_fit(self) -> bool:
         """Whether the degraded spectrum is far from the prism: neither it nor its lines are to be trusted."""
         return bool(poor_fit(self.chi_square, self.fit_probability))
+
+    @property
+    def broad_spectrum(self) -> np.ndarray | None:
+        """(N,) continuum with broad components, NaN beside them; None where there probably are none."""
+        broad = self.measurements.broad
+        if broad is None or not broad.likely:
+            return None
+        centre = self.measurements.wavelength
+        return on_continuum(self.wavelength, self.continuum, centre, broad.broad_flux, broad.fwhm)
 
     @property
     def notes(self) -> tuple[str, ...]:

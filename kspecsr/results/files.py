@@ -31,6 +31,12 @@ MODEL_HASH, INPUT_HASH, Z_SOURCE, EXTRACTION = "MODELSHA", "INPUTSHA", "ZSOURCE"
 INPUT_NAME, INPUT_PATH_HASH = "INPUT", "INPUTPSH"
 NO_REDSHIFT, CLASS_CHANCE, FIT = "P_NONE", "PCLASS", "P_FIT"
 KEPT = "KEPTLINE"
+# of `BroadLines`: keyword and comment
+BROAD_CARDS = {
+    "probability": ("P_BROAD", "chance of broad components"),
+    "fwhm": ("FWHM_BRD", "[km/s] their width"),
+    "fwhm_error": ("FWHM_BRE", "[km/s] one sigma"),
+}
 GIVEN, INFERRED = "given", "spectrum"
 # Fields of SpectrumMeta: keyword and comment; those without a comment only where they hold something.
 META_CARDS = {
@@ -82,6 +88,7 @@ def provenance_cards(result: SpectrumResult) -> list[Card]:
         ("DISPERSE", "SUPER-RESOLVED", "not observed: an estimate from the prism"),
         *_redshift_cards(result),
         *_class_cards(result),
+        *_broad_cards(result),
         ("CHI2NU", _number(result.chi_square), "degraded output against input, per 2/3 ERR^2"),
         *_fit_cards(result),
         ("FLAGS", ",".join(result.flags), "why no lines are reported; empty: they are"),
@@ -119,6 +126,14 @@ def _class_cards(result: SpectrumResult) -> list[Card]:
             for number, (name, chance) in enumerate(result.class_probability.items(), start=1)
         ),
     ]
+
+
+def _broad_cards(result: SpectrumResult) -> list[Card]:
+    """Of models whose permitted lines have broad components."""
+    broad = result.measurements.broad
+    if broad is None:
+        return []
+    return [(key, _number(getattr(broad, name)), text) for name, (key, text) in BROAD_CARDS.items()]
 
 
 def _fit_cards(result: SpectrumResult) -> list[Card]:
@@ -276,11 +291,10 @@ def _spectrum_table(result: SpectrumResult) -> QTable:
 
 
 def _stored_lines(lines: LineMeasurements) -> LineMeasurements:
-    """Fluxes as FITS holds them, so that S/N and limits follow from what is in the file."""
-    flux, error = (
-        np.asarray(values, np.float32).astype(np.float64) for values in (lines.flux, lines.flux_error)
-    )
-    return replace(lines, flux=flux, flux_error=error)
+    """As FITS holds them, so that S/N, limits and ratios follow from what is in the file."""
+    names = ("flux", "flux_error", "prior_weight")
+    stored = {name: np.asarray(getattr(lines, name), np.float32).astype(np.float64) for name in names}
+    return replace(lines, **stored)
 
 
 def _pz_hdu(redshift: RedshiftSummary) -> fits.BinTableHDU:

@@ -12,6 +12,7 @@ import numpy as np
 
 from kspecsr.configuration import OBJECT_CLASSES
 from kspecsr.results import prism_input
+from kspecsr.results.broad import BroadLines
 from kspecsr.results.data import ModelIdentity
 from kspecsr.results.flags import NO_COVERAGE, STATUS_BITS, find_flags, flags_of
 from kspecsr.results.lines import LineMeasurements
@@ -21,6 +22,8 @@ from kspecsr.results.result import Result
 
 _SPECTRA = ("flux", "flux_error", "continuum", "sr1_flux", "sr1_error")
 _BLANKED = ("flux", "flux_error", "wavelength", "fwhm", "equivalent_width", "prior_weight")
+_PARTS = ("narrow_flux", "narrow_flux_error", "broad_flux", "broad_flux_error")  # of models with broad lines
+_BROAD = ("broad_probability", "broad_fwhm", "broad_fwhm_error")  # one for all lines of a spectrum
 _OPEN_WORLD = ("redshift_none", "class_probability")  # of models that know of more than galaxies
 Arrays = dict[str, Any]
 
@@ -83,7 +86,7 @@ class Interpreter:
 
         Returns:
             As above, and spectra and their ``mask`` (B, N), ``line_*`` (B, K), ``chi_square`` (B,),
-            ``prism_model`` (B, P).
+            ``prism_model`` (B, P); ``broad_*`` (B,) of models with broad lines.
         """
         xp = self._xp
         lost = output_mask(prism[2], self.identity.grid, xp)
@@ -91,6 +94,7 @@ class Interpreter:
         finite = xp.isfinite(outputs["flux"]) & xp.isfinite(outputs["flux_error"])
         in_range = xp.sum(xp.where(lines["line_in_range"], 1, 0), axis=1)
         fit = {name: outputs[name] for name in ("fit_probability",) if name in outputs}
+        broad = {name: outputs[name] for name in _BROAD if name in outputs}
         finite = xp.all(finite | lost, axis=1)
         redshift, flagged = self._redshift_and_flags(prism, outputs, given, in_range, finite, *fit.values())
         flagged = flagged & ~(finite & xp.isfinite(redshift["redshift"]) & keep_flagged)
@@ -106,6 +110,7 @@ class Interpreter:
             **_blanked(lines, rows, xp),
             **redshift,
             **fit,
+            **{name: xp.where(flagged, np.nan, values) for name, values in broad.items()},
             "prism_model": xp.where(rows, alone, outputs["prism_model"]),
             "chi_square": xp.where(
                 flagged, prism_input.prism_chi_square(*prism, alone, xp), outputs["chi_square"]
@@ -151,7 +156,8 @@ class Interpreter:
 
 def _blanked(lines: Arrays, rows: Any, xp: Any) -> Arrays:
     """Lines without values in some rows: NaN, presence 0."""
-    blank = {f"line_{name}": xp.where(rows, np.nan, lines[f"line_{name}"]) for name in _BLANKED}
+    names = [f"line_{name}" for name in (*_BLANKED, *_PARTS)]
+    blank = {name: xp.where(rows, np.nan, lines[name]) for name in names if name in lines}
     if "line_correlation" in lines:
         pairs = rows[:, :, None] | rows[:, None, :]
         blank["line_correlation"] = xp.where(pairs, np.nan, lines["line_correlation"])
@@ -177,6 +183,9 @@ def results_of(
         # copies: a result that is kept must not keep its batch
         one = {name: np.array(values[row], np.float64) for name, values in arrays.items()}
         lines = {field.name: one.get(f"line_{field.name}") for field in fields(LineMeasurements)}
+        if "broad_probability" in one:
+            parts = {name: one[f"line_{name}"] for name in _PARTS}
+            lines["broad"] = BroadLines(*(float(one[name]) for name in _BROAD), **parts)
         if np.any(prism.raised):  # no equivalent width on a continuum that is not the galaxy's
             raised = np.interp(lines["wavelength"], prism_wavelength(), prism.raised) > 0
             lines["equivalent_width"] = np.where(raised, np.nan, lines["equivalent_width"])

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_pipeline.instrument import ANGSTROM_PER_UM
 from data_pipeline.lines import load_lines
+from kspecsr.results.broad import BroadLines
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -52,6 +53,17 @@ LINE_COLUMNS = {
     "IN_RANGE": LineColumn("in_range", "", "centre lies on data"),
     "PRIOR_WEIGHT": LineColumn("prior_weight", "", "share of the value owed to the learned prior", ".2f"),
 }
+# of models whose permitted lines have broad components; attributes of `BroadLines`
+BROAD_COLUMNS = {
+    "FLUX_NARROW": LineColumn("narrow_flux", LINE_FLUX_UNIT, "flux of the narrow component", ".3e"),
+    "FLUX_NARROW_ERR": LineColumn("narrow_flux_error", LINE_FLUX_UNIT, "one sigma", ".1e"),
+    "FLUX_BROAD": LineColumn("broad_flux", LINE_FLUX_UNIT, "flux of the broad component", ".3e"),
+    "FLUX_BROAD_ERR": LineColumn(
+        "broad_flux_error", LINE_FLUX_UNIT, "one sigma; 0: this line can have none", ".1e"
+    ),
+    "FWHM_BROAD": LineColumn("broad_fwhm", "km / s", "width of all broad components", ".0f"),
+    "P_BROAD": LineColumn("broad_probability", "", "chance that there are broad components", ".2f"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +81,7 @@ class LineMeasurements:
         prior_weight: (K,) 0 (this spectrum alone) to 1 (learned prior alone).
         correlation: (K, K) of the errors, NaN in rows and columns of lines that are not reported; None for a
             model that states each line's error by itself.
+        broad: narrow and broad components, which add up to ``flux``; None of a model without.
     """
 
     flux: np.ndarray
@@ -80,6 +93,7 @@ class LineMeasurements:
     in_range: np.ndarray
     prior_weight: np.ndarray
     correlation: np.ndarray | None = None
+    broad: BroadLines | None = None
 
     @property
     def line(self) -> np.ndarray:
@@ -118,8 +132,10 @@ class LineMeasurements:
         return int(np.argmax(np.where(detected, self.flux, -np.inf))) if detected.any() else None
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Columns of `LINE_COLUMNS` in their units."""
-        return {name: getattr(self, column.attribute) for name, column in LINE_COLUMNS.items()}
+        """Columns of `LINE_COLUMNS` in their units, and of `BROAD_COLUMNS` where there are any."""
+        found = {name: getattr(self, column.attribute) for name, column in LINE_COLUMNS.items()}
+        parts = BROAD_COLUMNS.items() if self.broad is not None else ()
+        return found | {name: getattr(self.broad, column.attribute) for name, column in parts}
 
     def to_table(self) -> QTable:
         """As an astropy table with units, descriptions and formats."""
@@ -127,10 +143,10 @@ class LineMeasurements:
 
 
 def line_qtable(columns: Mapping[str, np.ndarray]) -> QTable:
-    """A table with the units, descriptions and formats of `LINE_COLUMNS`; it may have other columns too."""
+    """A table with units, descriptions and formats of the columns that are known; others may be there too."""
     from astropy.table import QTable  # slow to import: only where a table is asked for
 
-    known = {name: column for name, column in LINE_COLUMNS.items() if name in columns}
+    known = {name: column for name, column in (LINE_COLUMNS | BROAD_COLUMNS).items() if name in columns}
     table = QTable(
         dict(columns),
         units={name: column.unit for name, column in known.items() if column.unit},

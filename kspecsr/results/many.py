@@ -52,7 +52,15 @@ def lines_of(results: Iterable[SpectrumResult], names: Iterable[str] | None = No
         parts.append({column: values[kept] for column, values in columns.items()})
     if not parts:
         raise ValueError("a table of lines: expected one result or more, got none")
-    table = line_qtable({column: np.concatenate([part[column] for part in parts]) for column in parts[0]})
+    names_of_all = dict.fromkeys(
+        column for part in parts for column in part
+    )  # some models have no broad lines
+    table = line_qtable(
+        {
+            column: np.concatenate([part.get(column, np.full(len(part["Z"]), np.nan)) for part in parts])
+            for column in names_of_all
+        }
+    )
     for column, meaning, form in (
         ("SPECTRUM", "name of the spectrum", None),
         ("Z", "redshift at which lines are placed", ".4f"),
@@ -152,6 +160,9 @@ _TABLE = {
     "CHI2NU": "chi_square",
     "P_FIT": "p_fit",
     "FLAGS": "flags",
+    "P_BROAD": "p_broad",
+    "FWHM_BROAD": "fwhm_broad",
+    "FWHM_BROAD_ERR": "fwhm_broad_error",
     "LINE": "brightest_line",
     "LINE_FLUX": "brightest_flux",
     "LINE_FLUX_ERR": "brightest_flux_error",

@@ -17,6 +17,7 @@ from data_pipeline.pictures.line_marks import (
 )
 from data_pipeline.pictures.style import (
     ARM_COLOURS,
+    OTHER_COLOUR,
     OUTPUT_COLOUR,
     POOR_COLOUR,
     WAVELENGTH_LABEL,
@@ -126,6 +127,9 @@ def _draw_spectra(axes: Axes, result: SpectrumResult, unit: float, width: float)
     sharp = (result.wavelength, result.flux / unit, result.flux_error / unit, result.mask)
     label = "first stage" if result.flags and not result.lines_kept else "super-resolved ± 1 σ"
     draw_steps(axes, *sharp, OUTPUT_COLOUR, label, width=width)
+    if (broad := result.broad_spectrum) is not None:
+        text = f"broad lines, {result.measurements.broad.fwhm:.0f} km/s"
+        axes.plot(result.wavelength, broad / unit, color=OTHER_COLOUR, linewidth=1.0, label=text)
 
 
 def _draw_main(axes: Axes, result: SpectrumResult) -> int:
@@ -271,12 +275,16 @@ def _title(result: SpectrumResult, beyond: int) -> str:
     elif result.poor_fit:
         below.append("poor fit: the prism disagrees with this spectrum and its lines")
     else:
+        broad = result.measurements.broad
         row = result.measurements.brightest()
         if row is not None:
             lines = result.measurements
             flux = _power(lines.flux[row], lines.flux_error[row])
             name = line_title(load_lines().names[row])
             below.append(f"brightest line {name}: {flux} erg s$^{{-1}}$ cm$^{{-2}}$")
+        if broad is not None and broad.likely:
+            width = f"{broad.fwhm:.0f} ± {broad.fwhm_error:.0f} km/s"
+            below.append(f"broad lines of FWHM {width} (chance {broad.probability:.2f})")
     marks = ["pale and dotted: not detected"] if _lines_reported(result) else []
     if beyond:
         marks.append("triangles: beyond the axis")

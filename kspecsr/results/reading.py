@@ -16,8 +16,10 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.readers.own import FORMAT_KEYWORD, NUMBER_KEYWORDS, RESULT_FORMAT
 from data_pipeline.spectrum import FLUX_UNIT, ObservedSpectrum, SpectrumMeta
 from kspecsr.configuration import OBJECT_CLASSES
+from kspecsr.results.broad import BroadLines
 from kspecsr.results.data import ModelIdentity, SpectrumResult, converted, usable_unit
 from kspecsr.results.files import (
+    BROAD_CARDS,
     CARD_LENGTH,
     CLASS_CHANCE,
     COVARIANCE,
@@ -36,7 +38,7 @@ from kspecsr.results.files import (
     Z_SOURCE,
     lines_path,
 )
-from kspecsr.results.lines import LINE_COLUMNS, LineMeasurements
+from kspecsr.results.lines import BROAD_COLUMNS, LINE_COLUMNS, LINE_FLUX_UNIT, LineMeasurements
 from kspecsr.results.prism_input import PrismInput, degraded_to_prism, prism_input, prism_wavelength
 from kspecsr.results.redshift import RedshiftMode, RedshiftSummary, find_modes, unsmoothed
 
@@ -179,7 +181,7 @@ def _shared_fields(
     return fields | {
         "wavelength": wavelength,
         "model": ModelIdentity(cards["MODEL"], cards[MODEL_HASH], grid, software),
-        "measurements": _measurements(lines),
+        "measurements": replace(_measurements(lines), broad=_broad(cards, lines)),
         "chi_square": _value(cards["CHI2NU"]),
         "lines_kept": bool(cards.get(KEPT)),
         "fit_probability": _value(cards.get(FIT)),
@@ -194,11 +196,26 @@ def _shared_fields(
     }
 
 
-def _measurements(table: Mapping[str, np.ndarray]) -> LineMeasurements:
-    """Lines of a file in the order of the shipped list; one that the file does not know is out of range."""
+def _rows(table: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(K,) rows of the lines of the shipped list; -1 of lines that the file does not know."""
     # By name: results may be older or newer than the list of lines that is installed.
     names = {str(name).strip(): row for row, name in enumerate(table["NAME"])}
-    rows = np.array([names.get(name, -1) for name in load_lines().names])
+    return np.array([names.get(name, -1) for name in load_lines().names])
+
+
+def _broad(cards: Mapping[str, Any], table: Mapping[str, np.ndarray]) -> BroadLines | None:
+    """Broad components of a file; None without."""
+    parts = {name: c.attribute for name, c in BROAD_COLUMNS.items() if c.unit == LINE_FLUX_UNIT}
+    if not table.keys() >= parts.keys():
+        return None
+    rows = _rows(table)
+    fluxes = {to: np.where(rows < 0, np.nan, table[name][rows]) for name, to in parts.items()}
+    return BroadLines(**{name: _value(cards.get(key)) for name, (key, _) in BROAD_CARDS.items()}, **fluxes)
+
+
+def _measurements(table: Mapping[str, np.ndarray]) -> LineMeasurements:
+    """Lines of a file in the order of the shipped list; one that the file does not know is out of range."""
+    rows = _rows(table)
     fields = LineMeasurements.__dataclass_fields__
     columns = {c.attribute: table[name][rows] for name, c in LINE_COLUMNS.items() if c.attribute in fields}
     columns["in_range"] = columns["in_range"] & (rows >= 0)
@@ -215,7 +232,7 @@ def _with_correlation(lines: LineMeasurements, table: Mapping[str, np.ndarray]) 
     there = np.isin(names, known.names)  # results may be newer than the list of lines
     rows = [known.index(name) for name in np.array(names)[there]]
     correlation = np.full((len(known), len(known)), np.nan)
-    error, covariance = lines.flux_error[rows], table[COVARIANCE].reshape(len(names), -1)
+    error, covariance = lines.flux_error[rows], table[COVARIANCE].reshape(len(names), len(names))
     correlation[np.ix_(rows, rows)] = covariance[np.ix_(there, there)] / error[:, None] / error
     return replace(lines, correlation=correlation)
 

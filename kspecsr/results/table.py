@@ -12,6 +12,7 @@ import numpy as np
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from kspecsr.configuration import OBJECT_CLASSES
+from kspecsr.results.broad import LIKELY_BROAD
 from kspecsr.results.data import SpectrumResult
 from kspecsr.results.flags import detection, poor_fit
 from kspecsr.results.lines import LIMIT_SIGMA, LINE_FLUX_UNIT
@@ -52,6 +53,9 @@ class ResultRow:
         f"of {', '.join(OBJECT_CLASSES)}; none: the model does not say", default=()
     )
     p_fit: float = _column("share of simulated spectra that fit worse; NaN: not stated", default=math.nan)
+    p_broad: float = _column("chance of broad components; NaN: the model does not say", default=math.nan)
+    fwhm_broad: float = _column("their width", "km / s", default=math.nan)
+    fwhm_broad_error: float = _column("one sigma", "km / s", default=math.nan)
     notes: str = _column("what was masked, assumed or ignored, separated by semicolons", default="")
     known: float = _column("redshift that the user knows", default=math.nan)
 
@@ -86,6 +90,8 @@ class ResultRow:
         if self.brightest_line:
             flux, error = self.brightest_flux, self.brightest_flux_error
             parts.append(f"{self.brightest_line} {flux:.3e} +- {error:.1e} erg/s/cm2")
+        if self.p_broad > LIKELY_BROAD:
+            parts.append(f"broad lines of {self.fwhm_broad:.0f} +- {self.fwhm_broad_error:.0f} km/s")
         return ", ".join(parts) + (f"; {self.notes}" if self.notes else "")
 
 
@@ -111,7 +117,7 @@ def row_of(result: SpectrumResult, name: str, known: float = math.nan) -> Result
     continuum, feature = detection(*(values[inside] for values in seen))
     good = ~result.prism_mask
     ratio = result.prism_flux[good] / result.prism_error[good]
-    brightest = lines.brightest()
+    brightest, broad = lines.brightest(), lines.broad
     found = brightest is not None
     return ResultRow(
         name=name,
@@ -133,6 +139,9 @@ def row_of(result: SpectrumResult, name: str, known: float = math.nan) -> Result
         object_class=result.object_class,
         class_probability=tuple(result.class_probability.values()),
         p_fit=result.fit_probability,
+        p_broad=math.nan if broad is None else broad.probability,
+        fwhm_broad=math.nan if broad is None else broad.fwhm,
+        fwhm_broad_error=math.nan if broad is None else broad.fwhm_error,
         notes="; ".join(result.notes),
         known=known,
     )

@@ -8,7 +8,7 @@ import numpy as np
 from data_pipeline.configuration import to_dict
 from data_pipeline.pixel_grid import UnifiedGrid
 from kspecsr.results.data import ModelIdentity
-from kspecsr.results.lines import LINE_COLUMNS, LINE_FLUX_UNIT, LineMeasurements
+from kspecsr.results.lines import BROAD_COLUMNS, LINE_COLUMNS, LINE_FLUX_UNIT, LineMeasurements
 
 FLUX_DENSITY = "erg/s/cm2/A"
 LINE_FLUX = "erg/s/cm2"
@@ -93,6 +93,12 @@ _LINE_OUTPUTS = {
 _LINE_OUTPUTS["line_correlation"] = Array(
     "float32", "K, K", "", "of the errors; only of models that state it; NaN as the fluxes", optional=True
 )
+_OF_BROAD = "; only of models with broad lines"
+_LINE_OUTPUTS |= {
+    f"line_{one.attribute}": Array("float32", "K", LINE_FLUX, one.meaning + _OF_BROAD, optional=True)
+    for one in BROAD_COLUMNS.values()
+    if one.unit == LINE_FLUX_UNIT
+}
 _SPECTRUM_OUTPUTS = {
     "flux": Array("float32", "N", FLUX_DENSITY, "super-resolved; NaN where there is no data"),
     "flux_error": Array("float32", "N", FLUX_DENSITY, "one sigma"),
@@ -108,6 +114,9 @@ _SPECTRUM_OUTPUTS = {
         "share of simulated spectra that fit worse; only of models that were calibrated for it",
         optional=True,
     ),
+    "broad_probability": Array("float32", "", "", "chance of broad components" + _OF_BROAD, True),
+    "broad_fwhm": Array("float32", "", "km/s", "width of all of them" + _OF_BROAD, True),
+    "broad_fwhm_error": Array("float32", "", "km/s", "one sigma" + _OF_BROAD, True),
     "prism_model": Array("float32", "P", FLUX_DENSITY, "the output degraded to the prism"),
 }
 _RESAMPLED_OUTPUTS = {

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from data_pipeline.lines import load_lines
 from kspecsr.results.data import SpectrumResult
 from kspecsr.results.joint_lines import JointLines
-from kspecsr.results.lines import LINE_COLUMNS
 from kspecsr.results.ratios import ratio_columns
 from kspecsr.results.table import row_of
 from kspecsr.surveys.output import SurveyError
 from kspecsr.surveys.tables import (
+    BROAD_NAMES,
     LINE_NAMES,
     LINES,
     QUANTILES,
@@ -70,9 +70,12 @@ def line_rows(
         "input_row": np.repeat([one.input_row for one in inputs], counts),
         "object_id": np.repeat(np.array([one.object_id for one in inputs], dtype=object), counts),
     }
-    for name, key in LINE_NAMES.items():
-        attribute = LINE_COLUMNS[key].attribute
-        parts = [getattr(r.measurements, attribute)[rows] for r, rows in zip(results, kept, strict=True)]
+    columns = [result.measurements.columns() for result in results]
+    for name, key in (LINE_NAMES | BROAD_NAMES).items():
+        parts = [
+            one[key][rows] if key in one else np.full(rows.size, np.nan)
+            for one, rows in zip(columns, kept, strict=True)
+        ]
         values[name] = np.concatenate(parts) if parts else np.zeros(0)
     return _table(values, schema, {"correlations": _correlations(results, kept)})
 

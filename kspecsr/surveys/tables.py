@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from data_pipeline.configuration import json_hash, to_dict
 from kspecsr.configuration.model import check_choice, check_range
-from kspecsr.results.lines import LINE_COLUMNS
+from kspecsr.results.lines import BROAD_COLUMNS, LINE_COLUMNS, LINE_FLUX_UNIT
 from kspecsr.results.prism_input import PrismInput
 from kspecsr.results.ratios import COLUMNS
 from kspecsr.results.table import ROW_COLUMNS
@@ -20,7 +20,7 @@ from kspecsr.results.table import ROW_COLUMNS
 CHUNK = 128  # spectra that go through the networks together: the batch size of `SuperResolver`
 FILES, ROWS = "files", "rows"
 # 1: without snr, upper_limit and in_range; sn_feature and sn_continuum on all prism pixels. 2: without notes.
-# 3: without class_probability and correlations
+# 3: without class_probability, correlations and broad lines
 LAYOUT = 4
 
 
@@ -204,6 +204,12 @@ _RENAMED = {"NAME": "line", "FLUX_ERR": "flux_error"}
 # Columns of the table of lines, and what they are called in FITS files.
 LINE_NAMES = {_RENAMED.get(name, name.lower()): name for name in LINE_COLUMNS}
 _ROW = {name: _described(name, *texts) for name, texts in ROW_COLUMNS.items()}
+# NaN of models without broad lines; what all of a spectrum share is in the table of objects
+BROAD_NAMES = {
+    name.lower().replace("err", "error"): name
+    for name, one in BROAD_COLUMNS.items()
+    if one.unit == LINE_FLUX_UNIT
+}
 # of the table of ratios, and what they are called in FITS files
 RATIO_NAMES = {"name": "NAME", "unit": "UNIT", "kind": "KIND"}
 RATIO_NAMES |= {one.removeprefix("z_"): f"P{100 * share:g}" for one, share in QUANTILES.items()}
@@ -226,6 +232,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     LINES: (
         *_KEY,
         *(_described(name, *LINE_COLUMNS[key][1:3]) for name, key in LINE_NAMES.items()),
+        *(_described(name, *BROAD_COLUMNS[key][1:3]) for name, key in BROAD_NAMES.items()),
         Column(
             "correlations",
             pa.list_(_F4),
