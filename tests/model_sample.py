@@ -26,7 +26,11 @@ TINY = ModelConfig(
     ),
 )
 # with all that the preset `second` puts out
-SECOND = replace(TINY, zhead=replace(TINY.zhead, open_world=True), sr2=replace(TINY.sr2, line_errors="joint"))
+SECOND = replace(
+    TINY,
+    zhead=replace(TINY.zhead, open_world=True),
+    sr2=replace(TINY.sr2, line_errors="joint", broad_lines=True),
+)
 FULL = (0.7, 5.3, 3000.0)
 UNIT = 1e-20
 

@@ -71,6 +71,19 @@ def test_classes_and_the_chance_of_no_redshift_are_served(answers):
     assert whole["line_correlation"].shape[1] == whole["line_flux"].shape[1]
 
 
+def test_broad_components_are_served(answers):
+    found, expected = answers[:2]
+    for mine, other in zip(found, expected, strict=True):
+        mine, other = mine.measurements.broad, other.measurements.broad
+        assert mine.probability == pytest.approx(other.probability, rel=1e-3, nan_ok=True)
+        assert mine.fwhm == pytest.approx(other.fwhm, rel=1e-3, nan_ok=True)
+        error = np.fmax(other.narrow_flux_error, 1e-24)
+        for name in ("narrow_flux", "narrow_flux_error", "broad_flux", "broad_flux_error"):
+            one, two = getattr(mine, name), getattr(other, name)
+            np.testing.assert_array_equal(np.isnan(one), np.isnan(two))
+            assert np.nanmax(np.abs(one - two) / error, initial=0.0) < 0.05, name
+
+
 def test_its_results_are_files_with_covariances(answers, tmp_path):
     answers[0][0].write(tmp_path / "a.fits")
     assert Result.read(tmp_path / "a.fits").joint_lines.correlated

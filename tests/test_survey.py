@@ -435,7 +435,8 @@ def test_the_table_of_lines_has_the_columns_of_result_files(model, tree):
     table = pq.read_table(out / "lines" / "part-000000.parquet")
     assert table.column_names[2:] == [
         "line", "wave_rest", "wave_obs", "flux", "flux_error", "fwhm", "ew_rest", "presence", "snr",
-        "upper_limit", "in_range", "prior_weight", "correlations",
+        "upper_limit", "in_range", "prior_weight", "flux_narrow", "flux_narrow_error", "flux_broad",
+        "flux_broad_error", "correlations",
     ]  # fmt: skip
     flux, error = (table[name].to_numpy() for name in ("flux", "flux_error"))
     np.testing.assert_allclose(table["snr"].to_numpy(), flux / error, rtol=1e-6)
