@@ -100,7 +100,7 @@ PRESETS = {
                 precision="auto",
             ),
             "zhead": TrainingConfig(epochs=36, precision="auto"),
-            "sr2": TrainingConfig(epochs=60, learning_rate=1e-3, precision="auto"),
+            "sr2": TrainingConfig(epochs=30, steps_per_epoch=100, learning_rate=1e-3, precision="auto"),
         },
         feed=FeedConfig(population="wide-open"),
     ),
