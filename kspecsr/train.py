@@ -22,8 +22,8 @@ EXAMPLES = """examples:
   kspecsr train --preset default --show-preset > mine.json
   kspecsr train --preset mine.json
 
-The best weights (by a goal metric, not by the loss) are in OUTPUT as <stage>.keras with model.json; logs,
-pictures and the state to resume from are in OUTPUT/<stage>/.
+The best weights of the last fifth of the epochs (by a goal metric, not by the loss) are in OUTPUT as
+<stage>.keras with model.json; logs, pictures and the state to resume from are in OUTPUT/<stage>/.
 """
 
 
@@ -48,7 +48,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(change, "--batch-size", "galaxies in a batch", type=int)
     cli.add(change, "--learning-rate", "learning rate at its peak", type=float)
     cli.add(change, "--patience", "epochs without a better goal before the end; 0: no end", type=int)
-    cli.add(change, "--precision", "heads and losses stay float32", choices=PRECISIONS)
+    cli.add(change, "--precision", "heads and losses stay float32", choices=PRECISIONS, default=None)
     run = p.add_argument_group("how to run")
     cli.add(run, "--seed", "random seed of weights and examples")
     cli.add(run, "--deterministic", "repeatable to the last bit; slower", action="store_true")

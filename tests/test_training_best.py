@@ -47,6 +47,14 @@ def test_best_weights_survive_an_interruption_and_worse_epochs(tmp_path, monkeyp
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "3", "4"]
 
 
+def test_the_best_weights_are_of_the_last_fifth(tmp_path, monkeypatch):
+    """Where the learning rate has come down: before, the luckiest epoch would win."""
+    give_goals(monkeypatch, 3.0, 0.5, 2.0, 1.5, 1.2, 1.0, 1.1, 1.4, 0.9, 0.95)
+    result = train("sr1", tmp_path, tiny_preset(epochs=10, steps_per_epoch=1))
+    assert (result.progress.best_epoch, result.progress.best_goal) == (9, 0.9)
+    assert_published(tmp_path)
+
+
 @pytest.mark.parametrize("killed_at", [1, 2])
 def test_killed_between_state_and_weights_the_next_start_mends_the_weights(tmp_path, monkeypatch, killed_at):
     give_goals(monkeypatch, 3.0, 1.0, 2.0)

@@ -4,7 +4,7 @@ import pytest
 
 from data_pipeline.records.shards import read_records
 from kspecsr import train
-from kspecsr.configuration import load_preset
+from kspecsr.configuration import PRESETS, Preset, load_preset
 from kspecsr.training.logs import TensorBoardScalars, append_history, epoch_line
 
 ROW = {
@@ -78,6 +78,11 @@ def test_a_mistake_is_one_line_and_an_exit_status(options, status, message, tmp_
     assert error.startswith("error: ")
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_shown_preset_is_as_shipped(capsys):
+    assert train.main(["--show-preset", "--preset", "second"]) == 0
+    assert Preset.from_json(capsys.readouterr().out) == PRESETS["second"]
 
 
 def test_the_shown_preset_is_read_again_with_the_options_in_it(tmp_path, capsys):

@@ -84,8 +84,12 @@ class EpochEnd(keras.callbacks.Callback):
             "skipped_steps": skipped_steps(self.model.optimizer),
         }
         progress.epoch = epoch + 1
-        # The first epoch counts as best even with an infinite goal, so that there are weights to publish.
+        # The first epoch counts as best even with an infinite goal, so that there are weights to publish; and
+        # the first of the last fifth. Before it, at a high learning rate, goals of a few hundred galaxies
+        # scatter by more than epochs differ, and the luckiest is not the best.
+        settled = run.config.epochs - run.config.epochs // 5 + 1
         is_best = metrics["goal"] < progress.best_goal or progress.best_epoch == 0
+        is_best |= progress.best_epoch < settled <= epoch + 1
         if is_best:
             progress.best_goal, progress.best_epoch = metrics["goal"], epoch + 1
             progress.best_metrics = metrics

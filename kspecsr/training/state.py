@@ -36,8 +36,8 @@ class Progress:
     Attributes:
         settings: settings of the training, plain JSON values; resuming needs the same ones.
         epoch: number of finished epochs.
-        best_goal: lowest goal so far.
-        best_epoch: epoch with the lowest goal, from 1; 0 before the first.
+        best_goal: lowest goal so far, in the last fifth of the epochs once they have begun.
+        best_epoch: epoch with that goal, from 1; 0 before the first.
         best_metrics: all metrics of that epoch.
         seconds: time spent in training, over all starts.
         stopped: why no more epochs follow; empty while some do.
