@@ -450,6 +450,36 @@ def broad_lines(args: argparse.Namespace) -> None:
         cli.say(line)
 
 
+def _grating_options(p: argparse.ArgumentParser) -> None:
+    text = "line fluxes before the gratings: about the truth, or as a model with joint line errors has them"
+    cli.add(p, "--prior", text, choices=("truth", "model"), default="truth")
+    cli.add(p, "--model")
+    cli.add(p, "--population", default="sky")
+    cli.add(p, "--seed", default=1)
+    _add_counts(p, n=(200, "galaxies simulated"), threads=(2, "threads of TensorFlow"))
+
+
+_GRATINGS = """examples:
+  python -m benchmarks gratings
+  python -m benchmarks gratings --prior model --model runs/second --n 100
+"""
+
+
+@cli.command("python -m benchmarks gratings", _GRATINGS, _grating_options)
+def gratings(args: argparse.Namespace) -> None:
+    """The prism with one, two and three gratings: pulls, errors, ratios, arms that disagree, speed."""
+    resolver = None
+    if args.prior == "model":
+        _start_tensorflow(args.threads)
+        import kspecsr
+
+        resolver = kspecsr.load(args.model)
+    from benchmarks.gratings_judgement import compare
+
+    for line in compare(args.n, args.seed, args.population, resolver):
+        cli.say(line)
+
+
 def _mutated_options(p: argparse.ArgumentParser) -> None:
     _add_counts(p, n=(5000, "files"))
     cli.add(p, "--seed")
@@ -546,6 +576,7 @@ main = cli.CommandTable(
         },
         "everything else": {
             "linefit": (linefit, "the direct line fit"),
+            "gratings": (gratings, "the prism together with its gratings"),
             "simulation": (simulation, "the simulator, and its memory"),
             "records": (records, "reading records"),
             "proposals": (proposals, "proposals of a sweep"),

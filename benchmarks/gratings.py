@@ -1,9 +1,9 @@
-"""What gratings add to the prism, on simulated galaxies: pulls, errors, arms that disagree, speed."""
+"""Simulated galaxies with their gratings, and what a prism might know of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from kspecsr.gratings.priors import FLUX_UNIT, ArmPriors, LinePrior, free_lines
 from kspecsr.gratings.redshift import scan
 
 _PRISM_REDSHIFT = 5e-4  # error of the prism's 1 + z, over it, in a prior about the truth
-_PRIOR_SCATTER = 0.1  # of a flux, beside the prism's noise
+_EXPECTED = 0.35  # scatter [natural log] of a flux about what galaxies of a kind have
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ def cases(
 
 
 def prior_of_truth(case: Case, batch: SimulatedBatch, rng: np.random.Generator) -> tuple[LinePrior, Callable]:
-    """Fluxes and P(z) of a prism that knows lines to its noise and a tenth, each by itself."""
+    """Fluxes and P(z) of a prism that knows lines by its noise and by what galaxies are like, one by one."""
     redshift = case.redshift + _PRISM_REDSHIFT * (1.0 + case.redshift) * rng.normal()
     prism, free = load_instrument(PRISM), free_lines()
     centre = load_lines().wavelength[free.line] * (1.0 + case.redshift)
@@ -94,19 +94,36 @@ def prior_of_truth(case: Case, batch: SimulatedBatch, rng: np.random.Generator) 
     isolated = error * np.sqrt(width * prism.pixel_width(centre) * 1e4) / FLUX_UNIT
     sigma = np.full(free.columns, np.inf)
     np.minimum.at(sigma, free.column, isolated / free.share)
-    sigma = np.hypot(sigma, _PRIOR_SCATTER * case.flux / FLUX_UNIT)
     known = np.zeros(free.columns, bool)
     known[free.column[(centre > 0.75) & (centre < 5.25)]] = True
-    mean = np.where(known, case.flux / FLUX_UNIT + sigma * rng.normal(size=sigma.size), 0.0)
+    truth = case.flux / FLUX_UNIT
+    # as a network has it: what galaxies are like, lognormal about the truth, times what the prism measures
+    guess = truth * np.exp(_EXPECTED * rng.normal(size=sigma.size))
+    variance = np.exp(_EXPECTED**2) * np.expm1(_EXPECTED**2) * guess**2 + (0.01 * sigma) ** 2
+    precision = 1.0 / variance + sigma**-2.0
+    measured = truth + sigma * rng.normal(size=sigma.size)
+    mean = (np.exp(0.5 * _EXPECTED**2) * guess / variance + measured / sigma**2) / precision
+    covariance = np.diag(np.where(known, 1.0 / precision, 1.0))
     spread = _PRISM_REDSHIFT * (1.0 + case.redshift)
 
     def density(z: np.ndarray) -> np.ndarray:
         return np.exp(-0.5 * ((z - redshift) / spread) ** 2)
 
-    return LinePrior(redshift, known, mean, np.diag(np.where(known, sigma**2, 1.0))), density
+    return LinePrior(redshift, known, np.where(known, mean, 0.0), covariance), density
 
 
 def joined(case: Case, prior: LinePrior, density: Callable, priors: ArmPriors) -> JointFit:
     """The fit to a case."""
     arms = [Arm(one) for one in case.arms]
     return fit_arms(arms, prior, scan(arms, prior, density, 1.0, priors), priors)
+
+
+def changed(case: Case, number: int, velocity: float = 0.0, factor: float = 1.0) -> Case:
+    """The case with an arm moved in velocity [km/s] and multiplied."""
+    arms, arm, stretch = list(case.arms), case.arms[number], 1.0 + velocity / SPEED_OF_LIGHT
+    arms[number] = arm.replace(
+        wavelength=arm.wavelength * stretch, flux=arm.flux * factor, error=arm.error * factor
+    )
+    scale, shift = case.scale.copy(), case.shift.copy()
+    scale[number], shift[number] = scale[number] / factor, shift[number] + velocity
+    return replace(case, arms=arms, scale=scale, shift=shift)

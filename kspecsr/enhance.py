@@ -13,7 +13,15 @@ EXAMPLES = f"""examples:
   kspecsr enhance archive/ --dry-run            # what would be done; --limit 10: with the first ten files
   kspecsr enhance 'archive/*prism*_x1d.fits' @more.txt --output results --model runs/mine
   kspecsr enhance spectrum.fits --redshift 3.235 --output results
+  kspecsr enhance prism.fits --with g235m.fits --with g395m.fits --output results
+  kspecsr enhance archive/ --with archive/ --output results
   kspecsr enhance archive/ --redshift catalogue.fits:z_Spec:Unique_ID --output results
+
+--with joins medium gratings (G140M, G235M, G395M) with the prism: one redshift, one line catalogue, flux
+scales and zero points of all arms; it needs a model with joint line errors. Given once for each grating of
+one prism spectrum, or as a folder, pattern or @LIST: then those that belong to a prism are found by JADES
+name, or by position within 0.2 arcsec (--verbose and --dry-run name them). A known redshift is where lines
+are looked for, within 300 km/s (one sigma).
 
 {FILES_AND_RESULTS}"""
 
@@ -21,6 +29,8 @@ EXAMPLES = f"""examples:
 def _options(p: argparse.ArgumentParser) -> None:
     add_options(p)
     cli.add(p, "--model")
+    text = "medium grating of the same source that is joined with the prism, or a folder; see below"
+    cli.add(p, "--with", text, action="append", dest="gratings", default=[], metavar="FILE")
     cli.add(p, "--precision")
 
 

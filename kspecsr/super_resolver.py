@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from data_pipeline.configuration import software_versions
+from kspecsr.gratings.joint import join_given
 from kspecsr.model_folder import load_composed
 from kspecsr.model_settings import read_settings, weights_hash
 from kspecsr.models import redshift_bins
@@ -61,6 +62,33 @@ class SuperResolver(Resolver):
             self._uncompiled_calls = _UNCOMPILED_CALLS * (
                 keras.backend.backend() == "tensorflow" and not compiled
             )
+
+    def __call__(
+        self,
+        spectra: Any,
+        redshift: float | Sequence[float | None] | None = None,
+        extraction: str = "3pix",
+        hdu: str | int | None = None,
+        row: int | None = None,
+        keep_flagged: bool = False,
+        gratings: Sequence[Any] | None = None,
+    ) -> Result | list[Result]:
+        """Super-resolve one spectrum or a list; the arguments are those of `Resolver.__call__`, and one more.
+
+        Args:
+            spectra: as there.
+            redshift: as there; with gratings, lines are looked for near it.
+            extraction: as there.
+            hdu: as there, of the prism.
+            row: as there, of the prism.
+            keep_flagged: as there.
+            gratings: medium gratings of the same source, one per disperser, that are joined with the prism
+                (`kspecsr.gratings.joint`); for a list of spectra a list for each.
+        """
+        if gratings is None:
+            return super().__call__(spectra, redshift, extraction, hdu, row, keep_flagged)
+        reading = {"extraction": extraction, "hdu": hdu, "row": row}
+        return join_given(self, spectra, gratings, redshift, keep_flagged, **reading)
 
     @property
     def redshift_bins(self) -> np.ndarray:

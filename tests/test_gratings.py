@@ -5,17 +5,32 @@ from functools import cache
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
-from benchmarks.gratings import cases, joined, narrow_galaxies, prior_of_truth
+from benchmarks.gratings import cases, changed, joined, narrow_galaxies, prior_of_truth
 from data_pipeline.instrument import GRATINGS, SPEED_OF_LIGHT
 from data_pipeline.lines import load_lines
 from data_pipeline.simulation import simulate_batch
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
+from enhancement_sample import (
+    BINS,
+    IDENTITY,
+    LINE_FLUX,
+    REDSHIFT,
+    JointStandIn,
+    StandIn,
+    grating_spectrum,
+    prism_spectrum,
+)
 from kspecsr.gratings.arm import Arm
 from kspecsr.gratings.joint_fit import disagreements
-from kspecsr.gratings.priors import ArmPriors, LinePrior, free_lines
+from kspecsr.gratings.priors import ArmPriors, LinePrior, NoJointLinesError, free_lines
 from kspecsr.gratings.redshift import scan
+from kspecsr.results.arms import Measured, velocity_between
+from kspecsr.results.files import read_header
 from kspecsr.results.lines import LineMeasurements
+from kspecsr.results.result import Result
+from kspecsr.super_resolver import SuperResolver
 
 PRIORS = ArmPriors()
 G235M, G395M = GRATINGS[1:]
@@ -44,15 +59,6 @@ def bright_case():
     return max(
         both(), key=lambda one: np.min([1.0 / arm.shift.error / arm.scale.error for arm in one[3].arms])
     )
-
-
-def changed(case, number, velocity=0.0, factor=1.0):
-    """The case with an arm moved in velocity [km/s] and multiplied."""
-    arms, arm, stretch = list(case.arms), case.arms[number], 1.0 + velocity / SPEED_OF_LIGHT
-    arms[number] = arm.replace(
-        wavelength=arm.wavelength * stretch, flux=arm.flux * factor, error=arm.error * factor
-    )
-    return replace(case, arms=arms)
 
 
 def test_errors_are_what_they_say():
@@ -220,3 +226,107 @@ def test_a_model_without_joint_errors_is_refused():
 def test_priors_are_checked():
     with pytest.raises(ValueError, match="arm_scale: expected a positive number"):
         ArmPriors(arm_scale=0.0)
+
+
+@pytest.fixture(scope="module")
+def joined_result():
+    network = JointStandIn(redshift=REDSHIFT + 0.002)
+    resolver = SuperResolver(network, IDENTITY, BINS)
+    arms = [grating_spectrum(f"nirspec-{name}", seed) for seed, name in enumerate(("g140m", "g235m"))]
+    return resolver(prism_spectrum(path="prism.fits", sha256="a" * 64), gratings=arms)
+
+
+def test_a_result_has_redshift_lines_and_arms(joined_result):
+    result, lines = joined_result, load_lines()
+    assert not result.flags and not result.redshift.given
+    assert abs(result.redshift.value - REDSHIFT) < 4.0 * result.redshift.error < 1e-3
+    assert result.redshift.probability.sum() == pytest.approx(1.0)
+    for name, flux in LINE_FLUX.items():
+        k = lines.index(name)
+        measured = result.measurements
+        assert measured.flux[k] / flux == pytest.approx(1.0, abs=4.0 * measured.flux_error[k] / flux)
+        assert measured.flux_error[k] < 0.1 * flux and measured.detected[k]
+    # the blend that the prism cannot divide is divided
+    assert result.ratio("[OIII]_5008", "Halpha").value == pytest.approx(1.5, rel=0.1)
+    assert [arm.name for arm in result.arms.arms] == ["G140M", "G235M"]
+    for arm in result.arms.arms:
+        assert abs(arm.scale.value - 1.13) < 4.0 * arm.scale.error
+        assert np.nanstd(arm.residual) == pytest.approx(1.0, abs=0.2)
+    offset = velocity_between(result.arms.prism, Measured(result.redshift.value, 0.0))
+    assert offset.value == pytest.approx(0.002 / (1.0 + REDSHIFT) * SPEED_OF_LIGHT, abs=60.0)
+
+
+def test_pixels_say_where_they_come_from_and_are_better_where_gratings_are(joined_result):
+    result = joined_result
+    source, wave = result.arms.source, result.wavelength
+    assert np.all(source[(wave > 0.75) & (wave < 1.6)] == 1 + 2)
+    assert np.all(source[(wave > 1.8) & (wave < 2.1)] == 1 + 2 + 4)
+    assert np.all(source[wave > 4.1] == 1)
+    both = source == 7
+    assert np.median(result.flux_error[both]) < 4e-22  # that of the prism alone in the stand-in
+    assert np.median(result.flux_error[source == 1]) == pytest.approx(4e-22, abs=1e-23)
+
+
+@pytest.mark.parametrize("ending", ["fits", "ecsv"])
+def test_files_hold_the_arms_and_give_them_back(joined_result, tmp_path, ending):
+    path = tmp_path / f"one_sr.{ending}"
+    joined_result.write(path)
+    again = Result.read(path)
+    again.write(tmp_path / f"two_sr.{ending}")
+    assert path.read_bytes() == (tmp_path / f"two_sr.{ending}").read_bytes()
+    one, two = joined_result.arms, again.arms
+    assert np.array_equal(one.source, two.source)
+    for a, b in zip(one.arms, two.arms, strict=True):
+        assert (a.scale.value, a.shift.error) == pytest.approx((b.scale.value, b.shift.error), rel=1e-9)
+        assert a.name == b.name and b.spectrum.meta.path == a.spectrum.meta.path
+    if ending == "fits":
+        header = fits.getheader(path)
+        assert header["ARMS"] == "G140M,G235M" and "SHIFT_G235M_ERR" in header and "SCALE_G140M" in header
+        assert np.array_equal(two.arms[1].spectrum.mask, one.arms[1].spectrum.mask)
+        assert read_header(path)["ARMS"] == "G140M,G235M"
+        again.plot(tmp_path / "x.png")
+
+
+def test_arms_that_disagree_are_flagged_and_keep_their_lines():
+    resolver = SuperResolver(JointStandIn(), IDENTITY, BINS)
+    arms = [grating_spectrum(f"nirspec-{name}", redshift=REDSHIFT) for name in ("g140m", "g235m")]
+    arms[1] = grating_spectrum("nirspec-g235m", scale=0.4)
+    result = resolver(prism_spectrum(), gratings=arms)
+    assert result.flags == ("ARMS_DISAGREE",) and result.measurements.detected.sum() >= 3
+    assert any(note.startswith("arms disagree: flux scale of G235M") for note in result.notes)
+    assert any("G140M" in text and "G235M" in text for text in result.arms.disagreements)
+
+
+def test_gratings_decide_where_the_prism_is_of_two_minds():
+    class TwoMinds(JointStandIn):
+        def row(self, one):
+            found = super().row(one)
+            other = np.exp(-0.5 * ((BINS - np.log1p(2.2)) / self.width) ** 2)
+            probability = 0.4 * found["redshift_probability"] + 0.6 * other / other.sum()
+            return found | {"redshift_probability": probability / probability.sum()}
+
+    resolver = SuperResolver(TwoMinds(), IDENTITY, BINS)
+    alone = resolver(prism_spectrum())
+    assert alone.redshift.confidence < 0.5
+    result = resolver(prism_spectrum(), gratings=[grating_spectrum()])
+    assert abs(result.redshift.value - REDSHIFT) < 1e-3 and result.redshift.confidence > 0.99
+    assert not result.flags
+
+
+def test_several_spectra_are_joined_with_their_own_gratings_and_wrong_ones_refused():
+    resolver = SuperResolver(JointStandIn(), IDENTITY, BINS)
+    arms = [[grating_spectrum()], [grating_spectrum("nirspec-g140m")]]
+    results = resolver([prism_spectrum(), prism_spectrum(2)], gratings=arms, redshift=[REDSHIFT, None])
+    assert [result.arms.arms[0].name for result in results] == ["G235M", "G140M"]
+    assert results[0].arms.given == REDSHIFT and np.isnan(results[1].arms.given)
+    with pytest.raises(ValueError, match=r"for each of 2 spectra one where there are several, got 1"):
+        resolver([prism_spectrum(), prism_spectrum(2)], gratings=arms[:1])
+    with pytest.raises(SpectrumError, match=r"one grating spectrum per disperser, got G235M, G235M"):
+        resolver(prism_spectrum(), gratings=[grating_spectrum(), grating_spectrum()])
+    far = grating_spectrum(ra=10.0, dec=0.001, path="far.fits")
+    with pytest.raises(SpectrumError, match=r"far.fits: lies 3.6 arcsec from"):
+        resolver(prism_spectrum(ra=10.0, dec=0.0), gratings=[far])
+    with pytest.raises(SpectrumError, match=r"G235M spectrum; expected NIRSpec PRISM.*--with FILE"):
+        resolver(grating_spectrum(), gratings=[grating_spectrum()])
+    with pytest.raises(NoJointLinesError, match=r"states each line's error by itself"):
+        SuperResolver(StandIn(), IDENTITY, BINS)(prism_spectrum(), gratings=[grating_spectrum()])

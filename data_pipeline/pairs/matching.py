@@ -196,6 +196,20 @@ def match(
     return matches, dropped
 
 
+def match_gratings(
+    prisms: Sequence[ArchiveFile], gratings: Sequence[ArchiveFile], config: MatchConfig | None = None
+) -> list[tuple[ArchiveFile, ...]]:
+    """Gratings of each prism file, joined as `match` does it; none where there are none."""
+    config = config or MatchConfig()
+    found, known = _Gratings(gratings, prisms, config), []
+    for prism in prisms:
+        try:
+            known.append(tuple(found.of(prism)))
+        except QualityError:
+            known.append(())
+    return known
+
+
 class _Positions:
     """Nearest-neighbour search in arcsec over positions some of which are unknown."""
 

@@ -94,7 +94,7 @@ def read_match(match: Match, config: PreprocessingConfig) -> tuple[ObservedSpect
     if broken:
         raise QualityError("files readable", f"unreadable: {'; '.join(broken)}")
     for grating in gratings:
-        apart = _separation(prism, grating)
+        apart = separation(prism, grating)
         if apart > config.position_tolerance_arcsec:
             raise QualityError(
                 "positions agree",
@@ -104,8 +104,8 @@ def read_match(match: Match, config: PreprocessingConfig) -> tuple[ObservedSpect
     return prism, gratings
 
 
-def _separation(a: ObservedSpectrum, b: ObservedSpectrum) -> float:
-    """Separation [arcsec]; 0 where a position is unknown."""
+def separation(a: ObservedSpectrum, b: ObservedSpectrum) -> float:
+    """Separation of the positions in two headers [arcsec]; 0 where one is unknown."""
     distance = np.linalg.norm(unit_vectors(a.meta.ra, a.meta.dec) - unit_vectors(b.meta.ra, b.meta.dec))
     # Files of other reductions may lack a position; then their names, by which they were matched, must do.
     return 0.0 if not np.isfinite(distance) else float(distance / chord(1.0))

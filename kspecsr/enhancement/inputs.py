@@ -27,11 +27,13 @@ class InputFile:
         path: path of the spectrum.
         name: name of its results, without ending.
         sought: whether it was found in a folder, where other files than prism spectra are skipped.
+        gratings: paths of the gratings that are joined with it.
     """
 
     path: Path
     name: str
     sought: bool = False
+    gratings: tuple[Path, ...] = ()
 
 
 def list_inputs(

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from astropy.io import fits
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
@@ -25,7 +26,12 @@ from data_pipeline.readers.format import ReadOptions
 from data_pipeline.readers.own import NUMBER_KEYWORDS
 from data_pipeline.spectrum import SpectrumError, SpectrumMeta
 from data_pipeline.workers import worker_pool
+from kspecsr.enhancement.gratings import read_gratings, with_gratings
 from kspecsr.enhancement.inputs import InputFile, check_writable, list_inputs, read_input
+from kspecsr.gratings.joint import JointInput, join
+from kspecsr.gratings.priors import NoJointLinesError
+from kspecsr.results.arm_files import ARMS_HASH, LOOKED
+from kspecsr.results.arms import arms_hash
 from kspecsr.results.files import (
     EXTRACTION,
     GIVEN,
@@ -39,6 +45,7 @@ from kspecsr.results.files import (
     path_hash,
     read_header,
 )
+from kspecsr.results.flags import ARMS_DISAGREE
 from kspecsr.results.prism_input import PrismInput, prism_input
 from kspecsr.results.resolver import NetworkError, Resolver, named_backend_errors
 from kspecsr.results.table import row_of
@@ -95,6 +102,7 @@ class ReadFile:
         file: the input.
         status: one of `DONE`, `NO_PRISM`, `FAILED`, `READ`.
         spectrum: spectrum on the prism's pixels; None unless read.
+        joint: the same with its gratings; None for none.
         redshift: known redshift; NaN for none.
         error: text, where it failed.
     """
@@ -102,6 +110,7 @@ class ReadFile:
     file: InputFile
     status: str
     spectrum: PrismInput | None = None
+    joint: JointInput | None = None
     redshift: float = math.nan
     error: str = ""
 
@@ -132,9 +141,13 @@ def read_file(settings: Settings, file: InputFile) -> ReadFile:
         redshift = settings.redshifts.of(file.path, spectrum.meta)
         header = existing_header(settings, file)
         check_same_input(settings, file, spectrum.meta, header)
-        if not settings.overwrite and is_done(settings, file, spectrum.meta, redshift, header):
+        gratings = read_gratings(file, spectrum, settings.reading.extraction)
+        arms = arms_hash(one.meta.sha256 for one in gratings)
+        if not settings.overwrite and is_done(settings, file, spectrum.meta, redshift, header, arms):
             return ReadFile(file, DONE)
-        return ReadFile(file, READ, prism_input(spectrum), redshift)
+        prism = prism_input(spectrum)
+        joint = JointInput(prism, gratings, redshift) if gratings else None
+        return ReadFile(file, READ, prism, joint, redshift)
     except Exception as error:  # one odd file must not end a batch of thousands
         return ReadFile(file, FAILED, error=_text(error, file))
 
@@ -199,7 +212,12 @@ def check_same_input(
 
 
 def is_done(
-    settings: Settings, file: InputFile, meta: SpectrumMeta, redshift: float, header: Mapping[str, Any]
+    settings: Settings,
+    file: InputFile,
+    meta: SpectrumMeta,
+    redshift: float,
+    header: Mapping[str, Any],
+    arms: str = "",
 ) -> bool:
     """Whether a complete result of this model, input, extraction, zero point, redshift and lines is there.
 
@@ -209,22 +227,28 @@ def is_done(
         meta: metadata of its spectrum.
         redshift: known redshift; NaN for none.
         header: header of the existing result, of `existing_header`.
+        arms: hash of its gratings; empty for none.
     """
     if not header or (settings.plot and not settings.picture_path(file).is_file()):
         return False
     if settings.format == "ecsv" and not lines_path(settings.result_path(file)).is_file():
         return False
-    given = str(header.get(Z_SOURCE, "")).strip() == GIVEN
+    looked = header.get(LOOKED)  # with gratings, a given redshift is where they are looked at
+    looked = looked if isinstance(looked, float) else math.nan
+    given = str(header.get(Z_SOURCE, "")).strip() == GIVEN or math.isfinite(looked)
     # A redshift that the user has given or withdrawn since makes other lines.
     if given != math.isfinite(redshift):
         return False
-    if given and not math.isclose(header.get("Z", math.nan), redshift, rel_tol=1e-12):
+    place = looked if math.isfinite(looked) else header.get("Z", math.nan)
+    if given and not math.isclose(place, redshift, rel_tol=1e-12):
         return False
     if not math.isclose(header.get(NUMBER_KEYWORDS["zero_point"]) or 0.0, settings.zero_point):
         return False
-    if header.get("FLAGS") and bool(header.get(KEPT)) != settings.keep_flagged:
+    flagged = set(header.get("FLAGS", "").split(",")) - {"", ARMS_DISAGREE}
+    if flagged and bool(header.get(KEPT)) != settings.keep_flagged:
         return False
     wanted = {INPUT_HASH: meta.sha256, MODEL_HASH: settings.model_sha256, EXTRACTION: meta.extraction}
+    wanted[ARMS_HASH] = arms
     return all(header.get(keyword, "") == value for keyword, value in wanted.items())
 
 
@@ -311,10 +335,25 @@ def _resolved(
             return
         with named_backend_errors():
             resolver = resolver or make_resolver()
-            given = [one.redshift for one in batch]
-            results = resolver.resolve([one.spectrum for one in batch], given, settings.keep_flagged)
-        for one, result in zip(batch, results, strict=True):
-            yield one.file, result
+            alone = [one for one in batch if one.joint is None]
+            given = [one.redshift for one in alone]
+            results = dict(
+                zip(
+                    (one.file for one in alone),
+                    resolver.resolve([one.spectrum for one in alone], given, settings.keep_flagged),
+                    strict=True,
+                )
+            )
+            joint = [one for one in batch if one.joint is not None]
+            for one, result in zip(joint, _joined(resolver, joint, settings), strict=True):
+                if isinstance(result, Exception):
+                    summary.failures.append(_text(result, one.file))
+                    advance(1)
+                else:
+                    results[one.file] = result
+        for one in batch:
+            if one.file in results:
+                yield one.file, results[one.file]
         batch.clear()
 
     for one in read:
@@ -330,6 +369,20 @@ def _resolved(
         if len(batch) == BATCH:
             yield from flush()
     yield from flush()
+
+
+def _joined(resolver: Resolver, joint: list[ReadFile], settings: Settings) -> list[Result | Exception]:
+    """Results of spectra with gratings, or what went wrong with one of them."""
+    if not joint:
+        return []
+    try:
+        return join(resolver, [one.joint for one in joint], settings.keep_flagged)
+    except NoJointLinesError:
+        raise
+    except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:  # one odd file, as above
+        if len(joint) == 1:
+            return [error]
+        return [result for one in joint for result in _joined(resolver, [one], settings)]
 
 
 def enhance_as_asked(
@@ -360,6 +413,11 @@ def enhance_as_asked(
         keep_flagged=args.keep_flagged,
     )
     files = list_inputs(args.files, args.hdu, args.row)[: args.limit]
+    if beside := getattr(args, "gratings", None):
+        files = with_gratings(files, beside)
+        for file in files:
+            if file.gratings:
+                LOG.info("%s: with %s", file.path, ", ".join(map(str, file.gratings)))
     if args.dry_run:
         return _dry_run(files, settings)
     check_writable(args.output)
@@ -383,7 +441,8 @@ def _dry_run(files: Sequence[InputFile], settings: Settings) -> int:
             continue
         target = settings.result_path(one.file)
         what = {READ: f"to {target}", DONE: f"{target} is there", NO_PRISM: "no prism spectrum"}
-        print(f"{one.file.path}: {what[one.status]}")
+        beside = f", with {', '.join(path.name for path in one.file.gratings)}" if one.file.gratings else ""
+        print(f"{one.file.path}: {what[one.status]}{beside}")
         summary.made += one.status == READ
     print(f"{summary.made} of {len(files)} would be super-resolved; nothing was written")
     return list_failures(summary.failures, "would fail")

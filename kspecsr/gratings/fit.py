@@ -31,7 +31,9 @@ class _Problem:
     """The parameters and how the arms depend on them.
 
     Free fluxes in prior sigmas from their means; common velocity, width and sharpness; of each arm the
-    logarithm of grating over prism, its drift, and the zero point.
+    logarithm of grating over prism, its drift, and the zero point. An arm's scale is told by lines that the
+    prior expects: it multiplies their means, and what fluxes differ from these by is multiplied by the scale
+    as last found. Else lines that are absent would tell it, by how well the prior knows that they are.
     """
 
     def __init__(self, arms: Sequence[Arm], prior: LinePrior, priors: ArmPriors, found: RedshiftScan):
@@ -49,6 +51,7 @@ class _Problem:
         self.centre[self.count] = (velocity + self.moved) / _VELOCITY
         self.centre[self.at_arm] = -np.log(priors.scale)
         self.start = self.centre.copy()
+        self.scales = self.centre[self.at_arm]  # as last found, logarithms
         self.start[self.count] = (mean + self.moved) / _VELOCITY
         self.prism_error = (10.0 * error + 1000.0 if doubt else error) / _VELOCITY
         self.free_shift = found.outlying > 0.5
@@ -103,23 +106,27 @@ class _Problem:
         shape = self.velocity_width(parameters), parameters[self.count + 2]
         members = self.members[number]
         lines = arm.profiles(self.arm_redshift(parameters, number), *shape, members)
-        ratio = np.exp(parameters[at] + parameters[at + 1] * lines.place) * lines.share
-        flux = (self.fluxes(parameters)[lines.column] * ratio)[:, None]
+        drift = np.exp(parameters[at + 1] * lines.place) * lines.share
+        ratio = np.exp(self.scales[number]) * drift
+        expected = self.prior.mean[lines.column]
+        scaled = (np.exp(parameters[at]) * drift * expected)[:, None]
+        flux = scaled + (ratio * (self.fluxes(parameters)[lines.column] - expected))[:, None]
         own, row = np.unique(lines.column, return_inverse=True)
         per_flux = arm.drawn(row, lines.index, lines.density * ratio[:, None], own.size)
         place = np.searchsorted(self.rows, own)
         values = [
             flux * lines.density,
+            scaled * lines.density,
             flux * lines.density * lines.place[:, None],
             flux * lines.by_velocity * _VELOCITY,
             flux * lines.by_width,
             flux * lines.by_sharpness,
         ]
-        model, drift, shift, width, sharp = (
+        model, scale, drift, shift, width, sharp = (
             arm.drawn(np.zeros(members.size, int), lines.index, value, 1)[0] for value in values
         )
         columns = np.concatenate(
-            [per_flux * self.sigma[place][:, None], [shift, width, sharp, model, drift, shift]]
+            [per_flux * self.sigma[place][:, None], [shift, width, sharp, scale, drift, shift]]
         )
         k = self.count
         return model, columns, np.concatenate([place, [k, k + 1, k + 2, at, at + 1, at + 2]])
@@ -187,32 +194,36 @@ def _started(problem: _Problem, precision: np.ndarray) -> np.ndarray:
 
 def _start_scales(problem: _Problem) -> None:
     """Scale of each arm by itself, and whether it is another than the prior says."""
-    priors, prior = problem.priors, problem.prior
-    usual = np.exp(-0.5 * ((_LOG_SCALES + np.log(priors.scale)) / priors.scale_scatter) ** 2)
-    other = np.exp(-0.5 * ((_LOG_SCALES + np.log(priors.scale)) / priors.outlier_scale) ** 2)
+    priors = problem.priors
+    away = _LOG_SCALES + np.log(priors.scale)
+    usual, other = (np.exp(-0.5 * (away / s) ** 2) for s in (priors.scale_scatter, priors.outlier_scale))
     usual, other = usual / usual.sum(), other / other.sum()
     for number, at in enumerate(problem.at_arm):
         _, columns, where = problem.columns(problem.start, number)
-        own = where < problem.count
-        columns = columns[own] * np.exp(-problem.start[at])
+        rows = where[where < problem.count]
+        if not rows.size:
+            continue
+        columns = columns[: rows.size] / np.exp(problem.scales[number])
         normal, left, _ = problem.arms[number].normal_equations(columns, np.zeros(columns.shape[1]))
-        rows = where[own]
+        known = problem.rows[rows]
         sigma = problem.sigma[rows]
-        mean = prior.mean[problem.rows[rows]] / sigma
-        covariance = prior.covariance[np.ix_(problem.rows[rows], problem.rows[rows])] / sigma[:, None] / sigma
-        precision = np.linalg.inv(covariance)
-        ratio = np.exp(_LOG_SCALES)[:, None]
-        # log density of the arm's data for fluxes of the prior times each scale, constants left out
-        total = ratio[..., None] ** 2 * normal + precision
-        pull = ratio * left + precision @ mean
-        solved = np.linalg.solve(total, pull[..., None])[..., 0]
-        log = 0.5 * (np.sum(pull * solved, axis=1) - np.linalg.slogdet(total)[1])
-        likelihood = np.exp(log - log.max())
-        chance_usual = (1.0 - priors.outliers) * float(usual @ likelihood)
-        chance_other = priors.outliers * float(other @ likelihood)
-        problem.free_scale[number] = chance_other > chance_usual
-        weights = likelihood * (other if problem.free_scale[number] else usual)
-        problem.start[at] = float(weights @ _LOG_SCALES / weights.sum())
+        mean = problem.prior.mean[known] / sigma
+        precision = np.linalg.inv(problem.prior.covariance[np.ix_(known, known)] / sigma[:, None] / sigma)
+        for _ in range(2):
+            last = np.exp(problem.scales[number])
+            # log density of the data for means times each scale, and deviations from them times the last
+            gradient = left - np.exp(_LOG_SCALES)[:, None] * (normal @ mean)  # (S, f)
+            solved = np.linalg.solve(last**2 * normal + precision, gradient.T)
+            log = np.exp(_LOG_SCALES) * (mean @ left)
+            log -= 0.5 * np.exp(2.0 * _LOG_SCALES) * (mean @ normal @ mean)
+            log += 0.5 * last**2 * np.einsum("sf,fs->s", gradient, solved)
+            likelihood = np.exp(log - log.max())
+            chance_usual = (1.0 - priors.outliers) * float(usual @ likelihood)
+            chance_other = priors.outliers * float(other @ likelihood)
+            problem.free_scale[number] = chance_other > chance_usual
+            weights = likelihood * (other if problem.free_scale[number] else usual)
+            problem.scales[number] = float(weights @ _LOG_SCALES / weights.sum())
+        problem.start[at] = problem.scales[number]
 
 
 def fit_arms(
@@ -234,6 +245,7 @@ def fit_arms(
     wild = np.zeros(len(arms), int)
     for _ in range(2):
         parameters, _, _ = _settled(problem, parameters, precision)
+        problem.scales = parameters[problem.at_arm].copy()
         for number, arm in enumerate(arms):
             wild[number] += arm.with_lines(problem.columns(parameters, number)[0], priors.model_error)
     parameters, normal, _ = _settled(problem, parameters, precision)

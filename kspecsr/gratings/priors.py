@@ -64,6 +64,10 @@ class ArmPriors:
         return float(np.hypot(self.common_scale, self.arm_scale))
 
 
+class NoJointLinesError(ValueError):
+    """The model states no joint line errors, which gratings are joined with."""
+
+
 @cache
 def free_lines() -> SharedFluxes:
     """The free fluxes of joint line errors: doublets that atomic physics fixes are one, others are two."""
@@ -91,10 +95,10 @@ class LinePrior:
         """From the lines of a result with joint errors.
 
         Raises:
-            ValueError: for a model that states each line's error by itself.
+            NoJointLinesError: for a model that states each line's error by itself.
         """
         if lines.correlation is None:
-            raise ValueError(
+            raise NoJointLinesError(
                 "gratings: this model states each line's error by itself; expected one with joint line "
                 "errors, whose posterior of all fluxes gratings can add to. Give one that was trained with "
                 'sr2.line_errors = "joint", as `kspecsr train --preset second` makes it'

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +59,12 @@ class ArmFit:
         return self.spectrum.meta.disperser
 
     @property
+    def span(self) -> tuple[float, float]:
+        """First and last good wavelength [um]."""
+        seen = self.spectrum.wavelength[self.good]
+        return float(seen[0]), float(seen[-1])
+
+    @property
     def residual(self) -> np.ndarray:
         """(n,) flux less the fit, in units of the measured noise; NaN where not fitted."""
         sigma = np.where(self.good, self.noise * self.spectrum.error, np.nan)
@@ -73,3 +82,33 @@ def velocity_between(redshift: Measured, reference: Measured) -> Measured:
     stretch = SPEED_OF_LIGHT / (1.0 + reference.value)
     error = float(np.hypot(redshift.error, reference.error))
     return Measured(stretch * (redshift.value - reference.value), stretch * error)
+
+
+@dataclass(frozen=True, eq=False)
+class JointArms:
+    """The gratings of a result, and what was found with them.
+
+    Attributes:
+        arms: each of them, in order of wavelength.
+        prism: redshift of the prism alone.
+        width: velocity width of the lines, one sigma [km/s].
+        source: (N,) where each pixel of the spectrum comes from: sum of `SOURCES`; 0 where masked.
+        disagreements: what lies beyond 3 sigma, a sentence with both values each.
+        given: redshift near which the caller had lines looked for; NaN for none.
+    """
+
+    arms: tuple[ArmFit, ...]
+    prism: Measured
+    width: Measured
+    source: np.ndarray
+    disagreements: tuple[str, ...] = ()
+    given: float = math.nan
+
+
+SOURCES = {"PRISM": 1, "G140M": 2, "G235M": 4, "G395M": 8}
+
+
+def arms_hash(hashes: Iterable[str]) -> str:
+    """16 digits that tell one set of grating files from another, from their SHA-256; empty for none."""
+    known = sorted(hashes)
+    return hashlib.sha256("".join(known).encode()).hexdigest()[:16] if known else ""

@@ -14,6 +14,7 @@ import numpy as np
 
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.spectrum import FLUX_UNIT, WAVELENGTH_UNIT, ObservedSpectrum, parse_unit
+from kspecsr.results.arms import JointArms
 from kspecsr.results.broad import on_continuum
 from kspecsr.results.flags import poor_fit
 from kspecsr.results.joint_lines import Estimate, JointLines
@@ -68,18 +69,20 @@ class SpectrumResult:
         measurements: lines as arrays; `lines` is the table.
         chi_square: prism consistency per good pixel that sees nothing beyond the output, with 2/3 of the
             quoted variance (`kspecsr.results.prism_input.prism_chi_square`).
-        flags: names out of `kspecsr.results.flags.FLAG_MEANINGS`; with any of them no line is reported,
-            unless ``lines_kept``.
+        flags: names out of `kspecsr.results.flags.FLAG_MEANINGS` or ``ARM_FLAGS``; with any of them no line
+            is reported, unless ``lines_kept``.
         prism_wavelength: (P,) pixels on which the networks saw the spectrum [um].
         prism_flux: (P,) what they saw.
         prism_error: (P,) one sigma.
         prism_mask: (P,) bool, True = bad.
         prism_model: (P,) ``flux`` degraded to the prism; NaN where unknown.
-        lines_kept: flagged, but with its lines and its super-resolved spectrum, as the caller asked.
+        lines_kept: flagged, but with its lines and its super-resolved spectrum, as the caller asked, or as
+            arms that disagree leave them.
         fit_probability: share of simulated spectra of this S/N that their output with lines describes worse;
             NaN of a model whose calibration does not say.
         class_probability: name out of `OBJECT_CLASSES` to its probability; empty of a model that knows
             galaxies alone.
+        arms: gratings that were joined with the prism; None for none.
         date: UTC at which the result was made, ``YYYY-MM-DDThh:mm:ss``.
         stated: header cards that follow from no other field, of the file that the result was read from.
     """
@@ -105,6 +108,7 @@ class SpectrumResult:
     lines_kept: bool = False
     fit_probability: float = math.nan
     class_probability: Mapping[str, float] = field(default_factory=dict)
+    arms: JointArms | None = None
     date: str = field(default_factory=_now)
     stated: Mapping[str, Any] = field(default_factory=dict)
 

@@ -17,6 +17,8 @@ from data_pipeline.instrument import PRISM, load_instrument, reference_instrumen
 from data_pipeline.readers.own import FORMAT_KEYWORD, NUMBER_KEYWORDS, RESULT_FORMAT
 from data_pipeline.spectrum import FLUX_UNIT
 from data_pipeline.writers.atomic import replacing
+from kspecsr.results.arm_files import ARM_COLUMNS, NAMES, SOURCE_MEANING, arm_cards, arm_columns
+from kspecsr.results.arms import ArmFit, Measured
 from kspecsr.results.data import SpectrumResult
 from kspecsr.results.joint_lines import JointLines
 from kspecsr.results.lines import LineMeasurements
@@ -54,6 +56,7 @@ QUANTILES = {"Z_P16": 0.16, "Z_P50": 0.5, "Z_P84": 0.84}
 # cards that a rewritten file takes from the old one: the path is not kept, and instruments may change
 STATED = (INPUT_PATH_HASH, "LSF", "LSFIN", "LSFINSCL")
 VERSION = "VERSION "
+SOURCE = "SOURCE"
 MOST_MODES = 9  # of P(z), with cards of their own
 CARD_LENGTH = 72  # characters of a HISTORY card
 # Outputs of the networks are float32; wavelengths and what was read are not.
@@ -91,6 +94,7 @@ def provenance_cards(result: SpectrumResult) -> list[Card]:
         *_broad_cards(result),
         ("CHI2NU", _number(result.chi_square), "degraded output against input, per 2/3 ERR^2"),
         *_fit_cards(result),
+        *arm_cards(result.arms, Measured(result.redshift.value, result.redshift.error)),
         ("FLAGS", ",".join(result.flags), "why no lines are reported; empty: they are"),
         *([(KEPT, True, "lines are reported all the same")] if result.lines_kept else []),
         *_source_cards(result),
@@ -180,7 +184,7 @@ def _header(cards: list[Card], notes: Iterable[str]) -> fits.Header:
         name = keyword if len(keyword) <= 8 and " " not in keyword else f"HIERARCH {keyword}"
         if isinstance(value, str):
             value = _printable(value)
-        header[name] = (value, comment if _fits_card(value, comment) else "")
+        header[name] = (value, comment if _fits_card(name, value, comment) else "")
     for text in notes:
         header["HISTORY"] = _printable(text)
     return header
@@ -192,10 +196,10 @@ def _printable(text: str) -> str:
     return "".join(letter if 32 <= ord(letter) < 127 else "?" for letter in text).rstrip()
 
 
-def _fits_card(value: str | float | bool | None, comment: str) -> bool:
+def _fits_card(name: str, value: str | float | bool | None, comment: str) -> bool:
     """Whether value and comment go on one card of 80 characters; if not, the value matters."""
     length = len(value.replace("'", "''")) + 2 if isinstance(value, str) else 20
-    return 10 + max(20, length) + 3 + len(comment) <= 80
+    return max(10, len(name) + 3) + max(20, length) + 3 + len(comment) <= 80
 
 
 def lines_path(path: str | os.PathLike) -> Path:
@@ -222,7 +226,8 @@ def write_result(result: SpectrumResult, path: str | os.PathLike, format: str | 
 def _write_fits(result: SpectrumResult, path: Path) -> list[Path]:
     """PRIMARY (provenance and redshift), SPEC1D, LINES, PZ, INPUT, with CHECKSUM and DATASUM.
 
-    LINECOV and RATIOS too, where the model states how line errors are correlated.
+    LINECOV and RATIOS too, where the model states how line errors are correlated, and an HDU for each
+    grating that was joined.
     """
     lines = _stored_lines(result.measurements)
     hdus = fits.HDUList(
@@ -233,6 +238,7 @@ def _write_fits(result: SpectrumResult, path: Path) -> list[Path]:
             _pz_hdu(result.redshift),
             _input_hdu(result),
             *([] if lines.correlation is None else _joint_hdus(lines)),
+            *([] if result.arms is None else map(_arm_hdu, result.arms.arms)),
         ]
     )
     hdus.update_extend()
@@ -274,7 +280,8 @@ def _write_ecsv(result: SpectrumResult, path: Path) -> list[Path]:
 def _table(columns: Mapping[str, Any], meanings: Mapping[str, str], units: Mapping[str, Any]) -> QTable:
     from astropy.table import QTable  # slow to import: only where a table is written
 
-    return QTable(dict(columns), units=dict(units), descriptions=dict(meanings))
+    known = {name: text for name, text in meanings.items() if name in columns}
+    return QTable(dict(columns), units=dict(units), descriptions=known)
 
 
 def _spectrum_table(result: SpectrumResult) -> QTable:
@@ -284,7 +291,9 @@ def _spectrum_table(result: SpectrumResult) -> QTable:
         if name != "MASK":
             values = np.where(result.mask, np.nan, result.in_flux_unit(values)).astype(np.float32)
         columns[name] = values
-    meanings = {"WAVELENGTH": "pixel centres, vacuum"}
+    meanings = {"WAVELENGTH": "pixel centres, vacuum", SOURCE: f"sum of {SOURCE_MEANING}"}
+    if result.arms is not None:
+        columns[SOURCE] = result.arms.source
     meanings |= {name: meaning for name, (_, meaning) in SPECTRUM_COLUMNS.items()}
     units = dict.fromkeys((name for name in SPECTRUM_COLUMNS if name != "MASK"), result.flux_unit)
     return _table(columns, meanings, {"WAVELENGTH": "um", **units})
@@ -343,6 +352,15 @@ def _stored_joint(lines: LineMeasurements) -> JointLines:
     return replace(joint, covariance=_rounded(joint.covariance))
 
 
+def _arm_hdu(arm: ArmFit) -> fits.BinTableHDU:
+    """The pixels of a grating [erg/s/cm2/A] and what was fitted to them."""
+    columns = arm_columns(arm)
+    units = {name: FLUX_UNIT for name, values in columns.items() if values.dtype.kind == "f"}
+    meanings = {name: meaning for name, (_, meaning) in ARM_COLUMNS.items()}
+    meanings["WAVELENGTH"] = "pixel centres as read, vacuum"
+    return _hdu(arm.name, _table(columns, meanings, units | {"WAVELENGTH": "um"}))
+
+
 def _rounded(values: np.ndarray) -> np.ndarray:
     """To 46 of 53 bits: converted to erg/s/cm2/A and back, which costs the last two, they are the same."""
     mantissa, exponent = np.frexp(values)
@@ -373,7 +391,8 @@ def read_header(path: Path) -> Mapping[str, Any]:
     if path.suffix != ".ecsv":
         with fits.open(path, memmap=False) as hdus:
             _ = hdus[-1].header  # a truncated file has no last HDU
-            return dict(hdus[0].header) if len(hdus) in (5, 7) else {}
+            names = {hdu.name for hdu in hdus[1:]} - {"LINECOV", "RATIOS", *NAMES}
+            return dict(hdus[0].header) if names == {"SPEC1D", "LINES", "PZ", "INPUT"} else {}
     from astropy.table.meta import get_header_from_yaml  # slow to import: only for text tables
 
     with path.open(encoding="utf-8") as file:

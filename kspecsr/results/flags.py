@@ -23,6 +23,11 @@ FLAG_MEANINGS = {
     INVALID_REDSHIFT: "the redshift is negative or infinite",
     POOR_FIT: "simulated spectra of this S/N are nearly all described better",
 }
+# of a prism with its gratings; lines are reported all the same
+ARMS_DISAGREE = "ARMS_DISAGREE"
+ARM_FLAGS = {
+    ARMS_DISAGREE: "redshifts, zero points or flux scales of prism and gratings differ by more than 3 sigma"
+}
 # of `SpectrumResult.chi_square`, where the model states no share of worse fits: other reductions than JADES'
 # come out near 2 (README)
 POOR_CHI_SQUARE = 3.0

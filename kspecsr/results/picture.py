@@ -33,6 +33,7 @@ from data_pipeline.pictures.style import (
     overview_limits,
     styled,
 )
+from kspecsr.results.arm_picture import ARM_HEIGHTS, draw_arm, drawn_arms
 from kspecsr.results.lines import LIMIT_SIGMA
 from kspecsr.results.prism_input import display_name, seen_on_grid
 
@@ -54,14 +55,14 @@ def draw_enhanced_spectrum(result: SpectrumResult) -> Figure:
 
     Above, the super-resolved spectrum with its one-sigma band over the prism spectrum, lines marked; then the
     same around [O II], Hbeta with [O III], and Halpha with [N II], as far as they are in range; below, P(z),
-    and prism minus degraded output in sigma.
+    and prism minus degraded output in sigma; beneath, each grating that was joined with its residuals.
 
     Args:
         result: what is drawn.
     """
-    zooms = zoom_windows(result)
-    heights = (1.35, 1.0, 0.7) if zooms else (1.5, 0.7)
-    figure = new_figure(7.0 if zooms else 5.0)
+    zooms, arms = zoom_windows(result), drawn_arms(result)
+    heights = ((1.35, 1.0, 0.7) if zooms else (1.5, 0.7)) + ARM_HEIGHTS * len(arms)
+    figure = new_figure((7.0 if zooms else 5.0) + 2.3 * sum(ARM_HEIGHTS) * len(arms))
     grid = figure.add_gridspec(len(heights), 6, height_ratios=heights)
     main = figure.add_subplot(grid[0, :])
     beyond = _draw_main(main, result)
@@ -71,8 +72,11 @@ def draw_enhanced_spectrum(result: SpectrumResult) -> Figure:
         _draw_zoom(panel, result, window)
         if number == 0:
             panel.set_ylabel("Flux density\n(unit as above)")
-    _draw_probability(figure.add_subplot(grid[-1, :2]), result)
-    _draw_residual(figure.add_subplot(grid[-1, 2:]), result)
+    last = len(heights) - 2 * len(arms) - 1
+    _draw_probability(figure.add_subplot(grid[last, :2]), result)
+    _draw_residual(figure.add_subplot(grid[last, 2:]), result)
+    for row, arm in zip(range(last + 1, len(heights), 2), arms, strict=True):
+        draw_arm(figure.add_subplot(grid[row, :]), figure.add_subplot(grid[row + 1, :]), result, arm)
     title = figure.suptitle(_title(result, beyond), fontsize=9)
     if result.poor_fit:
         title.set_color(POOR_COLOUR)
@@ -125,7 +129,8 @@ def _draw_spectra(axes: Axes, result: SpectrumResult, unit: float, width: float)
     prism = (result.prism_wavelength, result.prism_flux / unit, None, result.prism_mask)
     draw_steps(axes, *prism, PRISM_COLOUR, "prism", width=1.1)
     sharp = (result.wavelength, result.flux / unit, result.flux_error / unit, result.mask)
-    label = "first stage" if result.flags and not result.lines_kept else "super-resolved ± 1 σ"
+    joined = "super-resolved, with gratings" if result.arms else "super-resolved"
+    label = "first stage" if result.flags and not result.lines_kept else f"{joined} ± 1 σ"
     draw_steps(axes, *sharp, OUTPUT_COLOUR, label, width=width)
     if (broad := result.broad_spectrum) is not None:
         text = f"broad lines, {result.measurements.broad.fwhm:.0f} km/s"

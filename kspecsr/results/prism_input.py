@@ -96,7 +96,8 @@ def check_prism(spectrum: ObservedSpectrum) -> ObservedSpectrum:
         meta = spectrum.meta
         raise SpectrumError(
             f"{meta.origin}: is a {meta.disperser} spectrum; expected NIRSpec PRISM, which is what the "
-            "networks super-resolve. Give the prism spectrum of this object."
+            "networks super-resolve. Give the prism spectrum of this object; a medium grating goes beside "
+            "it: --with FILE, or gratings=[...]."
         )
     wide = _too_wide(spectrum)
     if not wide.any():
@@ -210,6 +211,12 @@ def degraded_to_prism(flux: np.ndarray, grid: UnifiedGrid) -> np.ndarray:
     """Flux density (..., N) on the unified grid to the prism's pixels (..., P); NaN beyond it."""
     operator = degrading_operator(grid)
     return np.where(operator.interior, operator.apply(flux), np.nan)
+
+
+def model_of_prism(flux: np.ndarray, mask: np.ndarray, grid: UnifiedGrid) -> np.ndarray:
+    """(P,) an output (N,) as the prism would see it; NaN where that sees masked pixels."""
+    model, hidden = (degraded_to_prism(values, grid) for values in (np.where(mask, 0.0, flux), mask * 1.0))
+    return np.where(hidden > 1e-6, np.nan, model)
 
 
 def seen_on_grid(grid: UnifiedGrid) -> np.ndarray:

@@ -16,6 +16,7 @@ from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.readers.own import FORMAT_KEYWORD, NUMBER_KEYWORDS, RESULT_FORMAT
 from data_pipeline.spectrum import FLUX_UNIT, ObservedSpectrum, SpectrumMeta
 from kspecsr.configuration import OBJECT_CLASSES
+from kspecsr.results.arm_files import NAMES, read_arms
 from kspecsr.results.broad import BroadLines
 from kspecsr.results.data import ModelIdentity, SpectrumResult, converted, usable_unit
 from kspecsr.results.files import (
@@ -32,6 +33,7 @@ from kspecsr.results.files import (
     MOST_MODES,
     NO_REDSHIFT,
     QUANTILES,
+    SOURCE,
     SPECTRUM_COLUMNS,
     STATED,
     VERSION,
@@ -39,7 +41,7 @@ from kspecsr.results.files import (
     lines_path,
 )
 from kspecsr.results.lines import BROAD_COLUMNS, LINE_COLUMNS, LINE_FLUX_UNIT, LineMeasurements
-from kspecsr.results.prism_input import PrismInput, degraded_to_prism, prism_input, prism_wavelength
+from kspecsr.results.prism_input import PrismInput, model_of_prism, prism_input, prism_wavelength
 from kspecsr.results.redshift import RedshiftMode, RedshiftSummary, find_modes, unsmoothed
 
 SomeResult = TypeVar("SomeResult", bound=SpectrumResult)
@@ -73,9 +75,11 @@ def _read_fits(path: Path) -> dict[str, Any]:
         spectrum, lines, pz, observed = (_columns(hdus[name]) for name in ("SPEC1D", "LINES", "PZ", "INPUT"))
         unit, modes = hdus["SPEC1D"].columns["FLUX"].unit, hdus["PZ"].header
         covariance = _columns(hdus["LINECOV"]) if "LINECOV" in hdus else None
+        arms = {name: _columns(hdus[name]) for name in NAMES if name in hdus}
         # older files have them as comments of the input
         notes = _notes(cards.get("HISTORY") or hdus["INPUT"].header.get("COMMENT", ()))
     fields = _shared_fields(cards, spectrum, lines, unit)
+    fields["arms"] = read_arms(cards, arms, spectrum.get(SOURCE))
     if covariance is not None:
         fields["measurements"] = _with_correlation(fields["measurements"], covariance)
     wavelength = observed["WAVELENGTH"]
@@ -93,7 +97,8 @@ def _read_fits(path: Path) -> dict[str, Any]:
         | _prism_fields(given)
         | {
             "redshift": redshift,
-            "prism_model": _prism_model(fields["flux"], fields["mask"], fields["model"].grid),
+            # degraded again and not stored: it follows from the output, and a stored copy could disagree
+            "prism_model": model_of_prism(fields["flux"], fields["mask"], fields["model"].grid),
         }
     )
 
@@ -114,6 +119,7 @@ def _read_ecsv(path: Path) -> dict[str, Any]:
     stated = [(mode["z"], mode["error"], mode["mass"]) for mode in cards["PZ_MODES"]]
     return (
         fields
+        | {"arms": read_arms(cards, {}, spectrum[SOURCE] if SOURCE in spectrum.colnames else None)}
         | _prism_fields(PrismInput(observed, unknown, unknown, np.isnan(unknown)))
         | {
             "redshift": _stored_redshift(cards, stated, empty, empty),
@@ -245,13 +251,6 @@ def _prism_fields(given: PrismInput) -> dict[str, Any]:
         "prism_error": given.error,
         "prism_mask": given.mask,
     }
-
-
-def _prism_model(flux: np.ndarray, mask: np.ndarray, grid: UnifiedGrid) -> np.ndarray:
-    """The output degraded to the prism; NaN where that sees masked pixels, which the file does not hold."""
-    # Degraded again and not stored: it follows from the output, and a stored copy could disagree.
-    model, hidden = (degraded_to_prism(values, grid) for values in (np.where(mask, 0.0, flux), mask * 1.0))
-    return np.where(hidden > 1e-6, np.nan, model)
 
 
 @dataclass(frozen=True, eq=False)
