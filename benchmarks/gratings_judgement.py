@@ -150,7 +150,8 @@ def _gain(judged: Sequence[Judged], sigma: Sequence[np.ndarray], label: str) -> 
         grating += list(own[rows] / alone[rows])
     prism, grating = np.array(prism), np.array(grating)
     yield (
-        f"{label}: errors of {prism.size} lines of S/N > {_SURE:g} over the prism's {np.median(prism):.2f}, largest {prism.max():.2f}; over the "
+        f"{label}: errors of {prism.size} lines of S/N > {_SURE:g} over the prism's {np.median(prism):.2f}, "
+        f"largest {prism.max(initial=0.0):.2f}; over the "
         f"gratings' on the prism's scale {np.median(grating):.2f}, larger in {np.mean(grating > 1.02):.1%}"
     )
 
@@ -250,8 +251,8 @@ def disagreement_report(
         away = np.array([(one.redshift.value - one.case.redshift) / one.redshift.error for one in after])
         yield (
             f"reddest of {len(after[0].arms)} arms {what}: {len(after)} galaxies, named in "
-            f"{np.mean(named):.0%}; its zero point off by {np.median(shift):+.0f} +- {_width(shift):.0f} km/s, "
-            f"its scale by {np.median(scale) - 1:+.1%} +- {_width(scale):.1%}; z {_pull(away)}"
+            f"{np.mean(named):.0%}; its zero point off by {np.median(shift):+.0f} +- {_width(shift):.0f} "
+            f"km/s, its scale by {np.median(scale) - 1:+.1%} +- {_width(scale):.1%}; z {_pull(away)}"
         )
     named = np.mean([bool(one.disagreements) for one in plain])
     yield f"unchanged: {len(plain)} galaxies, something named in {named:.1%}"
