@@ -454,6 +454,7 @@ def _grating_options(p: argparse.ArgumentParser) -> None:
     text = "line fluxes before the gratings: about the truth, or as a model with joint line errors has them"
     cli.add(p, "--prior", text, choices=("truth", "model"), default="truth")
     cli.add(p, "--model")
+    cli.add(p, "--pairs", "folder of real prism spectra and gratings instead; with a model", metavar="DIR")
     cli.add(p, "--population", default="sky")
     cli.add(p, "--seed", default=1)
     _add_counts(p, n=(200, "galaxies simulated"), threads=(2, "threads of TensorFlow"))
@@ -462,6 +463,7 @@ def _grating_options(p: argparse.ArgumentParser) -> None:
 _GRATINGS = """examples:
   python -m benchmarks gratings
   python -m benchmarks gratings --prior model --model runs/second --n 100
+  python -m benchmarks gratings --pairs pairs_dja/ --model runs/second
 """
 
 
@@ -469,14 +471,19 @@ _GRATINGS = """examples:
 def gratings(args: argparse.Namespace) -> None:
     """The prism with one, two and three gratings: pulls, errors, ratios, arms that disagree, speed."""
     resolver = None
-    if args.prior == "model":
+    if args.prior == "model" or args.pairs:
         _start_tensorflow(args.threads)
         import kspecsr
 
         resolver = kspecsr.load(args.model)
     from benchmarks.gratings_judgement import compare
+    from benchmarks.gratings_pairs import compare_pairs
 
-    for line in compare(args.n, args.seed, args.population, resolver):
+    if args.pairs:
+        lines = compare_pairs(resolver, args.pairs)
+    else:
+        lines = compare(args.n, args.seed, args.population, resolver)
+    for line in lines:
         cli.say(line)
 
 

@@ -14,7 +14,16 @@ from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.spectrum import SpectrumError, SpectrumMeta
 from data_pipeline.writers.jades import write_jades_catalogue
 from data_pipeline.writers.spectrum_fits import write_spectrum
-from enhancement_sample import BINS, IDENTITY, REDSHIFT, StandIn, prism_spectrum, write_stand_in_folder
+from enhancement_sample import (
+    BINS,
+    IDENTITY,
+    REDSHIFT,
+    JointStandIn,
+    StandIn,
+    grating_spectrum,
+    prism_spectrum,
+    write_stand_in_folder,
+)
 from kspecsr import enhance
 from kspecsr.enhancement.inputs import list_inputs
 from kspecsr.model_settings import weights_hash
@@ -28,7 +37,7 @@ def model(tmp_path, monkeypatch):
     folder = write_stand_in_folder(tmp_path / "model")
     network = StandIn()
 
-    def from_folder(path):
+    def from_folder(path, precision="float32"):
         assert path == folder
         identity = type(IDENTITY)("stand-in", weights_hash(folder), IDENTITY.grid, IDENTITY.software)
         return SuperResolver(network, identity, BINS)
@@ -340,7 +349,7 @@ def test_ctrl_c_leaves_complete_results_only(tmp_path, spectra):
         "import sys; sys.path.insert(0, 'tests')\n"
         "from enhancement_sample import *\n"
         "from kspecsr import enhance\nfrom kspecsr.super_resolver import SuperResolver\n"
-        "SuperResolver.from_folder = lambda path: SuperResolver(StandIn(), IDENTITY, BINS)\n"
+        "SuperResolver.from_folder = lambda path, **_: SuperResolver(StandIn(), IDENTITY, BINS)\n"
         "sys.exit(enhance.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, str(spectra), "--model", str(folder), "--output", str(out)]
@@ -357,3 +366,64 @@ def test_ctrl_c_leaves_complete_results_only(tmp_path, spectra):
         with fits.open(path, checksum=True) as hdus:
             hdus.verify("exception")
             assert len(hdus) == 5
+
+
+@pytest.fixture
+def joint_model(model):
+    """The stand-in with joint line errors."""
+    model.__class__, model.error = JointStandIn, 1e-19
+    return model
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Two prism spectra, and a grating at the place of the first."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for number in range(2):
+        spectrum = prism_spectrum(number, ra=10.0 + 0.01 * number, dec=0.0, source_id=str(number))
+        write_spectrum(folder / f"prism{number}.fits", spectrum, {})
+    write_spectrum(folder / "g235m.fits", grating_spectrum(ra=10.0, dec=0.0), {})
+    return folder
+
+
+def test_a_prism_is_joined_with_gratings_that_are_named(joint_model, archive, capsys):
+    arguments = (archive / "prism0.fits", "--with", archive / "g235m.fits")
+    status, out = run(joint_model, *arguments, "--plot")
+    assert status == 0 and names(out) == ["prism0_sr.fits", "prism0_sr.png"]
+    header = fits.getheader(out / "prism0_sr.fits")
+    assert header["ARMS"] == "G235M" and header["INPUT_G235M"] == "g235m.fits"
+    assert abs(header["Z"] - REDSHIFT) < 1e-3 and header["Z_ERR"] < 5e-4
+    assert "joined with G235M (g235m.fits): prism over grating 1.1" in capsys.readouterr().out
+    before = len(joint_model.sizes)
+    assert run(joint_model, *arguments)[0] == 0 and len(joint_model.sizes) == before  # is there already
+    assert "1 were there already" in capsys.readouterr().out
+    assert run(joint_model, *arguments, "--redshift", REDSHIFT)[0] == 0
+    assert fits.getheader(out / "prism0_sr.fits")["ZLOOKED"] == REDSHIFT
+    before = len(joint_model.sizes)
+    assert run(joint_model, *arguments, "--redshift", REDSHIFT)[0] == 0 and len(joint_model.sizes) == before
+    assert run(joint_model, archive / "prism0.fits")[0] == 0  # without them, it is another result
+    assert "ARMS" not in fits.getheader(out / "prism0_sr.fits")
+
+
+def test_gratings_in_a_folder_go_to_the_prism_that_they_belong_to(joint_model, archive, capsys):
+    assert run(joint_model, archive, "--with", archive, "--dry-run")[0] == 0
+    printed = capsys.readouterr().out
+    assert "prism0_sr.fits, with g235m.fits" in printed and "prism1_sr.fits\n" in printed
+    status, out = run(joint_model, archive, "--with", archive)
+    assert status == 0 and names(out) == ["prism0_sr.fits", "prism1_sr.fits"]
+    arms = ["ARMS" in fits.getheader(out / name) for name in names(out)]
+    assert arms == [True, False]
+
+
+def test_gratings_that_cannot_be_joined_are_refused_with_what_to_do(model, archive, capsys):
+    alone = run(model, archive / "g235m.fits")[0]
+    assert alone == 1 and "a medium grating goes beside it: --with FILE" in capsys.readouterr().err
+    both = (archive / "prism0.fits", "--with", archive / "g235m.fits")
+    assert run(model, *both)[0] != 0
+    assert "this model states each line's error by itself" in capsys.readouterr().err
+    other = archive / "other"
+    other.mkdir()
+    (archive / "g235m.fits").rename(other / "g235m.fits")
+    assert run(model, archive / "prism1.fits", "--with", other)[0] != 0
+    assert "none of 1 medium gratings there belongs to one of 1 prism spectra" in capsys.readouterr().err

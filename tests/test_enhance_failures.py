@@ -21,7 +21,9 @@ def run(tmp_path, monkeypatch):
     """Runs the command with the stand-in; results go to ``tmp_path / "out"``."""
     folder = write_stand_in_folder(tmp_path / "model")
     identity = type(IDENTITY)("stand-in", weights_hash(folder), IDENTITY.grid, IDENTITY.software)
-    monkeypatch.setattr(SuperResolver, "from_folder", lambda _: SuperResolver(StandIn(), identity, BINS))
+    monkeypatch.setattr(
+        SuperResolver, "from_folder", lambda _, **more: SuperResolver(StandIn(), identity, BINS)
+    )
 
     def command(*arguments):
         given = [*map(str, arguments), "--model", str(folder), "--output", str(tmp_path / "out")]

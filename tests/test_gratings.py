@@ -27,6 +27,7 @@ from kspecsr.gratings.joint_fit import disagreements
 from kspecsr.gratings.priors import ArmPriors, LinePrior, NoJointLinesError, free_lines
 from kspecsr.gratings.redshift import scan
 from kspecsr.results.arms import Measured, velocity_between
+from kspecsr.results.broad import BroadLines
 from kspecsr.results.files import read_header
 from kspecsr.results.lines import LineMeasurements
 from kspecsr.results.result import Result
@@ -216,6 +217,29 @@ def test_a_prior_comes_from_joint_errors():
     assert prior.covariance[halpha, nii] == pytest.approx(-0.3, rel=1e-3)
     # the weaker line tells the free flux where the stronger one is not reported
     assert prior.mean[oiii] == pytest.approx(2.0 * 2.984, rel=1e-3)
+
+
+def test_broad_components_are_drawn_beside_narrow_ones():
+    lines, rows = measured(None)
+    correlation = np.full((len(load_lines()),) * 2, np.nan)
+    correlation[np.ix_(rows, rows)] = np.eye(4)
+    part, nothing = np.where(np.arange(len(load_lines())) == rows[0], 6e-20, 0.0), np.zeros(len(load_lines()))
+    broad = BroadLines(0.9, 2355.0, 100.0, nothing, nothing, part, part)
+    prior = LinePrior.of(replace(lines, correlation=correlation, broad=broad), 4.5)
+    arm = Arm(grating_spectrum("nirspec-g395m"))
+    free = free_lines()
+    (member,) = np.flatnonzero(free.line == rows[0])
+    assert prior.broad_share[free.column[member]] == pytest.approx(0.6)
+    drawn = arm.profiles(4.5, 70.0, 0.0, np.array([member]), prior)
+    profile = arm.drawn(np.zeros(2, int), drawn.index, drawn.density, 1)[0]
+    width = np.diff(arm.instrument.bounds, axis=0)[0] * 1e4
+    offset = arm.instrument.wavelength / (load_lines().wavelength[rows[0]] * 5.5) - 1.0
+    assert profile @ width == pytest.approx(1.0, abs=1e-3)
+    inside = np.abs(offset) * SPEED_OF_LIGHT < 600.0
+    assert (profile * width)[inside].sum() == pytest.approx(0.4 + 0.6 * 0.45, abs=0.05)
+    unlikely = replace(broad, probability=0.1)
+    again = LinePrior.of(replace(lines, correlation=correlation, broad=unlikely), 4.5)
+    assert again.broad_share is None
 
 
 def test_a_model_without_joint_errors_is_refused():

@@ -195,7 +195,9 @@ def several(path, count=3):
 
 def test_hdu_is_chosen_on_the_command_line_and_results_are_told_apart(tmp_path, monkeypatch, capsys):
     folder = write_stand_in_folder(tmp_path / "model")
-    monkeypatch.setattr(SuperResolver, "from_folder", lambda path: SuperResolver(StandIn(), IDENTITY, BINS))
+    monkeypatch.setattr(
+        SuperResolver, "from_folder", lambda path, **more: SuperResolver(StandIn(), IDENTITY, BINS)
+    )
     path, out = several(tmp_path / "x1d.fits"), tmp_path / "out"
     shared = [str(path), "--output", str(out)]
     assert enhance.main([*shared, "--model", str(folder)]) == 1

@@ -61,4 +61,6 @@ def _archive_file(file: InputFile) -> ArchiveFile | None:
 
 def read_gratings(file: InputFile, prism: ObservedSpectrum, extraction: str) -> tuple[ObservedSpectrum, ...]:
     """The gratings of a file, in the extraction that the prism was found in."""
-    return tuple(read_spectrum(path, prism.meta.extraction or extraction) for path in file.gratings)
+    return tuple(
+        read_spectrum(path, extraction=prism.meta.extraction or extraction) for path in file.gratings
+    )

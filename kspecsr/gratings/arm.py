@@ -15,7 +15,7 @@ from data_pipeline.lines.design import continuum_hats
 from data_pipeline.lines.profile import pixel_mean, pixel_mean_gradient, scattered
 from data_pipeline.pairs.matching import GRATING_DISPERSERS
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
-from kspecsr.gratings.priors import FLUX_UNIT, free_lines
+from kspecsr.gratings.priors import FLUX_UNIT, LinePrior, free_lines
 from kspecsr.results.arms import place_in
 
 _KNOT_SPACING = 30  # pixels between knots of the continuum, some 4,000 km/s
@@ -191,12 +191,13 @@ class Arm:
         Returns:
             (p, p), (p,), and chi-square of what is left.
         """
-        weighted = columns * self.weight
-        normal, residual = weighted @ columns.T, self.flux - model
-        left = weighted @ residual
+        residual, near = self.flux - model, np.flatnonzero(columns.any(axis=0))  # lines are short
+        columns = columns[:, near]
+        weighted = columns * self.weight[near]
+        normal, left = weighted @ columns.T, weighted @ residual[near]
         chi_square = float(residual @ (self.weight * residual))
         if self._factor is not None:
-            cross, along = columns @ self._weighted.T, self._weighted @ residual
+            cross, along = columns @ self._weighted[:, near].T, self._weighted @ residual
             normal -= cross @ cho_solve(self._factor, cross.T)
             solved = cho_solve(self._factor, along)
             left -= cross @ solved
@@ -226,7 +227,12 @@ class Arm:
         return shares
 
     def profiles(
-        self, redshift: float | np.ndarray, width: float, sharpness: float, members: np.ndarray
+        self,
+        redshift: float | np.ndarray,
+        width: float,
+        sharpness: float,
+        members: np.ndarray,
+        prior: LinePrior | None = None,
     ) -> Profiles:
         """Profiles of lines at a redshift.
 
@@ -235,8 +241,10 @@ class Arm:
             width: velocity width, one sigma [km/s].
             sharpness: logarithm of the factor on the resolving power.
             members: bool or index of members of `free_lines`.
+            prior: whose broad components are drawn beside the narrow ones; None for none.
         """
         free, instrument = free_lines(), self.instrument
+        members, part, width, narrow = _with_broad(members, width, prior)
         lower, upper = instrument.bounds
         centre = load_lines().wavelength[free.line[members]] * (1.0 + redshift)
         sigma, own, intrinsic = self.widths(centre, width, sharpness)
@@ -245,7 +253,7 @@ class Arm:
         window = first[:, None] + np.arange(max(int(count.max(initial=1)), 1))
         index = np.clip(window, 0, lower.size - 1)
         edges = lower[index], upper[index], centre[:, None], sigma[:, None]
-        inside = (index == window) / ANGSTROM_PER_UM
+        inside = (index == window) * part[:, None] / ANGSTROM_PER_UM
         by_centre, by_sigma = pixel_mean_gradient(*edges)
         return Profiles(
             free.column[members],
@@ -254,7 +262,7 @@ class Arm:
             index,
             pixel_mean(*edges) * inside,
             by_centre * inside * (centre / SPEED_OF_LIGHT)[:, None],
-            by_sigma * inside * (intrinsic**2 / sigma)[:, None],
+            by_sigma * inside * (narrow * intrinsic**2 / sigma)[:, None],
             by_sigma * inside * (-(own**2) / sigma)[:, None],
         )
 
@@ -286,6 +294,28 @@ class Arm:
     @cached_property
     def _inverse(self) -> np.ndarray:
         return cho_solve(self._factor, np.eye(len(self._hats)))
+
+
+def _with_broad(
+    members: np.ndarray, width: float, prior: LinePrior | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Members (m,) of `free_lines`, those with a broad component a second time.
+
+    Returns:
+        Members; the share of each flux that is theirs; widths [km/s]; and whether it is the narrow one.
+    """
+    members = np.flatnonzero(members) if members.dtype == bool else members
+    if prior is None or prior.broad_share is None:
+        one = np.ones(members.size)
+        return members, one, width * one, one
+    share = prior.broad_share[free_lines().column[members]]
+    broad = share > 0
+    return (
+        np.concatenate([members, members[broad]]),
+        np.concatenate([1.0 - share, share[broad]]),
+        np.concatenate([np.full(members.size, width), np.full(broad.sum(), prior.broad_width)]),
+        np.concatenate([np.ones(members.size), np.zeros(broad.sum())]),
+    )
 
 
 def _wild(residual: np.ndarray) -> np.ndarray:

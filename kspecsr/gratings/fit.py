@@ -105,7 +105,7 @@ class _Problem:
         arm, at = self.arms[number], self.at_arm[number]
         shape = self.velocity_width(parameters), parameters[self.count + 2]
         members = self.members[number]
-        lines = arm.profiles(self.arm_redshift(parameters, number), *shape, members)
+        lines = arm.profiles(self.arm_redshift(parameters, number), *shape, members, self.prior)
         drift = np.exp(parameters[at + 1] * lines.place) * lines.share
         ratio = np.exp(self.scales[number]) * drift
         expected = self.prior.mean[lines.column]
@@ -123,7 +123,7 @@ class _Problem:
             flux * lines.by_sharpness,
         ]
         model, scale, drift, shift, width, sharp = (
-            arm.drawn(np.zeros(members.size, int), lines.index, value, 1)[0] for value in values
+            arm.drawn(np.zeros(lines.column.size, int), lines.index, value, 1)[0] for value in values
         )
         columns = np.concatenate(
             [per_flux * self.sigma[place][:, None], [shift, width, sharp, scale, drift, shift]]

@@ -246,6 +246,8 @@ def _joined(resolver, item, first, alone, scans, best, arms, priors, keep_flagge
             resolver, item, f"with them, too, the spectrum is flagged {', '.join(flags)}"
         )
     prior = LinePrior.of(alone.measurements, alone.redshift.value)
+    if not prior.known.any():
+        return _without_gratings(resolver, item, "the model reports no line there")
     fit = fit_arms(arms, prior, best, priors)
     sentences = tuple(disagreements(fit, priors))
     flags += [ARMS_DISAGREE] * bool(sentences)

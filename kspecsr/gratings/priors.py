@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from data_pipeline.configuration import check_numbers
+from data_pipeline.instrument import FWHM_PER_SIGMA
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.design import DENSITY_DOUBLETS, SharedFluxes, tied_lines
 from kspecsr.results.lines import LineMeasurements
@@ -83,12 +85,16 @@ class LinePrior:
         known: (F,) bool, whether the prism says anything of the flux; the others are not fitted.
         mean: (F,) [FLUX_UNIT]; 0 where unknown.
         covariance: (F, F) [FLUX_UNIT^2]; a unit diagonal where unknown.
+        broad_share: (F,) of each flux in a broad component, where there probably are any; None for none.
+        broad_width: one-sigma width of all of these [km/s].
     """
 
     redshift: float
     known: np.ndarray
     mean: np.ndarray
     covariance: np.ndarray
+    broad_share: np.ndarray | None = None
+    broad_width: float = math.nan
 
     @classmethod
     def of(cls, lines: LineMeasurements, redshift: float) -> LinePrior:
@@ -118,4 +124,9 @@ class LinePrior:
         mean, covariance = np.zeros(free.columns), np.eye(free.columns)
         mean[known] = flux[rows] / share[known] / FLUX_UNIT
         covariance[np.ix_(known, known)] = correlation * sigma[:, None] * sigma
-        return cls(float(redshift), known, mean, covariance)
+        broad = lines.broad
+        if broad is None or not broad.likely:
+            return cls(float(redshift), known, mean, covariance)
+        part = np.zeros(free.columns)
+        part[known] = np.clip(np.nan_to_num(broad.broad_flux[rows] / flux[rows]), 0.0, 1.0)
+        return cls(float(redshift), known, mean, covariance, part, broad.fwhm / FWHM_PER_SIGMA)

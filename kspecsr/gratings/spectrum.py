@@ -37,6 +37,9 @@ def join_spectra(
     """
     reference = reference_instrument(alone.model.grid)
     unit = free_lines().profiles(reference, fit.redshift.value, fit.width.value)  # (F, N)
+    if prior.broad_share is not None:
+        broad = free_lines().profiles(reference, fit.redshift.value, prior.broad_width)
+        unit += prior.broad_share[:, None] * (broad - unit)
     known = prior.known
     before, after = prior.mean[known] * FLUX_UNIT, fit.flux[known]
     lines = unit[known]
