@@ -13,6 +13,7 @@ from data_pipeline.simulation.galaxies import Galaxies, draw_galaxies
 from data_pipeline.simulation.stars import StellarContinua
 from data_pipeline.simulation.survey import draw_targets
 
+LINES = load_lines("second")  # the 67 of the first are the same in it
 # Rest equivalent widths of quasars [Angstrom] (Vanden Berk et al. 2001, table 2).
 _QUASARS = (("Halpha", 195.0), ("Hbeta", 46.0), ("MgII_2796", 20.0), ("CIII]_1909", 17.0), ("CIV_1548", 20.0))
 
@@ -20,9 +21,9 @@ _QUASARS = (("Halpha", 195.0), ("Hbeta", 46.0), ("MgII_2796", 20.0), ("CIII]_190
 def compare_galaxies(config: SimulationConfig, n: int, seed: int) -> list[Comparison]:
     """Comparisons of ``n`` galaxies as they are drawn, before any instrument."""
     population = config.population
-    galaxies = draw_galaxies(population, seed, draw_targets(population, seed, np.arange(n)), load_lines())
+    galaxies = draw_galaxies(population, seed, draw_targets(population, seed, np.arange(n)), LINES)
     with np.errstate(divide="ignore", invalid="ignore"):
-        out = [*_ratios(galaxies), *_components(galaxies, population)]
+        out = [*_ratios(galaxies), *_further(galaxies), *_components(galaxies, population)]
     return [*out, *_sizes(galaxies, config)]
 
 
@@ -37,15 +38,18 @@ def _share(group: str, name: str, which: np.ndarray, real, tolerance: float = 0.
     return Comparison(group, f"{name} (n={which.size})", real, share, tolerance, which.size)
 
 
-def _ratios(galaxies: Galaxies) -> list[Comparison]:
-    at, z = load_lines().index, galaxies.redshift
+def _log(galaxies: Galaxies, top: tuple[str, ...], *bottom: str) -> np.ndarray:
+    """(b,) log10 of a ratio of sums of narrow lines."""
     narrow = galaxies.line_flux - galaxies.broad_line_flux - galaxies.wing_line_flux
+    over, under = (sum(narrow[:, LINES.index(name)] for name in names) for names in (top, bottom))
+    return np.log10(over / under)
 
-    def log(top: tuple[str, ...], bottom: str) -> np.ndarray:
-        return np.log10(sum(narrow[:, at(name)] for name in top) / narrow[:, at(bottom)])
 
-    o3, n2 = log(("[OIII]_5008",), "Hbeta"), log(("[NII]_6585",), "Halpha")
-    s2, o1 = log(("[SII]_6718", "[SII]_6733"), "Halpha"), log(("[OI]_6302",), "Halpha")
+def _ratios(galaxies: Galaxies) -> list[Comparison]:
+    z = galaxies.redshift
+    o3, n2 = _log(galaxies, ("[OIII]_5008",), "Hbeta"), _log(galaxies, ("[NII]_6585",), "Halpha")
+    s2 = _log(galaxies, ("[SII]_6718", "[SII]_6733"), "Halpha")
+    o1 = _log(galaxies, ("[OI]_6302",), "Halpha")
     forming, group, out = galaxies.kind == STAR_FORMING, "diagrams", []
     loci = (
         (
@@ -84,6 +88,73 @@ def _ratios(galaxies: Galaxies) -> list[Comparison]:
     return out
 
 
+def _further(galaxies: Galaxies) -> list[Comparison]:
+    """Lines of the second list, beside what papers report."""
+    group, z, kind = "lines of the second list", galaxies.redshift, galaxies.kind
+    forming, quasar = kind == STAR_FORMING, kind == QUASAR
+    hard = galaxies.line_flux[:, LINES.index("[NeV]_3427")] > 0
+    carbon = ("CIII]_1907", "CIII]_1909")
+    nitrogen = [name for name in LINES.names if name.startswith("NIII]")]
+    n4 = _log(galaxies, ("NIV]_1483", "NIV]_1486"), *carbon)
+    n3 = _log(galaxies, tuple(nitrogen), *carbon)
+    argon = _log(galaxies, ("[ArIV]_4713", "[ArIV]_4741"), "Hbeta")
+    o32 = _log(galaxies, ("[OIII]_5008",), "[OII]_3727", "[OII]_3730")
+    strong = np.maximum(n3, n4) > -0.4
+    seen = np.isfinite(n3) & (kind != QUASAR)
+    rows = (
+        (
+            "log Si III]/C III], Berg+19, Mingozzi+22",
+            ("SiIII]_1883", "SiIII]_1892"),
+            carbon,
+            forming,
+            (-0.5, -0.3),
+        ),
+        (
+            "log C II] 2326/C III] at O32 2-5",
+            ("CII]_2326",),
+            carbon,
+            forming & (np.abs(o32 - 0.5) < 0.2),
+            (-0.9, -0.3),
+        ),
+        ("log [O II] 2471/7325; -0.13 without dust", ("[OII]_2471",), None, forming, (-0.5, -0.1)),
+        (
+            "log [Ne V] 3427/[O III] of nuclei, Gilli+10",
+            ("[NeV]_3427",),
+            ("[OIII]_5008",),
+            hard,
+            (-1.5, -0.9),
+        ),
+        (
+            "log [Ne IV]/[Ne V] of nuclei, McCarthy 93",
+            ("[NeIV]_2423", "[NeIV]_2425"),
+            ("[NeV]_3427",),
+            hard,
+            (-0.5, 0.2),
+        ),
+    )
+    out = []
+    for label, top, bottom, which, real in rows:
+        bottom = bottom or ("[OII]_7321", "[OII]_7322", "[OII]_7332", "[OII]_7333")
+        out.append(_median(group, label, _log(galaxies, top, *bottom)[which], real, 0.15))
+    for name, near, real in (("2-3, Izotov+06", 0.4, 0.006), ("12-20, Berg+21", 1.2, 0.03)):
+        values = argon[forming & (np.abs(o32 - near) < 0.1)]
+        out.append(_median(group, f"log [Ar IV]/Hbeta at O32 {name}", values, float(np.log10(real)), 0.25))
+    for name, which, real in (
+        ("z 6-9 (Morel+25, Rusakov+26: a few per cent)", forming & (z > 6) & (z < 9), (0.02, 0.10)),
+        ("z < 3", forming & (z < 3), (0.0, 0.02)),
+        ("z > 5 with broad lines (Isobe+25: more)", (kind == BROAD_LINE) & (z > 5), (0.08, 0.45)),
+    ):
+        out.append(_share(group, f"nitrogen-rich at {name}", strong[seen & which], real))
+    rich = forming & strong & seen & (z > 5)
+    out.append(_median(group, "log N IV]/C III] of them, GN-z11, RXCJ2248", n4[rich], (-0.4, 0.3), 0.15))
+    if quasar.any() and isinstance(galaxies.continua, StellarContinua):
+        broad = galaxies.broad_line_flux[quasar]
+        ratio = broad[:, LINES.index("NV_1239")] + broad[:, LINES.index("NV_1243")]
+        ratio = ratio / (broad[:, LINES.index("CIV_1548")] + broad[:, LINES.index("CIV_1551")])
+        out.append(_median(group, "broad N V/C IV of quasars, Nagao+06", ratio, (0.3, 0.9), 0.1))
+    return out
+
+
 def _components(galaxies: Galaxies, population) -> list[Comparison]:
     group, kind = "components", galaxies.kind
     active = (kind == BROAD_LINE) | (kind == QUASAR)
@@ -105,11 +176,11 @@ def _components(galaxies: Galaxies, population) -> list[Comparison]:
     absorbed = galaxies.absorbed_line_flux.any(axis=1)
     dot = galaxies.continua.envelope > 0
     out.append(_share(group, "little red dots with absorption (Matthee+24)", absorbed[dot], (0.1, 0.3)))
-    at, halpha = load_lines().index, load_lines().index("Halpha")
+    at, halpha = LINES.index, LINES.index("Halpha")
     decrement = (galaxies.broad_line_flux[:, halpha] / galaxies.broad_line_flux[:, at("Hbeta")])[dot]
     out.append(_median(group, "broad Halpha/Hbeta of little red dots", decrement, (3.0, 10.0), 0.0))
     nuclei, quasar = galaxies.continua.nuclei, kind == QUASAR
-    light = nuclei.power_law(load_lines().wavelength) * (1.0 + galaxies.redshift[:, None])
+    light = nuclei.power_law(LINES.wavelength) * (1.0 + galaxies.redshift[:, None])
     for name, real in _QUASARS:
         width = (galaxies.broad_line_flux + galaxies.absorbed_line_flux)[:, at(name)] / light[:, at(name)]
         out.append(_median(group, f"{name} of quasars [Angstrom]", width[quasar], real, 0.3 * real))

@@ -30,6 +30,8 @@ REASONS = {
     "galaxies are not judged",
     "diagrams": "tolerance 0.15 dex about a published locus (its own scatter is 0.1), ranges for shares; "
     "meant for populations of library stars",
+    "lines of the second list": "tolerance 0.15 dex about a published median, ranges where papers differ or "
+    "give a few objects; populations that are wider than the sky miss some",
     "components": "tolerance 0.03 of a share, 30 % of a width; the settings where nothing is published",
     "sizes": "tolerance 0.04 on R as for fitted lines; slit losses below 15 % from end to end",
     "detected shares": "tolerance 0.08 plus two sampling errors: share of numerators above 3 sigma; fewer "

@@ -39,6 +39,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     )
     cli.add(p, "--seed", default=1, type=int)
     cli.add(p, "--population")
+    cli.add(p, "--lines", "list of lines, 67 or 93 (default: first)", choices=("first", "second"))
     cli.add(p, "--config", "JSON file with a SimulationConfig", type=Path, metavar="FILE")
     cli.add(p, "--noise-scale", "factor on all noise (0 = none)", type=float)
     cli.add(p, "--workers", default=2, type=cli.at_least(1))
@@ -104,7 +105,9 @@ def _config(args: argparse.Namespace) -> SimulationConfig:
 
     config = SimulationConfig.from_file(args.config) if args.config else SimulationConfig()
     if args.population:
-        config = SimulationConfig(args.population, config.nuisances)
+        config = replace(config, population=args.population)
+    if args.lines:
+        config = replace(config, lines=args.lines)
     if args.noise_scale is not None:
         config = replace(config, nuisances=replace(config.nuisances, noise_scale=args.noise_scale))
     return config

@@ -37,6 +37,7 @@ from kspecsr.feeds.simulated import (
     apply_defects,
     bin_to_detector,
     detector_grid,
+    observed_examples,
     sample_coarsely,
     simulated_examples,
     simulation_config,
@@ -114,6 +115,16 @@ def test_lines_are_known_inside_the_grid_and_detectable_above_three_sigma(galaxi
     limit = 3 * grating_line_error(tier, np.where(known, centre, 1.0))
     np.testing.assert_array_equal(galaxies["line_detectable"], known & (truth.line_flux > limit))
     assert 0.02 < galaxies["line_detectable"].mean() < 0.5
+
+
+def test_examples_have_the_lines_that_their_simulation_draws():
+    simulation = replace(simulation_config(WHOLE), lines="second")
+    truth, examples = observed_examples(np.arange(6), SEED, WHOLE, COARSE_GRID, simulation)
+    observed = load_lines("second").wavelength * (1 + truth.redshift[:, None])
+    np.testing.assert_array_equal(examples["line_known"], (observed >= 1.0) & (observed <= 5.0))
+    assert truth.lines.names == load_lines("second").names
+    for name in ("line_flux", "line_error", "line_detectable", "line_broad_flux"):
+        assert examples[name].shape == (6, 93)
 
 
 def test_a_spectrum_without_source_has_no_redshift_and_no_lines(galaxies, truth):

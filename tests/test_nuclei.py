@@ -30,9 +30,9 @@ def galaxies():
     return draw_galaxies(ACTIVE, 3, draw_targets(ACTIVE, 3, np.arange(1500)), LINES)
 
 
-@pytest.fixture(scope="module")
-def batch():
-    return simulate_batch(np.arange(96), 4, SimulationConfig(ACTIVE), gratings=False)
+@pytest.fixture(scope="module", params=["first", "second"])
+def batch(request):
+    return simulate_batch(np.arange(48), 4, SimulationConfig(ACTIVE, lines=request.param), gratings=False)
 
 
 def test_power_laws_have_their_level_slopes_and_reddening():
@@ -79,6 +79,25 @@ def test_bare_nuclei_have_the_published_equivalent_widths(galaxies):
     assert galaxies.redshift[quasar].min() >= 1.0 and galaxies.redshift[quasar].max() <= 10.0
 
 
+def test_lines_of_the_second_list_leave_the_blends():
+    n, second = 200, load_lines("second")
+    zero, one, draws = np.zeros(n), np.ones(n), Draws(2, np.arange(n))
+    (before, _), (after, broad) = (
+        draw_nuclei(lines, zero, one, zero, 3.0 * one, 900.0 * one, draws) for lines in (LINES, second)
+    )
+    unlisted = BLENDS.index("unlisted lines")
+    np.testing.assert_array_equal(np.delete(before.blends, unlisted, 1), np.delete(after.blends, unlisted, 1))
+    np.testing.assert_allclose(after.blends[:, unlisted] / before.blends[:, unlisted], 14.4 / 29.4)
+    assert after.listed.all() and not before.listed.any()
+    near = [
+        np.interp([0.1225, 0.1255], pixel_edges(), blend_integrals(listed)[unlisted]) for listed in (0, 1)
+    ]
+    assert np.diff(near[0]) > 0.3e-4 > 1e-12 > np.diff(near[1])
+    width = broad[:, second.index("NV_1239")] + broad[:, second.index("NV_1243")]
+    width = width / after.power_law(second.wavelength[[second.index("NV_1239")]])[:, 0] / 4.0
+    assert np.median(width) == pytest.approx(12.0, rel=0.1)
+
+
 def test_brighter_quasars_have_weaker_lines():
     n, line, widths = 300, LINES.index("CIV_1548"), []
     zero, one, draws = np.zeros(n), np.ones(n), Draws(2, np.arange(n))
@@ -106,7 +125,7 @@ def test_fluxes_of_all_components_are_in_the_spectrum(batch):
     step = np.diff(UnifiedGrid().bounds, axis=0)[0] * 1e4
     checked = 0
     for row in np.flatnonzero(batch.absorbed_line_flux.any(axis=1) | (batch.wing_velocity_sigma > 0)):
-        centre = LINES.wavelength * (1 + batch.redshift[row])
+        centre = batch.lines.wavelength * (1 + batch.redshift[row])
         inside = (centre > 0.7) & (centre < 5.3)
         reach = centre * (0.005 + 4.0 * batch.broad_velocity_sigma[row] / 3e5)
         edge = (np.abs(centre - 0.7) < reach) | (np.abs(centre - 5.3) < reach)

@@ -37,6 +37,7 @@ def test_help_answers_fast_and_shows_examples():
         (["--archive", "x", "--n", "0"], "--n: expected 1 or more, got 0"),
         (["--check", "--workers", "0"], "--workers: expected 1 or more, got 0"),
         (["--check", "--population", "narrow"], "invalid choice: 'narrow'"),
+        (["--check", "--lines", "third"], "invalid choice: 'third'"),
     ],
 )
 def test_wrong_arguments_are_explained(arguments, message, capsys):
@@ -135,11 +136,11 @@ def test_an_interrupt_promises_no_more_than_it_keeps(tmp_path, capsys, monkeypat
 def test_archive_with_options(tmp_path, capsys):
     root = tmp_path / "archive"
     arguments = ["--archive", str(root), "--n", "2", "--seed", "5", "--population", "wide", "--workers", "1"]
-    assert main([*arguments, "--noise-scale", "0"]) == 0
+    assert main([*arguments, "--noise-scale", "0", "--lines", "second"]) == 0
     assert "2 observations in" in capsys.readouterr().out
     text = (root / "simulation.json").read_text()
     assert '"name": "wide"' in text
-    assert '"noise_scale": 0.0' in text
+    assert '"noise_scale": 0.0' in text and '"lines": "second"' in text
 
 
 def test_check_prints_and_draws(tmp_path, capsys):

@@ -257,6 +257,18 @@ def test_noise_free_archive_holds_the_truth(tmp_path):
             assert np.nanmedian(data["FLUX_ERR"]) > 1e-22
 
 
+def test_an_archive_keeps_its_list_of_lines(tmp_path):
+    config = SimulationConfig(lines="second")
+    write_archive(tmp_path, 2, 3, config, workers=1, progress=False)
+    truth, batch = TruthReader(tmp_path), simulate_batch(np.arange(2), 3, config)
+    for row, name in enumerate(batch.unique_id):
+        found = truth.get(name)
+        assert len(found.line_names) == 93 and found.line_names == batch.lines.names
+        np.testing.assert_array_equal(found.line_flux, batch.line_flux[row])
+    with pytest.raises(ValueError, match="holds another simulation \\(config differ"):
+        write_archive(tmp_path, 2, 3, workers=1, progress=False)
+
+
 def test_line_fluxes_are_measured_without_bias():
     arm = load_instrument("nirspec-g395m")
     lines, z = {"Halpha": 0.6564629, "[NII]_6585": 0.658527, "[NII]_6550": 0.6549858}, 5.0

@@ -1,5 +1,6 @@
 """Configuration of the simulator: JSON both ways, refusals, and that every option is read."""
 
+import json
 from dataclasses import fields, replace
 
 import numpy as np
@@ -23,11 +24,20 @@ from data_pipeline.simulation.config import share_of
     [
         SimulationConfig(),
         SimulationConfig("wide"),
+        SimulationConfig("wide", lines="second"),
         SimulationConfig(Population(name="mine", species_scatter=0.2), Nuisances(noise_scale=0.0)),
     ],
 )
 def test_json_round_trip(config):
     assert SimulationConfig.from_json(config.to_json()) == config
+
+
+def test_the_list_of_lines_is_named_only_where_it_is_not_the_first():
+    # what archives, records and runs from before it say is still the same simulation
+    assert set(json.loads(SimulationConfig().to_json())) == {"population", "nuisances"}
+    assert json.loads(SimulationConfig(lines="second").to_json())["lines"] == "second"
+    with pytest.raises(ValueError, match="lines='third': expected one of first, second"):
+        SimulationConfig.from_json('{"lines": "third"}')
 
 
 def test_a_name_and_partial_objects_are_understood():
@@ -47,7 +57,7 @@ def test_a_name_and_partial_objects_are_understood():
         ('{"population": {"seed": 1}}', "population: unknown key seed; known keys: name"),
         ('{"population": "deep"}', "population='deep' is unknown; expected one of survey, wide"),
         ('{"population": 3}', "population: expected an object"),
-        ("[1]", "expected an object with keys among population, nuisances"),
+        ("[1]", "expected an object with keys among population, nuisances, lines"),
         ("{", "not JSON"),
         ('{"nuisances": {"noise_scale": -1}}', "noise_scale: expected zero or more, got -1"),
         ('{"nuisances": {"grating_correlation": 0.7}}', "grating_correlation: expected 0 to 0.5, got 0.7"),

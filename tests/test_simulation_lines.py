@@ -1,6 +1,8 @@
 """Lines of the simulator: rendering and the ratios that atomic physics fixes."""
 
 import hashlib
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -9,10 +11,13 @@ from hypothesis import strategies as st
 from scipy.special import erf
 
 from data_pipeline.instrument import GRATINGS, PRISM, SPEED_OF_LIGHT, load_instrument, reference_instrument
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of, load_lines
 from data_pipeline.lines.profile import render_lines
 from data_pipeline.simulation.attenuation import calzetti, cardelli
+from data_pipeline.simulation.config import KINDS, POPULATIONS
 from data_pipeline.simulation.draws import Draws
+from data_pipeline.simulation.further_lines import add_further_lines
+from data_pipeline.simulation.galaxies import draw_galaxies
 from data_pipeline.simulation.line_fluxes import (
     broad_ratios_to_halpha,
     doublet_ratios,
@@ -20,7 +25,7 @@ from data_pipeline.simulation.line_fluxes import (
     line_ratios_to_hbeta,
     strong_line_ratios,
 )
-from data_pipeline.simulation.survey import load_tiers
+from data_pipeline.simulation.survey import draw_targets, load_tiers
 
 INSTRUMENTS = (PRISM, *GRATINGS, "reference")
 
@@ -49,6 +54,9 @@ def test_the_first_list_never_changes_and_the_second_adds_to_it():
         assert second.wavelength[second.index(name)] == pytest.approx(wavelength, rel=2e-5)
     with pytest.raises(KeyError, match=r"third.*known: first, second"):
         load_lines("third")
+    assert list_of(67).names == first.names and list_of(93).names == second.names
+    with pytest.raises(ValueError, match="no list has 5 lines; the shipped ones have 67, 93"):
+        list_of(5)
 
 
 def instrument(name):
@@ -234,3 +242,119 @@ def test_metal_rich_galaxies_lie_on_the_local_sequence():
     # below the line of Kauffmann et al. (2003); beyond -0.25 galaxies are composite
     below = o3 < 1.3 + 0.61 / (nitrogen - 0.05)
     assert below[nitrogen < -0.25].mean() > 0.95
+
+
+SECOND = load_lines("second")
+ADDED = np.array([name not in load_lines().names for name in SECOND.names])
+EVERY_KIND = replace(POPULATIONS["sky"], broad_line_fraction=0.3, quasar_fraction=0.2, species_scatter=0.2)
+
+
+@lru_cache(maxsize=1)
+def first_ratios(redshift, reddening, n):
+    z, dust = np.full(n, redshift), np.full(n, reddening)
+    return line_ratios_to_hbeta(SECOND, z, dust, Draws(5, np.arange(n)), 0.0, {})
+
+
+def further(kind, redshift=7.0, reddening=0.0, n=1000):
+    """Narrow fluxes (n, 93) over Hbeta of galaxies of one kind, by name of the line."""
+    z, dust, draws = np.full(n, redshift), np.full(n, reddening), Draws(5, np.arange(n))
+    flux = first_ratios(redshift, reddening, n).copy()
+    add_further_lines(flux, SECOND, np.full(n, KINDS.index(kind)), z, dust, 0.0, draws)
+    return dict(zip(SECOND.names, flux.T, strict=True))
+
+
+@pytest.fixture(scope="module")
+def every_kind():
+    targets = draw_targets(EVERY_KIND, 3, np.arange(160))
+    return [draw_galaxies(EVERY_KIND, 3, targets, lines) for lines in (load_lines(), SECOND)]
+
+
+def test_the_second_list_changes_nothing_of_the_first(every_kind):
+    first, second = every_kind
+    for name in ("line_flux", "broad_line_flux", "wing_line_flux", "absorbed_line_flux"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name)[:, ~ADDED])
+    for name in ("kind", "redshift", "velocity_sigma", "broad_velocity_sigma", "size"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    assert np.isfinite(second.line_flux).all() and (second.line_flux >= 0).all()
+    shines = second.line_flux[second.line_flux[:, SECOND.index("Hbeta")] > 0]
+    hard = [name.startswith(("NV", "[NeV]", "[NeIV]")) for name in SECOND.names]
+    assert (shines[:, ADDED & ~np.array(hard)] > 0).all()
+
+
+def test_added_hydrogen_helium_and_auroral_lines_have_the_ratios_of_atoms():
+    flux = further("star-forming")
+    for name, ratio in (("H9_3836", 0.0731), ("H10_3799", 0.053), ("Brdelta", 0.0181)):
+        assert SECOND.case_b[SECOND.index(name)] == ratio  # Storey & Hummer (1995), as PyNeb has it
+        np.testing.assert_allclose(flux[name], ratio, rtol=1e-12)
+    # He I of Porter et al. (2012, 2013) by PyNeb at 1e4-1.5e4 K and 1e2 cm-3
+    for name, low, high in (("HeI_4027", 0.172, 0.180), ("HeI_5017", 0.211, 0.237)):
+        assert low <= (flux[name] / flux["HeI_5878"])[0] <= high
+    near_7325 = sum(flux[name] for name in ("[OII]_7321", "[OII]_7322", "[OII]_7332", "[OII]_7333"))
+    np.testing.assert_allclose(flux["[OII]_2471"] / near_7325, 0.747, rtol=1e-12)
+    dusty = further("star-forming", reddening=0.3)
+    # [O II] 3727 over Hbeta is a ratio as observed
+    expected = 10 ** (0.4 * 0.3 * (cardelli(0.3727092) - cardelli(0.247103)))
+    np.testing.assert_allclose(dusty["[OII]_2471"] / flux["[OII]_2471"], expected, rtol=1e-9)
+
+
+def test_added_doublets_are_within_their_density_limits_and_follow_one_density():
+    flux = further("quasar")
+    limits = (
+        ("SiIII]_1883", "SiIII]_1892", 0.0, 1.57),
+        ("[ArIV]_4713", "[ArIV]_4741", 0.12, 1.43),
+        ("[NeIV]_2423", "[NeIV]_2425", 0.667, 7.5),
+        ("NIV]_1483", "NIV]_1486", 0.0, 1.49),
+        ("NIII]_1749", "NIII]_1750", 0.16, 0.473),
+        ("NIII]_1752", "NIII]_1750", 0.57, 1.26),
+    )
+    sulphur = flux["[SII]_6718"] / flux["[SII]_6733"]
+    for one, other, low, high in limits:
+        ratio = flux[one] / flux[other]
+        assert low < ratio.min() and ratio.max() < high
+        if one[0] != "N":  # dense gas of its own in nitrogen-rich ones
+            sign = -1.0 if "NeIV" in one else 1.0
+            assert (
+                sign * np.corrcoef(np.argsort(np.argsort(ratio)), np.argsort(np.argsort(sulphur)))[0, 1]
+                > 0.99
+            )
+    for name, partner in (("NV_1239", "NV_1243"), ("[NeV]_3427", "[NeV]_3347"), ("[CI]_9853", "[CI]_9827")):
+        k = SECOND.index(name)
+        assert SECOND.partner[k] == partner
+        np.testing.assert_allclose(flux[name] / flux[partner], SECOND.ratio[k], rtol=1e-12)
+    # branching ratios of the common upper levels, PyNeb
+    np.testing.assert_allclose(flux["NIII]_1754"] / flux["NIII]_1749"], 1.0648, rtol=1e-9)
+    np.testing.assert_allclose(flux["NIII]_1752"] / flux["NIII]_1747"], 5.951, rtol=1e-9)
+
+
+def test_lines_of_hard_spectra_are_of_nuclei_alone():
+    hard = ("NV_1239", "NV_1243", "[NeIV]_2423", "[NeIV]_2425", "[NeV]_3347", "[NeV]_3427")
+    for kind in ("star-forming", "quiescent", "beyond-the-grid"):
+        flux = further(kind)
+        assert not any(flux[name].any() for name in hard)
+    quasar, near, far = further("quasar"), further("broad-line", 1.0), further("broad-line", 7.0)
+    for name in hard:
+        assert (quasar[name] > 0).all()
+        assert (near[name] > 0).mean() == pytest.approx(0.9, abs=0.04)
+        assert (far[name] > 0).mean() == pytest.approx(0.15, abs=0.04)
+
+
+def test_a_minority_is_nitrogen_rich_at_high_redshift():
+    def rich(kind, redshift):
+        flux = further(kind, redshift)
+        nitrogen = sum(flux[name] for name in SECOND.names if name.startswith("NIII]"))
+        carbon = flux["CIII]_1907"] + flux["CIII]_1909"]
+        usual = np.median(np.log10(nitrogen / carbon))
+        return (nitrogen > 0.4 * carbon).mean(), usual
+
+    shares = {z: rich("star-forming", z) for z in (2.0, 6.0, 9.0)}
+    assert shares[2.0][0] < 0.01 < 0.02 < shares[6.0][0] < 0.06 < shares[9.0][0] < 0.12
+    assert rich("broad-line", 6.0)[0] > 0.1
+    assert shares[6.0][1] == pytest.approx(-1.25, abs=0.05)
+
+
+def test_broad_permitted_lines_are_among_the_added(every_kind):
+    second = every_kind[1]
+    quasar, forming = (second.kind == KINDS.index(kind) for kind in ("quasar", "star-forming"))
+    broad = second.broad_line_flux[:, [SECOND.index(name) for name in ("NV_1239", "H9_3836", "HeI_4027")]]
+    assert (broad[quasar] > 0).all() and not broad[forming].any()
+    assert not second.broad_line_flux[:, SECOND.index("[NeV]_3427")].any()

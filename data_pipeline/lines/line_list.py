@@ -44,6 +44,18 @@ class LineList:
 LISTS = {"first": 1, "second": 2}
 
 
+def list_of(count: int) -> LineList:
+    """The shipped list that has so many lines: arrays of lines carry it by their length.
+
+    Raises:
+        ValueError: if none has.
+    """
+    lists = {len(load_lines(name)): load_lines(name) for name in LISTS}
+    if count not in lists:
+        raise ValueError(f"no list has {count} lines; the shipped ones have {', '.join(map(str, lists))}")
+    return lists[count]
+
+
 @cache
 def load_lines(name: str = "first") -> LineList:
     """A shipped list, 0.12-4.1 um rest (PyNeb and NIST wavelengths, vacuum).

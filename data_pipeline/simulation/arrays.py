@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import ON_JADES_PIXELS, released_pixels
-from data_pipeline.lines import LineList, load_lines
+from data_pipeline.lines import LineList, list_of, load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import to_prism_pixels
 from data_pipeline.simulation.config import KINDS, TROUBLES, Nuisances, SimulationConfig
@@ -58,7 +58,7 @@ class SimulatedBatch:
         trouble: b names out of `TROUBLES`; "" for none. In the observed prism alone, but a second source is
             in all spectra.
         second_redshift: (b,) of the second source in the slit; NaN where it has none or is not there.
-        line_names: L names.
+        line_names: L names of the list that the configuration asks for.
         line_flux: (b, L) true total fluxes.
         broad_line_flux: (b, L) the part of them in broad components.
         velocity_sigma: (b,) width of narrow lines [km/s].
@@ -134,6 +134,11 @@ class SimulatedBatch:
         return self.index.size
 
     @property
+    def lines(self) -> LineList:
+        """The list of the lines."""
+        return list_of(len(self.line_names))
+
+    @property
     def has_redshift(self) -> np.ndarray:
         """(b,) bool: whether there is a redshift to be had."""
         return np.isfinite(self.redshift)
@@ -157,7 +162,7 @@ def simulate_batch(
     """Simulate the observations ``index`` (b,) of a simulation; the survey's without a configuration."""
     config = SimulationConfig() if config is None else config
     population, nuisances = config.population, config.nuisances
-    lines, tiers = load_lines(), load_tiers()
+    lines, tiers = load_lines(config.lines), load_tiers()
     targets = draw_targets(population, seed, np.asarray(index))
     # Each quantity has a stream of its own, named where it is drawn: what a population adds changes nothing
     # that others draw, and shipped models are judged on the galaxies that they always were.

@@ -18,6 +18,7 @@ from data_pipeline.configuration import (
     to_dict,
 )
 from data_pipeline.instrument.prism_pixels import RELEASED
+from data_pipeline.lines import LISTS
 from data_pipeline.simulation.nuisances import Nuisances
 
 CONTINUA = ("parametric", "library")
@@ -238,10 +239,13 @@ class SimulationConfig:
     Attributes:
         population: ``"survey"`` (JADES statistics), ``"wide"`` (for training), or a `Population`.
         nuisances: what differs between observations.
+        lines: list of lines (`data_pipeline.lines.load_lines`) that galaxies emit and the truth knows. The
+            lines of a shorter list are the same in a longer one.
     """
 
     population: Population | str = "survey"
     nuisances: Nuisances = field(default_factory=Nuisances)
+    lines: str = "first"
 
     def __post_init__(self) -> None:
         if isinstance(self.population, str):
@@ -251,10 +255,17 @@ class SimulationConfig:
                     "or a Population"
                 )
             object.__setattr__(self, "population", POPULATIONS[self.population])
+        if self.lines not in LISTS:
+            raise ValueError(f"lines={self.lines!r}: expected one of {', '.join(LISTS)}")
+
+    def as_dict(self) -> dict:
+        """Nested dictionary; without ``lines`` for the first list, as archives and runs before it have it."""
+        content = asdict(self)
+        return content if self.lines != "first" else {k: v for k, v in content.items() if k != "lines"}
 
     def to_json(self) -> str:
         """This configuration as JSON text."""
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps(self.as_dict(), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> SimulationConfig:
@@ -275,7 +286,8 @@ class SimulationConfig:
             check_keys(population, Population, "population")
             start = asdict(POPULATIONS.get(population.get("name", "survey"), Population()))
             population = from_dict(Population, {**start, **population}, "population")
-        return cls(population, from_dict(Nuisances, given.get("nuisances", {}), "nuisances"))
+        nuisances = from_dict(Nuisances, given.get("nuisances", {}), "nuisances")
+        return cls(population, nuisances, given.get("lines", "first"))
 
     @classmethod
     def from_file(cls, path: str | Path) -> SimulationConfig:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from data_pipeline.lines import LineList
+from data_pipeline.lines import LineList, load_lines
 from data_pipeline.simulation.components import Components, absorbers, broad_widths, outflows
 from data_pipeline.simulation.config import (
     BROAD_LINE,
@@ -21,6 +21,7 @@ from data_pipeline.simulation.config import (
 from data_pipeline.simulation.continua import Continua
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.extent import POINT, TYPICAL_SIZE
+from data_pipeline.simulation.further_lines import add_further_lines
 from data_pipeline.simulation.galaxy_light import stellar_continua, template_continua
 from data_pipeline.simulation.gas import active_and_passive_shifts
 from data_pipeline.simulation.line_fluxes import broad_ratios_to_halpha, gas_reddening, line_ratios_to_hbeta
@@ -105,6 +106,7 @@ def draw_galaxies(population: Population, seed: int, targets: Targets, lines: Li
         evolved = (kind == STAR_FORMING) & (draws.uniform("evolved") < share)
     scatter = population.species_scatter
     narrow = line_ratios_to_hbeta(lines, redshift, reddening, draws, scatter, shift, evolved)
+    add_further_lines(narrow, lines, kind, redshift, reddening, scatter, draws)
     hbeta = _line_level(population, targets, redshift, narrow, lines, draws)
 
     width, level = _equivalent_widths(population, evolved, redshift, narrow, hbeta, lines, draws)
@@ -179,7 +181,9 @@ def _line_level(population, targets, redshift, narrow, lines, draws) -> np.ndarr
     """(b,) flux of Hbeta that gives the strongest line the S/N of the population."""
     observed = lines.wavelength * (1.0 + redshift[:, None])
     error = grating_line_error(targets.home_tier, np.clip(observed, 0.72, 5.25))
-    strongest = (narrow / error)[:, lines.wavelength > 0.36].max(axis=1)
+    # of the first list: a longer one must not move the lines that both have
+    counted = (lines.wavelength > 0.36) & np.isin(lines.names, load_lines().names)
+    strongest = (narrow / error)[:, counted].max(axis=1)
     sn = population.line_sn_median * 10.0 ** (population.line_sn_scatter * draws.normal("line S/N"))
     return sn / strongest
 

@@ -88,18 +88,24 @@ def doublet_ratios(log_density: np.ndarray) -> dict[str, np.ndarray]:
     Interpolated between the PyNeb values at 1e2 and 1e3 cm-3 (1e4 K) with the usual collisional form and
     bounded by its low- and high-density limits; ``log_density`` (b,) is log10 of the electron density [cm-3].
     """
-    density = 10.0**log_density
-
-    def between(low_limit: float, high_limit: float, critical: float) -> np.ndarray:
-        share = density / (density + critical)
-        return low_limit * (1.0 - share) + high_limit * share
-
     return {
-        "[OII]_3730": between(1.46, 0.35, 707.0),
-        "[SII]_6718": between(1.44, 0.44, 891.0),
-        "CIII]_1907": between(1.5145, 0.10, 30_000.0),
-        "[NI]_5202": between(1.36, 0.60, 815.0),
+        "[OII]_3730": between_limits(log_density, 1.46, 0.35, 707.0),
+        "[SII]_6718": between_limits(log_density, 1.44, 0.44, 891.0),
+        "CIII]_1907": between_limits(log_density, 1.5145, 0.10, 30_000.0),
+        "[NI]_5202": between_limits(log_density, 1.36, 0.60, 815.0),
     }
+
+
+def between_limits(log_density: np.ndarray, low: float, high: float, critical: float) -> np.ndarray:
+    """(b,) ratio between its limits at low and high density, half-way at the critical one [cm-3]."""
+    density = 10.0**log_density
+    share = density / (density + critical)
+    return low * (1.0 - share) + high * share
+
+
+def log_density(draws: Draws) -> np.ndarray:
+    """(b,) log10 of the electron density [cm-3] of the galaxies' gas."""
+    return np.clip(2.35 + 0.35 * draws.normal("density"), 1.3, 4.0)
 
 
 # Lines that follow another one, at T ~ 1.2e4 K: (line, other, flux ratio).
@@ -141,6 +147,23 @@ _SPECIES = (
 _SPECIES_CLIP = 2.5  # sigma
 
 
+def dust_over_hbeta(lines: LineList, reddening: np.ndarray) -> np.ndarray:
+    """(b, L) factor by which dust changes flux over Hbeta; ``reddening`` (b,) is E(B-V) [mag]."""
+    return 10.0 ** (-0.4 * reddening[:, None] * (cardelli(lines.wavelength) - cardelli(0.486269)))
+
+
+def own_scatter(name: str, scatter: float, draws: Draws) -> np.ndarray:
+    """(b,) what a population adds to a species' ratio [dex], from its scatter [dex]."""
+    # Clipped: 3.5 sigma of 0.42 dex would be [OIII]/Hbeta = 160, which no gas emits.
+    return scatter * np.clip(draws.normal(f"species {name}"), -_SPECIES_CLIP, _SPECIES_CLIP)
+
+
+def log_o32(out: np.ndarray, lines: LineList, relative: np.ndarray) -> np.ndarray:
+    """(b,) log10 of [O III] 5008 over both [O II] lines without dust, from fluxes (b, L) and dust (b, L)."""
+    o3, o2, both = lines.index("[OIII]_5008"), lines.index("[OII]_3730"), lines.index("[OII]_3727")
+    return np.log10(out[:, o3] / (out[:, both] + out[:, o2]) * relative[:, o2] / relative[:, o3])
+
+
 def line_ratios_to_hbeta(
     lines: LineList,
     redshift: np.ndarray,
@@ -158,15 +181,12 @@ def line_ratios_to_hbeta(
     ionisation (`data_pipeline.simulation.gas`), and ``species_scatter`` counts by half for them.
     """
     out = np.zeros((redshift.size, len(lines)))
-    # Flux over Hbeta changes by this much through dust.
-    relative = 10.0 ** (-0.4 * reddening[:, None] * (cardelli(lines.wavelength) - cardelli(0.486269)))
+    relative = dust_over_hbeta(lines, reddening)
     hydrogen = np.isfinite(lines.case_b)
     out[:, hydrogen] = lines.case_b[hydrogen] * relative[:, hydrogen]
 
     def extra(name: str) -> np.ndarray:
-        # Clipped: 3.5 sigma of 0.42 dex would be [OIII]/Hbeta = 160, which no gas emits.
-        own = np.clip(draws.normal(f"species {name}"), -_SPECIES_CLIP, _SPECIES_CLIP)
-        return species_scatter * own + shift.get(name, 0.0)
+        return own_scatter(name, species_scatter, draws) + shift.get(name, 0.0)
 
     strong = strong_line_ratios(redshift, draws.normal("strong-line ratios", 4))
     if evolved is not None:
@@ -174,7 +194,7 @@ def line_ratios_to_hbeta(
         sequence = abundance_sequence(redshift, np.log10(relative[:, reddened]), draws)
         strong = {name: np.where(evolved, sequence[name], value) for name, value in strong.items()}
     o3, o2, ne3, n2 = (10.0 ** (value + extra(name)) for name, value in strong.items())
-    doublet = doublet_ratios(np.clip(2.35 + 0.35 * draws.normal("density"), 1.3, 4.0))
+    doublet = doublet_ratios(log_density(draws))
     at = lines.index
     halpha = out[:, at("Halpha")]
     out[:, at("[OIII]_5008")] = o3
@@ -213,7 +233,7 @@ def _tie_to_ionisation(out, lines, redshift, relative, nitrogen, added, draws) -
     """
     at = lines.index
     o3, o2, s1, s2 = (at(name) for name in ("[OIII]_5008", "[OII]_3730", "[SII]_6718", "[SII]_6733"))
-    o32 = np.log10(out[:, o3] / (out[:, at("[OII]_3727")] + out[:, o2]) * relative[:, o2] / relative[:, o3])
+    o32 = log_o32(out, lines, relative)
     usual = {name: np.interp(redshift, _REDSHIFT, row[1]) for name, row in _PERCENTILES.items()}
     curve = cardelli(lines.wavelength)
     dust = 0.4 * np.interp(redshift, _REDSHIFT, _REDDENING) * (curve[o2] - curve[o3])
@@ -257,10 +277,12 @@ def _lyman_alpha(redshift: np.ndarray, reddening: np.ndarray, draws: Draws) -> n
 def broad_ratios_to_halpha(lines: LineList, reddening: np.ndarray) -> np.ndarray:
     """(b, L) fluxes of the broad hydrogen and helium lines over broad Halpha.
 
-    ``reddening`` (b,) is E(B-V) towards the broad-line region [mag].
+    ``reddening`` (b,) is E(B-V) towards the broad-line region [mag]. Lines that the list lacks are left out.
     """
     level = np.where(np.isfinite(lines.case_b), lines.case_b / 2.863, 0.0)
     for name, ratio in (
+        ("HeI_4027", 0.009),
+        ("HeI_5017", 0.011),
         ("HeI_5878", 0.05),
         ("HeI_7067", 0.03),
         ("HeI_10833", 0.15),
@@ -269,6 +291,7 @@ def broad_ratios_to_halpha(lines: LineList, reddening: np.ndarray) -> np.ndarray
         ("MgII_2796", 0.08),
         ("MgII_2803", 0.04),
     ):
-        level[lines.index(name)] = ratio
+        if name in lines.names:
+            level[lines.index(name)] = ratio
     dust = 10.0 ** (-0.4 * reddening[:, None] * (cardelli(lines.wavelength) - cardelli(0.656463)))
     return level * dust

@@ -16,7 +16,8 @@ _HOT_DUST = 1250.0  # K
 # Centres and one-sigma widths [Angstrom] and strengths of what lies under broad lines and is in no line list.
 # Optical Fe II: multiplets 27, 28, 37, 38, 42, 48, 49, 55 and 74, strengths rounded from I Zw 1 (Veron-Cetty,
 # Joly & Veron 2004). Ultraviolet Fe II and III: the humps of Vestergaard & Wilkes (2001). Other lines (N V,
-# O I, Si IV, Al III, Si III]) by equivalent width from Vanden Berk et al. (2001).
+# O I, Si IV, Al III, Si III]) by equivalent width from Vanden Berk et al. (2001); N V and Si III] leave the
+# blend where the line list has them.
 _OPTICAL_IRON = (
     *((4180, 0.2), (4234, 0.35), (4301, 0.4), (4353, 0.35), (4387, 0.2), (4418, 0.25), (4492, 0.55)),
     *((4510, 0.45), (4518, 0.8), (4524, 0.45), (4551, 0.7), (4557, 0.4), (4578, 0.2), (4585, 0.75)),
@@ -31,6 +32,7 @@ _ULTRAVIOLET_IRON = (
     *((3190, 45, 0.25), (3280, 40, 0.15), (3500, 70, 0.15)),
 )
 _UNLISTED = ((1241, 2, 12.0), (1305, 2, 3.3), (1398, 4, 8.1), (1860, 3, 3.0), (1892, 2, 3.0))
+_NEITHER = _UNLISTED[1:4]  # those that the second list lacks, too
 BLENDS = ("optical iron", "ultraviolet iron", "Balmer continuum", "unlisted lines")
 # Rest equivalent width [Angstrom] against the nucleus (Vanden Berk et al. 2001; C IV and Lya rather as in
 # Shen et al. 2011), and by how many dex it falls per dex of luminosity (Dietrich et al. 2002).
@@ -42,6 +44,10 @@ _WIDTHS = {
     "CIII]_1909": (17.0, 0.10),
     "MgII_2796": (20.0, 0.10),
     "MgII_2803": (12.0, 0.10),
+    # as in the blend that they leave; N V does not fall (Dietrich et al. 2002)
+    "NV_1239": (8.0, 0.0),
+    "NV_1243": (4.0, 0.0),
+    "SiIII]_1892": (3.0, 0.10),
 }
 _HALPHA_WIDTH = 195.0
 
@@ -57,6 +63,7 @@ class Nuclei:
         reddening: (b,) E(B-V) of the dust in front, SMC-like [mag].
         blends: (b, 4) fluxes of the `BLENDS` [erg/s/cm2].
         sigma: (b,) one-sigma width of their lines [km/s].
+        listed: (b,) bool, whether N V and Si III] are lines of their own, in no blend; None: nowhere.
     """
 
     level: np.ndarray
@@ -65,6 +72,7 @@ class Nuclei:
     reddening: np.ndarray
     blends: np.ndarray
     sigma: np.ndarray
+    listed: np.ndarray | None = None
 
     def power_law(self, rest: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(b, n) flux density of the nuclei in ``rows`` at rest wavelengths (n,) or (b, n) [um]."""
@@ -78,14 +86,21 @@ class Nuclei:
         return self.level[rows, None] * light / start * screen
 
 
-@lru_cache(maxsize=1)
-def blend_integrals() -> np.ndarray:
-    """(4, n + 1) integrals of the `BLENDS`, each of unit flux, up to the library's edges [um / Angstrom]."""
+@lru_cache(maxsize=2)
+def blend_integrals(listed: bool = False) -> np.ndarray:
+    """(4, n + 1) integrals of the `BLENDS`, each of unit flux, up to the library's edges [um / Angstrom].
+
+    ``listed`` as in `Nuclei`.
+    """
     edges = pixel_edges()
     x = 1e4 * 0.5 * (edges[1:] + edges[:-1])
     rows = [
         sum(f * np.exp(-0.5 * ((x - c) / s) ** 2) / s for c, s, f in lines)
-        for lines in (tuple((c, 2.0, f) for c, f in _OPTICAL_IRON), _ULTRAVIOLET_IRON, _UNLISTED)
+        for lines in (
+            tuple((c, 2.0, f) for c, f in _OPTICAL_IRON),
+            _ULTRAVIOLET_IRON,
+            _NEITHER if listed else _UNLISTED,
+        )
     ]
     # Grandi (1982): optically thick at the limit; high-order lines fill the edge
     jump = x**-5.0 / np.expm1(1.4388e8 / (x * 15000.0)) * -np.expm1(-((x / 3646.0) ** 3))
@@ -127,6 +142,7 @@ def draw_nuclei(
         reddening=np.minimum(0.04 * np.exp(draws.normal("nuclear reddening")), 0.4),
         blends=np.zeros((size, len(BLENDS))),
         sigma=sigma,
+        listed=np.full(size, "NV_1239" in lines.names),
     )
     continuum = nuclei.power_law(lines.wavelength) * scale[:, None]
     width = _HALPHA_WIDTH * 10.0 ** (0.18 * draws.normal("Halpha width"))
@@ -135,6 +151,8 @@ def draw_nuclei(
     level[quasar] = (at_2um / nuclei.power_law(2.0 / scale[:, None])[:, 0])[quasar]
     broad = broad_ratios_to_halpha(lines, nuclei.reddening) * (level * per_level)[:, None]
     for name, (middle, slope) in _WIDTHS.items():
+        if name not in lines.names:
+            continue
         own = 10.0 ** (0.15 * draws.normal("broad " + name[:4]) - slope * bright)
         broad[:, lines.index(name)] = level * middle * own * continuum[:, lines.index(name)]
     # the intergalactic medium takes the blue half
@@ -143,5 +161,7 @@ def draw_nuclei(
     # over Hbeta, Mg II, Hbeta and C IV; an R_Fe (4434-4684 Angstrom) of 0.4 is a whole of 1.2
     strength *= np.array([1.2, 4.5, 3.0, 1.0])
     strength[:, :2] *= (draws.uniform("iron") < 0.75)[:, None]
+    if "NV_1239" in lines.names:
+        strength[:, 3] *= sum(w for *_, w in _NEITHER) / sum(w for *_, w in _UNLISTED)
     under = [lines.index(name) for name in ("Hbeta", "MgII_2796", "Hbeta", "CIV_1548")]
     return replace(nuclei, level=level, blends=strength * broad[:, under]), broad

@@ -91,7 +91,8 @@ class StellarContinua:
                 out[row] += self.envelope[row] * shape * (1.0 - self.balmer_break[row] * below)
             if self.nuclei.level[row] > 0:
                 out[row] += self.nuclei.power_law(rest, [row])[0]
-                blends = view.means(blend_integrals(), self.nuclei.blends[row]) / (1.0 + redshift[row])
+                listed = self.nuclei.listed is not None and bool(self.nuclei.listed[row])
+                blends = view.means(blend_integrals(listed), self.nuclei.blends[row]) / (1.0 + redshift[row])
                 width = self.nuclei.sigma[row] / SPEED_OF_LIGHT * grid.sampling
                 out[row] += gaussian_filter1d(blends, width, mode="nearest")
         return out

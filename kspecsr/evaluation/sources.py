@@ -100,7 +100,7 @@ class SimulatedHeldOut:
             "data": "simulation",
             "seed": self.seed,
             "feed": asdict(self.feed),
-            "simulation": asdict(self.simulation),
+            "simulation": self.simulation.as_dict(),
             "minimum_line_snr": self.minimum_line_snr,
             "grid": asdict(self.grid),
             "chunk_size": self.chunk_size,

@@ -8,7 +8,6 @@ from scipy.interpolate import CubicSpline
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL
-from data_pipeline.lines import load_lines
 from data_pipeline.pairs.preprocessing import PreprocessingConfig
 from data_pipeline.pairs.stitching import stitch
 from data_pipeline.pixel_grid import UNIFIED_GRID, UnifiedGrid, pixel_bounds
@@ -278,7 +277,7 @@ def _targets(batch: SimulatedBatch, feed: FeedConfig, grid: UnifiedGrid) -> Batc
 
 
 def _lines(batch: SimulatedBatch, grid: UnifiedGrid) -> Batch:
-    observed = load_lines().wavelength * (1.0 + batch.redshift[:, None])
+    observed = batch.lines.wavelength * (1.0 + batch.redshift[:, None])
     known = (observed >= grid.start) & (observed <= grid.stop)  # False without a redshift
     flux = np.where(known, batch.line_flux, 0.0)
     return {
@@ -293,7 +292,7 @@ def _lines(batch: SimulatedBatch, grid: UnifiedGrid) -> Batch:
 
 def grating_signal_to_noise(batch: SimulatedBatch, known: np.ndarray) -> np.ndarray:
     """(b, lines) S/N that gratings of the same tier usually give the true flux; 0 where not ``known``."""
-    observed = load_lines().wavelength * (1.0 + batch.redshift[:, None])
+    observed = batch.lines.wavelength * (1.0 + batch.redshift[:, None])
     tier = np.array([load_tiers().names.index(name) for name in batch.tier])
     error = grating_line_error(tier, np.where(known, observed, 1.0))
     return np.where(known, batch.line_flux / error, 0.0)

@@ -58,7 +58,7 @@ class SimulationFeed(Feed):
             "seed": self.seed,
             "feed": asdict(self.feed),
             "grid": asdict(self.grid),
-            "simulation": asdict(simulation_config(self.feed)),
+            "simulation": simulation_config(self.feed).as_dict(),
         }
 
     def _simulated(self, first_step: int, workers: int) -> Generator[Batch, None, None]:
