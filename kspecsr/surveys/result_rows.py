@@ -29,7 +29,7 @@ from kspecsr.surveys.tables import (
 
 # Correlations are rounded, so that the many small ones compress; not strong ones, of which a sum has what is
 # left to 1.
-_ROUNDED, _STRONG = 2.0**-15, 0.9
+_ROUNDED, _STRONG = 2.0**-17, 0.9
 
 
 def object_rows(

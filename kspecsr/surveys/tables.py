@@ -237,7 +237,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "correlations",
             pa.list_(_F4),
             "",
-            "of the errors, with each line before it in the list; to 1.5e-5; null: the model states none",
+            "of the errors, with each line before it in the list; to 4e-6; null: the model states none",
         ),
     ),
     RATIOS: (
