@@ -26,6 +26,7 @@ ARM_COLOURS = {"PRISM": "#e2231a", "G140M": "#2e9e5b", "G235M": "#2347c5", "G395
 OTHER_COLOUR = "#5b3a8c"
 TRUTH_COLOUR, OUTPUT_COLOUR = "#111111", "#2347c5"  # of simulated truth, and of super-resolved spectra
 MASK_COLOUR = "#b3541e"
+BROAD_COLOUR = "#2e9e5b"  # of broad components of lines
 POOR_COLOUR = "#b00020"  # of what is said about a result that does not fit
 # of marks of detected lines, of others, and of second axes
 LINE_COLOUR, FAINT_LINE_COLOUR, FAINT_COLOUR = "#666666", "#bbbbbb", "#666666"

@@ -7,9 +7,9 @@ from bokeh.plotting import figure
 from data_pipeline.pictures.line_marks import KEY_LINES, observed_wavelengths, spread
 from data_pipeline.pictures.style import (
     ARM_COLOURS,
+    BROAD_COLOUR,
     FAINT_LINE_COLOUR,
     LINE_COLOUR,
-    OTHER_COLOUR,
     OUTPUT_COLOUR,
 )
 from kspecsr.browser.sources import SpectrumView
@@ -47,7 +47,7 @@ class SpectrumPlot:
             self.figure.add_tools(
                 HoverTool(renderers=[line], tooltips=[(name, "@x{0.0000} um, @y{0.00}")], mode="mouse")
             )
-        self.figure.line("x", "y", source=self.broad, color=OTHER_COLOUR, legend_label="broad lines")
+        self.figure.line("x", "y", source=self.broad, color=BROAD_COLOUR, legend_label="broad lines")
         self.figure.segment("x", 0, "x", "top", source=self.lines, color="colour", line_dash="dashed")
         self.figure.add_layout(
             LabelSet(

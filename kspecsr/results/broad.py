@@ -42,6 +42,12 @@ class BroadLines:
         return self.probability > LIKELY_BROAD
 
     @property
+    def text(self) -> str:
+        """Their width and chance in words."""
+        width = f"{self.fwhm:.0f} ± {self.fwhm_error:.0f} km/s"
+        return f"broad lines of FWHM {width} (chance {self.probability:.2f})"
+
+    @property
     def broad_fwhm(self) -> np.ndarray:
         """(K,) `fwhm` of lines that can have a broad component; NaN for others."""
         return np.where(self.broad_flux_error > 0, self.fwhm, np.nan)

@@ -17,7 +17,7 @@ from data_pipeline.pictures.line_marks import (
 )
 from data_pipeline.pictures.style import (
     ARM_COLOURS,
-    OTHER_COLOUR,
+    BROAD_COLOUR,
     OUTPUT_COLOUR,
     POOR_COLOUR,
     WAVELENGTH_LABEL,
@@ -134,7 +134,7 @@ def _draw_spectra(axes: Axes, result: SpectrumResult, unit: float, width: float)
     draw_steps(axes, *sharp, OUTPUT_COLOUR, label, width=width)
     if (broad := result.broad_spectrum) is not None:
         text = f"broad lines, {result.measurements.broad.fwhm:.0f} km/s"
-        axes.plot(result.wavelength, broad / unit, color=OTHER_COLOUR, linewidth=1.0, label=text)
+        axes.plot(result.wavelength, broad / unit, color=BROAD_COLOUR, linewidth=1.0, label=text)
 
 
 def _draw_main(axes: Axes, result: SpectrumResult) -> int:
@@ -280,23 +280,22 @@ def _title(result: SpectrumResult, beyond: int) -> str:
     elif result.poor_fit:
         below.append("poor fit: the prism disagrees with this spectrum and its lines")
     else:
-        broad = result.measurements.broad
         row = result.measurements.brightest()
         if row is not None:
             lines = result.measurements
             flux = _power(lines.flux[row], lines.flux_error[row])
             name = line_title(load_lines().names[row])
             below.append(f"brightest line {name}: {flux} erg s$^{{-1}}$ cm$^{{-2}}$")
-        if broad is not None and broad.likely:
-            width = f"{broad.fwhm:.0f} ± {broad.fwhm_error:.0f} km/s"
-            below.append(f"broad lines of FWHM {width} (chance {broad.probability:.2f})")
+    broad = result.measurements.broad
+    wide = broad.text if broad is not None and broad.likely else ""
     marks = ["pale and dotted: not detected"] if _lines_reported(result) else []
     if beyond:
         marks.append("triangles: beyond the axis")
     if peaks := unlisted_lines(result):
         places = ", ".join(f"{name} at {at:.2f} µm" for name, at in peaks.items())
         marks.append(f"residuals where unlisted lines may be: {places}")
-    return "\n".join(filter(None, (" · ".join(parts), "; ".join(filter(None, below)), "; ".join(marks))))
+    rows = (" · ".join(parts), "; ".join(filter(None, below)), wide, "; ".join(marks))
+    return "\n".join(filter(None, rows))
 
 
 def _power(value: float, error: float) -> str:
