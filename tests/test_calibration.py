@@ -8,8 +8,16 @@ import pytest
 
 from enhancement_sample import write_stand_in_folder
 from kspecsr.calibrate import main
+from kspecsr.configuration import PRESETS
 from kspecsr.configuration.calibration import Calibration, ErrorScale
-from kspecsr.evaluation.calibrate import calibrate_model, collect, measure_exponent, measure_scale, sharpened
+from kspecsr.evaluation.calibrate import (
+    calibrate_model,
+    calibration_source,
+    collect,
+    measure_exponent,
+    measure_scale,
+    sharpened,
+)
 from kspecsr.evaluation.methods import predicted
 from kspecsr.evaluation.sources import SHIPPED_SEED, SimulatedHeldOut
 from kspecsr.layers.calibration import ErrorCalibration, PixelErrorCalibration, RedshiftCalibration
@@ -159,6 +167,14 @@ def test_an_untrained_model_gets_errors_that_hold_on_other_galaxies(folder, not_
     assert inside(residual, error, 0.68) == pytest.approx(0.68, abs=0.06)
     _, error, _, residual = others.of("line_flux")
     assert inside(residual, error, 0.95) == pytest.approx(0.95, abs=0.06)
+
+
+def test_galaxies_are_like_the_observed_ones_of_the_simulator_that_trained_the_model():
+    observed = {
+        name: calibration_source(PRESETS[name], 7).simulation.population.name
+        for name in ("default", "second", "paper")
+    }
+    assert observed == {"default": "survey", "second": "sky", "paper": "survey"}
 
 
 def test_the_galaxies_of_the_evaluation_are_refused(folder, capsys):

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import ndtr
 
 from calibration_sample import columns, empty, galaxies, values
-from kspecsr.evaluation.figures.redshift import draw_redshift
+from kspecsr.evaluation.figures.redshift import draw_confidence, draw_redshift
 from kspecsr.evaluation.topics import TOPICS
 from kspecsr.measures import redshift
 from kspecsr.measures.calibration import gaussian_crps
@@ -199,4 +199,9 @@ def test_figure_of_redshifts(held_out):
     figure = draw_redshift(measured)
     assert len(figure.axes) == 3
     assert "NMAD 0.004" in figure.axes[0].get_title()
+    alone = draw_confidence(measured["sr2"], "sr2")
+    assert (alone is None) == np.isnan(measured["sr2"]["redshift_confidence"]).all()
+    stated = measured["sr2"] | {"redshift_confidence": np.linspace(0, 1, len(held_out))}
+    assert f"{len(held_out)} spectra" in draw_confidence(stated, "sr2").axes[0].get_title()
+    assert draw_confidence(measured["cubic"], "cubic") is None
     assert "no redshifts" in draw_redshift({"cubic": measured["cubic"]}).axes[0].texts[0].get_text()

@@ -7,7 +7,10 @@ import kspecsr
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.simulation import simulate_batch
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
+from kspecsr.evaluation.evaluation import Evaluation
+from kspecsr.evaluation.methods import EvaluationConfig
 from kspecsr.evaluation.sources import SimulatedHeldOut
+from kspecsr.measures.gate import shipped_gate
 from kspecsr.model_settings import find_model, read_settings
 
 
@@ -44,6 +47,39 @@ def test_lines_on_a_continuum_that_is_negative_keep_their_fluxes(sr):
         assert np.all(np.abs(after.flux - before.flux)[bright] < 3 * error)
         compared += bright.sum()
     assert compared > 5
+
+
+# Of the limits of a gate; the others need more galaxies, or minutes.
+PART = ("recovery", "recovery_scatter", "blended_error over direct_fit", "false_detection", "redshift_nmad")
+PART += (
+    "redshift_outliers_0.15",
+    "redshift_confident_outliers",
+    "coverage_68/lines",
+    "coverage_68/continuum",
+)
+PART += ("prism_chi_square",)
+
+
+def test_it_keeps_a_part_of_its_gate_on_a_hundred_galaxies(sr, tmp_path):
+    """Within three times what a hundred galaxies scatter by: release limits once it knows an open world."""
+    open_world = read_settings(find_model()).preset.model.zhead.open_world
+    gate = shipped_gate("release" if open_world else "default")
+    config = EvaluationConfig(
+        n=100,
+        seed=77,
+        population=gate.population or "survey",
+        methods=("cubic", "direct_fit", "sr2"),
+        prior_galaxies=0,
+        resamples=30,
+    )
+    evaluation = Evaluation(find_model(), tmp_path, config, quiet=True)
+    evaluation.__dict__["networks"] = sr  # loaded already
+    evaluation.measure(gate)
+    found, values = evaluation.metrics["sr2"], evaluation.values()
+    for name in PART:
+        limit, estimate = gate.evaluation[f"sr2/{name}"].resolved(values), found[name]
+        scatter = 0.5 * (estimate.high - estimate.low)
+        assert limit.excess(estimate.value) <= 3.0 * scatter, (name, estimate, limit.text)
 
 
 def test_it_finds_the_redshifts_of_galaxies_that_it_never_saw(sr):

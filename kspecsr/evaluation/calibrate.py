@@ -9,10 +9,11 @@ import numpy as np
 from scipy.special import ndtri
 
 from data_pipeline.progress import Progress
+from kspecsr.configuration import Preset
 from kspecsr.configuration.calibration import Calibration, ErrorScale, log_signal_to_noise
 from kspecsr.enhancement.inputs import check_writable
 from kspecsr.evaluation.methods import Networks, predicted
-from kspecsr.evaluation.sources import SHIPPED_SEED, HeldOutSource, SimulatedHeldOut
+from kspecsr.evaluation.sources import SHIPPED_SEED, SURVEY, HeldOutSource, SimulatedHeldOut
 from kspecsr.evaluation.usual_fits import measure_fit
 from kspecsr.layers.calibration import median_signal_to_noise
 from kspecsr.measures.held_out import HeldOut
@@ -233,6 +234,8 @@ def sharpened(probability: np.ndarray, exponent: float) -> np.ndarray:
     return powered / powered.sum(axis=-1, keepdims=True)
 
 
+# Populations that are wider than what is observed, for training, and what is observed.
+_OBSERVED = {"wide": "survey", "wide-sky": "sky", "wide-open": "sky", "open-sky": "sky"}
 GALAXIES, SEED = 2000, 7  # as kspecsr calibrate has them when nothing else is asked for
 
 
@@ -260,12 +263,19 @@ def calibrate_model(folder: Path, n: int, seed: int, quiet: bool = False) -> tup
         )
     check_writable(folder)
     networks = SuperResolver.from_folder(folder, calibrated=False)
-    source = SimulatedHeldOut(read_settings(folder).grid, seed)
+    source = calibration_source(read_settings(folder).preset, seed)
     measured_on = {**source.description, "galaxies": n, "uncalibrated": weights_hash(folder, False)}
     with Progress(total=n, desc="calibrate", unit="galaxy", delay=2, disable=quiet) as bar:
         sample = collect(networks, source, n, bar.update)
     calibration = sample.calibration(networks.redshift_bins, measured_on)
     return calibration, write_calibration(folder, calibration)
+
+
+def calibration_source(preset: Preset, seed: int) -> SimulatedHeldOut:
+    """Galaxies like the observed ones, of the simulator that a model was trained with."""
+    trained_on = preset.feed.population
+    feed = replace(SURVEY, population=_OBSERVED.get(trained_on, trained_on))
+    return SimulatedHeldOut(preset.model.grid, seed, feed)
 
 
 def collect(

@@ -118,9 +118,7 @@ class Evaluation:
                 ``identical`` in the output, if it is there.
             command: command line that makes this page.
         """
-        galaxies = self._galaxies()
-        prior = self._prior()
-        self._summarise(galaxies, prior, gate)
+        galaxies, prior = self.measure(gate)
         failures = gate.failures(self.values(), self.population)
         self._write_metrics(galaxies, gate_name, failures, command)
         shown = "sr2" if "sr2" in self.config.methods else self.config.methods[-1]
@@ -140,6 +138,16 @@ class Evaluation:
                 bar.update()
         self._report(sections, len(galaxies), gate, gate_name, failures, command).write(self.page)
         return failures
+
+    def measure(self, gate: Gate) -> tuple[Chunk, Chunk | None]:
+        """Measures galaxies and prior response, and sums them up in `metrics`.
+
+        Args:
+            gate: figures of parts that have a limit are among the metrics.
+        """
+        galaxies, prior = self._galaxies(), self._prior()
+        self._summarise(galaxies, prior, gate)
+        return galaxies, prior
 
     def values(self) -> dict[str, float]:
         """``METHOD/METRIC`` to value."""

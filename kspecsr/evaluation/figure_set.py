@@ -17,7 +17,7 @@ from kspecsr.evaluation.figures.lines import (
     draw_line_signal_to_noise,
     draw_presence,
 )
-from kspecsr.evaluation.figures.redshift import draw_redshift
+from kspecsr.evaluation.figures.redshift import draw_confidence, draw_redshift
 from kspecsr.evaluation.figures.spectra import draw_error_bars, draw_power_spectrum, draw_residual_noise
 from kspecsr.evaluation.methods import TITLES
 from kspecsr.evaluation.report import Section, ShownFigure, metric_table
@@ -144,6 +144,11 @@ _FIGURES = (
         *("Redshift", "redshift", lambda s: draw_redshift(s._measured("redshift"))),
         "Redshift against truth, PIT of P(z), and how often a stated confidence is right. NMAD is of "
         "dz / (1 + z).",
+    ),
+    (
+        *("Redshift", "confidence", lambda s: draw_confidence(s._measured("redshift")[s.shown], s.shown)),
+        "Stated Z_CONF against the share whose redshift is right to 0.01 (1 + z), of everything: what has no "
+        "redshift is never right. Numbers are spectra.",
     ),
     (
         *("Prior response", "prior_response", FigureSet._draw_prior_response),

@@ -61,15 +61,15 @@ class HeldOutSource(Protocol):
 class SimulatedHeldOut:
     """Galaxies like those of JADES that neither training nor validation sees.
 
-    Those whose best line would have S/N > 5 in the gratings are kept, as in the paper (section 3.1). Of
-    populations with more than galaxies, everything that has no redshift is kept too.
+    Those whose best line would have S/N > 5 in the gratings are kept, as in the paper (section 3.1);
+    everything of populations with more than galaxies: what is faint belongs to what a slit sees.
 
     Args:
         grid: of the model.
         seed: 0 to 2**61 - 1.
         feed: population and nuisances.
         chunk_size: galaxies simulated at a time.
-        minimum_line_snr: of the best line; 0 keeps all, those without redshift too.
+        minimum_line_snr: of the best line; 0 keeps all, those without redshift too; None for the usual.
         simulation: population and nuisances in place of the feed's.
     """
 
@@ -79,14 +79,16 @@ class SimulatedHeldOut:
         seed: int = SHIPPED_SEED,
         feed: FeedConfig = SURVEY,
         chunk_size: int = CHUNK,
-        minimum_line_snr: float = MINIMUM_LINE_SNR,
+        minimum_line_snr: float | None = None,
         simulation: SimulationConfig | None = None,
     ):
         if not 0 <= seed < _HELD_OUT_BIT:
             raise ValueError(f"held-out seed: expected a whole number from 0 to 2**61 - 1, got {seed}")
         self.grid, self.seed, self.feed = grid, seed, feed
-        self.chunk_size, self.minimum_line_snr = chunk_size, minimum_line_snr
+        self.chunk_size = chunk_size
         self.simulation = simulation_config(feed) if simulation is None else simulation
+        usual = 0.0 if self.simulation.population.is_open else MINIMUM_LINE_SNR
+        self.minimum_line_snr = usual if minimum_line_snr is None else minimum_line_snr
 
     @property
     def title(self) -> str:
@@ -119,8 +121,7 @@ class SimulatedHeldOut:
         if not self.minimum_line_snr > 0:
             return held_out
         snr = grating_signal_to_noise(batch, examples["line_known"])
-        other = self.simulation.population.is_open & ~batch.has_redshift
-        return held_out.rows(other | (snr.max(axis=1) > self.minimum_line_snr))
+        return held_out.rows(snr.max(axis=1) > self.minimum_line_snr)
 
 
 class RecordedHeldOut:

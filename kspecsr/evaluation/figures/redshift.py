@@ -53,6 +53,25 @@ def draw_redshift(measured: Measured) -> Figure:
     return figure
 
 
+@styled
+def draw_confidence(arrays: Arrays, method: str) -> Figure | None:
+    """Reliability of a method's Z_CONF on everything that was judged, by itself; None without any.
+
+    Args:
+        arrays: its `redshift_metrics.measure`.
+        method: its name.
+    """
+    if not np.isfinite(arrays["redshift_confidence"]).any():
+        return None
+    figure = new_figure(3.4)
+    figure.set_figwidth(4.0)
+    axes, count = figure.subplots(), np.isfinite(arrays["redshift_confidence"]).sum()
+    values = {name: np.asarray(array, float) for name, array in arrays.items()}
+    _draw_confidence(axes, values, COLOURS[method])
+    axes.set_title(f"{TITLES[method]}: {count} spectra")
+    return figure
+
+
 def _draw_against_truth(axes: Axes, true: np.ndarray, inferred: np.ndarray) -> None:
     """Redshifts against the true ones, with NMAD and outliers in the title."""
     both = np.isfinite(true) & np.isfinite(inferred)
