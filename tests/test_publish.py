@@ -73,6 +73,7 @@ def test_a_published_model_has_its_name_its_card_and_a_manifest(judged, tmp_path
         "1,234 further simulated galaxies",
         weights_hash(model),
         "0.00031 (0.00028 to 0.00034; n 77)",
+        "| sr2/redshift_nmad | 0.00031 | 0.000279 to 0.000341 | 77 | 0.00031 | – | at most 0.00031 |",
         "sr2/fwhm_ratio: 1.2, expected 0.95 to 1.05",
         "a stretch missing",
         "0.93",

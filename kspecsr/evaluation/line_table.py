@@ -20,9 +20,9 @@ _SHARED = "if errors are right"
 _METHODS = (SR2, "sr2_known_z", "direct_fit")
 
 
-def limit_table(
+def limit_rows(
     limits: Mapping[str, Limit], metrics: Mapping[str, Mapping[str, Estimate]], failures: list[str]
-) -> str:
+) -> list[list[str]]:
     """Every figure with a limit, with its interval and n, beside the direct fit and the limit's oracle.
 
     Args:
@@ -40,7 +40,14 @@ def limit_table(
         broken = any(text.startswith(f"{name}: ") for text in failures)
         cells = [name, *own, *(one[0] for one in others), *[NOTHING] * (2 - len(others))]
         rows.append([*cells, _limit(limit), "broken" if broken else ""])
-    return text_table(rows) if len(rows) > 1 else ""
+    return rows
+
+
+def limit_table(
+    limits: Mapping[str, Limit], metrics: Mapping[str, Mapping[str, Estimate]], failures: list[str]
+) -> str:
+    """`limit_rows` as text; empty without limits."""
+    return text_table(limit_rows(limits, metrics, failures)) if limits else ""
 
 
 def _cells(one: Estimate | None) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from kspecsr.configuration import STAGES
+from kspecsr.evaluation.line_table import limit_rows
 from kspecsr.evaluation.report import NOTHING, ROWS, Row, read_estimate, read_identical
 from kspecsr.measures.gate import shipped_gate
 from kspecsr.model_folder import load_stage
@@ -57,6 +58,7 @@ def model_card(
     if robustness is not None:
         cases = _read(robustness / ROBUSTNESS_FILE, "kspecsr robustness")
         _check(cases["model"], sha256, robustness)
+    broken = _broken(values, judged)
     calibration = json.loads((model / CALIBRATION_FILE).read_text(encoding="utf-8"))
     training = settings.preset.training
     galaxies = "; ".join(
@@ -81,7 +83,8 @@ def model_card(
             rows=_rows(metrics, _COLUMNS, [row.metric for row in ROWS]),
             oracle_rows=_rows(metrics, _ORACLES, _ORACLE_ROWS) if "truth_found_z" in metrics else [],
             identical=read_identical(report / "identical", sha256),
-            broken=_broken(values, judged),
+            broken=broken,
+            limits=_limits(judged, broken),
             cases=_case_rows(cases) if cases else [],
             case_columns=["case", *(column["title"] for column in cases["columns"])] if cases else [],
             case_galaxies=cases.get("galaxies", 0),
@@ -91,14 +94,30 @@ def model_card(
     )
 
 
+def _population(judged: Mapping) -> str:
+    simulated = judged.get("data", {}).get("data") == "simulation"
+    return judged["config"]["population"] if simulated else ""
+
+
 def _broken(values: Mapping[str, float], judged: Mapping) -> list[str]:
     """Broken limits of the release gate, or that it is not for these galaxies."""
-    simulated = judged.get("data", {}).get("data") == "simulation"
     try:
-        population = judged["config"]["population"] if simulated else ""
-        return shipped_gate("release").failures(values, population)
+        return shipped_gate("release").failures(values, _population(judged))
     except ValueError as error:
         return [f"none was judged: {error}"]
+
+
+def _limits(judged: Mapping, broken: list[str]) -> list[list[str]]:
+    """Rows of all limits of the release gate, without headings; none where it is not for these galaxies."""
+    try:
+        limits = shipped_gate("release").limits(_population(judged))
+    except ValueError:
+        return []
+    estimates = {
+        method: {name: read_estimate(one) for name, one in found.items()}
+        for method, found in judged["metrics"].items()
+    }
+    return limit_rows(limits, estimates, broken)[1:]
 
 
 def _parameters(model: Path) -> int:
