@@ -32,14 +32,16 @@ def answers(tmp_path_factory):
         observed = ObservedSpectrum(prism_wavelength(), flux, error, mask, SpectrumMeta(path="x.fits"))
         inputs.append(PrismInput(observed, flux, error, mask))
     redshift = [float(z) for z in np.nan_to_num(batch.redshift, nan=2.0)]
-    with prediction_service(folder / "kspecsr" / "1") as (served, grpc, _):
+    with prediction_service(folder / "kspecsr" / "1") as (served, grpc, rest):
         found = connect(grpc).resolve(inputs, redshift)
+        (by_rest,) = connect(rest).resolve(inputs[:1], redshift[:1])
         arrays = {
             "flux": batch.prism_flux.astype("f4"),
             "error": batch.prism_error.astype("f4"),
             "mask": batch.prism_mask,
         }
         alone, whole = (served.predict(name, arrays) for name in ("classify_redshift", "serving_default"))
+    np.testing.assert_allclose(by_rest.measurements.correlation, found[0].measurements.correlation, atol=1e-3)
     return found, load(model).resolve(inputs, redshift), alone, whole
 
 
