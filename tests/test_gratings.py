@@ -134,6 +134,12 @@ def test_a_scaled_arm_is_found_and_not_averaged_in():
     assert any("flux scale of G395M: prism over grating" in text for text in disagreements(fit, PRIORS))
 
 
+def test_an_arm_whose_lines_have_another_shape_is_named():
+    fit = bright_case()[3]
+    poor = replace(fit, arms=(replace(fit.arms[0], chi_square=11.0), *fit.arms[1:]))
+    assert any("G235M is badly fitted: chi-square 11.0" in text for text in disagreements(poor, PRIORS))
+
+
 def test_a_redshift_that_the_gratings_refute_gives_way_to_theirs_and_is_named():
     case, prior, _, _ = bright_case()
     wrong = case.redshift + 3e-3 * (1.0 + case.redshift)

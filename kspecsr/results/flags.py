@@ -26,7 +26,8 @@ FLAG_MEANINGS = {
 # of a prism with its gratings; lines are reported all the same
 ARMS_DISAGREE = "ARMS_DISAGREE"
 ARM_FLAGS = {
-    ARMS_DISAGREE: "redshifts, zero points or flux scales of prism and gratings differ by more than 3 sigma"
+    ARMS_DISAGREE: "redshifts, zero points or flux scales of prism and gratings differ by more than 3 sigma, "
+    "or one of them is badly fitted"
 }
 # of `SpectrumResult.chi_square`, where the model states no share of worse fits: other reductions than JADES'
 # come out near 2 (README)
