@@ -23,7 +23,7 @@ from enhancement_sample import (
     prism_spectrum,
 )
 from kspecsr.gratings.arm import Arm
-from kspecsr.gratings.joint_fit import disagreements
+from kspecsr.gratings.joint_fit import disagreements, unexplained_line
 from kspecsr.gratings.priors import ArmPriors, LinePrior, NoJointLinesError, free_lines
 from kspecsr.gratings.redshift import scan
 from kspecsr.results.arms import Measured, velocity_between
@@ -138,6 +138,22 @@ def test_an_arm_whose_lines_have_another_shape_is_named():
     fit = bright_case()[3]
     poor = replace(fit, arms=(replace(fit.arms[0], chi_square=11.0), *fit.arms[1:]))
     assert any("G235M is badly fitted: chi-square 11.0" in text for text in disagreements(poor, PRIORS))
+
+
+def test_a_bright_line_that_nothing_explains_is_named():
+    fit = bright_case()[3]
+    assert all(unexplained_line(arm, fit.redshift.value) is None for arm in fit.arms)
+    wave = np.linspace(2.9, 5.2, 1300)
+    bump = 15e-21 * np.exp(-0.5 * ((wave - 4.1) / 0.0027) ** 2)
+    nothing, good = np.zeros(wave.size), np.ones(wave.size, bool)
+    spectrum = ObservedSpectrum(wave, bump, np.full(wave.size, 1e-21), ~good, SpectrumMeta(disperser="G395M"))
+    arm = replace(fit.arms[1], spectrum=spectrum, lines=nothing, continuum=nothing, good=good, noise=1.0)
+    halpha = load_lines().wavelength[load_lines().index("Halpha")]
+    assert unexplained_line(arm, 4.1 / halpha - 1.0) is None
+    place, signal = unexplained_line(arm, 1.35)  # no line of the list lies at 1.745 um
+    assert place == pytest.approx(4.1, abs=2e-3) and signal > 10.0
+    named = replace(fit, arms=(arm,), redshift=Measured(1.35, 1e-4))
+    assert any("G395M has an emission line at 4.1" in text for text in disagreements(named, PRIORS))
 
 
 def test_a_redshift_that_the_gratings_refute_gives_way_to_theirs_and_is_named():

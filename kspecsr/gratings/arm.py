@@ -244,7 +244,7 @@ class Arm:
             prior: whose broad components are drawn beside the narrow ones; None for none.
         """
         free, instrument = free_lines(), self.instrument
-        members, part, width, narrow = _with_broad(members, width, prior)
+        members, part, width, narrow = with_broad(members, width, prior)
         lower, upper = instrument.bounds
         centre = load_lines().wavelength[free.line[members]] * (1.0 + redshift)
         sigma, own, intrinsic = self.widths(centre, width, sharpness)
@@ -296,7 +296,7 @@ class Arm:
         return cho_solve(self._factor, np.eye(len(self._hats)))
 
 
-def _with_broad(
+def with_broad(
     members: np.ndarray, width: float, prior: LinePrior | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Members (m,) of `free_lines`, those with a broad component a second time.

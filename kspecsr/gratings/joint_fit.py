@@ -8,9 +8,15 @@ from itertools import combinations
 
 import numpy as np
 
+from data_pipeline.instrument import SPEED_OF_LIGHT
+from data_pipeline.lines import load_lines
 from kspecsr.gratings.priors import ArmPriors
 from kspecsr.results.arms import ArmFit, Measured
 
+_UNEXPLAINED = 8.0  # S/N of emission that must be a line
+_HALF, _LINE_PIXELS = 5, 1.5  # pixels: of a filter for lines, and its width
+_NEAR = 2000.0  # km/s on either side of a known line
+_CORRELATED = 1.3  # noise of such a sum over that of independent pixels
 POOR_ARM = 2.0  # chi-square per pixel, the noise as measured: 0.9 is usual, and 1.2 with lines of S/N 100
 DOUBT = 3.0  # sigma beyond which two values disagree
 
@@ -64,6 +70,11 @@ def disagreements(fit: JointFit, priors: ArmPriors) -> Iterator[str]:
                 f"flux scale of {arm.name}: prism over grating {scale.value:.2f} +- {scale.error:.2f}, "
                 f"expected {priors.scale:g} within {priors.scale_scatter:.0%} (one sigma)"
             )
+        if (line := unexplained_line(arm, z.value)) is not None:
+            yield (
+                f"{arm.name} has an emission line at {line[0]:.4f} um (S/N {line[1]:.0f}) that no line of "
+                f"the list explains at redshift {z.value:.4f}"
+            )
     alike = float(np.sqrt(2.0) * priors.arm_scale)
     for one, other in combinations(fit.arms, 2):
         a, b = _logarithm(one.scale), _logarithm(other.scale)
@@ -72,6 +83,21 @@ def disagreements(fit: JointFit, priors: ArmPriors) -> Iterator[str]:
                 f"flux scales: {one.name} {one.scale.value:.2f} +- {one.scale.error:.2f}, {other.name} "
                 f"{other.scale.value:.2f} +- {other.scale.error:.2f}, expected alike within {alike:.0%}"
             )
+
+
+def unexplained_line(arm: ArmFit, redshift: float) -> tuple[float, float] | None:
+    """Place [um] and S/N of the brightest emission far from all known lines; None where none is sure.
+
+    What is no galaxy's line at this redshift tells that the redshift is wrong, or a second source.
+    """
+    wave = arm.spectrum.wavelength
+    kernel = np.exp(-0.5 * (np.arange(-_HALF, _HALF + 1) / _LINE_PIXELS) ** 2)
+    signal = np.convolve(np.nan_to_num(arm.residual), kernel, "same") / np.sqrt(np.sum(kernel**2))
+    centre = load_lines("second").wavelength * (1.0 + redshift)
+    near = np.abs(wave[:, None] / centre - 1.0).min(axis=1) < _NEAR / SPEED_OF_LIGHT
+    signal = np.where(near | ~arm.good, 0.0, signal) / _CORRELATED
+    best = int(signal.argmax())
+    return (float(wave[best]), float(signal[best])) if signal[best] > _UNEXPLAINED else None
 
 
 def _logarithm(number: Measured) -> Measured:

@@ -11,7 +11,7 @@ from data_pipeline.instrument import SPEED_OF_LIGHT
 from data_pipeline.instrument.line_spread import ANGSTROM_PER_UM
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.profile import pixel_mean
-from kspecsr.gratings.arm import Arm
+from kspecsr.gratings.arm import Arm, with_broad
 from kspecsr.gratings.priors import ArmPriors, LinePrior, free_lines
 
 STEP, REACH = 15.0, 2500.0  # km/s: of the grid, and on either side of a mode
@@ -142,10 +142,11 @@ def _likelihood(arm: Arm, prior: LinePrior, priors: ArmPriors) -> np.ndarray:
     number = np.full(free.columns, -1)
     number[chosen] = np.arange(chosen.size)
     members = np.flatnonzero(number[free.column] >= 0)
-    normal, left = _scanned(arm, prior.redshift, members, number)
+    normal, left = _scanned(arm, prior, members, number)
     template = prior.mean[chosen] / priors.scale
     covariance = prior.covariance[np.ix_(chosen, chosen)] / priors.scale**2
-    covariance = covariance + priors.scale_scatter**2 * (np.outer(template, template) + covariance)
+    # the wide prior of the scale: a bright line with another scale, or shape, is no reason to look elsewhere
+    covariance = covariance + priors.outlier_scale**2 * (np.outer(template, template) + covariance)
     precision = np.linalg.inv(covariance)
     pull = left + precision @ template  # (G, f)
     total = normal + precision
@@ -171,19 +172,22 @@ def _telling(arm: Arm, prior: LinePrior, priors: ArmPriors) -> np.ndarray:
 
 
 def _scanned(
-    arm: Arm, redshift: float, members: np.ndarray, number: np.ndarray
+    arm: Arm, prior: LinePrior, members: np.ndarray, number: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Normal equations (G, f, f) and right-hand sides (G, f) at all velocities."""
     free, (lower, upper) = free_lines(), arm.instrument.bounds
     f = int(number.max()) + 1
-    centre = load_lines().wavelength[free.line[members]] * (1.0 + _redshifts(redshift)[:, None])  # (G, m)
-    sigma = arm.widths(centre, _WIDTH, 0.0)[0]
+    members, part, width, _ = with_broad(members, _WIDTH, prior)
+    centre = load_lines().wavelength[free.line[members]] * (
+        1.0 + _redshifts(prior.redshift)[:, None]
+    )  # (G, m)
+    sigma = arm.widths(centre, width, 0.0)[0]
     first = np.searchsorted(upper, centre - _DRAWN * sigma)
     span = int((np.searchsorted(lower, centre + _DRAWN * sigma) - first).max()) + 1
     window = first[..., None] + np.arange(max(span, 1))
     index = np.clip(window, 0, lower.size - 1)
     density = pixel_mean(lower[index], upper[index], centre[..., None], sigma[..., None])
-    density *= (index == window) * free.share[members][:, None] / ANGSTROM_PER_UM
+    density *= (index == window) * (part * free.share[members])[:, None] / ANGSTROM_PER_UM
     near = np.unique(index)
     row = np.arange(VELOCITY.size)[:, None, None] * f + number[free.column[members]][:, None]
     columns = arm.drawn_near(row, index, density, VELOCITY.size * f, near).reshape(-1, f, near.size)

@@ -27,7 +27,7 @@ FLAG_MEANINGS = {
 ARMS_DISAGREE = "ARMS_DISAGREE"
 ARM_FLAGS = {
     ARMS_DISAGREE: "redshifts, zero points or flux scales of prism and gratings differ by more than 3 sigma, "
-    "or one of them is badly fitted"
+    "or one of them is badly fitted or has a line that nothing explains"
 }
 # of `SpectrumResult.chi_square`, where the model states no share of worse fits: other reductions than JADES'
 # come out near 2 (README)
