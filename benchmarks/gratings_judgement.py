@@ -22,6 +22,7 @@ from kspecsr.results.arms import ArmFit, Measured
 from kspecsr.results.prism_input import prism_input
 from kspecsr.results.resolver import Resolver
 
+_TELLING, _SCALE_TOLD = 15.0, 0.1  # S/N of all lines of an arm that tell its zero point; error of a scale
 _SURE = 3.0  # S/N of lines whose errors are compared
 _RATIOS = {
     "[N II]/Halpha": (("[NII]_6585",), ("Halpha",)),
@@ -176,6 +177,12 @@ def _gratings_alone(one: Judged) -> np.ndarray:
     return error
 
 
+def _line_signal(arm: ArmFit) -> float:
+    """S/N of all lines of an arm together."""
+    signal = arm.lines / (arm.noise * arm.spectrum.error)
+    return float(np.sqrt(np.sum(signal[arm.good] ** 2)))
+
+
 def _ratio(judged: Sequence[Judged], over: Sequence[str], under: Sequence[str]) -> str | None:
     """Scatter of the logarithm of a ratio about the truth, and its pulls, of all arms and of the prism."""
     top, bottom = (_rows(names) for names in (over, under))
@@ -236,11 +243,12 @@ def disagreement_report(
     """Arms that were shifted by 300 km/s or doubled: found, reported, not averaged in."""
     plain = list(judge(some))
     for what, velocity, factor in (("shifted by 300 km/s", 300.0, 1.0), ("doubled", 0.0, 2.0)):
-        # the reddest arm, where its lines are good enough to tell
+        # where lines are good enough to tell: in all arms for zero points, in the prism for scales
         able = [
             one.case
             for one in plain
-            if one.arms[-1].shift.error < 25.0 and one.arms[-1].scale.error < 0.15 * one.arms[-1].scale.value
+            if min(map(_line_signal, one.arms)) > _TELLING
+            and one.arms[-1].scale.error < _SCALE_TOLD * one.arms[-1].scale.value
         ]
         after = list(judge([changed(case, len(case.arms) - 1, velocity, factor) for case in able]))
         if not after:

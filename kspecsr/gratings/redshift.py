@@ -21,6 +21,7 @@ _LEAST_SIGNAL = 0.5  # expected squared S/N below which a line is not looked at
 _WIDTH = 100.0  # km/s, of lines in the scan
 _DRAWN = 4.0  # sigma of a profile
 _SURE = 4.5  # log likelihood over its mean above which an arm has a redshift of its own: 3 sigma
+_PEAK, _ONE_PEAK = 4.0, 0.97  # sigma of a peak, and the share within from which on others do not matter
 _FLOOR = 0.02  # share of P(z) that is spread over the modes: no certainty outlives bright lines
 
 
@@ -67,8 +68,13 @@ class RedshiftScan:
 
     @property
     def velocity(self) -> tuple[float, float]:
-        """Mean and one-sigma error around the highest peak [km/s]."""
-        return _moments(self.density)
+        """Mean around the highest peak and one-sigma error [km/s], of all peaks where others hold much."""
+        mean, error = _moments(self.density)
+        weight = self.density / self.density.sum()
+        near = np.abs(VELOCITY - mean) < _PEAK * error
+        if weight[near].sum() < _ONE_PEAK:
+            error = float(np.sqrt(weight @ (VELOCITY - mean) ** 2))
+        return mean, error
 
 
 def _moments(density: np.ndarray) -> tuple[float, float]:
