@@ -53,8 +53,7 @@ def build(sr2: SR2Config = benchmark.SMALL) -> keras.Model:
     head = {"kernel_initializer": keras.initializers.VarianceScaling(0.05), "dtype": "float32"}
     redshift = inputs["redshift"]
     broad = stage.broad_width(tokens, places["in_range"], head)
-    velocity = broad["log_velocity"]
-    found = stage.information(sr2, prism, places, fit, redshift, ops.zeros_like(redshift), velocity)
+    found = stage.information(sr2, prism, places, fit, redshift, ops.zeros_like(redshift), broad)
     out = stage.posterior(tokens, found, head, broad=True)
     more = {"unit": multiply(found["unit"], prism["scale"]), "in_range": found["in_range"]}
     return keras.Model(inputs, {**out, **more, **broad}, name="broad")

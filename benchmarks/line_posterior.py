@@ -49,13 +49,13 @@ class LowRankLines(keras.layers.Layer):
     """A head alone: normal in arcsinh(flux / isolated error), independent errors and ``rank`` shared ones.
 
     Inputs:
-        raw: (B, F, 2 + rank); precision, score, start, in_range: of `LineInformation`; the last two count.
+        raw: (B, F, 2 + rank); ...: of `LineInformation`, of which ``start`` and ``in_range`` count.
 
     Returns:
         ``mean`` (B, F) and ``covariance`` (B, F, F) of the arcsinh; ``prior_weight`` (B, F).
     """
 
-    def call(self, raw, precision, score, start, in_range):
+    def call(self, raw, precision, score, start, in_range, misfit):
         """See the class."""
         mean = ops.softplus(3.0 * (ops.arcsinh(ops.maximum(start, 0.0)) + raw[..., 0])) / 3.0
         sigma = ops.exp(ops.clip(raw[..., 1] - 0.7, -8.0, 1.5))
@@ -91,8 +91,7 @@ def build(arm: str, sr2: SR2Config = SMALL) -> keras.Model:
     small = keras.initializers.VarianceScaling(0.05)
     raw = keras.layers.Dense(rank, kernel_initializer=small, name="heads")(tokens)
     layer = joint.LinePosterior if arm == "posterior" else LowRankLines
-    names = ("precision", "score", "start", "in_range")
-    out = layer(name="posterior", dtype="float32")(raw, *(found[name] for name in names))
+    out = layer(name="posterior", dtype="float32")(raw, *(found[name] for name in joint.INFORMATION))
     more = {"unit": multiply(found["unit"], prism["scale"])}
     more |= {name: found[name] for name in ("in_range", "start")}
     return keras.Model(inputs, {**out, **more}, name=arm.replace("-", "_"))

@@ -227,6 +227,15 @@ def line_flux_nll(line_flux, line_error, use, mean, sigma, unit):
     return masked_mean(gaussian_nll(ops.arcsinh(ratio), mean, sigma**2 + own**2), use)
 
 
+_FAR = 100.0  # squared deviation, in sigmas
+
+
+def _saturated(square):
+    """Squares of deviations, which count by their logarithm beyond ten sigma."""
+    # one spectrum that no model describes would outweigh a batch
+    return ops.where(square < _FAR, square, _FAR * (1.0 + ops.log(ops.maximum(square, _FAR) / _FAR)))
+
+
 def joint_nll(target, target_error, use, mean, covariance):
     """Mean over a batch of the negative log-likelihood of several normal numbers together, per number.
 
@@ -244,7 +253,7 @@ def joint_nll(target, target_error, use, mean, covariance):
     # on a unit diagonal, with the jitter that float32 needs
     factor = ops.cholesky(total * size[:, :, None] * size[:, None, :] + 1e-6 * identity)
     off = ops.solve_triangular(factor, ((target - mean) * use * size)[..., None], lower=True)[..., 0]
-    nll = 0.5 * off**2 + ops.log(ops.einsum("bii->bi", factor) / size) + HALF_LOG_TWO_PI
+    nll = 0.5 * _saturated(off**2) + ops.log(ops.einsum("bii->bi", factor) / size) + HALF_LOG_TWO_PI
     return masked_mean(nll, use)
 
 
@@ -255,7 +264,8 @@ def joint_loss(target, target_error, use, mean, covariance):
     bias of all of them would cost next to nothing.
     """
     variance = ops.einsum("bii->bi", covariance) + target_error**2
-    alone = masked_mean(gaussian_nll(target, mean, variance), use)
+    off = _saturated((target - mean) ** 2 / variance)
+    alone = masked_mean(0.5 * (off + ops.log(variance)) + HALF_LOG_TWO_PI, use)
     return 0.5 * (joint_nll(target, target_error, use, mean, covariance) + alone)
 
 

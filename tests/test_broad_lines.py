@@ -61,6 +61,7 @@ def test_broad_and_narrow_flux_of_one_line_are_told_apart(share):
         z,
         0.0 * z,
         np.array([VELOCITY], "float32"),
+        np.zeros(1, "float32"),
     )
     found = {name: value[0].astype(float) for name, value in numpy_dict(information).items()}
     size = found["score"].size

@@ -16,6 +16,7 @@ from kspecsr.layers.line_posterior import (
     _WIDTH,
     _ZERO_POINT,
     HEADS,
+    INFORMATION,
     LineInformation,
     LinePosterior,
     free_fluxes,
@@ -121,8 +122,27 @@ def test_free_fluxes_are_all_lines_but_partners_that_atomic_physics_fixes():
 
 
 def posterior(raw, information):
-    names = ("precision", "score", "start", "in_range")
-    return LinePosterior()(raw, *(keras.ops.convert_to_tensor(information[name]) for name in names))
+    return LinePosterior()(raw, *(keras.ops.convert_to_tensor(information[name]) for name in INFORMATION))
+
+
+def test_errors_that_are_stated_too_small_are_found_out():
+    """Chi-square per degree of freedom of the most likely fluxes, by which the likelihood is divided."""
+    inputs, batch = spectra(4, seed=5)
+    redshift = batch.redshift.astype("float32")
+    found = []
+    for factor in (1.0, 0.1):
+        error = inputs["prism_error"] * np.float32(factor)
+        prism = PrismNormalisation()(inputs["prism_flux"], error, inputs["prism_mask"])
+        arrays = [prism[name] for name in ("flux", "error", "good", "amplitude")]
+        at = LinePositions(FULL)(redshift)
+        places = [at[name] for name in ("wavelength", "prism_sigma")]
+        fit = DirectLineFit(30)(*arrays, *places, at["in_range"], redshift)
+        seen = at["in_range"] * fit["constrained"]
+        more = (seen, redshift, np.full(4, ERROR, "float32"))
+        found.append(LineInformation(30)(*arrays, fit["flux"], fit["model"], *places, *more))
+    right, wrong = (numpy_dict(one)["misfit"] for one in found)
+    assert (right >= 1.0).all() and (right < 1.6).all()
+    assert (wrong > 5.0).all()
 
 
 def test_posterior_is_that_of_prior_and_likelihood_together(observed):
@@ -194,11 +214,11 @@ def test_joint_likelihood_is_that_of_scipy():
 def test_gradients_are_finite_and_not_zero(observed):
     """Also where a redshift puts all lines out of range."""
     information = {name: value.copy() for name, value in observed[-1].items()}
-    for name in ("precision", "score", "start", "in_range"):
+    for name in INFORMATION:
         information[name][0] = 0.0
     F = information["score"].shape[1]
     raw = keras.Input((F, HEADS))
-    rest = [keras.Input(information[name].shape[1:]) for name in ("precision", "score", "start", "in_range")]
+    rest = [keras.Input(information[name].shape[1:]) for name in INFORMATION]
     out = LinePosterior()(keras.layers.Dense(HEADS, kernel_initializer="identity")(raw), *rest)
     model = keras.Model([raw, *rest], [out["mean"], out["covariance"]])
 
@@ -217,7 +237,7 @@ def test_gradients_are_finite_and_not_zero(observed):
     fit.compile(optimizer=keras.optimizers.SGD(1e-3))
     x = [
         np.full((4, F, HEADS), 0.1, "float32"),
-        *(information[n] for n in ("precision", "score", "start", "in_range")),
+        *(information[n] for n in INFORMATION),
     ]
     before = model.get_weights()
     loss = fit.train_on_batch(x, information["start"])

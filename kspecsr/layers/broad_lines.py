@@ -40,6 +40,7 @@ def broad_fluxes() -> np.ndarray:
 # one sigma [km/s]: FWHM 500 to 8,000, the logarithm's middle and half range
 _LOG_VELOCITY = (float(np.log(850.0)), 1.4)
 _LOG_ERROR = (-4.0, 1.0)  # of the logarithm of the width
+_SEEN_NARROW = 2.0  # flux of a broad line over that of the direct fit, which takes it for a narrow one
 
 
 @cache
@@ -57,14 +58,21 @@ class BroadWidth(keras.layers.Layer):
 
     Returns:
         Dictionary of (B,): ``logit`` of there being broad lines; ``log_velocity``, natural logarithm of the
-        one-sigma width [km/s], and its one-sigma error ``log_sigma``, as a logarithm.
+        one-sigma width [km/s], and its one-sigma error ``log_sigma``, as a logarithm. For the columns
+        ``velocity`` [km/s], and ``doubt``, the error of its logarithm times the chance of broad lines.
     """
 
     def call(self, raw):
+        logit = raw[:, 0] - 2.0  # an untrained head: few galaxies have any
+        log_velocity = _LOG_VELOCITY[0] + _LOG_VELOCITY[1] * ops.tanh(raw[:, 1])
+        log_sigma = ops.clip(raw[:, 2] - 1.0, *_LOG_ERROR)
         return {
-            "logit": raw[:, 0] - 2.0,  # an untrained head: few galaxies have any
-            "log_velocity": _LOG_VELOCITY[0] + _LOG_VELOCITY[1] * ops.tanh(raw[:, 1]),
-            "log_sigma": ops.clip(raw[:, 2] - 1.0, *_LOG_ERROR),
+            "logit": logit,
+            "log_velocity": log_velocity,
+            "log_sigma": log_sigma,
+            # a width is learned from truth: through the columns it would be drawn to what eases the fluxes
+            "velocity": ops.stop_gradient(ops.exp(log_velocity)),
+            "doubt": ops.stop_gradient(ops.exp(log_sigma) * ops.sigmoid(logit)),
         }
 
 
@@ -105,17 +113,38 @@ class PooledTokens(keras.layers.Layer):
 class BroadLineInformation(LineInformation):
     """As `LineInformation`, with the broad components of permitted lines after the narrow lines.
 
-    All of a spectrum have one width. F counts narrow and broad free fluxes (`broad_fluxes`).
+    All of a spectrum have one width, which is known to an error: a nuisance like the line-spread function's.
+    Without it a bright line that is wider than stated would leave residuals of a hundred sigma. F counts
+    narrow and broad free fluxes (`broad_fluxes`).
 
     Inputs:
-        ...: those of `LineInformation`; velocity: (B,) one-sigma width of the broad components [km/s].
+        ...: those of `LineInformation`; velocity, doubt: (B,) of `BroadWidth`.
     """
 
-    def _lines(self, wavelength, prism_sigma, in_range, velocity):
+    def _widths(self, wavelength, prism_sigma, velocity):
+        """Centres, one-sigma widths, and the part of their squares that is the velocity's, (B, R) each."""
+        rows = broad_lines()
+        centre, sigma = (ops.take(x, rows, axis=1) for x in (wavelength, prism_sigma))
+        own = (velocity[:, None] / SPEED_OF_LIGHT * centre) ** 2
+        width = ops.sqrt(sigma**2 + own)
+        return centre, width, own / width**2
+
+    def _derivatives(self, flux, wavelength, sigma, relative_error, velocity, doubt):
+        """Those of narrow lines, and one prior sigma of the broad lines' width, (B, 4, P)."""
+        moved = super()._derivatives(flux, wavelength, sigma, relative_error)
+        centre, width, share = self._widths(wavelength, sigma, velocity)
+        strength = _SEEN_NARROW * ops.take(flux, broad_lines(), axis=1) * share * doubt[:, None]
+        near = ops.clip((self._edges - centre[..., None]) / width[..., None], -6.0, 6.0)
+        density = ops.exp(-0.5 * near**2) * np.float32(1.0 / np.sqrt(2.0 * np.pi))
+        by_width = -ops.einsum("bk,bke->be", strength, density * near)
+        by_width = (by_width[:, 1:] - by_width[:, :-1]) / self._width
+        return ops.concatenate([moved, by_width[:, None]], axis=1)
+
+    def _lines(self, wavelength, prism_sigma, in_range, velocity, _):
         narrow = super()._lines(wavelength, prism_sigma, in_range)
         tie, takes_part = broad_fluxes(), broad_lines()
-        centre, sigma, seen = (ops.take(x, takes_part, axis=1) for x in (wavelength, prism_sigma, in_range))
-        width = ops.sqrt(sigma**2 + (velocity[:, None] / SPEED_OF_LIGHT * centre) ** 2)
+        centre, width, _ = self._widths(wavelength, prism_sigma, velocity)
+        seen = ops.take(in_range, takes_part, axis=1)
         profile = self._profiles(centre, width) * seen[..., None]
         return ops.concatenate([narrow, ops.matmul(tie[takes_part].T, profile)], axis=1)
 

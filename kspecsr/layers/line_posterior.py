@@ -23,8 +23,10 @@ _LOG_PRIOR, _LOG_ERROR = (-8.0, 1.5), (-7.0, 1.0)
 _WIDEST = 300.0  # isolated errors: a wider prior would cost float32 its digits, and none is needed
 _LOG_TRUST = 1.5  # largest change of the log of a spectrum's trust
 _LARGEST = 5.0  # shared part of a prior's error over its own
+_LEAST_KNOWN = 3e-3  # on a diagonal of 1 at most: fluxes that the spectrum does not tell apart
 _JITTER = 1e-6  # on a unit diagonal: what float32 needs
 RANK = 4  # numbers that the priors of all lines share: brightness, ionisation, metallicity, dust
+INFORMATION = ("precision", "score", "start", "in_range", "misfit")  # that the posterior takes
 # raw numbers per line: prior mean, log of its sigma, log trust, offset and log error of the data, and how it
 # goes with the shared numbers
 HEADS = 5 + RANK
@@ -83,7 +85,8 @@ class LineInformation(PrismColumns):
     Returns:
         Dictionary in units of each free flux's isolated error: ``precision`` (B, F, F); ``score`` (B, F), the
         gradient of the log-likelihood at ``start`` (B, F), the fit's fluxes; ``unit`` (B, F) [scale x
-        Angstrom]; ``in_range`` (B, F), 1 or 0.
+        Angstrom]; ``in_range`` (B, F), 1 or 0; ``misfit`` (B,), chi-square per degree of freedom of the most
+        likely fluxes, at least 1: what the columns cannot describe, be it a width or an error that is wrong.
     """
 
     def build(self, *_):
@@ -109,7 +112,7 @@ class LineInformation(PrismColumns):
         weight = good / (CORRELATED_NOISE**2 * (error**2 + (SYSTEMATIC * amplitude) ** 2))  # (B, P)
         columns = self._lines(wavelength, prism_sigma, in_range, *more)  # (B, F, P)
         moved = self._derivatives(
-            ops.maximum(fit_flux, 0.0) * in_range, wavelength, prism_sigma, relative_error
+            ops.maximum(fit_flux, 0.0) * in_range, wavelength, prism_sigma, relative_error, *more
         )
         nuisance = ops.concatenate([self._continuum(redshift), moved], axis=1)  # (B, n, P)
         root = ops.sqrt(weight)[:, None, :]
@@ -130,12 +133,14 @@ class LineInformation(PrismColumns):
             ops.transpose(half[..., :count], (0, 2, 1)), half[..., count:]
         )
         start = of_free_fluxes(fit_flux, in_range)
+        square = ops.sum(left[..., 0] ** 2, axis=-1) - ops.sum(half[..., count] ** 2, axis=-1)
         found = {
             "precision": precision,
             "score": score[..., 0],
             "start": ops.pad(start, ((0, 0), (0, count - start.shape[1]))) / unit * seen,
             "unit": unit,
             "in_range": seen,
+            "misfit": _misfit(precision, score, square, good, smooth.shape[1]),
         }
         return {name: ops.stop_gradient(value) for name, value in found.items()}
 
@@ -144,7 +149,7 @@ class LineInformation(PrismColumns):
         profile = self._profiles(wavelength, prism_sigma) * in_range[..., None]  # (B, K, P)
         return ops.matmul(self._tie.T, profile)
 
-    def _derivatives(self, flux, wavelength, sigma, relative_error):
+    def _derivatives(self, flux, wavelength, sigma, relative_error, *_):
         """(B, 3, P) change of the model by one prior sigma of zero point, redshift and line-spread width."""
         scaled = (self._edges - wavelength[..., None]) / sigma[..., None]  # (B, K, P + 1)
         near = ops.clip(scaled, -_FARTHEST, _FARTHEST)
@@ -157,6 +162,18 @@ class LineInformation(PrismColumns):
             [_ZERO_POINT * by_centre, relative_error[:, None] * by_redshift, _WIDTH * by_width], axis=1
         )
         return (moved[..., 1:] - moved[..., :-1]) / self._width
+
+
+def _misfit(precision, score, square, good, nuisances):
+    """Chi-square per degree of freedom (B,) of the most likely fluxes, at least 1.
+
+    ``square`` (B,) is chi-square at the point of expansion, after the nuisances.
+    """
+    count = precision.shape[-1]
+    factor = ops.cholesky(precision + _LEAST_KNOWN * np.eye(count, dtype="float32"))
+    gained = ops.sum(ops.solve_triangular(factor, score, lower=True)[..., 0] ** 2, axis=-1)
+    freedom = ops.maximum(ops.sum(good, axis=-1) - count - nuisances, 30.0)
+    return ops.maximum((square - gained) / freedom, 1.0)
 
 
 def _unit_norm(columns):
@@ -184,14 +201,15 @@ class LinePosterior(keras.layers.Layer):
 
     Inputs:
         raw: (B, F, 9).
-        precision, score, start, in_range: of `LineInformation`.
+        precision, score, start, in_range, misfit: of `LineInformation`. Where the most likely fluxes do not
+        describe the spectrum, its likelihood counts for as much less.
 
     Returns:
         Dictionary in isolated errors: ``mean`` (B, F) and ``covariance`` (B, F, F); out of range 0 and a unit
         diagonal. ``prior_weight`` (B, F), the prior's share of each line's posterior precision, 0-1.
     """
 
-    def call(self, raw, precision, score, start, in_range):
+    def call(self, raw, precision, score, start, in_range, misfit):
         level = ops.softplus(_SHARP * (ops.arcsinh(ops.maximum(start, 0.0)) + raw[..., 0])) / _SHARP
         scale = ops.cosh(level)
         mean = ops.sinh(level)
@@ -200,7 +218,7 @@ class LinePosterior(keras.layers.Layer):
         offset = 0.3 * scale * raw[..., 3]
         lines = ops.maximum(ops.sum(in_range, axis=-1, keepdims=True), 1.0)
         vote = ops.sum(raw[..., 2] * in_range, axis=-1, keepdims=True) / lines
-        trust = ops.exp(_LOG_TRUST * ops.tanh(vote))[..., None]  # (B, 1, 1)
+        trust = (ops.exp(_LOG_TRUST * ops.tanh(vote)) / misfit[:, None])[..., None]  # (B, 1, 1)
         seen = ops.expand_dims(in_range, -1)
         shared = sigma[..., None] * _LARGEST * ops.tanh(raw[..., HEADS - RANK :] / _LARGEST) * seen
         identity = np.eye(raw.shape[1], dtype="float32")

@@ -24,21 +24,19 @@ def attended_tokens(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, red
     return keras.layers.RMSNormalization(name="token_norm")(tokens)
 
 
-def information(sr2: SR2Config, prism, places, fit, redshift, redshift_error, log_velocity=None):
+def information(sr2: SR2Config, prism, places, fit, redshift, redshift_error, broad=None):
     """What the prism says about all lines together: output of `LineInformation`.
 
-    With broad components where ``log_velocity`` (B,) is given (`BroadWidth`).
+    With broad components where the output of `BroadWidth` is given.
     """
-    layer = line_posterior.LineInformation if log_velocity is None else broad_lines.BroadLineInformation
-    # a width is learned from truth: through the columns it would be drawn towards what eases the fluxes
-    velocity = () if log_velocity is None else (ops.stop_gradient(ops.exp(log_velocity)),)
+    layer = broad_lines.BroadLineInformation if broad else line_posterior.LineInformation
     return layer(sr2.knots, name="information", dtype="float32")(
         *observed(prism),
         *(fit[name] for name in ("flux", "model")),
         *(places[name] for name in ("wavelength", "prism_sigma", "in_range")),
         redshift,
         redshift_error / (1.0 + redshift),
-        *velocity,
+        *([broad[name] for name in ("velocity", "doubt")] if broad else []),
     )
 
 
@@ -70,7 +68,7 @@ def _line_branch(sr2: SR2Config, prism, sr1_flux, sr1_error, places, fit, redshi
         return decoder(raw, shift, *(fit[name] for name in ("flux", "error", "isolated_error")), *where), {}
     broad = broad_width(tokens, places["in_range"], small_head) if sr2.broad_lines else {}
     velocity = [broad["log_velocity"]] if broad else []
-    found = information(sr2, prism, places, fit, redshift, redshift_error, *velocity)
+    found = information(sr2, prism, places, fit, redshift, redshift_error, broad)
     free = posterior(tokens, found, small_head, sr2.broad_lines)
     names = ("mean", "covariance", "prior_weight")
     layer = broad_lines.BroadLineDecoder if broad else line_posterior.JointLineDecoder
@@ -93,7 +91,7 @@ def posterior(tokens, found, small_head, broad):
     ]
     return line_posterior.LinePosterior(name="posterior", dtype="float32")(
         raw[0] if len(raw) == 1 else ops.concatenate(raw, axis=1),
-        *(found[name] for name in ("precision", "score", "start", "in_range")),
+        *(found[name] for name in line_posterior.INFORMATION),
     )
 
 
@@ -143,6 +141,7 @@ _PARTS = {
     "broad_flux": "broad",
     "broad_flux_error": "broad_error",
 }
+_BROAD = ("broad_logit", "broad_log_velocity", "broad_log_sigma")
 _AS_DECODED = ("mean", "sigma", "logit", "presence", "prior_weight", "wavelength", "correlation")
 
 
@@ -226,7 +225,7 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         "line_in_range": places["in_range"],
         **{f"line_{name}": lines[name] for name in _AS_DECODED if name in lines},
         **{f"free_{name}": free[name] for name in ("mean", "covariance", "in_range") if free},
-        **{name: value for name, value in free.items() if name.startswith("broad_")},
+        **{name: free[name] for name in _BROAD if name in free},
     }
     return keras.Model(inputs, outputs, name="sr2")
 
