@@ -12,13 +12,23 @@ from kspecsr.results.redshift import BIN_WIDTH
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
+_FAR = 100.0  # squared deviation, in sigmas
+
+
+def _saturated(square):
+    """Squares of deviations, which count by their logarithm beyond ten sigma."""
+    # one spectrum that no model describes would outweigh a batch
+    return ops.where(square < _FAR, square, _FAR * (1.0 + ops.log(ops.maximum(square, _FAR) / _FAR)))
+
+
 def gaussian_nll(target, mean, variance):
     """Negative log-likelihood of each value; arrays of one shape, the variance positive.
 
-    The variance is that of the prediction plus that of the target's own noise, so that the predicted error is
-    the uncertainty of the true spectrum and not of a noisy copy of it.
+    Beyond ten sigma, where a normal distribution has no tails, a deviation counts by its logarithm. The
+    variance is that of the prediction plus that of the target's own noise, so that the predicted error is the
+    uncertainty of the true spectrum and not of a noisy copy of it.
     """
-    return 0.5 * ((target - mean) ** 2 / variance + ops.log(variance)) + HALF_LOG_TWO_PI
+    return 0.5 * (_saturated((target - mean) ** 2 / variance) + ops.log(variance)) + HALF_LOG_TWO_PI
 
 
 def masked_mean(values, use):
@@ -227,15 +237,6 @@ def line_flux_nll(line_flux, line_error, use, mean, sigma, unit):
     return masked_mean(gaussian_nll(ops.arcsinh(ratio), mean, sigma**2 + own**2), use)
 
 
-_FAR = 100.0  # squared deviation, in sigmas
-
-
-def _saturated(square):
-    """Squares of deviations, which count by their logarithm beyond ten sigma."""
-    # one spectrum that no model describes would outweigh a batch
-    return ops.where(square < _FAR, square, _FAR * (1.0 + ops.log(ops.maximum(square, _FAR) / _FAR)))
-
-
 def joint_nll(target, target_error, use, mean, covariance):
     """Mean over a batch of the negative log-likelihood of several normal numbers together, per number.
 
@@ -264,8 +265,7 @@ def joint_loss(target, target_error, use, mean, covariance):
     bias of all of them would cost next to nothing.
     """
     variance = ops.einsum("bii->bi", covariance) + target_error**2
-    off = _saturated((target - mean) ** 2 / variance)
-    alone = masked_mean(0.5 * (off + ops.log(variance)) + HALF_LOG_TWO_PI, use)
+    alone = masked_mean(gaussian_nll(target, mean, variance), use)
     return 0.5 * (joint_nll(target, target_error, use, mean, covariance) + alone)
 
 

@@ -9,6 +9,7 @@ from scipy import stats
 from kspecsr.losses import (
     consistency_loss,
     continuum_loss,
+    gaussian_nll,
     high_pass,
     line_flux_nll,
     line_shape_loss,
@@ -38,11 +39,26 @@ def f32(*shape):
 
 
 def test_the_spectrum_loss_is_minus_the_log_probability_of_the_predicted_normals():
-    flux, error, target = f32(3, 50), np.exp(f32(3, 50)), f32(3, 50)
+    flux, error, target = f32(3, 50), np.exp(0.5 * f32(3, 50)), f32(3, 50)
     mask = RNG.random((3, 50)) < 0.3
     expected = -stats.norm(flux, error).logpdf(target)[~mask].mean()
     zero = np.zeros_like(target)
     assert number(spectrum_nll(target, zero, mask, flux, error)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_far_deviations_count_by_their_logarithm():
+    """As a normal distribution up to ten sigma, without a step or a kink there; finite far beyond."""
+    off = np.array([9.9, 10.0, 10.1, 1e3, 1e6], "float32")
+    found = np.asarray(gaussian_nll(off, 0.0 * off, 1.0 + 0.0 * off)) - 0.5 * np.log(2 * np.pi)
+    expected = [
+        0.5 * 9.9**2,
+        50.0,
+        50.0 * (1.0 + np.log(1.0201)),
+        50.0 * (1.0 + np.log(1e4)),
+        50.0 * (1.0 + np.log(1e10)),
+    ]
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert found[2] - found[1] == pytest.approx(found[1] - found[0], rel=0.02)
 
 
 def test_the_targets_own_noise_adds_to_the_predicted_variance():
