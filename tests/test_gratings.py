@@ -22,6 +22,7 @@ from enhancement_sample import (
     grating_spectrum,
     prism_spectrum,
 )
+from kspecsr.gratings import joint
 from kspecsr.gratings.arm import Arm
 from kspecsr.gratings.joint_fit import disagreements, unexplained_line
 from kspecsr.gratings.priors import ArmPriors, LinePrior, NoJointLinesError, free_lines
@@ -152,7 +153,7 @@ def test_a_bright_line_that_nothing_explains_is_named():
     assert unexplained_line(arm, 4.1 / halpha - 1.0) is None
     place, signal = unexplained_line(arm, 1.35)  # no line of the list lies at 1.745 um
     assert place == pytest.approx(4.1, abs=2e-3) and signal > 10.0
-    named = replace(fit, arms=(arm,), redshift=Measured(1.35, 1e-4))
+    named = replace(fit, arms=(arm,), redshift=Measured(1.35, 1e-4), peak=None)
     assert any("G395M has an emission line at 4.1" in text for text in disagreements(named, PRIORS))
 
 
@@ -341,6 +342,17 @@ def test_arms_that_disagree_are_flagged_and_keep_their_lines():
     assert result.flags == ("ARMS_DISAGREE",) and result.measurements.detected.sum() >= 3
     assert any(note.startswith("arms disagree: flux scale of G235M") for note in result.notes)
     assert any("G140M" in text and "G235M" in text for text in result.arms.disagreements)
+
+
+def test_gratings_that_are_badly_fitted_do_not_move_the_redshift(monkeypatch):
+    monkeypatch.setattr(joint, "POOR_ARM", 0.1)
+    resolver = SuperResolver(JointStandIn(width=2e-4), IDENTITY, BINS)
+    result = resolver(prism_spectrum(), gratings=[grating_spectrum(redshift=REDSHIFT + 0.01)])
+    assert result.arms is None and result.flags == ("ARMS_DISAGREE",) and result.lines_kept
+    assert result.redshift.value == pytest.approx(REDSHIFT, abs=1e-4)
+    assert result.measurements.detected.sum() >= 3
+    assert any("G235M not used: they want another redshift" in note for note in result.notes)
+    assert any(note.startswith("arms disagree: redshift: prism 3.23") for note in result.notes)
 
 
 def test_gratings_decide_where_the_prism_is_of_two_minds():

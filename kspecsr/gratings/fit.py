@@ -45,7 +45,7 @@ class _Problem:
         velocity, error = found.prism
         # velocities of the scan are about its redshift, those of the fit about the prior's
         self.moved = SPEED_OF_LIGHT * ((1 + found.prior.redshift) / (1 + prior.redshift) - 1.0)
-        mean, spread = found.velocity
+        mean, spread = found.peak
         doubt = abs(velocity - mean) > DOUBT * np.hypot(error, spread)
         self.centre = np.zeros(self.count + 3 + _PER_ARM * len(arms))
         self.centre[self.count] = (velocity + self.moved) / _VELOCITY
@@ -278,6 +278,7 @@ def _described(problem: _Problem, parameters, covariance, found: RedshiftScan, w
         place = ((mean + problem.moved) / _VELOCITY, wide / _VELOCITY)
     return JointFit(
         redshift=redshift(*place),
+        peak=redshift(parameters[k], error[k]),
         prism=redshift((velocity + problem.moved) / _VELOCITY, spread_of_prism / _VELOCITY),
         flux=flux,
         covariance=spread,

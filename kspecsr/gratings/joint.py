@@ -16,7 +16,7 @@ from data_pipeline.pairs.preprocessing import separation
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 from kspecsr.gratings.arm import Arm
 from kspecsr.gratings.fit import fit_arms
-from kspecsr.gratings.joint_fit import JointFit, disagreements
+from kspecsr.gratings.joint_fit import POOR_ARM, JointFit, disagreements
 from kspecsr.gratings.priors import ArmPriors, LinePrior, free_lines
 from kspecsr.gratings.redshift import VELOCITY, RedshiftScan, scan
 from kspecsr.gratings.spectrum import join_spectra, posterior_bins
@@ -217,6 +217,19 @@ def _without_gratings(resolver: Resolver, item: JointInput, why: str) -> Result:
     return replace(result, observed=result.observed.noted(f"{names} not used: {why}"))
 
 
+def _refuted(resolver: Resolver, item: JointInput, sentences: Sequence[str]) -> Result:
+    """The prism's own result, where gratings that are badly fitted want another redshift."""
+    why = (
+        "they want another redshift than the prism, and are badly fitted there: their lines have other shapes"
+    )
+    result = _without_gratings(resolver, item, why)
+    observed = result.observed
+    for sentence in sentences:
+        observed = observed.noted(f"arms disagree: {sentence}")
+    kept = result.lines_kept or not result.flags
+    return replace(result, observed=observed, flags=(*result.flags, ARMS_DISAGREE), lines_kept=kept)
+
+
 def _joined(resolver, item, first, alone, scans, best, arms, priors, keep_flagged) -> Result:
     """The result of one spectrum.
 
@@ -250,6 +263,9 @@ def _joined(resolver, item, first, alone, scans, best, arms, priors, keep_flagge
         return _without_gratings(resolver, item, "the model reports no line there")
     fit = fit_arms(arms, prior, best, priors)
     sentences = tuple(disagreements(fit, priors))
+    poor = any(arm.chi_square > POOR_ARM for arm in fit.arms)
+    if poor and fit.refutes:
+        return _refuted(resolver, item, sentences)
     flags += [ARMS_DISAGREE] * bool(sentences)
     flux, error, source = join_spectra(alone, fit, prior)
     model = model_of_prism(flux, alone.mask, alone.model.grid)

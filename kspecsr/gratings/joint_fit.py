@@ -34,6 +34,7 @@ class JointFit:
         width: velocity width of the lines, one sigma [km/s].
         sharpness: logarithm of the factor on the gratings' tabulated resolving power.
         arms: the gratings.
+        peak: redshift of the highest peak, where the error of ``redshift`` spans others too; None: the same.
     """
 
     redshift: Measured
@@ -44,12 +45,18 @@ class JointFit:
     width: Measured
     sharpness: float
     arms: tuple[ArmFit, ...]
+    peak: Measured | None = None
+
+    @property
+    def refutes(self) -> bool:
+        """Whether the gratings' redshift differs from the prism's by more than 3 sigma."""
+        return (self.peak or self.redshift).sigma_from(self.prism.value, self.prism.error) > DOUBT
 
 
 def disagreements(fit: JointFit, priors: ArmPriors) -> Iterator[str]:
     """What differs by more than 3 sigma, priors included, and arms that are badly fitted, a sentence each."""
-    z, prism = fit.redshift, fit.prism
-    if z.sigma_from(prism.value, prism.error) > DOUBT:
+    z, prism = fit.peak or fit.redshift, fit.prism
+    if fit.refutes:
         yield (
             f"redshift: prism {prism.value:.5f} +- {prism.error:.5f}, gratings {z.value:.5f} +- {z.error:.5f}"
         )

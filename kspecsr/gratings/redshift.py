@@ -67,9 +67,14 @@ class RedshiftScan:
     prism: tuple[float, float]
 
     @property
+    def peak(self) -> tuple[float, float]:
+        """Mean and one-sigma width of the highest peak [km/s]."""
+        return _moments(self.density)
+
+    @property
     def velocity(self) -> tuple[float, float]:
         """Mean around the highest peak and one-sigma error [km/s], of all peaks where others hold much."""
-        mean, error = _moments(self.density)
+        mean, error = self.peak
         weight = self.density / self.density.sum()
         near = np.abs(VELOCITY - mean) < _PEAK * error
         if weight[near].sum() < _ONE_PEAK:
