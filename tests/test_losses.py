@@ -109,7 +109,7 @@ def test_redshift_distribution_quantiles_invert_its_cdf_and_samples_follow():
 
 def test_line_flux_likelihood_is_a_normal_in_arcsinh():
     flux, unit = np.abs(f32(2, 9)) * 100, np.exp(f32(2, 9))
-    mean, sigma = f32(2, 9), np.exp(f32(2, 9))
+    mean, sigma = np.arcsinh(flux / unit) + f32(2, 9), np.exp(0.5 * f32(2, 9))
     use = np.ones((2, 9), "float32")
     expected = -stats.norm(mean, sigma).logpdf(np.arcsinh(flux / unit)).mean()
     assert number(line_flux_nll(flux, 0 * flux, use, mean, sigma, unit)) == pytest.approx(expected, rel=1e-4)
