@@ -21,6 +21,7 @@ from kspecsr.layers.broad_lines import broad_fluxes
 from kspecsr.measures.estimate import robust_scatter
 from kspecsr.models import sr2 as stage
 
+_LINES = len(load_lines())
 _BROAD = 0.35  # share of broad-line objects: of a population of its own, so that few galaxies do
 
 
@@ -83,7 +84,7 @@ class Arm(keras.Model):
 
 def _free(y, xp):
     """Free fluxes, narrow and then broad."""
-    narrow, broad = joint.free_fluxes()[0], broad_fluxes()
+    narrow, broad = joint.free_fluxes(_LINES)[0], broad_fluxes(_LINES)
     rows = narrow / (narrow**2).sum(axis=0), broad / (broad**2).sum(axis=0)
     flux, wide = y["line_flux"], y["broad_flux"]
     return xp.concatenate([xp.matmul(flux - wide, rows[0]), xp.matmul(wide, rows[1])], axis=1)
@@ -121,12 +122,12 @@ def compare(steps: int, n: int, held_out: int, batch: int, populations: tuple[st
 
 def _fluxes(found, without, judged, has) -> Iterator[str]:
     """Pulls and scatter of Halpha and Hbeta: broad, narrow, and together beside what one width gives."""
-    narrow, truth = joint.free_fluxes()[1].tolist(), _free(judged, np) / found["unit"]
+    narrow, truth = joint.free_fluxes(_LINES)[1].tolist(), _free(judged, np) / found["unit"]
     total = judged["line_flux"]
     for name in ("Halpha", "Hbeta", "HeI_10833"):
         k = load_lines().index(name)
         first = narrow.index(k)
-        second = len(narrow) + int(broad_fluxes()[k].argmax())
+        second = len(narrow) + int(broad_fluxes(_LINES)[k].argmax())
         mean, sigma = found["mean"], np.sqrt(np.einsum("bii->bi", found["covariance"]))
         use = has & (found["in_range"][:, second] > 0)
         for kind, column in (("narrow", first), ("broad", second)):

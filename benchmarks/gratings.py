@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_pipeline.instrument import GRATINGS, PRISM, SPEED_OF_LIGHT, load_instrument
-from data_pipeline.lines import load_lines
 from data_pipeline.lines.profile import line_sigma
 from data_pipeline.simulation import SimulatedBatch
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from kspecsr.gratings.arm import Arm
 from kspecsr.gratings.fit import fit_arms
 from kspecsr.gratings.joint_fit import JointFit
-from kspecsr.gratings.priors import FLUX_UNIT, ArmPriors, LinePrior, free_lines
+from kspecsr.gratings.priors import FLUX_UNIT, LINES, ArmPriors, LinePrior, free_lines
 from kspecsr.gratings.redshift import scan
 
 _PRISM_REDSHIFT = 5e-4  # error of the prism's 1 + z, over it, in a prior about the truth
@@ -48,7 +47,8 @@ def free_fluxes(line_flux: np.ndarray) -> np.ndarray:
     free = free_lines()
     flux = np.zeros(free.columns)
     strongest = free.share == 1.0
-    flux[free.column[strongest]] = line_flux[free.line[strongest]]
+    longest = np.pad(line_flux, (0, len(LINES) - len(line_flux)))
+    flux[free.column[strongest]] = longest[free.line[strongest]]
     return flux
 
 
@@ -87,7 +87,7 @@ def prior_of_truth(case: Case, batch: SimulatedBatch, rng: np.random.Generator) 
     """Fluxes and P(z) of a prism that knows lines by its noise and by what galaxies are like, one by one."""
     redshift = case.redshift + _PRISM_REDSHIFT * (1.0 + case.redshift) * rng.normal()
     prism, free = load_instrument(PRISM), free_lines()
-    centre = load_lines().wavelength[free.line] * (1.0 + case.redshift)
+    centre = LINES.wavelength[free.line] * (1.0 + case.redshift)
     good = ~batch.prism_mask[case.row]
     error = np.interp(centre, prism.wavelength[good], batch.prism_error[case.row][good])
     width = np.sqrt(4.0 * np.pi) * line_sigma(prism, centre, 50.0) * 1e4  # Angstrom, of the matched filter
@@ -95,13 +95,17 @@ def prior_of_truth(case: Case, batch: SimulatedBatch, rng: np.random.Generator) 
     sigma = np.full(free.columns, np.inf)
     np.minimum.at(sigma, free.column, isolated / free.share)
     known = np.zeros(free.columns, bool)
-    known[free.column[(centre > 0.75) & (centre < 5.25)]] = True
+    listed = free.line < batch.line_flux.shape[1]  # of the simulated galaxies
+    known[free.column[listed & (centre > 0.75) & (centre < 5.25)]] = True
+    drawn = free.column[listed].max() + 1
+    normal = np.zeros((2, free.columns))
+    normal[:, :drawn] = rng.normal(size=(2, drawn))
     truth = case.flux / FLUX_UNIT
     # as a network has it: what galaxies are like, lognormal about the truth, times what the prism measures
-    guess = truth * np.exp(_EXPECTED * rng.normal(size=sigma.size))
+    guess = truth * np.exp(_EXPECTED * normal[0])
     variance = np.exp(_EXPECTED**2) * np.expm1(_EXPECTED**2) * guess**2 + (0.01 * sigma) ** 2
     precision = 1.0 / variance + sigma**-2.0
-    measured = truth + sigma * rng.normal(size=sigma.size)
+    measured = truth + sigma * normal[1]
     mean = (np.exp(0.5 * _EXPECTED**2) * guess / variance + measured / sigma**2) / precision
     covariance = np.diag(np.where(known, 1.0 / precision, 1.0))
     spread = _PRISM_REDSHIFT * (1.0 + case.redshift)

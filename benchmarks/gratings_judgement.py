@@ -10,14 +10,13 @@ import numpy as np
 
 from benchmarks.gratings import Case, cases, changed, joined, narrow_galaxies, prior_of_truth
 from data_pipeline.instrument import GRATINGS, SPEED_OF_LIGHT, load_instrument
-from data_pipeline.lines import load_lines
 from data_pipeline.lines.least_squares import inverse
 from data_pipeline.simulation import SimulatedBatch, SimulationConfig, simulate_batch
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from kspecsr.gratings.arm import Arm
 from kspecsr.gratings.joint import JointInput, join
 from kspecsr.gratings.joint_fit import JointFit, disagreements
-from kspecsr.gratings.priors import FLUX_UNIT, ArmPriors, LinePrior, free_lines
+from kspecsr.gratings.priors import FLUX_UNIT, LINES, ArmPriors, LinePrior, free_lines
 from kspecsr.results.arms import ArmFit, Measured
 from kspecsr.results.prism_input import prism_input
 from kspecsr.results.resolver import Resolver
@@ -218,7 +217,7 @@ def _variance(covariance: np.ndarray, rows: Sequence[int]) -> float:
 
 
 def _rows(names: Sequence[str]) -> list[int]:
-    free, lines = free_lines(), load_lines()
+    free, lines = free_lines(), LINES
     return [int(free.column[np.flatnonzero(free.line == lines.index(name))[0]]) for name in names]
 
 

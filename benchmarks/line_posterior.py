@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from benchmarks.line_posterior_judgement import judge, outputs_of, responses, table, truth_of
+from data_pipeline.lines import load_lines
 from kspecsr import losses
 from kspecsr.configuration import PRESETS, FeedConfig, ModelConfig, SR2Config, TrainingConfig
 from kspecsr.feeds.simulated import VALIDATION_SEED_BIT, simulated_examples
@@ -25,6 +26,7 @@ from kspecsr.training.optimizer import GuardedAdamW, learning_rate_schedule
 SMALL = replace(PRESETS["default"].model.sr2, window_channels=16, token_dim=80, layers=2, half_width=12)
 _KEPT = ("prism_flux", "prism_error", "prism_mask", "line_flux", "line_known", "true_redshift")
 _RANK = 6
+_LINES = len(load_lines())
 _SEED = 1
 ARMS = ("head", "low-rank", "posterior")
 
@@ -86,7 +88,7 @@ def build(arm: str, sr2: SR2Config = SMALL) -> keras.Model:
     """Prism and redshift to the line fluxes' joint distribution, without the other stages."""
     inputs, prism, places, fit, tokens, multiply = tokens_of(sr2)
     found = stage.information(sr2, prism, places, fit, inputs["redshift"], ops.zeros_like(inputs["redshift"]))
-    tokens = ops.take(tokens, joint.free_fluxes()[1], axis=1)
+    tokens = ops.take(tokens, joint.free_fluxes(_LINES)[1], axis=1)
     rank = {"head": 2, "low-rank": 2 + _RANK, "posterior": joint.HEADS}[arm]
     small = keras.initializers.VarianceScaling(0.05)
     raw = keras.layers.Dense(rank, kernel_initializer=small, name="heads")(tokens)
@@ -112,7 +114,7 @@ class Arm(keras.Model):
         """Joint negative log-likelihood of all free fluxes in range."""
         known = ops.cast(y["line_known"], "float32")
         flux = joint.of_free_fluxes(y["line_flux"], known) / y_pred["unit"]
-        use = y_pred["in_range"] * ops.cast(ops.matmul(known, joint.free_fluxes()[0]) > 0, "float32")
+        use = y_pred["in_range"] * ops.cast(ops.matmul(known, joint.free_fluxes(_LINES)[0]) > 0, "float32")
         target = ops.clip(flux, -1e5, 1e5) if self.linear else ops.arcsinh(ops.clip(flux, -1e5, 1e5))
         return losses.joint_loss(target, 0.0 * target, use, y_pred["mean"], y_pred["covariance"])
 
@@ -191,7 +193,7 @@ def compare(
 
 
 def _flux_of(model: Arm) -> Callable:
-    tie = joint.free_fluxes()[0]
+    tie = joint.free_fluxes(_LINES)[0]
 
     def predict(x):
         found, _ = outputs_of(model.network, x)

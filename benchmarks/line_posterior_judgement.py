@@ -19,6 +19,7 @@ from kspecsr.measures.estimate import robust_scatter
 from kspecsr.measures.lines import tied_columns
 from kspecsr.results.joint_lines import draw_fluxes
 
+_LINES = len(load_lines())
 _SAMPLES = 400
 _BATCH = 64
 _STRONG = 5.0  # isolated S/N of lines whose scatter is judged
@@ -89,7 +90,7 @@ def outputs_of(network: keras.Model, x: Mapping[str, np.ndarray]) -> tuple[dict[
 
 def truth_of(found: Mapping[str, np.ndarray], data: Mapping[str, np.ndarray]) -> Truth:
     """Truth in the units of a network's outputs."""
-    tie, _ = free_fluxes()
+    tie, _ = free_fluxes(_LINES)
     n = len(found["unit"])
     known = data["line_known"][:n].astype(float)
     free = (data["line_flux"][:n] * known) @ tie / np.maximum(known @ tie**2, 1e-12) / found["unit"]
@@ -100,7 +101,7 @@ def truth_of(found: Mapping[str, np.ndarray], data: Mapping[str, np.ndarray]) ->
 
 def judge(found: Mapping[str, np.ndarray], truth: Truth, linear: bool, milliseconds: float) -> Judged:
     """Densities and samples of one way; ``linear`` where it is normal in the flux, else in its arcsinh."""
-    tie, _ = free_fluxes()
+    tie, _ = free_fluxes(_LINES)
     n, free_count = truth.free.shape
     mean, covariance = found["mean"].astype(float), found["covariance"].astype(float)
     sigma = np.sqrt(np.einsum("bii->bi", covariance))
@@ -149,7 +150,7 @@ def table(arms: Mapping[str, Judged], truth: Truth) -> Iterator[str]:
     yield f"{'the same, each line by itself':<64}" + _row([np.nan, *(a.marginal_nll for a in arms.values())])
     yield f"{'inference, ms per spectrum':<64}" + _row([np.nan, *(a.milliseconds for a in arms.values())])
     index = load_lines().index
-    snr = truth.free @ free_fluxes()[0].T
+    snr = truth.free @ free_fluxes(_LINES)[0].T
     yield "scatter of flux over truth, isolated S/N > 5"
     for name, names in {**{n: (n,) for n in LINES}, **SUMS}.items():
         rows = [index(one) for one in names]
@@ -230,7 +231,7 @@ def responses(
     The prism gets what doubling the line (and its tied partner) adds, the noise stays.
     """
     instrument, index = load_instrument(PRISM), load_lines().index
-    n, snr = len(truth.flux), truth.free @ free_fluxes()[0].T
+    n, snr = len(truth.flux), truth.free @ free_fluxes(_LINES)[0].T
     before = predict(x)
     for name in ("[NII]_6585", "Hbeta", "[SII]_6718"):
         rows = tied_columns(name) if name != "[SII]_6718" else [index(name)]

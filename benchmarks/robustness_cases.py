@@ -118,7 +118,7 @@ def _with_drift(made: HeldOut) -> HeldOut:
         return np.exp(_DRIFT * sign * np.where(bent, x**2, x))
 
     on_prism, on_grid = factor(load_instrument(PRISM).wavelength), factor(made.grid.wavelength)
-    observed = line_wavelengths(made.redshift)
+    observed = line_wavelengths(made.redshift, made.line_flux.shape[1])
     on_lines = np.where(made.line_known, factor(np.where(made.line_known, observed, 1.0)), 1.0)
     return replace(
         made,

@@ -29,6 +29,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "--n", "number of simulated galaxies", type=int, default=0)
     cli.add(p, "--seed", "random seed of the simulation, the order of rows and the augmentation")
     cli.add(p, "--population", f"simulated population (default: {POPULATION})")
+    cli.add(p, "--lines", "list of lines of a simulation, 67 or 93", choices=("first", "second"))
     cli.add(p, "--workers", default=2)
     cli.add(p, "--extraction", "extraction of prism and gratings")
     cli.add(
@@ -91,6 +92,7 @@ def config_from(args: argparse.Namespace) -> BuildConfig:
         ),
         split=SplitConfig(args.test_fraction, args.validation_fraction, seed=args.split_seed),
         augmentation=AugmentationConfig(realisations=realisations),
+        lines=args.lines or "first",
     )
 
 

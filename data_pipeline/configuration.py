@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _SHOWN = 4  # differences that a message names
+# Metadata of a field that files of before do not have: left out at its default, so that they stay the same.
+NEWER = types.MappingProxyType({"newer": True})
 
 
 class ConfigurationError(ValueError):
@@ -24,8 +26,21 @@ class ConfigurationError(ValueError):
 
 
 def to_dict(config: Any) -> dict:
-    """Nested plain dictionary of a (frozen) dataclass; tuples become lists."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """Nested plain dictionary of a (frozen) dataclass; tuples become lists. `NEWER` fields only if set."""
+    return json.loads(json.dumps(_plain(config)))
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        fields = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {
+            field.name: _plain(one)
+            for field, one in fields.items()
+            if not (field.metadata.get("newer") and one == field.default)
+        }
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def from_dict(cls: type[T], data: dict, where: str = "") -> T:

@@ -115,7 +115,7 @@ class SuperResolver(Resolver):
         if (policy := fast_policy(precision)) != "float32":  # stated with the results: their digits differ
             software["precision"] = policy
         sha256 = weights_hash(folder, calibrated)
-        identity = ModelIdentity(settings.name, sha256, settings.grid, software)
+        identity = ModelIdentity(settings.name, sha256, settings.grid, software, settings.preset.model.lines)
         return cls(
             load_composed(folder, calibrated, precision), identity, redshift_bins(settings.preset.model)
         )

@@ -28,7 +28,7 @@ REDSHIFT, VELOCITY = 4.0, 1700.0  # km/s, FWHM 4,000
 
 
 def test_broad_lines_are_those_of_permitted_transitions():
-    tie = broad_fluxes()
+    tie = broad_fluxes(67)
     broad = {LINES.names[k] for k in np.flatnonzero(tie.any(axis=1))}
     assert {"Halpha", "Hbeta", "Paalpha", "HeI_10833", "MgII_2796", "MgII_2803", "CIV_1551"} <= broad
     assert not any(name.startswith("[") or "]" in name for name in broad)
@@ -65,14 +65,14 @@ def test_broad_and_narrow_flux_of_one_line_are_told_apart(share):
     )
     found = {name: value[0].astype(float) for name, value in numpy_dict(information).items()}
     size = found["score"].size
-    assert size == free_fluxes()[0].shape[1] + broad_fluxes().shape[1]
+    assert size == free_fluxes(67)[0].shape[1] + broad_fluxes(67).shape[1]
     # a weak prior of 100 isolated errors: lines that are not there cannot be told from each other
     change = np.linalg.solve(found["precision"] + 1e-4 * np.eye(size), found["score"] - 1e-4 * found["start"])
     free = (found["start"] + change) * found["unit"] * float(np.asarray(prism["scale"])[0, 0])
-    _, leader = free_fluxes()
+    _, leader = free_fluxes(67)
     for name, total in zip(names, flux, strict=True):
         narrow = free[np.flatnonzero(leader == LINES.index(name))[0]]
-        broad = free[leader.size + broad_fluxes()[LINES.index(name)].argmax()]
+        broad = free[leader.size + broad_fluxes(67)[LINES.index(name)].argmax()]
         assert narrow == pytest.approx((1.0 - share) * total, abs=0.08 * total), name
         assert broad == pytest.approx(share * total, abs=0.08 * total), name
 

@@ -43,9 +43,9 @@ def test_the_first_list_never_changes_and_the_second_adds_to_it():
         repr(content).encode()
     ).hexdigest()  # models count its lines, populations draw them
     assert digest == "bc23536f0687b341e4ff4b17c5eb0637a7a69a30ac43217a9e7445bb8ee48327"
-    assert [name for name in second.names if name in first.names] == list(first.names)
+    assert second.names[: len(first)] == first.names  # places of the first hold in arrays of the second
     assert {"NIV]_1486", "NIII]_1750", "NV_1239", "[NeV]_3427"} <= set(second.names) - set(first.names)
-    assert np.all(np.diff(second.wavelength) > 0) and set(second.partner) <= {"", *second.names}
+    assert np.all(np.diff(second.wavelength[len(first) :]) > 0) and set(second.partner) <= {"", *second.names}
     balmer = [second.case_b[second.index(name)] for name in ("H8_3890", "H9_3836", "H10_3799")]
     assert np.all(np.diff(balmer) < 0)
     # the Rydberg formula: 1 / wavelength = R (1/n^2 - 1/m^2), in vacuum

@@ -60,7 +60,7 @@ def build(
     def bar(items, **options):
         return Progress(items, disable=quiet, dynamic_ncols=True, **options)
 
-    schema = record_schema(config.preprocessing.grid, line_names=load_lines().names)
+    schema = record_schema(config.preprocessing.grid, line_names=load_lines(config.lines).names)
     source: Source = (
         ArchiveSource.plan(config, lambda files: bar(files, desc="scan", unit="file"))
         if config.source == "archive"
@@ -84,7 +84,7 @@ def build(
     manifest = Manifest(
         schema=schema,
         grid=grid,
-        line_names=load_lines().names,
+        line_names=load_lines(config.lines).names,
         splits=shards,
         seeds={"build": config.seed, "split": config.split.seed},
         split_settings=to_dict(config.split),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.building.chunks import ChunkStore
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 from data_pipeline.lines.grating_fit import LineFluxes
 from data_pipeline.pairs.augmentation import AlignedSpectra, AugmentationConfig, augment
 from data_pipeline.pairs.matching import Match
@@ -94,10 +94,10 @@ def original_row(match: Match, pair: Pair, group: int, truth: Truth | None) -> d
     return row
 
 
-def lines_between(redshift: float, low: float, high: float) -> np.ndarray:
-    """(lines,) bool: lines of the shipped list that are observed within [low, high] um."""
+def lines_between(count: int, redshift: float, low: float, high: float) -> np.ndarray:
+    """(count,) bool: lines of the list that has so many that are observed within [low, high] um."""
     with np.errstate(invalid="ignore"):
-        observed = load_lines().wavelength * (1.0 + redshift)
+        observed = list_of(count).wavelength * (1.0 + redshift)
         return (observed >= low) & (observed <= high)
 
 
@@ -106,9 +106,9 @@ def _line_fields(lines: LineFluxes, truth: Truth | None, wavelength: np.ndarray)
         flux, error, known = lines.flux, lines.error, lines.covered & np.isfinite(lines.flux)
     else:
         # Error 0 says "true"; the feeds take a grating's typical error where they need one.
-        flux, error = truth.line_flux, np.zeros(len(lines.names))
+        flux, error = truth.line_flux, np.zeros(len(truth.line_flux))
         # A line out of the grid has a true flux as well, but no pixel that could show it.
-        known = truth.line_known & lines_between(truth.redshift, wavelength[0], wavelength[-1])
+        known = truth.line_known & lines_between(len(flux), truth.redshift, wavelength[0], wavelength[-1])
     return {
         "line_flux": _scaled(np.where(known, flux, np.nan)),
         "line_flux_error": _scaled(np.where(known, error, np.nan)),
@@ -142,7 +142,7 @@ def augmented_row(
     Line fluxes stay, since the stretch keeps them; lines that it moves out of ``limits`` [um] are unknown.
     """
     new = dict(row)
-    known = row["line_flux_known"] & lines_between(spectra.redshift, *limits)
+    known = row["line_flux_known"] & lines_between(len(row["line_flux"]), spectra.redshift, *limits)
     new["line_flux_known"] = known
     for name in ("line_flux", "line_flux_error"):
         new[name] = np.where(known, row[name], np.float32(np.nan))

@@ -14,8 +14,9 @@ import numpy as np
 
 from data_pipeline.building.row import Truth, original_row, truth_on_grid
 from data_pipeline.catalogue import parse_columns, read_catalogue
+from data_pipeline.configuration import NEWER
 from data_pipeline.instrument import GRATINGS, PRISM, load_instrument
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import LISTS, load_lines
 from data_pipeline.pairs.augmentation import AugmentationConfig
 from data_pipeline.pairs.matching import Dropped, Match, MatchConfig, find_catalogue, match, scan_archive
 from data_pipeline.pairs.preprocessing import (
@@ -26,7 +27,6 @@ from data_pipeline.pairs.preprocessing import (
     read_match,
 )
 from data_pipeline.pairs.sky_groups import SplitConfig, assign_splits, group_by_position
-from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation import POPULATIONS, SimulatedBatch, SimulationConfig, simulate_batch
 from data_pipeline.simulation.survey import draw_targets
 from data_pipeline.simulation.truth import TruthReader
@@ -50,6 +50,7 @@ class BuildConfig:
         split: how sky groups are divided.
         augmentation: how the training part is expanded.
         chunk_size: objects per resumable chunk.
+        lines: list of lines of a simulation; fits to the gratings of an archive measure the first.
     """
 
     source: str = "archive"
@@ -64,6 +65,7 @@ class BuildConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     chunk_size: int = 16
+    lines: str = field(default="first", metadata=NEWER)
 
     def __post_init__(self) -> None:
         simulated = self.source == "simulation"
@@ -81,6 +83,11 @@ class BuildConfig:
             raise ValueError("build: --archive, --catalogue and --columns have no meaning for a simulation")
         if simulated and self.matching != MatchConfig():
             raise ValueError("build: --flags and --minimum-gratings have no meaning for a simulation")
+        if self.lines not in LISTS or (self.lines != "first" and not simulated):
+            raise ValueError(
+                f"build: expected lines {' or '.join(LISTS)}, for an archive first (which fits to its "
+                f"gratings measure), got {self.lines!r}"
+            )
         if simulated and self.population not in POPULATIONS:
             known = " or ".join(POPULATIONS)
             raise ValueError(f"build: expected population {known}, got {self.population!r}")
@@ -232,7 +239,7 @@ class ArchiveSource(Source):
             if truths is not None and found.unique_id in truths:
                 known = truths.get(found.unique_id)
                 names, flux = known.line_names, known.line_flux
-                truth = _truth(known.kind, known.redshift, known.noise_free, names, flux, preprocessing.grid)
+                truth = _truth(known.kind, known.redshift, known.noise_free, names, flux, self.config)
             yield Observed(found, group, split, lambda m=found: read_match(m, preprocessing), truth)
 
 
@@ -248,15 +255,15 @@ def _truth(
     noise_free: np.ndarray,
     names: Sequence[str],
     line_flux: np.ndarray,
-    grid: UnifiedGrid,
+    config: BuildConfig,
 ) -> Truth:
-    """Truth on the build's grid, with line fluxes in the order of the shipped list."""
+    """Truth on the build's grid, with line fluxes in the order of its list."""
     position = {name: i for i, name in enumerate(names)}
-    # By name: an archive may be older than the list of lines.
-    at = [position.get(name, -1) for name in load_lines().names]
+    # By name: an archive may have another list.
+    at = [position.get(name, -1) for name in load_lines(config.lines).names]
     known = np.array(at) >= 0
     flux = np.where(known, np.asarray(line_flux)[at], 0.0)
-    return Truth(kind, float(redshift), truth_on_grid(noise_free, grid), flux, known)
+    return Truth(kind, float(redshift), truth_on_grid(noise_free, config.preprocessing.grid), flux, known)
 
 
 @dataclass(frozen=True)
@@ -284,7 +291,7 @@ class SimulationSource(Source):
 
     @property
     def _simulation(self) -> SimulationConfig:
-        return SimulationConfig(self.config.population)
+        return SimulationConfig(self.config.population, lines=self.config.lines)
 
     @property
     def fingerprint(self) -> str:
@@ -299,7 +306,7 @@ class SimulationSource(Source):
 
     def galaxies(self, first: int, stop: int) -> Iterator[Observed]:
         """Galaxies from one number up to another."""
-        seed, grid = self.config.seed, self.config.preprocessing.grid
+        seed = self.config.seed
         batch = simulate_batch(np.arange(first, stop), seed, self._simulation)
         # A galaxy seen again shares the group, and so the split, of the place of its first observation.
         seen = draw_targets(self._simulation.population, seed, batch.galaxy)
@@ -309,7 +316,12 @@ class SimulationSource(Source):
             place = (float(batch.ra[i]), float(batch.dec[i]))
             found = Match(unique_id, tier, tier[:7], *place, redshift, "", "", ())
             truth = _truth(
-                batch.kind[i], redshift, batch.noise_free[i], batch.line_names, batch.line_flux[i], grid
+                batch.kind[i],
+                redshift,
+                batch.noise_free[i],
+                batch.line_names,
+                batch.line_flux[i],
+                self.config,
             )
             yield Observed(found, int(batch.galaxy[i]), splits[i], lambda i=i: _spectra(batch, i), truth)
 

@@ -59,7 +59,7 @@ class SharedFluxes:
         """
         return render_lines(
             instrument,
-            load_lines().wavelength[self.line] * (1.0 + redshift),
+            load_lines("second").wavelength[self.line] * (1.0 + redshift),  # the first list begins it
             self.share,
             np.full(self.line.size, velocity_sigma),
             resolution_scale,

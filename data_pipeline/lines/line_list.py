@@ -1,5 +1,6 @@
 """The rest-frame line list: vacuum wavelengths, fixed doublet ratios, Case B."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,7 +11,7 @@ from data_pipeline.tables import read_table
 
 @dataclass(frozen=True)
 class LineList:
-    """Emission lines in order of wavelength.
+    """Emission lines; those of a longer list follow those of the shorter, each part in order of wavelength.
 
     Attributes:
         names: n names, e.g. ``[OIII]_5008``.
@@ -56,13 +57,20 @@ def list_of(count: int) -> LineList:
     return lists[count]
 
 
+def list_naming(names: Iterable[str]) -> str:
+    """Name of the shortest list that has the most of some lines: tables carry theirs by the lines' names."""
+    wanted = set(names)
+    return max(LISTS, key=lambda name: len(wanted.intersection(load_lines(name).names)))
+
+
 @cache
 def load_lines(name: str = "first") -> LineList:
     """A shipped list, 0.12-4.1 um rest (PyNeb and NIST wavelengths, vacuum).
 
     Models count the lines of the list that they were trained with, and populations draw in its order: a list
     never changes. ``first`` is that of the shipped model and of everything that names none; ``second`` has
-    the lines that it lacks, N IV] and N III] among them, and is for the next model.
+    after them the lines that it lacks, N IV] and N III] among them, so that the places of the first hold in
+    arrays of both.
 
     Raises:
         KeyError: for an unknown list.
@@ -70,7 +78,7 @@ def load_lines(name: str = "first") -> LineList:
     table = read_table("lines_vacuum.ecsv")
     if name not in LISTS:
         raise KeyError(f"unknown list of lines {name!r}; known: {', '.join(LISTS)}")
-    order = np.argsort(table["wavelength_A"], kind="stable")
+    order = np.lexsort((table["wavelength_A"], table["list"]))
     order = order[table["list"][order] <= LISTS[name]]
     return LineList(
         names=tuple(str(name) for name in table["name"][order]),

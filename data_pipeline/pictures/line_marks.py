@@ -74,7 +74,7 @@ def line_title(name: str) -> str:
 
 def observed_wavelengths(names: Sequence[str], redshift: float) -> np.ndarray:
     """Wavelengths [um, vacuum] at which lines are seen."""
-    lines = load_lines()
+    lines = load_lines("second")  # has those of the first
     return np.array([lines.wavelength[lines.index(name)] for name in names]) * (1.0 + redshift)
 
 

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
+from data_pipeline.configuration import NEWER
+from data_pipeline.lines import LISTS
 from data_pipeline.pixel_grid import UnifiedGrid
 
 
@@ -200,9 +202,14 @@ class ModelConfig:
         sr1: first stage.
         zhead: second stage.
         sr2: third stage.
+        lines: list of lines (`data_pipeline.lines.load_lines`) that it measures and is trained on.
     """
 
     grid: UnifiedGrid = field(default_factory=UnifiedGrid)
     sr1: SR1Config = field(default_factory=SR1Config)
     zhead: ZHeadConfig = field(default_factory=ZHeadConfig)
     sr2: SR2Config = field(default_factory=SR2Config)
+    lines: str = field(default="first", metadata=NEWER)
+
+    def __post_init__(self) -> None:
+        check_choice("model.lines", self.lines, tuple(LISTS))

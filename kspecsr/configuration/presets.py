@@ -40,6 +40,13 @@ class Preset:
                 f"preset {self.name!r}: expected training settings for {', '.join(STAGES)}, "
                 f"got {', '.join(self.training) or 'none'}"
             )
+        if self.feed.lines not in ("first", self.model.lines):
+            raise ValueError(
+                f"preset {self.name!r}: feed.lines is {self.feed.lines!r}, but model.lines is "
+                f"{self.model.lines!r}; leave feed.lines out: examples have the lines of the model"
+            )
+        # a field of a frozen dataclass: the model alone says which list it is
+        object.__setattr__(self, "feed", replace(self.feed, lines=self.model.lines))
 
     def to_json(self) -> str:
         """JSON text of this preset."""

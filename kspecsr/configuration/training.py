@@ -1,7 +1,9 @@
 """Configuration of training: losses, optimiser and schedule, and what the examples are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from data_pipeline.configuration import NEWER
+from data_pipeline.lines import LISTS
 from data_pipeline.simulation import POPULATIONS
 from kspecsr.configuration.model import check_choice, check_range
 
@@ -122,6 +124,7 @@ class FeedConfig:
         truncated_fraction: fraction of spectra that miss part of the range at an end.
         coarse_fraction: fraction of spectra binned to detector pixels; none of populations that have several
             releases, as those have such pixels of their own.
+        lines: list of lines that galaxies emit; a preset's is that of its model.
     """
 
     population: str = "wide"
@@ -132,9 +135,11 @@ class FeedConfig:
     gap_fraction: float = 0.1
     truncated_fraction: float = 0.15
     coarse_fraction: float = 0.15
+    lines: str = field(default="first", metadata=NEWER)
 
     def __post_init__(self) -> None:
         check_choice("feed.population", self.population, tuple(POPULATIONS))
+        check_choice("feed.lines", self.lines, tuple(LISTS))
         for name in ("resolution_scatter", "zero_point_shift", "error_scatter"):
             check_range(f"feed.{name}", getattr(self, name), 0.0, 1.0)
         for name in ("gap_fraction", "truncated_fraction", "coarse_fraction"):

@@ -274,7 +274,7 @@ def calibrate_model(folder: Path, n: int, seed: int, quiet: bool = False) -> tup
 def calibration_source(preset: Preset, seed: int) -> SimulatedHeldOut:
     """Galaxies like the observed ones, of the simulator that a model was trained with."""
     trained_on = preset.feed.population
-    feed = replace(SURVEY, population=_OBSERVED.get(trained_on, trained_on))
+    feed = replace(SURVEY, population=_OBSERVED.get(trained_on, trained_on), lines=preset.model.lines)
     return SimulatedHeldOut(preset.model.grid, seed, feed)
 
 

@@ -65,14 +65,15 @@ class Evaluation:
         self.model, self.output, self.config, self.quiet = Path(model), Path(output), config, quiet
         self.settings = read_settings(model)
         self.model_hash = weights_hash(model)
-        grid = self.settings.grid
+        grid, lines = self.settings.grid, self.settings.preset.model.lines
         self.source: HeldOutSource
         if gratings is not None:
-            self.source = GratingHeldOut(gratings, grid, config.seed)
+            self.source = GratingHeldOut(gratings, grid, config.seed, lines=lines)
         elif records is not None:
-            self.source = RecordedHeldOut(records, grid, config.split)
+            self.source = RecordedHeldOut(records, grid, config.split, lines=lines)
         else:
-            self.source = SimulatedHeldOut(grid, config.seed, replace(SURVEY, population=config.population))
+            feed = replace(SURVEY, population=config.population, lines=lines)
+            self.source = SimulatedHeldOut(grid, config.seed, feed)
         self._baselines = {one.name: one for one in default_baselines()}
         self.unread: list[str] = []
         self.metrics: Metrics = {}

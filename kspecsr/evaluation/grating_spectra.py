@@ -172,14 +172,21 @@ class GratingHeldOut:
         grid: of the model.
         seed: of the noise.
         chunk_size: galaxies at a time.
+        lines: list of the model; what the fits to gratings lack of it counts as not known.
 
     Raises:
         FileNotFoundError, ValueError: as `GratingSpectra.read`.
     """
 
     def __init__(
-        self, folder: str | Path, grid: UnifiedGrid, seed: int = SHIPPED_SEED, chunk_size: int = 128
+        self,
+        folder: str | Path,
+        grid: UnifiedGrid,
+        seed: int = SHIPPED_SEED,
+        chunk_size: int = 128,
+        lines: str = "first",
     ):
+        self.lines = load_lines(lines)
         self.grid, self.seed, self.chunk_size = grid, seed, chunk_size
         self.spectra = GratingSpectra.read(folder)
         self._chunks: dict[int, HeldOut] = {}
@@ -199,6 +206,7 @@ class GratingHeldOut:
             "seed": self.seed,
             "grid": asdict(self.grid),
             "chunk_size": self.chunk_size,
+            **({"lines": len(self.lines)} if len(self.lines) != len(load_lines()) else {}),
         }
 
     def chunk(self, number: int) -> HeldOut | None:
@@ -286,9 +294,11 @@ class GratingHeldOut:
         observed = load_lines().wavelength * (1.0 + self.spectra.redshift[rows, None])
         known = np.array([one.covered for one in fits_]) & np.isfinite(flux) & np.isfinite(error)
         known &= (observed >= self.grid.start) & (observed <= self.grid.stop)
-        return {
+        found = {
             "line_flux": in_record_units(np.where(known, flux, 0.0)),
             "line_error": in_record_units(np.where(known, error, 0.0)),
             "line_known": known,
             "line_detectable": known & (np.nan_to_num(flux) > DETECTABLE * np.nan_to_num(error)),
         }
+        lacking = len(self.lines) - known.shape[1]
+        return {name: np.pad(values, ((0, 0), (0, lacking))) for name, values in found.items()}

@@ -9,7 +9,7 @@ from scipy.interpolate import CubicSpline
 
 from data_pipeline.instrument import degrading_operator
 from data_pipeline.instrument.prism_pixels import DETECTOR_PIXELS_PER_PIXEL
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
 from data_pipeline.simulation import Nuisances
 from kspecsr.evaluation.sources import SHIPPED_SEED
@@ -296,14 +296,15 @@ def drawn_redshift(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
         outputs: of `predicted`.
     """
     used = np.asarray(outputs["line_in_range"]) > 0.5
-    ratio = np.asarray(outputs["line_wavelength"], np.float64) / load_lines().wavelength
+    ratio = np.asarray(outputs["line_wavelength"], np.float64) / list_of(used.shape[1]).wavelength
     inferred = np.asarray(outputs["redshift"], np.float64)
     middle = [np.median(row[some]) if some.any() else np.nan for row, some in zip(ratio, used, strict=True)]
     return np.where(used.any(axis=1), np.array(middle) - 1.0, inferred)
 
 
 def _direct_fit(held_out: HeldOut, redshift: np.ndarray) -> Reconstruction:
-    fit = fit_prism_lines(held_out.prism_flux, held_out.prism_error, held_out.prism_mask, redshift)
+    spectra = (held_out.prism_flux, held_out.prism_error, held_out.prism_mask)
+    fit = fit_prism_lines(*spectra, redshift, lines=list_of(held_out.line_flux.shape[1]))
     flux, error, continuum = fit.on_grid(held_out.grid)
     sigma = np.sqrt(np.einsum("bkk->bk", fit.line_covariance))
     return Reconstruction(

@@ -44,17 +44,17 @@ class PopulationPosterior:
     """
 
     def __init__(self, feed: FeedConfig, grid: UnifiedGrid, n: int = 4000, seed: int = 0):
-        population = simulation_config(feed).population
+        population, self._lines = simulation_config(feed).population, load_lines(feed.lines)
         targets = draw_targets(population, seed | VALIDATION_SEED_BIT, np.arange(n))
-        galaxies = draw_galaxies(population, seed | VALIDATION_SEED_BIT, targets, load_lines())
-        self._tie = free_fluxes()[0].astype(float)
+        galaxies = draw_galaxies(population, seed | VALIDATION_SEED_BIT, targets, self._lines)
+        self._tie = free_fluxes(len(self._lines))[0].astype(float)
         free = galaxies.line_flux @ self._tie / (self._tie**2).sum(axis=0)
         brightest = free.max(axis=1)
         use = np.isfinite(galaxies.redshift) & (brightest > 0)
         free, brightest = free[use], brightest[use, None]
         self._place = np.log1p(galaxies.redshift[use])
         self._log_ratio = np.log(np.maximum(free / brightest, _FAINTEST))
-        self._likelihood = _likelihood(ModelConfig(grid=grid))
+        self._likelihood = _likelihood(ModelConfig(grid=grid, lines=feed.lines))
 
     def reconstruct(self, held_out: HeldOut) -> Reconstruction:
         """Fluxes of galaxies at their true redshifts."""
@@ -63,7 +63,7 @@ class PopulationPosterior:
         redshift = np.nan_to_num(held_out.redshift, nan=1.0)
         found = self._likelihood.predict_on_batch({**given, "redshift": redshift.astype(np.float32)})
         found = {name: np.asarray(values, float) for name, values in found.items()}
-        fit = fit_prism_lines(*spectra, held_out.redshift)
+        fit = fit_prism_lines(*spectra, held_out.redshift, lines=self._lines)
         flux = self._most_probable(found, redshift) @ self._tie.T
         flux = np.where(fit.line_in_range, flux, np.nan)
         spectrum = fit.on_grid(held_out.grid)[0]
@@ -100,7 +100,9 @@ def _likelihood(model: ModelConfig) -> keras.Model:
     """From prism spectra and redshifts to what `LineInformation` says, ``unit`` in units of the records."""
     inputs = {**prism_inputs(), "redshift": number_input("redshift")}
     prism, multiply = normalised(inputs), Multiply(name="multiply", dtype="float32")
-    places, fit = direct_fit(model.sr2, plain_grid(model.grid), prism, inputs["redshift"], multiply)
+    places, fit = direct_fit(
+        model.sr2, plain_grid(model.grid), prism, inputs["redshift"], multiply, model.lines
+    )
     exact = keras.ops.zeros_like(inputs["redshift"])
     found = information(model.sr2, prism, places, fit, inputs["redshift"], exact)
     return keras.Model(inputs, {**found, "unit": multiply(found["unit"], prism["scale"])})

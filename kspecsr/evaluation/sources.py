@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from data_pipeline.configuration import json_hash
+from data_pipeline.configuration import json_hash, to_dict
 from data_pipeline.instrument import FWHM_PER_SIGMA
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records import iterate
@@ -101,7 +101,7 @@ class SimulatedHeldOut:
         return {
             "data": "simulation",
             "seed": self.seed,
-            "feed": asdict(self.feed),
+            "feed": to_dict(self.feed),
             "simulation": self.simulation.as_dict(),
             "minimum_line_snr": self.minimum_line_snr,
             "grid": asdict(self.grid),
@@ -132,6 +132,7 @@ class RecordedHeldOut:
         grid: of the model.
         split: name of the split.
         noise_free_targets: judge on the noise-free truth where it is recorded, else on the gratings.
+        lines: list of lines that the records must have.
 
     Raises:
         FileNotFoundError: without a manifest.
@@ -144,10 +145,11 @@ class RecordedHeldOut:
         grid: UnifiedGrid,
         split: str = "test",
         noise_free_targets: bool = True,
+        lines: str = "first",
     ):
         self.directory, self.split, self.grid = Path(directory), split, grid
         self.noise_free_targets = noise_free_targets
-        self._manifest = open_records(directory, grid)
+        self._manifest = open_records(directory, grid, lines)
         self._manifest.count(split)
         self._next, self._rows = 0, self._originals()
 

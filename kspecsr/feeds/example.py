@@ -32,7 +32,7 @@ TARGETS = (
 Batch = dict[str, np.ndarray]
 
 
-def example_shapes(grid: UnifiedGrid) -> dict[str, tuple[int, ...]]:
+def example_shapes(grid: UnifiedGrid, lines: str = "first") -> dict[str, tuple[int, ...]]:
     """Shape of each array of one example, without the batch axis.
 
     Fluxes and errors are float32 in record units: 1e-20 erg/s/cm2/A, lines 1e-20 erg/s/cm2. Masks and
@@ -43,9 +43,10 @@ def example_shapes(grid: UnifiedGrid) -> dict[str, tuple[int, ...]]:
 
     Args:
         grid: unified grid of the targets.
+        lines: list of lines.
     """
     pixels = load_instrument(PRISM).wavelength.size
-    shapes = {"prism": (pixels,), "target": (grid.size,), "line": (len(load_lines()),)}
+    shapes = {"prism": (pixels,), "target": (grid.size,), "line": (len(load_lines(lines)),)}
     return {name: shapes.get(name.split("_")[0], ()) for name in (*INPUTS, *TARGETS)}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import LISTS, list_of, load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.records import Manifest, iterate
 from data_pipeline.records.schema import FLUX_UNIT_IN_RECORDS
@@ -77,7 +77,7 @@ def _targets(stacked: Mapping[str, np.ndarray], noise_free: bool) -> Batch:
 
 def _lines(stacked: Mapping[str, np.ndarray], tiers: Sequence[str], grid: UnifiedGrid) -> Batch:
     flux, error = stacked["line_flux"], stacked["line_flux_error"]
-    observed = load_lines().wavelength * (1.0 + stacked["redshift"][:, None])
+    observed = list_of(flux.shape[1]).wavelength * (1.0 + stacked["redshift"][:, None])
     known = stacked["line_flux_known"] & (observed >= grid.start) & (observed <= grid.stop)
     known &= np.isfinite(flux) & np.isfinite(error)
     # A true flux has error 0, and any S/N of it would be infinite; whether a grating could show the line is
@@ -123,6 +123,7 @@ class RecordsFeed(Feed):
         teacher: step to the probability that an object's redshift is given; None gives none.
         grid: grid that the records must have; None for any.
         noise_free_targets: as in `FeedConfig`: False for the gratings even where the truth is recorded.
+        lines: list of lines that the records must have.
 
     Attributes:
         grid: unified grid of the records.
@@ -144,6 +145,7 @@ class RecordsFeed(Feed):
         teacher: Teacher | None = None,
         grid: UnifiedGrid | None = None,
         noise_free_targets: bool = True,
+        lines: str = "first",
     ):
         if batch_size < 1 or first_step < 0 or seed < 0:
             raise ValueError(
@@ -151,7 +153,7 @@ class RecordsFeed(Feed):
                 f"batch_size={batch_size}, first_step={first_step}, seed={seed}"
             )
         self.directory, self.split, self.batch_size = Path(directory), split, batch_size
-        self._manifest = open_records(directory, grid)
+        self._manifest = open_records(directory, grid, lines)
         self.count, self.grid = self._manifest.count(split), self._manifest.grid
         self._noise_free_targets = noise_free_targets
         super().__init__(self._read(first_step * batch_size), seed, first_step, teacher)
@@ -190,8 +192,8 @@ class RecordsFeed(Feed):
             epoch, first = epoch + 1, 0
 
 
-def open_records(directory: str | Path, grid: UnifiedGrid | None) -> Manifest:
-    """Read the manifest of a record directory, and check that a model on ``grid`` can be trained on it.
+def open_records(directory: str | Path, grid: UnifiedGrid | None, lines: str = "first") -> Manifest:
+    """Read a record directory's manifest; checks that a model on ``grid`` with these lines can use it.
 
     Raises:
         FileNotFoundError: without a manifest.
@@ -203,11 +205,13 @@ def open_records(directory: str | Path, grid: UnifiedGrid | None) -> Manifest:
             f"{directory}: its records are on {_text(manifest.grid)}, but the model is on {_text(grid)}; "
             "build records on the model's grid, or configure the model for theirs"
         )
-    lines = load_lines().names
-    if manifest.line_names != lines:
+    names = load_lines(lines).names
+    if manifest.line_names != names:
+        held = [name for name in LISTS if load_lines(name).names == manifest.line_names]
+        what = f"the list {held[0]!r}" if held else f"{len(manifest.line_names)} lines of no list"
         raise ValueError(
-            f"{directory}: its records hold {len(manifest.line_names)} lines, which are not the {len(lines)} "
-            "lines of this version; build the records again"
+            f"{directory}: its records hold {what}, but the model measures the list {lines!r} "
+            f"({len(names)} lines); build records with these lines, or give the model model.lines of theirs"
         )
     return manifest
 
@@ -222,6 +226,7 @@ def recorded_validation(
     grid: UnifiedGrid | None = None,
     split: str = "validation",
     noise_free_targets: bool = True,
+    lines: str = "first",
 ) -> Batch:
     """Read the first ``n`` observations of a split, or all if there are fewer, without augmented copies.
 
@@ -231,13 +236,14 @@ def recorded_validation(
         grid: as in `RecordsFeed`.
         split: e.g. ``validation``.
         noise_free_targets: as in `RecordsFeed`.
+        lines: as in `RecordsFeed`.
 
     Raises:
         ValueError: as `RecordsFeed`, and for a split without any original.
     """
     if n < 1:
         raise ValueError(f"validation: expected one object or more, got {n}")
-    manifest = open_records(directory, grid)
+    manifest = open_records(directory, grid, lines)
     rows = []
     for row in iterate(directory, split, fields=FIELDS):
         # Copies of one galaxy would count it several times, at signal-to-noise ratios that nobody observed.

@@ -164,7 +164,7 @@ def simulation_config(feed: FeedConfig) -> SimulationConfig:
         zero_point_shift=feed.zero_point_shift,
         quoted_error_scatter=feed.error_scatter,
     )
-    return SimulationConfig(population, nuisances)
+    return SimulationConfig(population, nuisances, feed.lines)
 
 
 def simulated_examples(indices: np.ndarray, seed: int, feed: FeedConfig, grid: UnifiedGrid) -> Batch:

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from data_pipeline.configuration import to_dict
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.workers import worker_pool
 from kspecsr.configuration import FeedConfig
@@ -56,7 +57,7 @@ class SimulationFeed(Feed):
         return {
             "data": "simulation",
             "seed": self.seed,
-            "feed": asdict(self.feed),
+            "feed": to_dict(self.feed),
             "grid": asdict(self.grid),
             "simulation": simulation_config(self.feed).as_dict(),
         }

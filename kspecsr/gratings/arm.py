@@ -10,12 +10,11 @@ from scipy.linalg import cho_factor, cho_solve
 
 from data_pipeline.instrument import SPEED_OF_LIGHT, Instrument, instrument_for, load_instrument
 from data_pipeline.instrument.line_spread import ANGSTROM_PER_UM
-from data_pipeline.lines import load_lines
 from data_pipeline.lines.design import continuum_hats
 from data_pipeline.lines.profile import pixel_mean, pixel_mean_gradient, scattered
 from data_pipeline.pairs.matching import GRATING_DISPERSERS
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
-from kspecsr.gratings.priors import FLUX_UNIT, LinePrior, free_lines
+from kspecsr.gratings.priors import FLUX_UNIT, LINES, LinePrior, free_lines
 from kspecsr.results.arms import place_in
 
 _KNOT_SPACING = 30  # pixels between knots of the continuum, some 4,000 km/s
@@ -217,7 +216,7 @@ class Arm:
     def covered(self, redshift: float, width: float) -> np.ndarray:
         """(F,) bool: free fluxes of which a line lies on good pixels."""
         free = free_lines()
-        centre = load_lines().wavelength[free.line] * (1.0 + redshift)
+        centre = LINES.wavelength[free.line] * (1.0 + redshift)
         inside = (centre > self.span[0]) & (centre < self.span[1])
         profiles = self.profiles(redshift, width, 0.0, inside)
         shares = np.zeros(free.columns, bool)
@@ -246,7 +245,7 @@ class Arm:
         free, instrument = free_lines(), self.instrument
         members, part, width, narrow = with_broad(members, width, prior)
         lower, upper = instrument.bounds
-        centre = load_lines().wavelength[free.line[members]] * (1.0 + redshift)
+        centre = LINES.wavelength[free.line[members]] * (1.0 + redshift)
         sigma, own, intrinsic = self.widths(centre, width, sharpness)
         first = np.searchsorted(upper, centre - _REACH * sigma)
         count = np.searchsorted(lower, centre + _REACH * sigma) - first

@@ -11,13 +11,13 @@ import numpy as np
 from scipy.special import ndtr
 
 from data_pipeline.instrument import FWHM_PER_SIGMA, SPEED_OF_LIGHT, reference_instrument
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 from data_pipeline.pairs.preprocessing import separation
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 from kspecsr.gratings.arm import Arm
 from kspecsr.gratings.fit import fit_arms
 from kspecsr.gratings.joint_fit import POOR_ARM, JointFit, disagreements
-from kspecsr.gratings.priors import ArmPriors, LinePrior, free_lines
+from kspecsr.gratings.priors import LINES, ArmPriors, LinePrior, free_lines
 from kspecsr.gratings.redshift import VELOCITY, RedshiftScan, scan
 from kspecsr.gratings.spectrum import join_spectra, posterior_bins
 from kspecsr.results.arms import JointArms, velocity_between
@@ -311,8 +311,9 @@ def joint_lines(alone: Result, fit: JointFit) -> LineMeasurements:
     What no grating changes keeps the model's presence; a line that one sees has the chance that its flux
     exceeds three of its errors.
     """
-    free, lines, before = free_lines(), load_lines(), alone.measurements
-    tie = free.matrix(len(lines))  # (K, F)
+    before = alone.measurements
+    lines = list_of(before.flux.size)
+    tie = free_lines().matrix(len(LINES))[: len(lines)]  # (K, F)
     known = np.isfinite(fit.flux)
     mean = np.where(known, fit.flux, 0.0) @ tie.T
     covariance = tie @ np.where(np.isfinite(fit.covariance), fit.covariance, 0.0) @ tie.T

@@ -9,8 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from data_pipeline.instrument import SPEED_OF_LIGHT
-from data_pipeline.lines import load_lines
-from kspecsr.gratings.priors import ArmPriors
+from kspecsr.gratings.priors import LINES, ArmPriors
 from kspecsr.results.arms import ArmFit, Measured
 
 _UNEXPLAINED = 8.0  # S/N of emission that must be a line
@@ -100,7 +99,7 @@ def unexplained_line(arm: ArmFit, redshift: float) -> tuple[float, float] | None
     wave = arm.spectrum.wavelength
     kernel = np.exp(-0.5 * (np.arange(-_HALF, _HALF + 1) / _LINE_PIXELS) ** 2)
     signal = np.convolve(np.nan_to_num(arm.residual), kernel, "same") / np.sqrt(np.sum(kernel**2))
-    centre = load_lines("second").wavelength * (1.0 + redshift)
+    centre = LINES.wavelength * (1.0 + redshift)
     near = np.abs(wave[:, None] / centre - 1.0).min(axis=1) < _NEAR / SPEED_OF_LIGHT
     signal = np.where(near | ~arm.good, 0.0, signal) / _CORRELATED
     best = int(signal.argmax())

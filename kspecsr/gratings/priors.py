@@ -70,10 +70,16 @@ class NoJointLinesError(ValueError):
     """The model states no joint line errors, which gratings are joined with."""
 
 
+LINES = load_lines("second")
+
+
 @cache
 def free_lines() -> SharedFluxes:
-    """The free fluxes of joint line errors: doublets that atomic physics fixes are one, others are two."""
-    return tied_lines(load_lines(), DENSITY_DOUBLETS)
+    """The free fluxes of joint line errors: doublets that atomic physics fixes are one, others are two.
+
+    Of the longest list: shorter ones begin it, and what a model lacks is not known.
+    """
+    return tied_lines(LINES, DENSITY_DOUBLETS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +117,7 @@ class LinePrior:
             )
         free, flux, error = free_lines(), lines.flux, lines.flux_error
         reported = np.isfinite(flux) & np.isfinite(np.diagonal(lines.correlation)) & (error > 0)
+        reported = np.pad(reported, (0, len(LINES) - reported.size))
         known, member = np.zeros(free.columns, bool), np.zeros(free.columns, int)
         share = np.ones(free.columns)
         for column, line, part in zip(free.column, free.line, free.share, strict=True):

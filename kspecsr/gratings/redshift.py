@@ -9,10 +9,9 @@ import numpy as np
 
 from data_pipeline.instrument import SPEED_OF_LIGHT
 from data_pipeline.instrument.line_spread import ANGSTROM_PER_UM
-from data_pipeline.lines import load_lines
 from data_pipeline.lines.profile import pixel_mean
 from kspecsr.gratings.arm import Arm, with_broad
-from kspecsr.gratings.priors import ArmPriors, LinePrior, free_lines
+from kspecsr.gratings.priors import LINES, ArmPriors, LinePrior, free_lines
 
 STEP, REACH = 15.0, 2500.0  # km/s: of the grid, and on either side of a mode
 VELOCITY = np.arange(-REACH, REACH + 0.5 * STEP, STEP)
@@ -169,7 +168,7 @@ def _likelihood(arm: Arm, prior: LinePrior, priors: ArmPriors) -> np.ndarray:
 def _telling(arm: Arm, prior: LinePrior, priors: ArmPriors) -> np.ndarray:
     """Free fluxes that are worth looking at, by the S/N that the prism's fluxes promise."""
     free = free_lines()
-    centre = load_lines().wavelength[free.line] * (1.0 + prior.redshift)
+    centre = LINES.wavelength[free.line] * (1.0 + prior.redshift)
     margin = REACH / SPEED_OF_LIGHT
     inside = (centre * (1.0 - margin) < arm.span[1]) & (centre * (1.0 + margin) > arm.span[0])
     inside &= prior.known[free.column]
@@ -189,9 +188,7 @@ def _scanned(
     free, (lower, upper) = free_lines(), arm.instrument.bounds
     f = int(number.max()) + 1
     members, part, width, _ = with_broad(members, _WIDTH, prior)
-    centre = load_lines().wavelength[free.line[members]] * (
-        1.0 + _redshifts(prior.redshift)[:, None]
-    )  # (G, m)
+    centre = LINES.wavelength[free.line[members]] * (1.0 + _redshifts(prior.redshift)[:, None])  # (G, m)
     sigma = arm.widths(centre, width, 0.0)[0]
     first = np.searchsorted(upper, centre - _DRAWN * sigma)
     span = int((np.searchsorted(lower, centre + _DRAWN * sigma) - first).max()) + 1

@@ -7,16 +7,19 @@ import numpy as np
 from keras import ops
 
 from data_pipeline.instrument import FWHM_PER_SIGMA, SPEED_OF_LIGHT
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 from kspecsr.layers.line_posterior import JointLineDecoder, LineInformation, fluxes_of_lines, free_fluxes
 from kspecsr.results.joint_lines import LEAST_SIGNAL
 
 # Permitted lines besides those of hydrogen that have broad components; the second of a pair is tied.
 _PERMITTED = (
+    "NV_1239",
     "CIV_1548",
     "HeII_1640",
     "MgII_2796",
+    "HeI_4027",
     "HeII_4687",
+    "HeI_5017",
     "HeI_5878",
     "HeI_7067",
     "OI_8449",
@@ -25,9 +28,9 @@ _PERMITTED = (
 
 
 @cache
-def broad_fluxes() -> np.ndarray:
-    """(K, G) broad flux of each line of the list per free broad flux, float32."""
-    lines = load_lines()
+def broad_fluxes(count: int) -> np.ndarray:
+    """(K, G) broad flux of each line of the list that has ``count`` per free broad flux, float32."""
+    lines = list_of(count)
     leaders = [k for k, name in enumerate(lines.names) if name in _PERMITTED or np.isfinite(lines.case_b[k])]
     tie = np.zeros((len(lines), len(leaders)), "float32")
     for column, k in enumerate(leaders):
@@ -44,9 +47,9 @@ _SEEN_NARROW = 2.0  # flux of a broad line over that of the direct fit, which ta
 
 
 @cache
-def broad_lines() -> np.ndarray:
-    """(R,) positions in the list of the lines that may have a broad component."""
-    return np.flatnonzero(broad_fluxes().any(axis=1))
+def broad_lines(count: int) -> np.ndarray:
+    """(R,) positions, in the list that has ``count``, of the lines that may have a broad component."""
+    return np.flatnonzero(broad_fluxes(count).any(axis=1))
 
 
 @keras.saving.register_keras_serializable("kspecsr")
@@ -123,7 +126,7 @@ class BroadLineInformation(LineInformation):
 
     def _widths(self, wavelength, prism_sigma, velocity):
         """Centres, one-sigma widths, and the part of their squares that is the velocity's, (B, R) each."""
-        rows = broad_lines()
+        rows = broad_lines(wavelength.shape[1])
         centre, sigma = (ops.take(x, rows, axis=1) for x in (wavelength, prism_sigma))
         own = (velocity[:, None] / SPEED_OF_LIGHT * centre) ** 2
         width = ops.sqrt(sigma**2 + own)
@@ -133,7 +136,7 @@ class BroadLineInformation(LineInformation):
         """Those of narrow lines, and one prior sigma of the broad lines' width, (B, 4, P)."""
         moved = super()._derivatives(flux, wavelength, sigma, relative_error)
         centre, width, share = self._widths(wavelength, sigma, velocity)
-        strength = _SEEN_NARROW * ops.take(flux, broad_lines(), axis=1) * share * doubt[:, None]
+        strength = _SEEN_NARROW * ops.take(flux, broad_lines(flux.shape[1]), axis=1) * share * doubt[:, None]
         near = ops.clip((self._edges - centre[..., None]) / width[..., None], -6.0, 6.0)
         density = ops.exp(-0.5 * near**2) * np.float32(1.0 / np.sqrt(2.0 * np.pi))
         by_width = -ops.einsum("bk,bke->be", strength, density * near)
@@ -142,7 +145,7 @@ class BroadLineInformation(LineInformation):
 
     def _lines(self, wavelength, prism_sigma, in_range, velocity, _):
         narrow = super()._lines(wavelength, prism_sigma, in_range)
-        tie, takes_part = broad_fluxes(), broad_lines()
+        tie, takes_part = (of(wavelength.shape[1]) for of in (broad_fluxes, broad_lines))
         centre, width, _ = self._widths(wavelength, prism_sigma, velocity)
         seen = ops.take(in_range, takes_part, axis=1)
         profile = self._profiles(centre, width) * seen[..., None]
@@ -151,7 +154,7 @@ class BroadLineInformation(LineInformation):
 
 def of_broad_fluxes(values, known):
     """Free broad fluxes (B, G) from those of lines (B, K), of which those with ``known`` 1 (not 0) count."""
-    tie = broad_fluxes()
+    tie = broad_fluxes(known.shape[1])
     return ops.matmul(values * known, tie) / ops.maximum(ops.matmul(known, tie**2), 1e-12)
 
 
@@ -183,7 +186,7 @@ class BroadLineDecoder(JointLineDecoder):
         relative_error,
         log_velocity,
     ):
-        narrow, broad = free_fluxes()[0], broad_fluxes()
+        narrow, broad = free_fluxes(raw.shape[1])[0], broad_fluxes(raw.shape[1])
         covariance = covariance * unit[:, :, None] * unit[:, None, :]
         flux, split = mean * unit, narrow.shape[1]
         alone = (
@@ -197,7 +200,7 @@ class BroadLineDecoder(JointLineDecoder):
         found = self._drawn(
             raw, shift, drawn, first[1], wavelength, reference_sigma, in_range, relative_error
         )
-        rows = broad_lines()
+        rows = broad_lines(raw.shape[1])
         centre = ops.take(found["wavelength"], rows, axis=1)
         spread = ops.exp(log_velocity)[:, None] / SPEED_OF_LIGHT * centre
         narrow_weight = ops.matmul(prior_weight[:, :split], np.sign(narrow).T)

@@ -1,12 +1,14 @@
 """Direct line fit inside the graph: lines and continuum through the line-spread function."""
 
+from functools import cache
+
 import keras
 import numpy as np
 from keras import ops
 
 from data_pipeline.instrument import ANGSTROM_PER_UM, PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import CORRELATED_NOISE
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 from data_pipeline.lines.design import BREAK_MARGIN, BREAKS, LEAST_SEEN, continuum_hats, tied_lines
 from kspecsr.layers.geometry import half_erf, look_up, normal_shares, position_lookup
 
@@ -63,6 +65,12 @@ class PrismColumns(keras.layers.Layer):
         return {**super().get_config(), "knots": self.knots}
 
 
+@cache
+def _ties(count):
+    """(K, K') flux of each line per free flux, of the list that has so many lines; float32."""
+    return tied_lines(list_of(count)).matrix(count).astype("float32")
+
+
 @keras.saving.register_keras_serializable("kspecsr")
 class DirectLineFit(PrismColumns):
     """Linear least squares for line fluxes and continuum at a known redshift.
@@ -87,17 +95,13 @@ class DirectLineFit(PrismColumns):
         ``continuum`` and ``model`` (B, P); ``line_mask`` (B, P), 0-1, where lines may be.
     """
 
-    def build(self, *_):
-        """Prepare the columns that are the same for all spectra, and the ties."""
-        super().build()
-        self._tie = tied_lines(load_lines()).matrix(len(load_lines())).astype("float32")
-
     def call(self, flux, error, good, amplitude, wavelength, prism_sigma, in_range, redshift):
         # Lines out of range leave a column of zeros rather than no column: shapes stay fixed, which tracing
         # and batching need.
         profile = self._profiles(wavelength, prism_sigma) * in_range[..., None]  # (B, K, P)
+        tie = _ties(wavelength.shape[1])
         weight = good / (error**2 + (SYSTEMATIC * amplitude) ** 2)  # (B, P)
-        tied = ops.matmul(self._tie.T, profile)  # (B, K', P)
+        tied = ops.matmul(tie.T, profile)  # (B, K', P)
         # Continuum and breaks are columns too and are solved for together with the lines: a continuum that is
         # taken off first keeps part of every broad blend.
         columns = ops.concatenate([tied, self._continuum(redshift)], axis=1)  # (B, n, P)
@@ -131,7 +135,7 @@ class DirectLineFit(PrismColumns):
         solution = solution + solve(ops.einsum("bnp,bp->bn", weighted, left) - RIDGE * solution)
         variance = ops.sum(lower**2, axis=1)  # diagonal of the inverse
         model = ops.einsum("bn,bnp->bp", solution, scaled)
-        free = self._tie.shape[1]
+        free = tie.shape[1]
         continuum = ops.einsum("bn,bnp->bp", solution[:, free:], scaled[:, free:])
         per_norm = (seen / ops.maximum(norm, 1e-6))[:, :free]
         lines = solution[:, :free] * per_norm
@@ -142,11 +146,11 @@ class DirectLineFit(PrismColumns):
         # a line in a gap, or beyond an end, is not measured at all
         seen = ops.einsum("bkp,bp->bk", profile**2, good)
         constrained = seen > LEAST_SEEN * ops.sum(profile**2, axis=-1) + 1e-20
-        error = ops.where(constrained, ops.matmul(sigma, self._tie.T), _UNMEASURED)
+        error = ops.where(constrained, ops.matmul(sigma, tie.T), _UNMEASURED)
         peak = ops.max(profile, axis=-1, keepdims=True)
         # nothing before the fit is trained; a gradient through the factorisation could only do harm
         fitted = {
-            "flux": ops.where(constrained, ops.matmul(lines, self._tie.T), 0.0),
+            "flux": ops.where(constrained, ops.matmul(lines, tie.T), 0.0),
             "error": error,
             "isolated_error": ops.where(constrained, CORRELATED_NOISE / ops.maximum(own, 1e-6), 1.0),
             "constrained": ops.cast(constrained, "float32"),

@@ -1,11 +1,13 @@
 """Posterior of line fluxes: the spectrum's exact likelihood, a learned prior (docs/design.md, lines)."""
 
+from functools import cache
+
 import keras
 import numpy as np
 from keras import ops
 
 from data_pipeline.instrument.prism_pixels import CORRELATED_NOISE, LINE_FWHM
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 from data_pipeline.lines.design import DENSITY_DOUBLETS, tied_lines
 from kspecsr.layers.direct_line_fit import RIDGE, SYSTEMATIC, PrismColumns
 from kspecsr.layers.line_tokens import LineDecoder
@@ -32,14 +34,18 @@ INFORMATION = ("precision", "score", "start", "in_range", "misfit")  # that the 
 HEADS = 5 + RANK
 
 
-def free_fluxes() -> tuple[np.ndarray, np.ndarray]:
+@cache
+def free_fluxes(count: int) -> tuple[np.ndarray, np.ndarray]:
     """What is free in the posterior: every line but the weaker ones of doublets that atomic physics fixes.
+
+    Args:
+        count: K, the number of lines, which tells the list.
 
     Returns:
         (K, F) flux of each line of the list per free flux, float32, and (F,) index of the line that each free
         flux is of.
     """
-    lines = load_lines()
+    lines = list_of(count)
     tied = tied_lines(lines, DENSITY_DOUBLETS)
     leader = np.array(
         [tied.line[tied.column == f][np.argmax(tied.share[tied.column == f])] for f in range(tied.columns)]
@@ -60,7 +66,7 @@ def fluxes_of_lines(flux, covariance, tie):
 
 def of_free_fluxes(values, known):
     """Free fluxes (B, F) from fluxes of lines (B, K), of which those with ``known`` 1 (not 0) count."""
-    tie, _ = free_fluxes()
+    tie, _ = free_fluxes(known.shape[1])
     return ops.matmul(values * known, tie) / ops.maximum(ops.matmul(known, tie**2), 1e-12)
 
 
@@ -88,11 +94,6 @@ class LineInformation(PrismColumns):
         Angstrom]; ``in_range`` (B, F), 1 or 0; ``misfit`` (B,), chi-square per degree of freedom of the most
         likely fluxes, at least 1: what the columns cannot describe, be it a width or an error that is wrong.
     """
-
-    def build(self, *_):
-        """Prepare the columns that are the same for all spectra, and the ties."""
-        super().build()
-        self._tie, _ = free_fluxes()
 
     def call(
         self,
@@ -147,7 +148,7 @@ class LineInformation(PrismColumns):
     def _lines(self, wavelength, prism_sigma, in_range):
         """(B, F, P) columns of free fluxes of 1; the direct fit knows the first of them."""
         profile = self._profiles(wavelength, prism_sigma) * in_range[..., None]  # (B, K, P)
-        return ops.matmul(self._tie.T, profile)
+        return ops.matmul(free_fluxes(wavelength.shape[1])[0].T, profile)
 
     def _derivatives(self, flux, wavelength, sigma, relative_error, *_):
         """(B, 3, P) change of the model by one prior sigma of zero point, redshift and line-spread width."""
@@ -305,7 +306,7 @@ class JointLineDecoder(LineDecoder):
         in_range,
         relative_error,
     ):
-        tie, _ = free_fluxes()
+        tie, _ = free_fluxes(raw.shape[1])
         covariance = covariance * unit[:, :, None] * unit[:, None, :]
         flux, error, correlation = fluxes_of_lines(mean * unit, covariance, tie)
         flux = ops.maximum(flux, LEAST_SIGNAL * error) * in_range

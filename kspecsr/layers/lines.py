@@ -1,4 +1,4 @@
-"""Lines of the shipped list on the pixels: positions, windows around them, rendering, widths."""
+"""Lines of a list on the pixels: positions, windows around them, rendering, widths."""
 
 import keras
 import numpy as np
@@ -12,7 +12,11 @@ from kspecsr.layers.geometry import GridLayer, look_up, normal_shares
 
 @keras.saving.register_keras_serializable("kspecsr")
 class LinePositions(GridLayer):
-    """Observed wavelengths and pixels of the shipped line list.
+    """Observed wavelengths and pixels of a list of lines.
+
+    Args:
+        grid: of `GridLayer`.
+        lines: name of the list.
 
     Input shape:
         (B,) redshift.
@@ -23,8 +27,12 @@ class LinePositions(GridLayer):
         pixel's; ``in_range``, 1 where the line lies on both grids.
     """
 
+    def __init__(self, grid, lines="first", **options):
+        super().__init__(grid, **options)
+        self.lines = str(lines)
+
     def call(self, redshift):
-        rest = load_lines().wavelength.astype("float32")
+        rest = load_lines(self.lines).wavelength.astype("float32")
         wavelength = rest * (1.0 + redshift[:, None])  # (B, K)
         table = geometry.position_lookup(self.grid)
         log = ops.log(wavelength)
@@ -43,6 +51,9 @@ class LinePositions(GridLayer):
             "reference_sigma": look_up(place, table["reference_sigma"]),
             "in_range": ops.cast(ops.logical_and(on_grid, on_prism), "float32"),
         }
+
+    def get_config(self):
+        return {**super().get_config(), "lines": self.lines}
 
 
 _MASK_REACH = 32  # pixels of the unified grid at sampling 3000, on either side of a line

@@ -77,6 +77,7 @@ class LogCorrelation(keras.layers.Layer):
         start: wavelength of the first feature [um].
         groups: scores per redshift; the channels are shared out between them.
         finer: redshifts per step; Z = finer (steps - 1) + 1.
+        lines: name of the list that the templates start from.
 
     Input shape:
         (B, M, T), T a multiple of ``groups``.
@@ -85,10 +86,11 @@ class LogCorrelation(keras.layers.Layer):
         (B, Z, groups).
     """
 
-    def __init__(self, steps, step, start, groups, finer=1, **options):
+    def __init__(self, steps, step, start, groups, finer=1, lines="first", **options):
         super().__init__(**options)
         self.steps, self.step = int(steps), float(step)
         self.start, self.groups, self.finer = float(start), int(groups), int(finer)
+        self.lines = str(lines)
 
     def build(self, input_shape):
         """Templates, which start from the lines with random strengths."""
@@ -110,7 +112,7 @@ class LogCorrelation(keras.layers.Layer):
         # Seeded apart from Keras: two stages built in another order start from the same templates.
         random = np.random.default_rng(self.steps)
         rest = np.log(self.start) + (np.arange(shape[1]) - (self.steps - 1)) * self.step
-        place = (np.log(load_lines().wavelength)[:, None] - rest) / (_LINE_WIDTH * self.step)
+        place = (np.log(load_lines(self.lines).wavelength)[:, None] - rest) / (_LINE_WIDTH * self.step)
         lines = np.exp(-0.5 * place**2)  # (K, R)
         strength = random.normal(0.0, 0.1, (shape[0], lines.shape[0]))
         return ops.cast(strength @ lines + random.normal(0.0, 0.003, shape), dtype)
@@ -145,7 +147,7 @@ class LogCorrelation(keras.layers.Layer):
         return self.finer * ops.irfft((real, imag), fft_length=length)
 
     def get_config(self):
-        names = ("steps", "step", "start", "groups", "finer")
+        names = ("steps", "step", "start", "groups", "finer", "lines")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 

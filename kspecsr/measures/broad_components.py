@@ -53,7 +53,8 @@ def broad_signal_to_noise(columns: Arrays) -> np.ndarray:
     Args:
         columns: with ``broad_flux``, ``broad_fwhm``, and those of every line.
     """
-    prism, centre = load_instrument(PRISM), line_wavelengths(columns["redshift"])
+    prism, count = load_instrument(PRISM), columns["line_flux"].shape[1]
+    centre = line_wavelengths(columns["redshift"], count)
     seen = np.isfinite(centre) & (columns["line_snr"] != 0) & (columns["broad_flux"] > 0)
     centre = np.where(seen, centre, 1.0)
     sharp = prism.sigma(np.clip(centre, *prism.wavelength[[0, -1]]))

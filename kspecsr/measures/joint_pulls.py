@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from scipy.special import ndtri
 
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of, load_lines
 from kspecsr.measures.estimate import WHOLE, Block, median, robust_scatter, share, statistic
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 from kspecsr.measures.line_recovery import flux_pull, signal_to_noise
@@ -80,7 +80,7 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     signal = signal_to_noise(measured)
     stated = judged_lines(columns) & (signal >= JUDGED[0]) & (signal < JUDGED[1])
     kinds = {
-        "lines": (np.where(stated, -flux_pull(columns, measured), np.nan), load_lines().names),
+        "lines": (np.where(stated, -flux_pull(columns, measured), np.nan), list_of(stated.shape[1]).names),
         "sums": (measured["sum_pull"], tuple(SUMS)),
         "ratios": (measured["ratio_pull"], tuple(RATIOS)),
     }

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of, load_lines
 from kspecsr.measures.estimate import Block, median, robust_scatter, statistic
 from kspecsr.measures.held_out import HeldOut
 from kspecsr.measures.line_recovery import log_ratio
@@ -61,7 +61,7 @@ def blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     ratio = flux / np.where(true > 0, true, np.nan)
     both = np.hypot(error, reference)
     pull = (flux - true) / np.where(both > 0, both, np.nan)
-    names = (*load_lines().names, *SUMS)
+    names = (*list_of(judged.shape[1]).names, *SUMS)
     contrast = snr / np.maximum(columns["continuum_snr"], _LEAST)[:, None]
     split = list(parts("contrast", contrast, CONTRAST))
     if "balmer_jump" in measured:
@@ -103,10 +103,11 @@ def _scatter_of_logs(ratio: np.ndarray) -> float:
 
 
 def shown_parts() -> list[str]:
-    """Names of all sums, lines and parts of them, in the order of a table."""
+    """Names of all sums, lines of any list and parts of them, in the order of a table."""
     split = [
         f"{name}[{label}]"
         for name in SPLIT
         for label in (*labels("contrast", CONTRAST), *labels("jump", JUMPS))
     ]
-    return [*SUMS, *split, *load_lines().names]
+    lines = load_lines("second")
+    return [*SUMS, *split, *(lines.names[k] for k in np.argsort(lines.wavelength, kind="stable"))]

@@ -129,7 +129,7 @@ def fainter_snr(columns: Arrays) -> np.ndarray:
 
 def closer_than_prism(redshift: np.ndarray) -> np.ndarray:
     """(B, 5) bool: the two sides, or the other halves of their doublets, are within one FWHM of the prism."""
-    prism, observed = load_instrument(PRISM), line_wavelengths(redshift)
+    prism, observed = load_instrument(PRISM), line_wavelengths(redshift, len(load_lines()))
     found = []
     for ratio in RATIOS.values():
         above, below = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 from kspecsr.measures.estimate import (
     WHOLE,
     Block,
@@ -86,9 +86,10 @@ def recovery_blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]:
     ratio, pull = flux_ratio(columns, measured), flux_pull(columns, measured)
     judged = measurable_lines(columns, measured)
     # a reference with errors must see the line itself: others are picked for their noise
+    of_key_lines = line_parts(KEY_LINES, of=list_of(snr.shape[1]).names)
     strong = judged & (snr > STRONG) & (columns["line_flux"] > STRONG * np.asarray(columns["line_error"]))
     by_snr = list(line_snr_parts(snr))
-    others = [WHOLE, *galaxy_parts(columns), *line_wavelength_parts(columns), *line_parts(KEY_LINES)]
+    others = [WHOLE, *galaxy_parts(columns), *line_wavelength_parts(columns), *of_key_lines]
     yield (
         [
             median("recovery", ratio, judged),
@@ -136,7 +137,7 @@ def false_detection_blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]
     line and redshift, and ``invented[snr 0.2-1]``, ``[snr 1-3]`` for lines that are faint.
     """
     absent, measurable = absent_lines(columns), np.isfinite(measured["line_flux"])
-    significant = detected_lines(measured)
+    significant, names = detected_lines(measured), list_of(absent.shape[1]).names
     with np.errstate(invalid="ignore"):
         present = measured["line_presence"] > PRESENT
     either = significant | present
@@ -149,7 +150,7 @@ def false_detection_blocks(columns: Arrays, measured: Arrays) -> Iterator[Block]
     )
     yield (
         [share("false_detection", either, among), share("invented", invented, among)],
-        [WHOLE, *galaxy_parts(columns), *line_parts(load_lines().names)],
+        [WHOLE, *galaxy_parts(columns), *line_parts(names, of=names)],
     )
     snr = np.asarray(columns["line_snr"])
     yield (

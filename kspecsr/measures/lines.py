@@ -6,7 +6,7 @@ import numpy as np
 
 from data_pipeline.instrument import ANGSTROM_PER_UM, FWHM_PER_SIGMA, PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import LINE_FWHM
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of, load_lines
 from kspecsr.measures.held_out import HeldOut, Reconstruction
 
 DETECTED = 3.0  # sigma
@@ -52,7 +52,7 @@ def line_signal_to_noise(
     """
     prism = load_instrument(PRISM)
     width = np.diff(prism.bounds, axis=0)[0] * ANGSTROM_PER_UM
-    centre = line_wavelengths(redshift)
+    centre = line_wavelengths(redshift, np.shape(line_flux)[1])
     known = np.asarray(line_known).astype(bool) & np.isfinite(centre)
     pixel = np.searchsorted(prism.wavelength, np.where(known, centre, prism.wavelength[0]))
     pixel = np.clip(pixel, 0, prism.wavelength.size - 1)
@@ -72,9 +72,9 @@ def prism_line_noise(held_out: HeldOut) -> np.ndarray:
     return np.where(snr > 0, 1.0 / np.where(snr > 0, snr, 1.0), np.nan)
 
 
-def line_wavelengths(redshift: np.ndarray) -> np.ndarray:
-    """(B, K) observed wavelengths [um]; NaN without a redshift."""
-    return load_lines().wavelength * (1.0 + np.asarray(redshift, float)[:, None])
+def line_wavelengths(redshift: np.ndarray, count: int) -> np.ndarray:
+    """(B, K) observed wavelengths [um] of the list that has ``count`` lines; NaN without a redshift."""
+    return list_of(count).wavelength * (1.0 + np.asarray(redshift, float)[:, None])
 
 
 def tied_columns(line_name: str) -> list[int]:

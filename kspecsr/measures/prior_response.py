@@ -115,7 +115,7 @@ def line_profile(held_out: HeldOut, column: int) -> np.ndarray:
     80 km/s at the reference's resolution for blends and where the continuum is not known.
     """
     grid, redshift = held_out.grid, held_out.redshift
-    centre = line_wavelengths(redshift)
+    centre = line_wavelengths(redshift, held_out.line_flux.shape[1])
     known = held_out.line_known[:, column] & np.isfinite(redshift)
     place = np.where(known, centre[:, column], np.nan)
     gaussian = render_lines(
@@ -211,7 +211,8 @@ def blocks(columns: Mapping[str, np.ndarray], measured: Mapping[str, np.ndarray]
 
 def near_brighter(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """(B, 4) bool: a brighter line lies within one FWHM of the prism of the lines of `CHANGES`."""
-    prism, observed = load_instrument(PRISM), line_wavelengths(columns["redshift"])
+    prism, count = load_instrument(PRISM), columns["line_flux"].shape[1]
+    observed = line_wavelengths(columns["redshift"], count)
     flux = np.where(columns["line_known"], columns["line_flux"], 0.0)
     found = []
     for change in CHANGES:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from data_pipeline.instrument import SPEED_OF_LIGHT, reference_instrument
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 from data_pipeline.pixel_grid import UnifiedGrid
 from kspecsr.measures.estimate import median_of_rows
 from kspecsr.measures.held_out import HeldOut, Reconstruction
@@ -76,7 +76,7 @@ def line_places(grid: UnifiedGrid, redshift: np.ndarray, known: np.ndarray) -> L
     """
     known = known & np.isfinite(redshift)[:, None]
     factor = np.where(np.isfinite(redshift), 1.0 + redshift, 1.0)
-    observed = np.where(known, load_lines().wavelength * factor[:, None], grid.start)
+    observed = np.where(known, list_of(known.shape[1]).wavelength * factor[:, None], grid.start)
     power = reference_instrument(grid).resolving_power(observed)
     fwhm = grid.sampling * np.hypot(1.0 / power, VELOCITY_FWHM / SPEED_OF_LIGHT)
     pixel = grid.sampling * np.log(observed / grid.start)

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 
 CONTINUUM_SNR = (0.0, 1.0, 3.0, 10.0, np.inf)  # per prism pixel
 LINE_SNR = (0.0, 1.0, 3.0, 5.0, 10.0, 30.0, np.inf)
@@ -82,16 +82,16 @@ def line_snr_parts(snr: np.ndarray) -> Parts:
 
 def line_wavelength_parts(columns: Columns) -> Parts:
     """Parts (B, K) by the observed wavelength of each line of the list."""
-    return parts("wave", load_lines().wavelength * (1.0 + columns["redshift"][:, None]), WAVELENGTH)
+    lines = list_of(columns["line_known"].shape[1])
+    return parts("wave", lines.wavelength * (1.0 + columns["redshift"][:, None]), WAVELENGTH)
 
 
-def line_parts(names: tuple[str, ...], of: tuple[str, ...] | None = None) -> Parts:
+def line_parts(names: tuple[str, ...], of: tuple[str, ...]) -> Parts:
     """Parts (1, K) by the name of the line, ``/Halpha``.
 
     Args:
         names: lines that get a part of their own.
-        of: names of the K lines; None for the whole list.
+        of: names of the K lines.
     """
-    of = load_lines().names if of is None else of
     for name in names:
         yield f"/{name}", np.array([[one == name for one in of]])

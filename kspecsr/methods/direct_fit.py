@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from data_pipeline.instrument import PRISM, Instrument, load_instrument
 from data_pipeline.instrument.prism_pixels import JADES_SAMPLING, Sampling, sampling_of
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import LineList, list_of, load_lines
 from data_pipeline.lines.design import BREAKS, LEAST_SEEN, break_steps, continuum_hats, tied_lines
 from data_pipeline.lines.least_squares import non_negative_solution
 from data_pipeline.lines.profile import REACH, line_sigma, line_windows, scattered
@@ -22,7 +22,7 @@ _NEIGHBOURHOOD = 1.5  # detector pixels of the local amplitude, a little less th
 # place is added: an upper limit loses 2 %, but no line outshines its blend.
 _FAINTEST = 25.0
 # Free line to which each of the K lines is tied, and its flux over that one's.
-_ties = lru_cache(maxsize=1)(lambda: tied_lines(load_lines()))
+_ties = lru_cache(maxsize=4)(lambda count: tied_lines(list_of(count)))
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ def fit_prism_lines(
     redshift: np.ndarray,
     config: DirectFitConfig = DirectFitConfig(),
     wavelength: np.ndarray | None = None,
+    lines: LineList | None = None,
 ) -> DirectFit:
-    """Fit all lines of the shipped list together with a continuum.
+    """Fit all lines of a list together with a continuum.
 
     Line fluxes are not negative, and doublets have their tabulated ratios. The continuum is hat functions
     with steps at the Lyman, Balmer and 4000 Angstrom breaks. Errors come from the covariance of the noise of
@@ -89,17 +90,19 @@ def fit_prism_lines(
         redshift: (B,); nothing is fitted where it is NaN.
         config: options.
         wavelength: (P,) pixel centres [um] of a release; None for those that the networks take.
+        lines: a shipped list; None for the first.
 
     Raises:
         ValueError: for shapes that do not match, or a redshift of -1 or less.
     """
     pixels = None if wavelength is None else np.asarray(wavelength, np.float64).tobytes()
     prism, sampling = _pixels(pixels, config.resolution_scale)
+    count = len(load_lines() if lines is None else lines)
     flux, error, good, redshift = _checked(flux, error, mask, redshift, prism.wavelength.size)
     # threads cost more than they bring in products as small as those of one spectrum
     with threadpool_limits(1, user_api="blas"):
         parts = [
-            _fit_chunk(flux[rows], error[rows], good[rows], redshift[rows], config, prism, sampling)
+            _fit_chunk(flux[rows], error[rows], good[rows], redshift[rows], count, config, prism, sampling)
             for rows in (slice(start, start + _CHUNK) for start in range(0, max(len(flux), 1), _CHUNK))
         ]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -150,10 +153,12 @@ def _places(instrument: Instrument, rest: np.ndarray, redshift: np.ndarray, shif
     return wavelength + shift * instrument.pixel_width(wavelength)
 
 
-def _line_columns(good, redshift, config: DirectFitConfig, prism) -> tuple[np.ndarray, np.ndarray]:
+def _line_columns(
+    good, redshift, count: int, config: DirectFitConfig, prism
+) -> tuple[np.ndarray, np.ndarray]:
     """Columns of the free lines (B, K', P), and which of the K lines are in range (B, K)."""
-    ties = _ties()
-    centre = _places(prism, load_lines().wavelength, redshift, config.zero_point_shift)
+    ties = _ties(count)
+    centre = _places(prism, list_of(count).wavelength, redshift, config.zero_point_shift)
     pixel, on_prism = prism.pixel_of(centre)
     half = _reach(prism, config.velocity_sigma)
     sigma = line_sigma(prism, centre, config.velocity_sigma)
@@ -210,7 +215,7 @@ def _continuum_normal(columns: np.ndarray, knots: int, smoothness: float) -> np.
 
 
 def _fit_chunk(
-    flux, error, good, redshift, config: DirectFitConfig, prism: Instrument, sampling: Sampling
+    flux, error, good, redshift, count: int, config: DirectFitConfig, prism: Instrument, sampling: Sampling
 ) -> dict[str, np.ndarray]:
     """The arrays of `DirectFit` for some spectra."""
     fitted = ~np.isnan(redshift) & good.any(axis=1)
@@ -220,7 +225,7 @@ def _fit_chunk(
     scale = np.where(scale > 0, scale, 1.0)
     flux, error = flux / scale, error / scale
     root = _root_weight(flux, error, good, config, _NEIGHBOURHOOD / sampling.step)
-    tied, in_range = _line_columns(good, redshift, config, prism)
+    tied, in_range = _line_columns(good, redshift, count, config, prism)
     continuum = _continuum_columns(redshift, config, prism)
     lines, line_covariance, knots, knot_covariance = _solved(
         flux * root, tied * root[:, None], continuum * root[:, None], config, sampling
@@ -231,7 +236,7 @@ def _fit_chunk(
     pixels = np.maximum(good.sum(axis=1), 1)
     variance = sampling.variance if config.correlated_noise else 1.0
     chi_square = np.sum(good * ((flux - model) / error) ** 2, axis=1) / pixels / variance
-    column, factor = _ties().column, _ties().share
+    column, factor = _ties(count).column, _ties(count).share
     measured = in_range & fitted[:, None]
     pair = measured[:, :, None] & measured[:, None, :]
     covariance = line_covariance[:, column[:, None], column] * np.outer(factor, factor)

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from data_pipeline.instrument import PRISM, load_instrument, reference_instrument
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 from data_pipeline.lines.profile import line_sigma, line_windows, scattered
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.resampling import cubic_interpolation
@@ -32,7 +32,7 @@ def draw_lines(
     row = np.arange(len(centre))[:, None, None]
     total = scattered(row, index, density * flux[..., None], shape)
     variance = density**2 * np.einsum("bkk->bk", covariance)[..., None]
-    first, second = _close_pairs(grid, half)
+    first, second = _close_pairs(grid, half, flux.shape[1])
     # density of the second line of each pair on the pixels around the first
     place = np.arange(2 * half + 1) - (at[:, second] - at[:, first])[..., None]
     other = np.take_along_axis(density[:, second], np.clip(place, 0, 2 * half), axis=-1)
@@ -52,9 +52,9 @@ def _half_window(grid: UnifiedGrid, velocity_sigma: float) -> int:
 
 
 @lru_cache(maxsize=8)
-def _close_pairs(grid: UnifiedGrid, half: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of lines that can share pixels at any redshift: indices of the first and of the second line."""
-    pixel = np.log(load_lines().wavelength) * grid.sampling
+def _close_pairs(grid: UnifiedGrid, half: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of lines that can share pixels at any redshift, of a list that has ``count``: both indices."""
+    pixel = np.log(list_of(count).wavelength) * grid.sampling
     first, second = np.triu_indices(pixel.size, k=1)
     near = np.abs(pixel[first] - pixel[second]) <= 2 * half + 1
     return first[near], second[near]
@@ -84,7 +84,7 @@ class DirectFit:
         redshift: (B,) known redshifts.
         covered: (B, P) bool: pixels with data, or in a gap that the line-spread function bridges.
         line_flux, line_flux_error: (B, K) [flux unit x Angstrom], in the order of
-            `data_pipeline.lines.load_lines`; NaN where not measured.
+            `data_pipeline.lines.list_of`; NaN where not measured.
         line_in_range: (B, K) bool: inside the prism's range, and good pixels see the line.
         line_covariance: (B, K, K) of the line fluxes.
         continuum: (B, P), as the prism sees it; beyond the data and in gaps it is extrapolated.
@@ -129,7 +129,7 @@ class DirectFit:
         upsampling, column, inside = _to_grid(grid, self.wavelength.tobytes())
         continuum = (upsampling @ self.continuum.T).T
         variance = (abs(upsampling) @ self.continuum_error.T).T ** 2
-        centre = load_lines().wavelength * (1.0 + self.redshift[:, None])
+        centre = list_of(self.line_flux.shape[1]).wavelength * (1.0 + self.redshift[:, None])
         lines, line_variance = draw_lines(
             grid,
             np.where(self.line_in_range, centre, grid.start),

@@ -82,9 +82,9 @@ def posterior(tokens, found, small_head, broad):
 
     ``found`` is that of `information`; with ``broad``, of broad fluxes too.
     """
-    leaders = [line_posterior.free_fluxes()[1]]
+    leaders = [line_posterior.free_fluxes(tokens.shape[1])[1]]
     if broad:
-        leaders.append(broad_lines.broad_fluxes().argmax(axis=0))
+        leaders.append(broad_lines.broad_fluxes(tokens.shape[1]).argmax(axis=0))
     raw = [
         keras.layers.Dense(line_posterior.HEADS, name=name, **small_head)(ops.take(tokens, rows, axis=1))
         for name, rows in zip(("posterior_heads", "broad_heads"), leaders, strict=False)
@@ -175,7 +175,7 @@ def build_sr2(config: ModelConfig) -> keras.Model:
     }
     multiply = Multiply(name="multiply", dtype="float32")
     prism, sr1_flux, sr1_error = _scaled(inputs)
-    places, fit = direct_fit(sr2, grid, prism, inputs["redshift"], multiply)
+    places, fit = direct_fit(sr2, grid, prism, inputs["redshift"], multiply, config.lines)
     redshifts = (inputs["redshift"], inputs["redshift_error"])
     lines, free = _line_branch(sr2, prism, sr1_flux, sr1_error, places, fit, *redshifts)
     line_mask = line_layers.LineMask(grid, name="line_mask", dtype="float32")(
@@ -235,7 +235,7 @@ def _components(lines, in_range):
     parts = [lines[name] for name in ("flux", "spread", "place_error", "wavelength", "width")] + [in_range]
     if "broad" not in lines:
         return parts
-    rows = broad_lines.broad_lines()
+    rows = broad_lines.broad_lines(in_range.shape[1])
     broad = [lines[name] for name in ("broad", "broad_error", "place_error", "wavelength")] + [in_range]
     flux, error, place_error, wavelength, seen = (ops.take(value, rows, axis=1) for value in broad)
     second = (flux, error, place_error, wavelength, lines["broad_width"], seen)
@@ -249,12 +249,12 @@ def _scaled(inputs):
     return prism, *(divide(inputs[name], prism["scale"]) for name in ("sr1_flux", "sr1_error"))
 
 
-def direct_fit(sr2: SR2Config, grid, prism, redshift, multiply):
-    """Positions of the lines, and the least-squares fit to them.
+def direct_fit(sr2: SR2Config, grid, prism, redshift, multiply, lines="first"):
+    """Positions of the lines of a list, and the least-squares fit to them.
 
     Lines in a gap, or beyond the end of the data, count as out of range.
     """
-    places = line_layers.LinePositions(grid, name="positions", dtype="float32")(redshift)
+    places = line_layers.LinePositions(grid, lines, name="positions", dtype="float32")(redshift)
     fit = DirectLineFit(sr2.knots, name="direct_fit", dtype="float32")(
         *observed(prism), places["wavelength"], places["prism_sigma"], places["in_range"], redshift
     )

@@ -89,6 +89,7 @@ def build_zhead(config: ModelConfig) -> keras.Model:
         start=config.grid.start * float(np.exp(0.5 * (zhead.pooling - 1) / config.grid.sampling)),
         groups=zhead.groups,
         finer=zhead.finer,
+        lines=config.lines,
         name="correlation",
         dtype="float32",
     )(x)  # (B, Z, groups)

@@ -37,12 +37,14 @@ class ModelIdentity:
         sha256: SHA-256 of its weights.
         grid: pixels of its output.
         software: package name to version, of the run that made the result.
+        lines: list of lines that it measures.
     """
 
     name: str
     sha256: str
     grid: UnifiedGrid
     software: Mapping[str, str] = field(default_factory=dict)
+    lines: str = "first"
 
 
 def _now() -> str:

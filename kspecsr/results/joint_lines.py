@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 from scipy.special import gammaincinv, ndtr
 
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 from kspecsr.results.lines import LineMeasurements
 
 QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
@@ -113,7 +113,7 @@ class JointLines:
     """All lines of one spectrum together.
 
     Attributes:
-        flux: (K,) [erg/s/cm2] in the order of the shipped list; NaN where not reported.
+        flux: (K,) [erg/s/cm2] in the order of the list that has so many; NaN where not reported.
         covariance: (K, K) of the errors [(erg/s/cm2)^2]; NaN where not reported.
         correlated: whether the model states correlations; without them the covariance is diagonal, and the
             error of a sum or ratio of blended lines is not known.
@@ -147,7 +147,7 @@ class JointLines:
 
     def sums(self, *groups: Names, n: int = _DRAWS) -> list[np.ndarray]:
         """(n,) samples of the sum of each group of lines, drawn together; raises as `flux_of`."""
-        known, groups = load_lines(), [(g,) if isinstance(g, str) else tuple(g) for g in groups]
+        known, groups = list_of(self.flux.size), [(g,) if isinstance(g, str) else tuple(g) for g in groups]
         if not all(groups):
             raise ValueError("sum of lines: expected one or more names, got none; such as 'Halpha'")
         rows = [[known.index(name) for name in group] for group in groups]

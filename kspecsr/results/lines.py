@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from data_pipeline.instrument import ANGSTROM_PER_UM
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 from kspecsr.results.broad import BroadLines
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ BROAD_COLUMNS = {
 
 @dataclass(frozen=True, eq=False)
 class LineMeasurements:
-    """K lines of the shipped list, in its order; NaN where out of range or not reported.
+    """K lines, in the order of the list that has so many; NaN where out of range or not reported.
 
     Attributes:
         flux: (K,) [erg/s/cm2].
@@ -98,12 +98,12 @@ class LineMeasurements:
     @property
     def line(self) -> np.ndarray:
         """(K,) names."""
-        return np.array(load_lines().names)
+        return np.array(list_of(self.flux.size).names)
 
     @property
     def wave_rest(self) -> np.ndarray:
         """(K,) rest wavelengths [Angstrom, vacuum]."""
-        return load_lines().wavelength * ANGSTROM_PER_UM
+        return list_of(self.flux.size).wavelength * ANGSTROM_PER_UM
 
     @property
     def signal_to_noise(self) -> np.ndarray:

@@ -250,7 +250,7 @@ def unlisted_lines(result: SpectrumResult) -> dict[str, float]:
         return {}
     wave, sigma, bad = _residual(result)
     sigma = np.where(bad, -np.inf, sigma)
-    more, known = load_lines("second"), set(load_lines().names)
+    more, known = load_lines("second"), set(result.measurements.line)
     peaks: dict[str, tuple[float, float]] = {}
     for name, rest in zip(more.names, more.wavelength, strict=True):
         at = rest * (1.0 + result.redshift.value)
@@ -284,7 +284,7 @@ def _title(result: SpectrumResult, beyond: int) -> str:
         if row is not None:
             lines = result.measurements
             flux = _power(lines.flux[row], lines.flux_error[row])
-            name = line_title(load_lines().names[row])
+            name = line_title(lines.line[row])
             below.append(f"brightest line {name}: {flux} erg s$^{{-1}}$ cm$^{{-2}}$")
     broad = result.measurements.broad
     wide = broad.text if broad is not None and broad.likely else ""

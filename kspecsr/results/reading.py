@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from astropy.io import fits
 
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_naming, list_of, load_lines
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.readers.own import FORMAT_KEYWORD, NUMBER_KEYWORDS, RESULT_FORMAT
 from data_pipeline.spectrum import FLUX_UNIT, ObservedSpectrum, SpectrumMeta
@@ -184,9 +184,10 @@ def _shared_fields(
         name.removeprefix(VERSION).lower(): text for name, text in cards.items() if name.startswith(VERSION)
     }
     grid = UnifiedGrid(cards["GRIDLO"], cards["GRIDHI"], cards["GRIDSAMP"])
+    known = list_naming(str(name).strip() for name in lines["NAME"])
     return fields | {
         "wavelength": wavelength,
-        "model": ModelIdentity(cards["MODEL"], cards[MODEL_HASH], grid, software),
+        "model": ModelIdentity(cards["MODEL"], cards[MODEL_HASH], grid, software, known),
         "measurements": replace(_measurements(lines), broad=_broad(cards, lines)),
         "chi_square": _value(cards["CHI2NU"]),
         "lines_kept": bool(cards.get(KEPT)),
@@ -203,10 +204,10 @@ def _shared_fields(
 
 
 def _rows(table: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(K,) rows of the lines of the shipped list; -1 of lines that the file does not know."""
-    # By name: results may be older or newer than the list of lines that is installed.
+    """(K,) rows of the lines of the file's list; -1 of lines that the file does not know."""
+    # By name: results may be older or newer than the lists of lines that are installed.
     names = {str(name).strip(): row for row, name in enumerate(table["NAME"])}
-    return np.array([names.get(name, -1) for name in load_lines().names])
+    return np.array([names.get(name, -1) for name in load_lines(list_naming(names)).names])
 
 
 def _broad(cards: Mapping[str, Any], table: Mapping[str, np.ndarray]) -> BroadLines | None:
@@ -220,7 +221,7 @@ def _broad(cards: Mapping[str, Any], table: Mapping[str, np.ndarray]) -> BroadLi
 
 
 def _measurements(table: Mapping[str, np.ndarray]) -> LineMeasurements:
-    """Lines of a file in the order of the shipped list; one that the file does not know is out of range."""
+    """Lines of a file in the order of its list; one that the file does not know is out of range."""
     rows = _rows(table)
     fields = LineMeasurements.__dataclass_fields__
     columns = {c.attribute: table[name][rows] for name, c in LINE_COLUMNS.items() if c.attribute in fields}
@@ -233,7 +234,7 @@ def _measurements(table: Mapping[str, np.ndarray]) -> LineMeasurements:
 
 def _with_correlation(lines: LineMeasurements, table: Mapping[str, np.ndarray]) -> LineMeasurements:
     """The lines with the correlations that follow from a table of covariances."""
-    known = load_lines()
+    known = list_of(lines.flux.size)
     names = [str(name).strip() for name in table["NAME"]]
     there = np.isin(names, known.names)  # results may be newer than the list of lines
     rows = [known.index(name) for name in np.array(names)[there]]

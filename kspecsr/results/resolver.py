@@ -30,7 +30,7 @@ class Resolver(ABC):
         identity = self.identity
         return (
             f"<{type(self).__name__} of model {identity.name} ({identity.sha256[:12]}): spectra to "
-            f"{identity.grid.start:g}-{identity.grid.stop:g} um, {len(load_lines())} lines>"
+            f"{identity.grid.start:g}-{identity.grid.stop:g} um, {len(load_lines(identity.lines))} lines>"
         )
 
     def _repr_html_(self) -> str:

@@ -48,7 +48,7 @@ pad_variable_length_inputs: true
 
 def description(identity: ModelIdentity, bins: np.ndarray) -> dict:
     """Grids, lines and status bits, which callers need and signatures do not tell; JSON values."""
-    grid, lines = identity.grid, load_lines()
+    grid, lines = identity.grid, load_lines(identity.lines)
     return {
         "name": identity.name,
         "sha256": identity.sha256,
@@ -97,7 +97,7 @@ def write_server_files(folder: Path, identity: ModelIdentity, bins: np.ndarray) 
         sizes={
             "P": prism_wavelength().size,
             "N": identity.grid.size,
-            "K": len(load_lines()),
+            "K": len(load_lines(identity.lines)),
             "Z": bins.size,
             "C": len(OBJECT_CLASSES),
         },

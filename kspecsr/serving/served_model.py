@@ -157,7 +157,8 @@ class ServedModel(tf.Module):
         """
         settings = read_settings(folder)
         software = software_versions("keras", "tensorflow")
-        identity = ModelIdentity(settings.name, weights_hash(folder), settings.grid, software)
+        lines = settings.preset.model.lines
+        identity = ModelIdentity(settings.name, weights_hash(folder), settings.grid, software, lines)
         return cls(load_composed(folder), identity, redshift_bins(settings.preset.model))
 
     def _traced(self, call: Callable, *further: tf.DType) -> tf.types.experimental.ConcreteFunction:

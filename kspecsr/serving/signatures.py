@@ -168,6 +168,8 @@ def identity_text(identity: ModelIdentity, bins: np.ndarray) -> str:
         # Evenly spaced from 0 (`ZHeadConfig`), so that two numbers stand for thousands of bins.
         "redshift_bins": {"step": float(bins[1] - bins[0]), "count": int(bins.size)},
         "software": dict(identity.software),
+        # left out as by exports of before there was a second list
+        **({"lines": identity.lines} if identity.lines != "first" else {}),
     }
     return json.dumps(content)
 
@@ -182,7 +184,8 @@ def parse_identity(text: str | bytes) -> tuple[ModelIdentity, np.ndarray]:
         content = json.loads(text)
         bins = np.arange(int(content["redshift_bins"]["count"])) * float(content["redshift_bins"]["step"])
         grid = UnifiedGrid(**content["grid"])
-        identity = ModelIdentity(content["name"], content["sha256"], grid, content["software"])
+        lines = content.get("lines", "first")
+        identity = ModelIdentity(content["name"], content["sha256"], grid, content["software"], lines)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"the endpoint's output 'model' is no description of a kspecsr model ({error!r}): "

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_naming, load_lines
 from kspecsr.results.data import SpectrumResult
 from kspecsr.results.joint_lines import JointLines
 from kspecsr.results.ratios import ratio_columns
@@ -143,7 +143,7 @@ def read_joint_lines(folder: Path, input_row: int) -> JointLines:
         ) from None
     if not len(table):
         raise SurveyError(f"{folder / LINES}: no line of input {input_row}: it is flagged, or a failure")
-    known = load_lines()
+    known = load_lines(list_naming(table["line"]))
     table["row"] = [known.index(name) for name in table["line"]]
     table = table.sort_values("row")  # whoever wrote it again may have sorted it otherwise
     rows = table["row"].to_numpy()

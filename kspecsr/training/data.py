@@ -52,14 +52,15 @@ class TrainingData:
                 teacher,
                 self.grid,
                 noise_free_targets=self.feed.noise_free_targets,
+                lines=self.feed.lines,
             )
         return SimulationFeed(self.feed, self.grid, batch_size, seed, first_step, self.workers, teacher)
 
     def validation(self, stage: str, size: int) -> Batch:
         """The fixed galaxies. Half of them give their redshift to SR2."""
         if self.directory is not None:
-            truth = self.feed.noise_free_targets
-            batch = recorded_validation(self.directory, size, self.grid, noise_free_targets=truth)
+            options = {"noise_free_targets": self.feed.noise_free_targets, "lines": self.feed.lines}
+            batch = recorded_validation(self.directory, size, self.grid, **options)
         else:
             batch = validation_examples(size, VALIDATION_SEED, self.feed, self.grid)
         # Half of them as users who know the redshift, half as those who do not: the goal judges both.

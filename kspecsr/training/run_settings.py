@@ -37,7 +37,7 @@ def stage_settings(
     """
     everything = to_dict(preset)
     return {
-        "grid": everything["model"]["grid"],
+        **{name: everything["model"][name] for name in ("grid", "lines") if name in everything["model"]},
         "model": everything["model"][stage],
         "losses": everything["losses"],
         "training": everything["training"][stage],
@@ -141,6 +141,11 @@ def check_first_weights(source: Path, folder: Path, stage: str, preset: Preset, 
     """
     held = read_settings(source)
     check_same_grid(held.grid, preset.model.grid, f"{source}: {stage}", f"preset {preset.name!r}")
+    if stage == "sr2" and held.preset.model.lines != preset.model.lines:
+        raise UpstreamError(
+            f"{source}: its sr2 measures the list of lines {held.preset.model.lines!r}, preset "
+            f"{preset.name!r} {preset.model.lines!r}; no other list has its weights: leave out --init-from"
+        )
     if other_stages or not (folder / SETTINGS_FILE).is_file():
         return
     own = read_settings(folder).stages

@@ -56,7 +56,7 @@ class StageModel(keras.Model):
         self.stage_network = BUILDERS[stage](preset.model)
         self.trackers = {}
         # Layers that only losses need are no part of the network that is saved.
-        self.line_terms = _SR1LineTerms(preset.losses, plain_grid(preset.model.grid))
+        self.line_terms = _SR1LineTerms(preset.losses, plain_grid(preset.model.grid), preset.model.lines)
 
     def call(self, x, training=False):
         """Outputs of this stage and of those before it.
@@ -220,14 +220,15 @@ class _SR1LineTerms:
     Args:
         weights: weights of the loss terms.
         grid: unified grid.
+        lines: list of lines.
     """
 
-    def __init__(self, weights: LossConfig, grid: tuple[float, float, float]):
+    def __init__(self, weights: LossConfig, grid: tuple[float, float, float], lines: str):
         self._weights = {name: getattr(weights, name) for name in _SR1_LINE_TERMS}
         if any(self._weights.values()):
             self._normalisation = PrismNormalisation(dtype="float32")
             self._upsampling = Upsampling(grid, dtype="float32")
-            self._positions = LinePositions(grid, dtype="float32")
+            self._positions = LinePositions(grid, lines, dtype="float32")
             self._mask = LineMask(grid, dtype="float32")
 
     def __call__(self, x, y, flux) -> dict:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_pipeline.instrument import PRISM, load_instrument
-from data_pipeline.lines import load_lines
+from data_pipeline.lines import list_of
 from data_pipeline.pictures.line_marks import KEY_LINES, magnify, mark_lines
 from data_pipeline.pictures.style import (
     ARM_COLOURS,
@@ -110,13 +110,13 @@ def zoom_windows(redshift: float, line_flux: np.ndarray, wavelength: np.ndarray)
 
     Args:
         redshift: of the galaxy; NaN gives no window.
-        line_flux: (K,) in the order of `load_lines`; 0 where unknown.
+        line_flux: (K,) in the order of the list that has so many lines; 0 where unknown.
         wavelength: (N,) of the output [um]; windows lie inside.
     """
     windows: list[tuple[float, float]] = []
     if not np.isfinite(redshift):
         return windows
-    observed = load_lines().wavelength * (1.0 + redshift)
+    observed = list_of(len(line_flux)).wavelength * (1.0 + redshift)
     for line in np.argsort(-line_flux, kind="stable"):
         low, high = observed[line] * (1.0 - _HALF), observed[line] * (1.0 + _HALF)
         inside = low > wavelength[0] and high < wavelength[-1]
