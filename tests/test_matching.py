@@ -215,6 +215,7 @@ def test_build_configuration_is_checked():
         ),
         ({"seed": -1}, "expected a seed of 0 to"),
         ({"chunk_size": 0}, "chunk_size of 1 or more"),
+        ({"lines": "second"}, "expected lines first or second, for an archive first .*, got 'second'"),
     ):
         with pytest.raises(ValueError, match=text):
             dataclasses.replace(BuildConfig(archive="x"), **change)
