@@ -264,10 +264,11 @@ def overview_limits(
     return max(min(low, bottom), low - 0.2 * (high - low)), max(high, min(top, tallest * high))
 
 
-def compress_above(axes: Axes, level: float, most: float = 6.0) -> bool:
+def compress_above(axes: Axes, level: float, most: float = 6.0, apart: float = 0.1) -> bool:
     """Makes the flux axis asinh where it reaches beyond ``most`` times a level, which stays readable so.
 
-    The axis is linear up to about the level and logarithmic far above it. Returns whether it was changed.
+    The axis is linear up to about the level and logarithmic far above it; its ticks are ``apart`` by that
+    share of it or more. Returns whether it was changed.
     """
     low, high = axes.get_ylim()
     if not 0.0 < most * level < high:
@@ -276,8 +277,9 @@ def compress_above(axes: Axes, level: float, most: float = 6.0) -> bool:
     axes.set_ylim(low, high)
     decades = 10.0 ** np.arange(np.floor(np.log10(level)), np.ceil(np.log10(high)) + 1)
     ticks, kept = np.outer(decades, (1.0, 2.0, 5.0)).ravel(), [0.0]
+    least = apart * (np.arcsinh(high / level) - np.arcsinh(min(low, 0.0) / level))
     for at in np.arcsinh(ticks[(ticks < high) & (ticks > 0.4 * level)] / level):
-        if at - kept[-1] > 0.1 * np.arcsinh(high / level):  # apart by a tenth of the axis
+        if at - kept[-1] > least:
             kept.append(at)
     axes.set_yticks(level * np.sinh(kept), [f"{level * np.sinh(at):.3g}" for at in kept])
     axes.tick_params(axis="y", which="minor", left=False, right=False)

@@ -194,9 +194,14 @@ def build_sr2(config: ModelConfig) -> keras.Model:
     chi_square, seen = operators.PrismConsistency(grid, name="consistency", dtype="float32")(
         *observed(prism)[:3], model
     )
-    total, total_error = (lines[name] for name in (_TOTAL if "total" in lines else _ALONE))
+    line_fluxes = _line_fluxes(lines, free, fit)
     width = line_layers.EquivalentWidth(name="equivalent_width", dtype="float32")(
-        total, continuum, error, places["grid_pixel"], places["in_range"], inputs["redshift"]
+        line_fluxes["line_flux"],
+        continuum,
+        error,
+        places["grid_pixel"],
+        places["in_range"],
+        inputs["redshift"],
     )
     fwhm = line_layers.Fwhm(grid, name="fwhm", dtype="float32")
     in_units = {
@@ -206,14 +211,8 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         "continuum_error": continuum_error,
         "prism_model": model,
         "amplitude": amplitude,
-        "line_flux": total,
-        "line_flux_error": total_error,
-        "line_unit": fit["isolated_error"],
+        **line_fluxes,
     }
-    if free:
-        in_units["free_unit"] = free["unit"]
-    if "total" in lines:
-        in_units |= {f"line_{name}": lines[part] for name, part in _PARTS.items()}
     outputs = {
         **{name: multiply(value, prism["scale"]) for name, value in in_units.items()},
         "chi_square": chi_square,
@@ -228,6 +227,18 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         **{name: free[name] for name in _BROAD if name in free},
     }
     return keras.Model(inputs, outputs, name="sr2")
+
+
+def _line_fluxes(lines, free, fit):
+    """Line fluxes and their units, by the names that they are put out under."""
+    names = _TOTAL if "total" in lines else _ALONE
+    fluxes = dict(zip(("line_flux", "line_flux_error"), (lines[name] for name in names), strict=True))
+    fluxes["line_unit"] = fit["isolated_error"]
+    if free:
+        fluxes["free_unit"] = free["unit"]
+    if "total" in lines:
+        fluxes |= {f"line_{name}": lines[part] for name, part in _PARTS.items()}
+    return fluxes
 
 
 def _components(lines, in_range):

@@ -50,7 +50,7 @@ def draw_arm(axes: Axes, below: Axes, result: SpectrumResult, arm: ArmFit) -> No
     draw_steps(axes, wave, fitted, None, bad, _FIT_COLOUR, "fit", width=0.9)
     axes.set_ylim(limits[0] / unit, limits[1] / unit)
     level = float(np.percentile(np.abs(flux[arm.good]), 75)) if arm.good.any() else 0.0
-    compress_above(axes, level / unit)
+    compress_above(axes, level / unit, apart=0.16)  # a low panel
     leave_headroom(axes, 0.25)
     span = arm.span
     axes.set_xlim(*span)
