@@ -23,7 +23,7 @@ from kspecsr.models import sr2 as stage
 from kspecsr.models.sr1 import normalised, number_input, prism_inputs
 from kspecsr.training.optimizer import GuardedAdamW, learning_rate_schedule
 
-SMALL = replace(PRESETS["default"].model.sr2, window_channels=16, token_dim=80, layers=2, half_width=12)
+SMALL = replace(PRESETS["first"].model.sr2, window_channels=16, token_dim=80, layers=2, half_width=12)
 _KEPT = ("prism_flux", "prism_error", "prism_mask", "line_flux", "line_known", "true_redshift")
 _RANK = 6
 _LINES = len(load_lines())

@@ -132,7 +132,7 @@ def prism_spectrum(seed=1, redshift=REDSHIFT, noise=1.0, **meta):
     return ObservedSpectrum(wavelength, flux, error, np.zeros(wavelength.size, bool), SpectrumMeta(**meta))
 
 
-def write_stand_in_folder(folder, preset="default"):
+def write_stand_in_folder(folder, preset="first"):
     """A model folder whose settings and hashes can be read, but not its networks."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"name": "stand-in", "preset": to_dict(PRESETS[preset]), "stages": {}, "software": {}}

@@ -172,9 +172,9 @@ def test_an_untrained_model_gets_errors_that_hold_on_other_galaxies(folder, not_
 def test_galaxies_are_like_the_observed_ones_of_the_simulator_that_trained_the_model():
     observed = {
         name: calibration_source(PRESETS[name], 7).simulation.population.name
-        for name in ("default", "second", "paper")
+        for name in ("default", "first", "paper")
     }
-    assert observed == {"default": "survey", "second": "sky", "paper": "survey"}
+    assert observed == {"default": "sky", "first": "survey", "paper": "survey"}
 
 
 def test_the_galaxies_of_the_evaluation_are_refused(folder, capsys):

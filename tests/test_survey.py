@@ -160,7 +160,7 @@ def test_columns_carry_units_and_the_schema_what_made_them(model, tree):
 
 def test_a_survey_has_the_joint_errors_and_classes_that_results_have(tree, tmp_path, monkeypatch):
     network = SecondStandIn()
-    network.folder = write_stand_in_folder(tmp_path / "second", "second")
+    network.folder = write_stand_in_folder(tmp_path / "joint", "default")
     resolver = SuperResolver(network, IDENTITY, BINS)
     monkeypatch.setattr(partition_module, "load_resolver", lambda *arguments: resolver)
     out = make(network, tree)

@@ -113,7 +113,7 @@ class LinePrior:
             raise NoJointLinesError(
                 "gratings: this model states each line's error by itself; expected one with joint line "
                 "errors, whose posterior of all fluxes gratings can add to. Give one that was trained with "
-                'sr2.line_errors = "joint", as `kspecsr train --preset second` makes it'
+                'sr2.line_errors = "joint", as `kspecsr train` makes it'
             )
         free, flux, error = free_lines(), lines.flux, lines.flux_error
         reported = np.isfinite(flux) & np.isfinite(np.diagonal(lines.correlation)) & (error > 0)
