@@ -30,7 +30,7 @@ def compare_pairs(resolver: Resolver, folder: str | os.PathLike) -> Iterator[str
         spectrum = read_spectrum(file.path)
         if not is_prism(spectrum):
             continue
-        gratings = read_gratings(file, spectrum, "3pix")
+        gratings = read_gratings(file.gratings, spectrum, "3pix")
         (result,) = join(resolver, [JointInput(prism_input(spectrum), gratings)])
         if result.arms is None:
             yield f"{file.path.name}: {result.notes[-1]}"

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from data_pipeline import command_line as cli
-from kspecsr.enhancement.options import FILES_AND_RESULTS, add_options
+from kspecsr.enhancement.options import FILES_AND_RESULTS, GRATINGS, add_options
 
 EXAMPLES = f"""examples:
   kspecsr enhance spectrum.fits
@@ -29,8 +29,7 @@ are looked for, within 300 km/s (one sigma).
 def _options(p: argparse.ArgumentParser) -> None:
     add_options(p)
     cli.add(p, "--model")
-    text = "medium grating of the same source that is joined with the prism, or a folder; see below"
-    cli.add(p, "--with", text, action="append", dest="gratings", default=[], metavar="FILE")
+    cli.add(p, "--with", GRATINGS, action="append", dest="gratings", default=[], metavar="FILE")
     cli.add(p, "--precision")
 
 

@@ -6,6 +6,7 @@ import time
 
 from data_pipeline import command_line as cli
 from data_pipeline.progress import Progress
+from kspecsr.enhancement.options import GRATINGS
 
 EXAMPLES = """examples:
   kspecsr survey archive/ --output survey
@@ -14,6 +15,7 @@ EXAMPLES = """examples:
   kspecsr survey catalogue.parquet --output survey --flux flux --flux-unit uJy --wavelength-unit um
   kspecsr survey paths.csv --output survey --path file --id name --redshift z_spec
   kspecsr survey hats_catalogue/ --output survey --scheduler tcp://10.0.0.1:8786
+  kspecsr survey archive/ --with archive/ --output survey
 
 INPUT is a folder of FITS files (searched with all below it), files, patterns in quotes or @LIST of them; a
 Parquet file, a folder of them or a HATS catalogue, with flux, error and wavelength as list columns
@@ -23,6 +25,10 @@ In --output: objects/ (one row per spectrum), lines/ (one row per object and lin
 state how errors of lines are correlated), failures/ (what was not read, and why), with --spectra also
 spectra/ (list columns), as Parquet; objects + failures = inputs. Where positions are known, hats/ is the
 table of objects as a HATS catalogue. docs/surveys.md describes the columns.
+
+--with joins medium gratings (G140M, G235M, G395M) with the prism files that they belong to, as in kspecsr
+enhance --with; objects/ then has the flux scale and the zero point of each, and the redshift of the prism
+alone. It needs a model with joint line errors.
 
 Rerun the same command to resume a run that was stopped in any way; the result is that of an undisturbed run.
 A folder that belongs to other inputs, options, weights or versions is refused. Exit status: 0 if all inputs
@@ -34,6 +40,7 @@ def _options(p: argparse.ArgumentParser) -> None:
     cli.add(p, "inputs", "spectra, catalogue or table of paths; see below", nargs="+", metavar="INPUT")
     cli.add(p, "--output", "folder of the tables", required=True)
     cli.add(p, "--model")
+    cli.add(p, "--with", GRATINGS, action="append", dest="gratings", default=[], metavar="FILE")
     cli.add(p, "--spectra", "keep spectra and P(z) too: some 50 kB each", action="store_true")
     for name in ("--keep-flagged", "--extraction", "--hdu", "--row", "--zero-point", "--precision"):
         cli.add(p, name)
@@ -106,7 +113,8 @@ def main(args: argparse.Namespace) -> int:
     started = time.monotonic()
     with locked(args.output):
         settings, model = prepare(args)
-        cli.say(f"{settings.total} inputs in {settings.partitions} partitions")
+        beside = f", {settings.with_gratings} with gratings" if args.gratings else ""
+        cli.say(f"{settings.total} inputs in {settings.partitions} partitions{beside}")
         with connected(cluster) as client:
             cli.say(f"dashboard: {client.dashboard_link}")
             with Progress(total=settings.total, desc="survey", unit="spectrum", disable=args.quiet) as bar:

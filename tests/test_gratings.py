@@ -31,7 +31,9 @@ from kspecsr.results.arms import Measured, velocity_between
 from kspecsr.results.broad import BroadLines
 from kspecsr.results.files import read_header
 from kspecsr.results.lines import LineMeasurements
+from kspecsr.results.many import as_table
 from kspecsr.results.result import Result
+from kspecsr.results.table import row_of
 from kspecsr.super_resolver import SuperResolver
 
 PRIORS = ArmPriors()
@@ -332,6 +334,17 @@ def test_files_hold_the_arms_and_give_them_back(joined_result, tmp_path, ending)
         assert np.array_equal(two.arms[1].spectrum.mask, one.arms[1].spectrum.mask)
         assert read_header(path)["ARMS"] == "G140M,G235M"
         again.plot(tmp_path / "x.png")
+
+
+def test_a_table_of_results_has_the_arms_of_those_that_have_any(joined_result):
+    alone = SuperResolver(JointStandIn(), IDENTITY, BINS)(prism_spectrum())
+    rows = [row_of(joined_result, "joined"), row_of(alone, "alone")]
+    table, arm = as_table(rows), joined_result.arms.arms[1]
+    assert list(table["ARMS"]) == [2, 0] and table["SHIFT_G235M"].unit == "km / s"
+    assert (table["SHIFT_G235M"][0], table["SCALE_G235M_ERR"][0]) == (arm.shift.value, arm.scale.error)
+    assert np.isnan(table["SCALE_G395M"]).all() and np.isnan(table["Z_PRISM"][1])
+    assert table["Z_PRISM"][0] == joined_result.arms.prism.value != table["Z"][0]
+    assert "ARMS" not in as_table(rows[1:]).colnames
 
 
 def test_arms_that_disagree_are_flagged_and_keep_their_lines():

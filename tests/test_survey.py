@@ -23,8 +23,10 @@ from enhancement_sample import (
     IDENTITY,
     LINE_FLUX,
     REDSHIFT,
+    JointStandIn,
     SecondStandIn,
     StandIn,
+    grating_spectrum,
     prism_spectrum,
     write_stand_in_folder,
 )
@@ -186,6 +188,92 @@ def test_a_survey_has_the_joint_errors_and_classes_that_results_have(tree, tmp_p
     for name in ("P2.5", "P50", "P97.5", "PRIOR_WEIGHT"):
         key = {"P2.5": "p02", "P50": "p50", "P97.5": "p97"}.get(name, "prior_weight")
         np.testing.assert_allclose([one[key] for one in ratios], table[name], rtol=1e-6)
+
+
+@pytest.fixture
+def joint_model(model, tmp_path):
+    """The stand-in with joint line errors."""
+    model.__class__, model.error = JointStandIn, 1e-19
+    model.folder = write_stand_in_folder(tmp_path / "joint", "default")
+    return model
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Ten prism spectra: the first with two gratings, the second with one of another scale, others alone."""
+    folder = tmp_path / "pairs"
+    for number in range(10):
+        where = {"ra": 10.0 + 0.01 * number, "dec": 0.0}
+        one = prism_spectrum(number, target=f"t{number}", source_id=str(number), **where)
+        write_spectrum(folder / f"prism{number}.fits", one, {})
+        gratings = {0: (("g140m", 1.13), ("g235m", 1.13)), 1: (("g235m", 0.4),)}.get(number, ())
+        for name, scale in gratings:
+            arm = grating_spectrum(f"nirspec-{name}", number, scale=scale, **where)
+            write_spectrum(folder / f"{name}_{number}.fits", arm, {})
+    return folder
+
+
+def test_a_survey_joins_gratings_as_results_do(joint_model, pairs):
+    out = make(joint_model, pairs, "--with", pairs, "--spectra", "--partition-size", 4)
+    assert settings_of(out)["with_gratings"] == 2 and settings_of(out)["total"] == 10
+    assert not rows(out, "failures")  # gratings that are joined are no inputs of their own
+    found = {row["object_id"]: row for row in rows(out, "objects")}
+    assert [found[f"t{number}"]["arms"] for number in range(3)] == [2, 1, 0]
+    resolver = SuperResolver(joint_model, IDENTITY, BINS)
+    arms = [pairs / "g140m_0.fits", pairs / "g235m_0.fits"]
+    expected, row = resolver(str(pairs / "prism0.fits"), gratings=list(map(str, arms))), found["t0"]
+    assert row["z"] == pytest.approx(expected.redshift.value, abs=1e-7) and row["z_error"] < 5e-4
+    assert row["z_prism"] == pytest.approx(REDSHIFT, abs=1e-6) and row["z_prism_error"] > 10 * row["z_error"]
+    for arm in expected.arms.arms:
+        for name in ("scale", "shift"):
+            column, number = f"{name}_{arm.name.lower()}", getattr(arm, name)
+            stored = (row[column], row[f"{column}_error"])
+            assert stored == pytest.approx((number.value, number.error), rel=1e-5)
+    assert abs(row["scale_g235m"] - 1.13) < 4 * row["scale_g235m_error"] < 0.5
+    assert math.isnan(row["scale_g395m"]) and math.isnan(found["t2"]["shift_g235m_error"])
+    assert math.isnan(found["t2"]["z_prism"]) and found["t2"]["flags"] == row["flags"] == ""
+    assert found["t1"]["flags"] == "ARMS_DISAGREE" and found["t1"]["lines_detected"] >= 3
+    assert "arms disagree: flux scale of G235M" in found["t1"]["notes"]
+    assert found["t1"]["scale_g235m"] == pytest.approx(0.4, rel=0.2)
+    joint, want = read_joint_lines(out, row["input_row"]), expected.ratio("[OIII]_5008", "Halpha")
+    assert astuple(joint.ratio("[OIII]_5008", "Halpha")) == pytest.approx(astuple(want), rel=2e-3)
+    stored = {one["object_id"]: one for one in rows(out, "spectra")}
+    np.testing.assert_array_equal(stored["t0"]["pixel_source"], expected.arms.source)
+    assert set(stored["t2"]["pixel_source"]) <= {0, 1}
+
+
+def test_joined_spectra_do_not_depend_on_those_beside_them(joint_model, pairs):
+    """As in `test_batches_do_not_depend_on_what_ran_before`: the joint fit asks the model for few spectra."""
+    make(joint_model, pairs, "--with", pairs, "--partition-size", 4)
+    assert min(joint_model.sizes) == LARGE_BATCH
+
+
+def test_gratings_that_a_survey_cannot_join_are_failures_or_refused(joint_model, pairs, tmp_path, capsys):
+    table = tmp_path / "paths.csv"
+    table.write_text(f"file\n{pairs / 'prism3.fits'}\n")
+    out = make(joint_model, table, "--with", pairs / "g235m_1.fits", output="far")
+    (failure,) = rows(out, "failures")
+    assert failure["kind"] == "not_joined" and "lies 72.0 arcsec from" in failure["reason"]
+    (pairs / "g235m_1.fits").write_bytes(b"no FITS file")
+    out = make(joint_model, pairs / "prism1.fits", "--with", pairs / "g235m_1.fits", output="damaged")
+    (failure,) = rows(out, "failures")
+    assert failure["kind"] == "not_joined" and "g235m_1.fits" in failure["reason"]
+    write_catalogue(tmp_path / "c.parquet", 2)
+    error = refused(joint_model, capsys, tmp_path / "c.parquet", "--with", pairs, output="rows")
+    assert "c.parquet holds spectra as rows; expected prism spectra as files" in error
+    joint_model.folder = write_stand_in_folder(tmp_path / "single")
+    error = refused(joint_model, capsys, pairs, "--with", pairs, output="single-out")
+    assert "this model states each line's error by itself" in error
+
+
+def test_other_gratings_are_another_run(joint_model, pairs, capsys):
+    make(joint_model, pairs, "--with", pairs)
+    line = ["--with", str(pairs), "--dry-run", "--output", str(pairs / "none")]
+    assert survey.main([str(pairs), *line]) == 0
+    assert "10 inputs (files) in 1 partitions, 2 with gratings" in capsys.readouterr().out
+    os.utime(pairs / "g235m_0.fits", ns=(1, 1))
+    assert "inputs_sha256" in refused(joint_model, capsys, pairs, "--with", pairs)
+    assert "with_gratings 2 there, 0 now" in refused(joint_model, capsys, pairs)
 
 
 def test_lines_of_a_survey_without_correlations_are_independent(model, tree):
@@ -427,7 +515,7 @@ def test_tables_of_an_older_layout_are_not_mixed_with_new_ones(model, tree, caps
     content = json.loads(path.read_text())
     del content["settings"]["layout"]  # as version 0.1.0 wrote it
     path.write_text(json.dumps(content))
-    assert "layout 1 there, 4 now" in refused(model, capsys, tree)
+    assert "layout 1 there, 5 now" in refused(model, capsys, tree)
 
 
 def test_the_table_of_lines_has_the_columns_of_result_files(model, tree):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,52 +15,60 @@ from kspecsr.enhancement.inputs import InputFile, list_inputs
 
 
 def with_gratings(files: Sequence[InputFile], given: Sequence[str | os.PathLike]) -> list[InputFile]:
-    """The files with the gratings that belong to them.
+    """The files with the gratings that belong to them; see `gratings_of`."""
+    found = gratings_of([file.path for file in files], given)
+    return [replace(file, gratings=found.get(file.path, ())) for file in files]
+
+
+def gratings_of(paths: Sequence[Path], given: Sequence[str | os.PathLike]) -> dict[Path, tuple[Path, ...]]:
+    """Gratings that belong to prism files.
 
     Gratings that are named for a single file are its own. Otherwise they are found as `kspecsr data build`
     matches them: JADES files by tier and id, others by position, of each disperser the one whose name is
     most like the prism's.
 
     Args:
-        files: prism spectra, and what else lies in a folder.
+        paths: of prism spectra, and of what else lies in a folder.
         given: gratings as in `list_inputs`.
+
+    Returns:
+        Those of each path that has any.
 
     Raises:
         SpectrumError: for a pattern or folder without a file, or where no grating belongs to any prism.
     """
     named = list_inputs(given)
-    if len(files) == 1 and not any(file.sought for file in named):
-        return [replace(files[0], gratings=tuple(file.path for file in named))]
-    gratings = [one for one in map(_archive_file, named) if one and one.disperser in GRATING_DISPERSERS]
-    known = [_archive_file(file) for file in files]
+    if len(paths) == 1 and not any(file.sought for file in named):
+        return {paths[0]: tuple(file.path for file in named)}
+    gratings = [_archive_file(file.path) for file in named]
+    gratings = [one for one in gratings if one and one.disperser in GRATING_DISPERSERS]
+    known = [_archive_file(path) for path in paths]
     prisms = [one for one in known if one and one.disperser not in GRATING_DISPERSERS]
-    found = dict(zip((one.path for one in prisms), match_gratings(prisms, gratings), strict=True))
-    if not any(found.values()):
+    found = zip(prisms, match_gratings(prisms, gratings), strict=True)
+    matched = {Path(one.path): tuple(Path(arm.path) for arm in arms) for one, arms in found if arms}
+    if not matched:
         raise SpectrumError(
             f"--with {', '.join(map(os.fspath, given))}: none of {len(gratings)} medium gratings there "
             f"belongs to one of {len(prisms)} prism spectra, by JADES name or by position within 0.2 arcsec; "
             "name those of one prism spectrum at a time"
         )
-    return [
-        replace(file, gratings=tuple(Path(one.path) for one in found.get(str(file.path), ())))
-        for file in files
-    ]
+    return matched
 
 
-def _archive_file(file: InputFile) -> ArchiveFile | None:
+def _archive_file(path: Path) -> ArchiveFile | None:
     """What name or header tell of a file; None for one that cannot be read, which is reported later."""
-    name = parse_jades_file_name(file.path.name)
+    name = parse_jades_file_name(path.name)
     if name is not None:
-        return ArchiveFile(str(file.path), name.tier, name.source_id, name.disperser)
+        return ArchiveFile(str(path), name.tier, name.source_id, name.disperser)
     try:
-        meta = read_spectrum(file.path).meta
+        meta = read_spectrum(path).meta
     except (SpectrumError, OSError):
         return None
-    return ArchiveFile(str(file.path), meta.tier, meta.source_id, meta.disperser, meta.ra, meta.dec)
+    return ArchiveFile(str(path), meta.tier, meta.source_id, meta.disperser, meta.ra, meta.dec)
 
 
-def read_gratings(file: InputFile, prism: ObservedSpectrum, extraction: str) -> tuple[ObservedSpectrum, ...]:
-    """The gratings of a file, in the extraction that the prism was found in."""
-    return tuple(
-        read_spectrum(path, extraction=prism.meta.extraction or extraction) for path in file.gratings
-    )
+def read_gratings(
+    paths: Iterable[str | os.PathLike], prism: ObservedSpectrum, extraction: str
+) -> tuple[ObservedSpectrum, ...]:
+    """The gratings of a prism spectrum, in the extraction that it was found in."""
+    return tuple(read_spectrum(path, extraction=prism.meta.extraction or extraction) for path in paths)

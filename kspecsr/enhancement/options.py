@@ -5,6 +5,7 @@ from pathlib import Path
 
 from data_pipeline.command_line import add, at_least
 
+GRATINGS = "medium grating of the same source that is joined with the prism, or a folder; see below"
 FILES_AND_RESULTS = """\
 FILE is a spectrum of any known format (FITS or ECSV, also packed), a pattern in quotes, a folder (searched
 with all below it; files there that are no prism spectra are skipped), or @LIST, a text file with one of these

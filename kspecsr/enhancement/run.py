@@ -141,7 +141,7 @@ def read_file(settings: Settings, file: InputFile) -> ReadFile:
         redshift = settings.redshifts.of(file.path, spectrum.meta)
         header = existing_header(settings, file)
         check_same_input(settings, file, spectrum.meta, header)
-        gratings = read_gratings(file, spectrum, settings.reading.extraction)
+        gratings = read_gratings(file.gratings, spectrum, settings.reading.extraction)
         arms = arms_hash(one.meta.sha256 for one in gratings)
         if not settings.overwrite and is_done(settings, file, spectrum.meta, redshift, header, arms):
             return ReadFile(file, DONE)

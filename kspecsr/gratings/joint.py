@@ -109,13 +109,17 @@ def join(
         _redshift_of(one) if one else result.redshift.value for one, result in zip(chosen, first, strict=True)
     ]
     second = resolver.resolve(prisms, places, keep_flagged=True)
-    results = []
+    results: list[Result | _Without] = []
     for item, alone, at, some, best, own in zip(inputs, first, second, scans, chosen, arms, strict=True):
         if best is None:
-            why = "the prism gives neither redshift nor lines to start from"
-            results.append(_without_gratings(resolver, item, why))
-            continue
-        results.append(_joined(resolver, item, alone, at, some, best, own, priors, keep_flagged))
+            results.append(_Without("the prism gives neither redshift nor lines to start from"))
+        else:
+            results.append(_joined(item, alone, at, some, best, own, priors, keep_flagged))
+    left = [number for number, one in enumerate(results) if isinstance(one, _Without)]
+    if left:  # together: a batch of the networks costs the same for one
+        own = resolver.resolve([prisms[number] for number in left], [inputs[n].redshift for n in left])
+        for number, result in zip(left, own, strict=True):
+            results[number] = results[number].noted(result, inputs[number])
     return results
 
 
@@ -210,31 +214,39 @@ def _density(item: JointInput, result: Result):
     return lambda z: np.interp(z, grid, density, left=0.0, right=0.0)
 
 
-def _without_gratings(resolver: Resolver, item: JointInput, why: str) -> Result:
-    """The prism's own result, with a note on why gratings are not in it."""
-    result = resolver.resolve([item.prism], [item.redshift])[0]
-    names = ", ".join(one.meta.disperser for one in item.gratings)
-    return replace(result, observed=result.observed.noted(f"{names} not used: {why}"))
+@dataclass(frozen=True)
+class _Without:
+    """A result that is the prism's own.
+
+    Attributes:
+        why: gratings are not in it.
+        sentences: on what disagrees; none where that was not looked at.
+    """
+
+    why: str
+    sentences: tuple[str, ...] = ()
+
+    def noted(self, result: Result, item: JointInput) -> Result:
+        """The prism's result with this in its notes."""
+        names = ", ".join(one.meta.disperser for one in item.gratings)
+        observed = result.observed.noted(f"{names} not used: {self.why}")
+        for sentence in self.sentences:
+            observed = observed.noted(f"arms disagree: {sentence}")
+        if not self.sentences:
+            return replace(result, observed=observed)
+        kept = result.lines_kept or not result.flags
+        return replace(result, observed=observed, flags=(*result.flags, ARMS_DISAGREE), lines_kept=kept)
 
 
-def _refuted(resolver: Resolver, item: JointInput, sentences: Sequence[str]) -> Result:
-    """The prism's own result, where gratings that are badly fitted want another redshift."""
-    why = (
-        "they want another redshift than the prism, and are badly fitted there: their lines have other shapes"
-    )
-    result = _without_gratings(resolver, item, why)
-    observed = result.observed
-    for sentence in sentences:
-        observed = observed.noted(f"arms disagree: {sentence}")
-    kept = result.lines_kept or not result.flags
-    return replace(result, observed=observed, flags=(*result.flags, ARMS_DISAGREE), lines_kept=kept)
+_OTHER_SHAPES = (
+    "they want another redshift than the prism, and are badly fitted there: their lines have other shapes"
+)
 
 
-def _joined(resolver, item, first, alone, scans, best, arms, priors, keep_flagged) -> Result:
+def _joined(item, first, alone, scans, best, arms, priors, keep_flagged) -> Result | _Without:
     """The result of one spectrum.
 
     Args:
-        resolver: the model.
         item: prism and gratings.
         first: the prism's result by itself.
         alone: the same at the common redshift.
@@ -255,17 +267,15 @@ def _joined(resolver, item, first, alone, scans, best, arms, priors, keep_flagge
     if not np.isfinite(item.redshift) and confidence < LEAST_CONFIDENCE:
         flags.append(NO_CLEAR_REDSHIFT)
     if flags and not keep_flagged:
-        return _without_gratings(
-            resolver, item, f"with them, too, the spectrum is flagged {', '.join(flags)}"
-        )
+        return _Without(f"with them, too, the spectrum is flagged {', '.join(flags)}")
     prior = LinePrior.of(alone.measurements, alone.redshift.value)
     if not prior.known.any():
-        return _without_gratings(resolver, item, "the model reports no line there")
+        return _Without("the model reports no line there")
     fit = fit_arms(arms, prior, best, priors)
     sentences = tuple(disagreements(fit, priors))
     poor = any(arm.chi_square > POOR_ARM for arm in fit.arms)
     if poor and fit.refutes:
-        return _refuted(resolver, item, sentences)
+        return _Without(_OTHER_SHAPES, sentences)
     flags += [ARMS_DISAGREE] * bool(sentences)
     flux, error, source = join_spectra(alone, fit, prior)
     model = model_of_prism(flux, alone.mask, alone.model.grid)

@@ -69,6 +69,14 @@ class ArmPriors:
 class NoJointLinesError(ValueError):
     """The model states no joint line errors, which gratings are joined with."""
 
+    def __init__(self, text: str = ""):
+        super().__init__(
+            text
+            or "gratings: this model states each line's error by itself; expected one with joint line "
+            "errors, whose posterior of all fluxes gratings can add to. Give one that was trained with "
+            'sr2.line_errors = "joint", as `kspecsr train` makes it'
+        )
+
 
 LINES = load_lines("second")
 
@@ -110,11 +118,7 @@ class LinePrior:
             NoJointLinesError: for a model that states each line's error by itself.
         """
         if lines.correlation is None:
-            raise NoJointLinesError(
-                "gratings: this model states each line's error by itself; expected one with joint line "
-                "errors, whose posterior of all fluxes gratings can add to. Give one that was trained with "
-                'sr2.line_errors = "joint", as `kspecsr train` makes it'
-            )
+            raise NoJointLinesError()
         free, flux, error = free_lines(), lines.flux, lines.flux_error
         reported = np.isfinite(flux) & np.isfinite(np.diagonal(lines.correlation)) & (error > 0)
         reported = np.pad(reported, (0, len(LINES) - reported.size))

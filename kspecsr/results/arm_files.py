@@ -41,6 +41,17 @@ _ARM_NUMBERS = {
     "CHI2": ("chi_square", "per good pixel"),
     "NWILD": ("left_out", "wild pixels left out"),
 }
+_QUANTITIES = {
+    "scale": ("", "flux scale, prism over {}; NaN: not joined"),
+    "shift": ("km / s", "by which lines of {} lie redwards of z; NaN: not joined"),
+}
+# columns of tables with a row per result: unit and meaning
+ARM_ROW = {
+    f"{quantity}_{name.lower()}{end}": (unit, "one sigma" if end else meaning.format(name))
+    for name in NAMES
+    for quantity, (unit, meaning) in _QUANTITIES.items()
+    for end in ("", "_error")
+}
 Card = tuple[str, str | float | bool | None, str]
 
 
@@ -76,6 +87,16 @@ def arm_cards(joint: JointArms | None, redshift: Measured) -> list[Card]:
         cards.append((f"INPUTSHA_{arm.name}", arm.spectrum.meta.sha256, "SHA-256 of it"))
     cards += [(f"DISAGREE{n}", text, "") for n, text in enumerate(joint.disagreements, start=1)]
     return [(name, x if name in (LOOKED, _PRISM) else _shortened(x), text) for name, x, text in cards]
+
+
+def arm_numbers(joint: JointArms | None) -> dict[str, float]:
+    """The columns `ARM_ROW` of a result; NaN for what was not joined."""
+    found = dict.fromkeys(ARM_ROW, math.nan)
+    for arm in joint.arms if joint else ():
+        for quantity in _QUANTITIES:
+            number, name = getattr(arm, quantity), f"{quantity}_{arm.name.lower()}"
+            found |= {name: number.value, f"{name}_error": number.error}
+    return found
 
 
 def _shortened(value: str | float | bool | None) -> str | float | bool | None:

@@ -12,12 +12,13 @@ import numpy as np
 from astropy.table import Column, Table, vstack
 
 from kspecsr.configuration import OBJECT_CLASSES
+from kspecsr.results.arm_files import ARM_ROW
 from kspecsr.results.data import SpectrumResult
 from kspecsr.results.flags import POOR_MEANING
 from kspecsr.results.lines import LIKELY, LIMIT_SIGMA, line_qtable
 from kspecsr.results.prism_input import display_name
 from kspecsr.results.ratios import COLUMNS, ratio_columns
-from kspecsr.results.table import ResultRow
+from kspecsr.results.table import ROW_COLUMNS, ResultRow
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -167,6 +168,7 @@ _TABLE = {
     "LINE_FLUX": "brightest_flux",
     "LINE_FLUX_ERR": "brightest_flux_error",
 }
+_WITH_ARMS = ("arms", "z_prism", "z_prism_error")  # only where some result has gratings
 
 
 def as_table(rows: list[ResultRow]) -> Table:
@@ -181,5 +183,10 @@ def as_table(rows: list[ResultRow]) -> Table:
         for number, name in enumerate(OBJECT_CLASSES):
             chance = [row.class_probability[number] if row.class_probability else math.nan for row in rows]
             table[f"PCLASS{number + 1}"] = Column(chance, description=f"probability of: {name}")
+    if any(row.arms for row in rows):
+        for name, (unit, meaning) in ({n: ROW_COLUMNS[n] for n in _WITH_ARMS} | ARM_ROW).items():
+            numbers = [row.by_arm[name] if name in ARM_ROW else getattr(row, name) for row in rows]
+            column = name.upper().replace("_ERROR", "_ERR")
+            table[column] = Column(numbers, unit=unit or None, description=meaning)
     table["POOR_FIT"] = Column([row.poor_fit for row in rows], description=POOR_MEANING)
     return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from kspecsr.configuration import OBJECT_CLASSES
+from kspecsr.results.arm_files import arm_numbers
 from kspecsr.results.broad import LIKELY_BROAD
 from kspecsr.results.data import SpectrumResult
-from kspecsr.results.flags import detection, poor_fit
+from kspecsr.results.flags import ARMS_DISAGREE, detection, poor_fit
 from kspecsr.results.lines import LIMIT_SIGMA, LINE_FLUX_UNIT
 from kspecsr.results.reading import read_result
 
@@ -37,7 +38,9 @@ class ResultRow:
     z_error: float = _column("one sigma; 0 where given")
     z_confidence: float = _column("mass of z's mode within 0.01 (1 + z)")
     z_given: bool = _column("known to the user, not inferred")
-    flags: str = _column("why no lines are reported unless kept, separated by commas; empty: they are")
+    flags: str = _column(
+        f"why no lines are reported unless kept, separated by commas; empty, or {ARMS_DISAGREE}: they are"
+    )
     chi_square: float = _column("prism consistency per good pixel")
     sn_continuum: float = _column("S/N of the weighted mean flux on the model's range")
     sn_feature: float = _column("S/N of the best three neighbouring pixels on the model's range")
@@ -56,8 +59,12 @@ class ResultRow:
     p_broad: float = _column("chance of broad components; NaN: the model does not say", default=math.nan)
     fwhm_broad: float = _column("their width", "km / s", default=math.nan)
     fwhm_broad_error: float = _column("one sigma", "km / s", default=math.nan)
+    arms: int = _column("gratings that were joined with the prism", default=0)
+    z_prism: float = _column("redshift of the prism alone; NaN: no gratings", default=math.nan)
+    z_prism_error: float = _column("one sigma", default=math.nan)
     notes: str = _column("what was masked, assumed or ignored, separated by semicolons", default="")
     known: float = _column("redshift that the user knows", default=math.nan)
+    by_arm: Mapping[str, float] = _column("columns of `ARM_ROW` to numbers", default_factory=dict)
 
     @property
     def brightest_snr(self) -> float:
@@ -99,7 +106,7 @@ class ResultRow:
 ROW_COLUMNS = {
     one.name: (one.metadata["unit"], one.metadata["meaning"])
     for one in fields(ResultRow)
-    if one.name not in ("name", "known")
+    if one.name not in ("name", "known", "by_arm")
 }
 
 
@@ -117,7 +124,7 @@ def row_of(result: SpectrumResult, name: str, known: float = math.nan) -> Result
     continuum, feature = detection(*(values[inside] for values in seen))
     good = ~result.prism_mask
     ratio = result.prism_flux[good] / result.prism_error[good]
-    brightest, broad = lines.brightest(), lines.broad
+    brightest, broad, arms = lines.brightest(), lines.broad, result.arms
     found = brightest is not None
     return ResultRow(
         name=name,
@@ -142,8 +149,12 @@ def row_of(result: SpectrumResult, name: str, known: float = math.nan) -> Result
         p_broad=math.nan if broad is None else broad.probability,
         fwhm_broad=math.nan if broad is None else broad.fwhm,
         fwhm_broad_error=math.nan if broad is None else broad.fwhm_error,
+        arms=0 if arms is None else len(arms.arms),
+        z_prism=math.nan if arms is None else arms.prism.value,
+        z_prism_error=math.nan if arms is None else arms.prism.error,
         notes="; ".join(result.notes),
         known=known,
+        by_arm=arm_numbers(arms),
     )
 
 

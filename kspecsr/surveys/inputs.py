@@ -22,7 +22,9 @@ from data_pipeline.readers.quality import BAD_NAMES, GOOD_NAMES
 from data_pipeline.readers.source import ENDINGS
 from data_pipeline.readers.table import ERROR_NAMES, FLUX_NAMES, IVAR_NAMES
 from data_pipeline.spectrum import SpectrumError, parse_unit
+from kspecsr.enhancement.gratings import gratings_of
 from kspecsr.enhancement.inputs import check_writable, is_candidate, list_inputs
+from kspecsr.gratings.priors import NoJointLinesError
 from kspecsr.model_settings import find_model, read_settings, weights_hash
 from kspecsr.surveys.output import MANIFEST_FILE, check_same_run, write_manifest
 from kspecsr.surveys.reading import PLAN_FILE, PlanSummary, write_files_plan, write_rows_plan
@@ -152,7 +154,12 @@ def _stated_unit(schema: pa.Schema, field: pa.Field, column: str) -> str:
 
 
 def write_plan(
-    folder: Path, given: Sequence[str], columns: InputColumns, size: int, limit: int | None = None
+    folder: Path,
+    given: Sequence[str],
+    columns: InputColumns,
+    size: int,
+    limit: int | None = None,
+    gratings: Sequence[str] = (),
 ) -> tuple[str, InputColumns, PlanSummary]:
     """Recognises the kind of the inputs and writes their plan.
 
@@ -163,12 +170,14 @@ def write_plan(
         columns: columns that the user named.
         size: inputs in a partition.
         limit: number of inputs that are taken, the first; None for all.
+        gratings: that are joined with prism spectra, as in `kspecsr.enhancement.gratings.gratings_of`.
 
     Returns:
         Kind of the inputs, their columns, and the plan.
 
     Raises:
-        SpectrumError: for inputs of several kinds, without a spectrum, or without the columns needed.
+        SpectrumError: for inputs of several kinds, without a spectrum, or without the columns needed; for
+            gratings that belong to none of them.
         OSError: for what is not there.
     """
     # One kind per run: rows of a catalogue and files are numbered in one plan, which a run resumes by.
@@ -187,6 +196,11 @@ def write_plan(
             schema = pq.read_schema(files[0])
     # The schema of the first file stands for all; `_counted` refuses files that lack one of its columns.
     if files and not _is_table_of_paths(schema, columns):
+        if gratings:
+            raise SpectrumError(
+                f"--with {', '.join(gratings)}: joins files, and {files[0]} holds spectra as rows; expected "
+                "prism spectra as files, in a folder or in a table of paths"
+            )
         kind, columns = ROWS, resolved_columns(schema, columns, str(files[0]))
         plan = write_rows_plan(folder, _first(_counted(files, schema), limit), size)
     else:
@@ -200,6 +214,7 @@ def write_plan(
                 with open_tables(path) as opened:
                     columns = resolved_path_columns(opened[""].names, columns, str(path))
                     planned += _text_paths(path, opened[""], columns)
+        planned = _with_gratings(planned, gratings) if gratings else planned
         plan = write_files_plan(folder, islice(planned, limit), size)
     if plan.total == 0:
         raise SpectrumError(
@@ -207,6 +222,17 @@ def write_plan(
             "Parquet files with one row or more"
         )
     return kind, columns, plan
+
+
+def _with_gratings(planned: Iterable[SurveyInput], given: Sequence[str]) -> list[SurveyInput]:
+    """Inputs with the gratings that belong to them; those of a tree that do are no inputs of their own."""
+    inputs = list(planned)  # what belongs together is only known with all of them
+    found = gratings_of([Path(one.source) for one in inputs], given)
+    places = {path: tuple(map(os.path.abspath, some)) for path, some in found.items()}
+    used = {place for some in places.values() for place in some}
+    return [
+        replace(one, gratings=places.get(Path(one.source), ())) for one in inputs if one.source not in used
+    ]
 
 
 def _parquet_files(path: Path) -> list[Path]:
@@ -321,7 +347,8 @@ def _placed(path: str, name: str, numbers: Mapping[str, float], folder: Path) ->
 
 def _planned(args: argparse.Namespace, folder: Path) -> tuple[str, InputColumns, PlanSummary]:
     named = {field.name: getattr(args, field.name) for field in dataclasses.fields(InputColumns)}
-    return write_plan(folder, args.inputs, InputColumns(**named), args.partition_size, args.limit)
+    columns = InputColumns(**named)
+    return write_plan(folder, args.inputs, columns, args.partition_size, args.limit, args.gratings)
 
 
 def planned_text(args: argparse.Namespace) -> str:
@@ -334,6 +361,7 @@ def planned_text(args: argparse.Namespace) -> str:
         if (name := getattr(columns, field.name))
     ]
     text = f"{plan.total} inputs ({kind}) in {plan.partitions} partitions"
+    text += f", {plan.joined} with gratings" if args.gratings else ""
     return f"{text}; columns: {', '.join(used)}" if used else text
 
 
@@ -350,16 +378,20 @@ def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
         SurveyError: where the folder belongs to another run.
         SpectrumError: for inputs that are no spectra.
         ModelFolderError: for a folder without a model.
+        NoJointLinesError: for gratings, and a model that cannot join them.
         OSError: where the folder cannot be written.
     """
     model = find_model(args.model)
+    described = read_settings(model)
+    joint_lines = described.preset.model.sr2.line_errors == "joint"
+    if args.gratings and not joint_lines:
+        raise NoJointLinesError()
     check_writable(args.output)
     # In the folder of the results: a rename from /tmp could cross file systems and not be whole.
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=args.output) as temporary:
         kind, columns, plan = _planned(args, Path(temporary))
         if kind == ROWS and (args.hdu, args.row) != (None, None):
             raise SpectrumError("--hdu and --row choose in FITS and ECSV files; rows of Parquet are spectra")
-        described = read_settings(model)
         settings = SurveySettings(
             kind=kind,
             inputs_sha256=plan.sha256,
@@ -376,7 +408,8 @@ def prepare(args: argparse.Namespace) -> tuple[SurveySettings, Path]:
             keep_flagged=args.keep_flagged,
             precision=args.precision,
             zero_point=args.zero_point,
-            joint_lines=described.preset.model.sr2.line_errors == "joint",
+            joint_lines=joint_lines,
+            with_gratings=plan.joined,
             software=software_versions("tensorflow", "keras", "pyarrow"),
             layout=LAYOUT,
         )

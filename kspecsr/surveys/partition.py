@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import psutil
 
 import kspecsr
+from kspecsr.gratings.joint import join
 from kspecsr.model_settings import weights_hash
 from kspecsr.results.prism_input import prism_wavelength
-from kspecsr.results.resolver import named_backend_errors
+from kspecsr.results.resolver import Resolver, named_backend_errors, redshifts_of
 from kspecsr.surveys.output import PartitionWriter, SurveyError, is_done, write_grids
 from kspecsr.surveys.reading import read_partition
 from kspecsr.surveys.result_rows import failure_rows, line_rows, object_rows, ratio_rows, spectrum_rows
@@ -168,7 +169,7 @@ def process_partition(
                 writer.add(SPECTRA, spectrum_rows(good, made, writer.schemas[SPECTRA]))
             counts["objects"] += len(good)
             counts["failures"] += len(bad)
-            counts["flagged"] += sum(bool(r.flags) for r in made)
+            counts["flagged"] += sum(bool(r.flags) and not r.lines_kept for r in made)
             seconds["writing"] += time.perf_counter() - started
         # Inside the block: the tables must not appear.
         if counts["objects"] + counts["failures"] != expected:
@@ -219,7 +220,24 @@ def resolve(
 
 
 def _resolved(resolver: SuperResolver, inputs: Sequence[SurveyInput], keep_flagged: bool) -> list[Result]:
-    padded = [*inputs, *[inputs[-1]] * (LEAST - len(inputs))]
-    given = [one.redshift for one in padded]
-    results = resolver.resolve([one.spectrum for one in padded], given, keep_flagged)
-    return results[: len(inputs)]
+    full, results = _FullBatches(resolver), {}
+    if alone := [one for one in inputs if one.joint is None]:
+        spectra, given = [one.spectrum for one in alone], [one.redshift for one in alone]
+        results |= zip(map(id, alone), full.resolve(spectra, given, keep_flagged), strict=True)
+    if joint := [one for one in inputs if one.joint is not None]:
+        results |= zip(map(id, joint), join(full, [one.joint for one in joint], keep_flagged), strict=True)
+    return [results[id(one)] for one in inputs]
+
+
+class _FullBatches(Resolver):
+    """A resolver that never runs a small batch."""
+
+    def __init__(self, resolver: SuperResolver):
+        self._resolver = resolver
+        self.identity, self.redshift_bins = resolver.identity, resolver.redshift_bins
+
+    def resolve(self, inputs, redshift=None, keep_flagged=False) -> list[Result]:
+        """See `Resolver.resolve`."""
+        missing, given = max(LEAST - len(inputs), 0), redshifts_of(redshift, len(inputs))
+        padded = [*inputs, *[inputs[-1]] * missing], [*given, *given[-1:].repeat(missing)]
+        return self._resolver.resolve(*padded, keep_flagged)[: len(inputs)]

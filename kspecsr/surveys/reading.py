@@ -20,10 +20,13 @@ import pyarrow.parquet as pq
 from data_pipeline.readers import read_spectrum
 from data_pipeline.readers.source import stem_of
 from data_pipeline.writers.atomic import replacing
+from kspecsr.enhancement.gratings import read_gratings
+from kspecsr.gratings.joint import JointInput
 from kspecsr.surveys.rows import on_prism, read_rows
 from kspecsr.surveys.tables import (
     FILES,
     NO_FILE,
+    NOT_JOINED,
     UNREADABLE,
     SurveyInput,
     SurveySettings,
@@ -37,6 +40,7 @@ _FILES = pa.schema(
         "ra": pa.float64(),
         "dec": pa.float64(),
         "redshift": pa.float64(),
+        "gratings": pa.list_(pa.string()),
     }
 )
 _ROWS = pa.schema({"path": pa.string(), "start": pa.int64(), "stop": pa.int64(), "first": pa.int64()})
@@ -50,16 +54,18 @@ class PlanSummary:
         sha256: SHA-256 of its content, states of the files included.
         total: number of inputs.
         partitions: number of partitions.
+        joined: number of inputs with gratings.
     """
 
     sha256: str
     total: int
     partitions: int
+    joined: int = 0
 
 
 def write_files_plan(folder: Path, files: Iterable[SurveyInput], size: int) -> PlanSummary:
     """Writes the plan of files; ``size`` of them make a partition."""
-    digest, total, partitions, waiting = hashlib.sha256(), 0, 0, []
+    digest, total, partitions, joined, waiting = hashlib.sha256(), 0, 0, 0, []
     with replacing(folder / PLAN_FILE) as temporary, pq.ParquetWriter(temporary, _FILES) as writer:
 
         def flush():
@@ -73,13 +79,15 @@ def write_files_plan(folder: Path, files: Iterable[SurveyInput], size: int) -> P
         for one in files:
             row = [getattr(one, name) for name in _FILES.names]
             # With the state of each file: a survey is not resumed over inputs that were made again meanwhile.
-            digest.update(repr((row, file_state(one.source))).encode())
+            states = [file_state(path) for path in (one.source, *one.gratings)]
+            digest.update(repr((row, states)).encode())
             waiting.append(row)
             total += 1
+            joined += bool(one.gratings)
             if len(waiting) == size:
                 flush()
         flush()
-    return PlanSummary(digest.hexdigest(), total, partitions)
+    return PlanSummary(digest.hexdigest(), total, partitions, joined)
 
 
 def file_state(path: str) -> str:
@@ -117,7 +125,10 @@ def planned_files(folder: Path, partition: int, first: int) -> list[SurveyInput]
     with pq.ParquetFile(folder / PLAN_FILE) as file:
         # A worker reads its own slice of the plan, which may list ten million files.
         rows = file.read_row_group(partition).to_pylist()
-    return [SurveyInput(first + number, **row) for number, row in enumerate(rows)]
+    return [
+        SurveyInput(first + number, **row | {"gratings": tuple(row.get("gratings", ()))})
+        for number, row in enumerate(rows)
+    ]
 
 
 def planned_rows(folder: Path, partition: int) -> dict[str, Any]:
@@ -152,7 +163,7 @@ def read_partition(folder: Path, settings: SurveySettings, partition: int) -> It
 
 
 def read_file(one: SurveyInput, settings: SurveySettings) -> SurveyInput:
-    """The spectrum of one file, with the id and position that it states unless they are known."""
+    """The spectrum of one file with its gratings; with the id and position that it states, unless known."""
     found = replace(one, object_id=one.object_id or stem_of(one.source))
     if not Path(one.source).is_file():
         return found.failed(NO_FILE, f"{one.source or '(blank path)'}: no such file")
@@ -170,4 +181,13 @@ def read_file(one: SurveyInput, settings: SurveySettings) -> SurveyInput:
         found = replace(found, object_id=named or meta.target or meta.source_id)
     if not math.isfinite(one.ra) or not math.isfinite(one.dec):
         found = replace(found, ra=meta.ra, dec=meta.dec)
-    return on_prism(found, observed, settings.zero_point)
+    found = on_prism(found, observed, settings.zero_point)
+    if found.spectrum is None or not one.gratings:
+        return found
+    try:
+        gratings = read_gratings(one.gratings, observed, settings.extraction)
+        return replace(found, joint=JointInput(found.spectrum, gratings, found.redshift))
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
+        return found.failed(NOT_JOINED, error)

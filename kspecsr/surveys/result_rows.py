@@ -41,14 +41,15 @@ def object_rows(
 
 
 def _object(one: SurveyInput, result: SpectrumResult) -> dict:
-    redshift = result.redshift
+    redshift, row = result.redshift, asdict(row_of(result, one.object_id))
     # without a mode there is no P(z) to take quantiles of
     quantiles = redshift.quantile(list(QUANTILES.values())) if redshift.modes else [math.nan] * len(QUANTILES)
     return {
         **_key(one),
         "ra": one.ra,
         "dec": one.dec,
-        **asdict(row_of(result, one.object_id)),
+        **row,
+        **row.pop("by_arm"),
         **dict(zip(QUANTILES, map(float, quantiles), strict=True)),
         "z_modes": [mode.redshift for mode in redshift.modes],
         "z_mode_errors": [mode.error for mode in redshift.modes],
@@ -172,6 +173,7 @@ def spectrum_rows(
         "flux": [r.flux for r in results],
         "flux_error": [r.flux_error for r in results],
         "continuum": [r.continuum for r in results],
+        "pixel_source": [np.where(r.mask, 0, 1) if r.arms is None else r.arms.source for r in results],
         "prism_flux": [r.prism_flux for r in results],
         "prism_error": [r.prism_error for r in results],
         "prism_mask": [r.prism_mask for r in results],

@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from data_pipeline.configuration import json_hash, to_dict
 from kspecsr.configuration.model import check_choice, check_range
+from kspecsr.gratings.joint import JointInput
+from kspecsr.results.arm_files import ARM_ROW, SOURCE_MEANING
 from kspecsr.results.lines import BROAD_COLUMNS, LINE_COLUMNS, LINE_FLUX_UNIT
 from kspecsr.results.prism_input import PrismInput
 from kspecsr.results.ratios import COLUMNS
@@ -20,8 +22,8 @@ from kspecsr.results.table import ROW_COLUMNS
 CHUNK = 128  # spectra that go through the networks together: the batch size of `SuperResolver`
 FILES, ROWS = "files", "rows"
 # 1: without snr, upper_limit and in_range; sn_feature and sn_continuum on all prism pixels. 2: without notes.
-# 3: without class_probability, correlations and broad lines
-LAYOUT = 4
+# 3: without class_probability, correlations and broad lines. 4: without gratings
+LAYOUT = 5
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class SurveySettings:
         precision: of the networks' trunks, as of `kspecsr.load`.
         zero_point: velocity [km/s] that is taken off the wavelengths.
         joint_lines: whether the model states how errors of lines are correlated.
+        with_gratings: number of inputs with gratings.
         software: package name to version.
         layout: version of the columns of the tables and of their meaning.
     """
@@ -102,6 +105,7 @@ class SurveySettings:
     precision: str = "float32"
     zero_point: float = 0.0
     joint_lines: bool = False
+    with_gratings: int = 0
     software: Mapping[str, str] = field(default_factory=dict)
     layout: int = 1  # of manifests that do not state one
 
@@ -117,11 +121,13 @@ class SurveySettings:
         return json_hash(to_dict(self))
 
 
-NO_FILE, UNREADABLE, NOT_PRISM, NOT_RESOLVED = "no_file", "unreadable", "not_prism", "not_resolved"
+NO_FILE, UNREADABLE, NOT_PRISM = "no_file", "unreadable", "not_prism"
+NOT_JOINED, NOT_RESOLVED = "not_joined", "not_resolved"
 FAILURE_KINDS = {
     NO_FILE: "the file is not there",
     UNREADABLE: "no spectrum could be read from it",
     NOT_PRISM: "a spectrum that was not taken with the prism",
+    NOT_JOINED: "one of its gratings cannot be read, or is of another source",
     NOT_RESOLVED: "read, but the result could not be made",
 }
 
@@ -138,7 +144,9 @@ class SurveyInput:
         ra: right ascension [deg]; NaN where unknown.
         dec: declination [deg]; NaN where unknown.
         redshift: known redshift; NaN for none.
+        gratings: paths of the gratings that are joined with it.
         spectrum: on the prism's pixels; None for a failure.
+        joint: the same with its gratings; None for none.
         failure: kind of failure, out of `FAILURE_KINDS`.
         reason: text.
     """
@@ -150,7 +158,9 @@ class SurveyInput:
     ra: float = math.nan
     dec: float = math.nan
     redshift: float = math.nan
+    gratings: tuple[str, ...] = ()
     spectrum: PrismInput | None = None
+    joint: JointInput | None = None
     failure: str = ""
     reason: str = ""
 
@@ -188,10 +198,11 @@ _SOURCE = (
 _F4, _F8 = pa.float32(), pa.float64()
 # Columns that are not float32, as most are.
 _KINDS = {
-    **dict.fromkeys(("z", "wave_rest", "wave_obs"), _F8),
+    **dict.fromkeys(("z", "z_prism", "wave_rest", "wave_obs"), _F8),
     **dict.fromkeys(("z_given", "in_range"), pa.bool_()),
     **dict.fromkeys(("flags", "brightest_line", "line", "object_class", "notes"), pa.string()),
     "lines_detected": pa.int16(),
+    "arms": pa.int8(),
     "class_probability": pa.list_(_F4),
 }
 
@@ -227,6 +238,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("z_mode_errors", pa.list_(_F4), "", "their widths, one sigma"),
         Column("z_mode_masses", pa.list_(_F4), "", "their masses"),
         *(column for name, column in _ROW.items() if name not in _FIRST),
+        *(_described(name, *texts) for name, texts in ARM_ROW.items()),
         *_SOURCE,
     ),
     LINES: (
@@ -246,7 +258,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     ),
     FAILURES: (
         *_KEY,
-        Column("kind", pa.string(), "", "no_file, unreadable, not_prism or not_resolved"),
+        Column("kind", pa.string(), "", f"one of {', '.join(FAILURE_KINDS)}"),
         Column("reason", pa.string(), "", "what was received, what was expected"),
         *_SOURCE,
     ),
@@ -255,6 +267,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("flux", pa.list_(_F4), _DENSITY, "super-resolved, on grids/output.parquet; NaN where masked"),
         Column("flux_error", pa.list_(_F4), _DENSITY, "one sigma"),
         Column("continuum", pa.list_(_F4), _DENSITY, "without lines; NaN where flagged"),
+        Column("pixel_source", pa.list_(pa.int8()), "", f"sum of {SOURCE_MEANING}; 0: masked"),
         Column("prism_flux", pa.list_(_F4), _DENSITY, "what the networks saw, on grids/prism.parquet"),
         Column("prism_error", pa.list_(_F4), _DENSITY, "one sigma"),
         Column("prism_mask", pa.list_(pa.bool_()), "", "true: bad"),
