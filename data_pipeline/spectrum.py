@@ -173,6 +173,12 @@ class ObservedSpectrum:
         if (blank := (no_flux | no_error) & ~bad).any():
             notes.append(f"{blank.sum()} pixels masked: flux or error is masked where it comes from")
             bad |= blank
+        for name, values in (("flux", flux), ("error", error)):
+            filled = _fill_values(values, bad)
+            if filled.any():
+                value = np.asarray(getattr(values, "value", values))[filled][0]
+                notes.append(f"{filled.sum()} pixels masked: {name} is {value:g}, which stands for no value")
+                bad |= filled
         placed = np.isfinite(wave) & (wave > 0)
         if not placed.all():
             notes.append(f"{np.sum(~placed)} pixels without a wavelength dropped")
@@ -246,6 +252,26 @@ def split_mask(values) -> tuple[Any, np.ndarray]:
         values = np.asarray(values.data)
     values = getattr(values, "unmasked", values)
     return (values if unit is None or isinstance(values, u.Quantity) else u.Quantity(values, unit)), null
+
+
+# Numbers that programs write for no value: nines, and the largest of netCDF, IRAF and IDL.
+_FILLS = np.array(
+    [10.0**n - less for n in range(2, 7) for less in (1.0, 0.1)]
+    + [10.0**n for n in range(20, 39)]
+    + [32767.0, 2147483647.0, 9.96921e36, 1.7014118e38, 3.4028235e38, 1.7976931e308]
+)
+
+
+def _fill_values(values, bad: np.ndarray) -> np.ndarray:
+    """Where (n,) numbers stand for no value: -99, 9999, 1e30 ..., far beyond all others of the column."""
+    try:
+        size = np.abs(np.asarray(getattr(values, "value", values), np.float64))
+    except (TypeError, ValueError):  # no numbers: refused where they are converted
+        return np.zeros(bad.shape, bool)
+    good = np.isfinite(size) & ~bad
+    found = good & np.any(np.isclose(size[:, None], _FILLS, rtol=1e-6, atol=0.0), axis=1)
+    others = size[good & ~found]
+    return found & (size > 10 * others.max()) if others.size else np.zeros(bad.shape, bool)
 
 
 def _given_mask(mask, meta: SpectrumMeta) -> np.ndarray:
@@ -336,6 +362,14 @@ _SPELLINGS = {
     "micrometers": "um",
     "meters": "m",
     "microJansky": "uJy",
+    "microJy": "uJy",
+    "muJy": "uJy",
+    "Jansky": "Jy",
+    "JY": "Jy",
+    "ergs": "erg",
+    "sec": "s",
+    "flam": "erg s-1 cm-2 Angstrom-1",
+    "fnu": "erg s-1 cm-2 Hz-1",
 }
 _WORD = re.compile(r"[A-Za-z]+")
 
@@ -347,7 +381,11 @@ def parse_unit(text: str) -> u.UnitBase:
     Raises:
         ValueError: for text that is no unit, or several, or a logarithmic one.
     """
-    standard = _WORD.sub(lambda word: _SPELLINGS.get(word[0], word[0]), text.strip())
+    text = text.strip()
+    # of archives that write in capitals
+    if re.search(r"\b(ERGS?|FLAM|FNU)\b", text) and not re.search("[a-z]", re.sub(r"\de", "", text)):
+        text = re.sub(r"\ba\b", "Angstrom", text.lower())
+    standard = _WORD.sub(lambda word: _SPELLINGS.get(word[0], word[0]), text)
     with warnings.catch_warnings():
         # several slashes and deprecated spellings are unambiguous in these files
         warnings.simplefilter("ignore", u.UnitsWarning)

@@ -1,5 +1,6 @@
 """What is no prism spectrum, or not a sound one, from files, Python and Parquet: refused, mended or noted."""
 
+import gzip
 import io
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
-from astropy.table import QTable
+from astropy.table import QTable, Table
 
 import kspecsr
 import layouts
 from data_pipeline.catalogue.known_redshifts import KnownRedshifts
-from data_pipeline.spectrum import FLUX_UNIT, SpectrumError, SpectrumMeta
+from data_pipeline.readers import read_spectrum
+from data_pipeline.spectrum import FLUX_UNIT, ObservedSpectrum, SpectrumError, SpectrumMeta
 from data_pipeline.writers.spectrum_fits import write_spectrum
 from enhancement_sample import BINS, ERROR, IDENTITY, StandIn, prism_spectrum, write_stand_in_folder
 from kspecsr import enhance, linefit
@@ -112,6 +114,191 @@ def test_lines_keep_their_fluxes_on_a_continuum_that_is_negative(shape):
     np.testing.assert_allclose(fluxes[1][strong] / fluxes[0][strong], 1, atol=0.1)
     level = np.median(sunk.flux / sunk.error)
     assert abs(level) < (17 if shape == "red half" else 2)
+
+
+# what files say in words and numbers of their own ------------------------------------------------------
+
+
+BAD = np.arange(706) % 37 == 5
+DENSITY = "erg / (s cm2 Angstrom)"
+
+
+def table_of(spectrum, flux=None, error=None, names=("wavelength", "flux", "error"), unit=DENSITY, **more):
+    """Table of a spectrum, some of its columns replaced, or added."""
+    flux, error = (spectrum.flux if flux is None else flux), (spectrum.error if error is None else error)
+    table = Table(dict(zip(names, (spectrum.wavelength, flux, error), strict=True)) | more)
+    for name, text in zip(names, ("um", unit, unit), strict=True):
+        table[name].unit = text
+    return table
+
+
+def saved(path, table, *more, **cards):
+    fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(table), *more]).writeto(path, overwrite=True)
+    with fits.open(path, mode="update") as hdus:  # astropy writes units and names of columns itself
+        hdus[1].header.update(cards)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [
+        *(("is_outlier", False), ("nan_mask", False), ("Flag.CR", False), ("saturated", False)),
+        *(("use_pix", True), ("good flag", True), ("flux_ok", True), ("KEEP", True), ("mask_keep", True)),
+    ],
+)
+def test_names_of_quality_columns_are_understood_word_by_word(tmp_path, name, good):
+    spectrum = prism_spectrum()
+    flux = np.where(BAD, 1e-16, spectrum.flux)
+    table = table_of(spectrum, flux, **{name: (good != BAD).astype(int)})
+    read = read_spectrum(saved(tmp_path / "x.fits", table))
+    np.testing.assert_array_equal(read.mask, BAD)
+    assert read.meta.notes == (f"19 pixels masked: column {name} is {'0' if good else 'not 0'} or blank",)
+
+
+@pytest.mark.parametrize("name", ["qc", "status", "wht", "weights", "fit_mask", "snr_ok"])
+def test_few_whole_numbers_under_any_name_are_named_in_a_note(tmp_path, name):
+    read = read_spectrum(saved(tmp_path / "x.fits", table_of(prism_spectrum(), **{name: BAD * 4})))
+    assert not read.mask.any() and read.meta.notes[0].startswith(f"column {name} was not read: it may mark")
+    counts = table_of(prism_spectrum(), order=np.full(706, 3), model=np.arange(706.0))
+    assert read_spectrum(saved(tmp_path / "x.fits", counts)).meta.notes == ()
+
+
+def test_a_mask_that_takes_most_pixels_says_what_else_it_may_mean(tmp_path):
+    read = read_spectrum(saved(tmp_path / "x.fits", table_of(prism_spectrum(), mask=~BAD)))
+    assert read.meta.notes[0].endswith("(most of them: if it means the opposite, call it good)")
+
+
+def test_a_mask_in_an_image_of_its_own(tmp_path):
+    images = [fits.ImageHDU(BAD.astype(np.int16), name="MASK"), fits.ImageHDU(np.ones((2, 2)), name="DQ")]
+    read = read_spectrum(saved(tmp_path / "x.fits", table_of(prism_spectrum()), *images))
+    np.testing.assert_array_equal(read.mask, BAD)
+    assert read.meta.notes == ("19 pixels masked: HDU MASK is not 0 or blank",)
+
+
+@pytest.mark.parametrize("value", [-9999.0, -99.9, 9.96921e36, 1e30])
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_numbers_for_no_value_are_masked_where_no_metadata_name_them(tmp_path, value, kind):
+    spectrum = prism_spectrum()
+    flux = np.where(BAD, value, spectrum.flux * 1e19).astype(kind)
+    table = table_of(spectrum, flux, spectrum.error * 1e19, unit=f"1e-19 {DENSITY}")
+    read = read_spectrum(saved(tmp_path / "x.fits", table))
+    np.testing.assert_array_equal(read.mask, BAD)
+    assert (
+        read.meta.notes[0]
+        == f"19 pixels masked: flux is {np.array(value, kind):g}, which stands for no value"
+    )
+    error = np.where(BAD, 1e20, spectrum.error)
+    read = read_spectrum(saved(tmp_path / "x.fits", table_of(spectrum, error=error)))
+    np.testing.assert_array_equal(read.mask, BAD)
+
+
+def test_a_flux_of_99_among_its_like_is_a_flux():
+    wavelength = points(60)[0]
+    flux = np.linspace(50, 120, 60).round() * u.uJy
+    assert not ObservedSpectrum.from_quantities(wavelength, flux, np.ones(60) * u.uJy).mask.any()
+
+
+@pytest.mark.parametrize(
+    "cards", [{"WAVEFRAM": "rest"}, {"SPECSYS": "SOURCE"}, {"RESTFRAM": True}, {"TUCD1": "em.wl;rest"}]
+)
+def test_rest_wavelengths_are_refused(tmp_path, cards):
+    with pytest.raises(SpectrumError, match="wavelengths are in the rest frame, expected as observed"):
+        read_spectrum(saved(tmp_path / "x.fits", table_of(prism_spectrum()), **cards))
+    observed = {"WAVEFRAM": "observed", "SPECSYS": "BARYCENT", "RESTFRQ": 1.0}
+    assert len(read_spectrum(saved(tmp_path / "x.fits", table_of(prism_spectrum()), **observed)))
+
+
+def test_of_two_wavelength_columns_the_observed_one_is_read(tmp_path):
+    spectrum = prism_spectrum()
+    table = table_of(spectrum, names=("wave_obs", "flux", "error"), wave_rest=spectrum.wavelength / 3)
+    read = read_spectrum(saved(tmp_path / "x.fits", table))
+    np.testing.assert_allclose(read.wavelength, spectrum.wavelength)
+    table.remove_column("wave_obs")
+    with pytest.raises(SpectrumError, match="rest frame"):
+        read_spectrum(saved(tmp_path / "x.fits", table))
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [
+        *(("ergs/sec/cm^2/A", 1), ("ERG/S/CM2/A", 1), ("FLAM", 1), ("erg s^-1 cm^-2 A^-1", 1)),
+        *(("1e-19 ERGS/S/CM2/ANGSTROM", 1e19), ("W m-2 um-1", 10)),
+    ],
+)
+@pytest.mark.parametrize("ending", ["fits", "ecsv"])
+def test_spellings_of_flux_density(tmp_path, unit, factor, ending):
+    spectrum = prism_spectrum()
+    table = table_of(spectrum, spectrum.flux * factor, spectrum.error * factor)
+    path = tmp_path / f"x.{ending}"
+    if ending == "fits":
+        saved(path, table, TUNIT2=unit, TUNIT3=unit)
+    else:
+        table.write(path)
+        path.write_text(path.read_text().replace(str(table["flux"].unit), unit))
+    np.testing.assert_allclose(read_spectrum(path).flux, spectrum.flux, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flux", "unit", "text"),
+    [
+        (lambda f: f.astype(str), DENSITY, "column flux does not hold real numbers but <U"),
+        (lambda f: f + 0j, DENSITY, "column flux does not hold real numbers but complex128"),
+        (lambda f: f, "mag(AB)", r"column flux has the unknown unit 'mag\(AB\)'"),
+    ],
+)
+def test_text_columns_that_hold_no_linear_real_numbers(tmp_path, flux, unit, text):
+    table = table_of(prism_spectrum())
+    table["flux"] = flux(np.asarray(table["flux"]))
+    table["flux"].unit = unit
+    table.write(tmp_path / "x.ecsv")
+    with pytest.raises(SpectrumError, match=rf"x\.ecsv: {text}"):
+        read_spectrum(tmp_path / "x.ecsv")
+
+
+def test_a_text_table_that_was_cut_loses_its_last_row(tmp_path):
+    table_of(prism_spectrum()).write(tmp_path / "x.ecsv")
+    text = (tmp_path / "x.ecsv").read_text()
+    (tmp_path / "x.ecsv").write_text(text[:-2])  # 4e-21 is 4e-2
+    read = read_spectrum(tmp_path / "x.ecsv")
+    assert len(read) == 705 and read.meta.notes == (
+        "the last line has no end, so the file may be cut, and it was left out",
+    )
+
+
+def test_vectors_with_dimensions(tmp_path):
+    spectrum = prism_spectrum()
+    columns = [
+        fits.Column(name, "706D", unit, dim="(706,1)", array=values[None, None])
+        for name, unit, values in (
+            ("wavelength", "um", spectrum.wavelength),
+            ("flux", DENSITY, spectrum.flux),
+            ("error", DENSITY, spectrum.error),
+        )
+    ]
+    layouts.write(tmp_path / "x.fits", {}, fits.BinTableHDU.from_columns(columns))
+    np.testing.assert_array_equal(read_spectrum(tmp_path / "x.fits").flux, spectrum.flux)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(b"PAR1....", "a Parquet file"), (b"#ASDF 1.0.0", "an ASDF file"), (b"<?xml version", "an XML file")],
+)
+def test_files_of_other_kinds_are_named(tmp_path, content, kind):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(SpectrumError, match=f"x: is {kind}"):
+        read_spectrum(tmp_path / "x")
+    (tmp_path / "y.gz").write_bytes(gzip.compress(gzip.compress(content)))
+    with pytest.raises(SpectrumError, match="is packed twice; unpack it once"):
+        read_spectrum(tmp_path / "y.gz")
+
+
+def test_pixels_of_a_grating_and_wavelengths_beyond_the_prism_are_noted(resolver):
+    wavelength = np.arange(2.87, 5.2, 0.00179)
+    flux = np.ones(wavelength.size) * 1e-20 * FLUX_UNIT
+    assert "as those of a grating are" in resolver((wavelength * u.um, flux, 0.1 * flux)).notes[0]
+    beyond = resolver((wavelength * 1e4 * u.um, flux, 0.1 * flux))
+    assert "wavelengths run from 2.87e+04 to 5.199e+04 um (is their unit right?)" in beyond.notes[0]
+    assert "NO_COVERAGE" in beyond.flags
 
 
 # Python ------------------------------------------------------------------------------------------------

@@ -334,10 +334,8 @@ def test_wavelengths_in_air(tmp_path, card):
     assert len(read_spectrum(path)) == 50
 
 
-@pytest.mark.parametrize(
-    ("column", "place"), [("wavelength", "wavelengths come in"), ("flux", "flux comes in")]
-)
-def test_ecsv_with_an_unknown_unit(tmp_path, column, place):
+@pytest.mark.parametrize("column", ["wavelength", "flux"])
+def test_ecsv_with_an_unknown_unit(tmp_path, column):
     path = tmp_path / "table.ecsv"
     table = QTable({"wavelength": [1.0, 2.0] * u.um, "flux": [1.0, 2.0] * u.Jy, "error": [1.0, 2.0] * u.Jy})
     table.write(path)
@@ -345,7 +343,7 @@ def test_ecsv_with_an_unknown_unit(tmp_path, column, place):
     path.write_text(
         path.read_text().replace(f"{{name: {column}, unit: {unit}", f"{{name: {column}, unit: furlong")
     )
-    with pytest.raises(SpectrumError, match=rf"table\.ecsv: {place} furlong; expected"):
+    with pytest.raises(SpectrumError, match=rf"table\.ecsv: column {column} has the unknown unit 'furlong'"):
         read_spectrum(path)
 
 

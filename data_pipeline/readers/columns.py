@@ -63,6 +63,8 @@ def chosen_row(values: np.ndarray, row: int | None, where: str) -> np.ndarray:
     Raises:
         SpectrumError: for several spectra of which none was chosen, or a row that is not there.
     """
+    if values.ndim > 2 and max(values.shape[1:]) == np.prod(values.shape[1:]):  # TDIM of a vector: (n, 1)
+        values = values.reshape(len(values), -1)
     if values.ndim == 2 and values.shape[1] == 1 and len(values) > 1:
         values = values[:, 0]
     if values.ndim == 1 and values.dtype != object:

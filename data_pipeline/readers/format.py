@@ -8,14 +8,18 @@ import numpy as np
 from astropy.io import fits
 
 from data_pipeline.readers.columns import column_card, column_names, first_of
-from data_pipeline.readers.identity import check_vacuum, disperser_of
+from data_pipeline.readers.identity import check_wavelengths, disperser_of
 from data_pipeline.readers.source import Source
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 
 EXTRACTIONS = ("3pix", "5pix")
 WAVELENGTH_NAMES = (
     *("wavelength", "wave", "lambda", "lam", "wl", "spectral_axis", "wavelengths"),
-    *("wave_vac", "wavelength_vac", "wave_air", "wavelength_air", "lambda_air"),  # air is refused by name
+    *("wave_vac", "wavelength_vac", "wave_obs", "obs_wave", "wavelength_obs", "lambda_obs", "lambda_vac"),
+    *("observed_wavelength", "frequency", "freq", "nu", "energy"),
+    # air and rest frame are refused by name
+    *("wave_air", "wavelength_air", "lambda_air", "air_wavelength", "wave_rest", "rest_wave", "lambda_rest"),
+    *("wavelength_rest", "rest_wavelength"),
 )
 _NUMBERS = ("ra", "dec", "exposure_time", "zero_point")
 _UPPER_CASE = ("disperser", "filter")
@@ -108,7 +112,7 @@ def metadata(
     label = "" if hdu is None else source.label(hdu)
     told = (*headers, source.primary)
     fields["disperser"] = disperser_of(fields.get("disperser", ""), told, str(source.path))
-    check_vacuum(f"{source.path}[{label}]" if label else str(source.path), told, _axis(hdu))
+    check_wavelengths(f"{source.path}[{label}]" if label else str(source.path), told, _axis(hdu))
     fields["source_id"] = strip_zeros(fields.get("source_id", ""))
     fields["notes"] = (*fields.get("notes", ()), *source.notes())
     return SpectrumMeta(format=name, path=str(source.path), hdu=label, **fields)
@@ -117,6 +121,5 @@ def metadata(
 def _axis(hdu) -> list:
     """What a table's header says of its wavelengths."""
     name = None if hdu is None else first_of(WAVELENGTH_NAMES, column_names(hdu))
-    return (
-        [name, *(column_card(hdu, name, key) for key in ("TCTYP", "TUCD", "TCOMM", "TDESC"))] if name else []
-    )
+    told = ("TCTYP", "TUCD", "TCOMM", "TDESC", "TUTYP")
+    return [name, *(column_card(hdu, name, key) for key in told)] if name else []

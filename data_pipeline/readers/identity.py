@@ -1,7 +1,7 @@
 """What headers say of the instrument and of the medium of wavelengths, whatever words they use."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from data_pipeline.spectrum import SpectrumError
 _NOTHING = {"", "NA", "NONE", "NULL", "NAN", "UNKNOWN", "UNDEFINED", "TBD"}
 # Words that stand beside the name of a disperser without saying more
 _BESIDE = {"JWST", "NIRSPEC", "CLEAR", "MSA", "MOS", "FS", "IFU", "SLIT", "NRS", "R100"}
-_FILE_NAME = re.compile(
-    r"(?<![a-z0-9])(g(?:140|235|395)[mh]|p750l|gr150[rc]|gr700xd|grism[rc]|g102|g141|g800l)(?![a-z0-9])"
+_ELEMENT = re.compile(
+    r"(?<![a-z0-9])(g(?:140|235|395)[mh]|f(?:070|100|170|290)lp|p750l|gr150[rc]|gr700xd|grism[rc]|g102|g141|"
+    r"g800l)(?![a-z0-9])"
 )
 
 
@@ -37,6 +38,19 @@ def _texts(headers: Sequence[Mapping[str, Any]], keys: str) -> list[str]:
     found = (header.get(key) for header in headers for key in keys.split())
     texts = (str(value).strip().upper() for value in found if not isinstance(value, fits.card.Undefined))
     return [text for text in texts if re.sub(r"[^A-Z0-9]", "", text) not in _NOTHING]
+
+
+def _cards(headers: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Cards of all headers without remarks: keyword in upper case with ``_`` for blanks, and value."""
+    for header in headers:
+        for key in header:
+            name = re.sub(r"[ -]", "_", str(key).upper().strip())
+            if name in ("COMMENT", "COMMENTS", "HISTORY", ""):
+                continue
+            try:
+                yield name, header[key]
+            except (fits.VerifyError, KeyError, ValueError):  # a damaged card is no card of these
+                continue
 
 
 def disperser_of(stated: str, headers: Sequence[Mapping[str, Any]], path: str = "") -> str:
@@ -67,25 +81,40 @@ def disperser_of(stated: str, headers: Sequence[Mapping[str, Any]], path: str = 
     ]
     if elsewhere or other or pupil or (element and not name):
         return " ".join(dict.fromkeys([*elsewhere, *(instrument or other), *element, *pupil]))
-    in_name = _FILE_NAME.search(Path(path).name.lower())
-    if not name and in_name and "prism" not in Path(path).name.lower():
-        return in_name[1].upper()
+    if not name:
+        # whatever card or file name speaks of a grating, unless the prism is named beside it
+        cards = [(key, text) for key, text in _cards(headers) if isinstance(text, str)]
+        said = [text.lower() for key, text in cards if not key.startswith("TTYPE")]
+        for text in (*said, Path(path).name.lower()):
+            elements = sorted(_ELEMENT.findall(text), reverse=True)  # a grating before its filter
+            if elements and "prism" not in text:
+                return elements[0].upper()
     return name
 
 
 _MEDIUM = (
     "AIRORVAC VACORAIR AIRVAC MEDIUM WAVEMED WAVE_MEDIUM WAVELENGTH_MEDIUM WAVELENGTH_TYPE WAVETYPE WAVEFRAME"
 )
-_VACUUM = "VACUUM VACWAVE VAC_WAVE IN_VACUUM INVACUUM VACUUM_WAVELENGTHS"
-_AIR = "AIR INAIR IN_AIR AIRWAVE AIR_WAVELENGTHS AIRWAVES"
+_REMARKS = "COMMENT COMMENTS HISTORY DESCRIPTION"
+_VACUUM = "VACUUM VACWAVE VAC_WAVE IN_VACUUM INVACUUM VACUUM_WAVELENGTHS VAC"
 _NO, _YES = ("FALSE", "F", "0", "NO", "N"), ("TRUE", "T", "1", "YES", "Y")
+_AIR_KEY = re.compile(r"^(IS_?)?(IN_?)?AIR$|(WAV|LAM).*AIR|AIR.*(WAV|LAM)")
+_AIR_WORDS = re.compile(r"^(IN |STANDARD |DRY )?AIR( WAVELENGTHS?)?$")
+_NAMES = ("OBJECT", "TARGET", "TARGNAME", "NAME", "AUTHOR", "ORIGIN")
+_FRAME_KEY = re.compile(r"(WAV|LAM|SPEC)\w*(FRA?ME?|SYS)$|^(REF_?)?FRAME$|^SPECSYS\d?$")
+_REST_KEY = re.compile(r"^(IS_?|IN_?)*REST_?FRAME?$")
+_REST_WORDS = re.compile(r"^(IN )?(THE )?REST([ _-]?FRAME)?$|^SOURCE$")
+_IN_REMARKS = (
+    r"WAVELENGTHS?(?: \w+){0,3} (?:IN )?AIR(?=[.,;)'\"]|$)",
+    r"WAVELENGTHS?(?: \w+){0,3} IN (?:THE )?REST[ -]?FRAME",
+)
 
 
-def check_vacuum(where: str, headers: Sequence[Mapping[str, Any]], axis: Sequence[Any] = ()) -> None:
-    """Refuses wavelengths in air.
+def check_wavelengths(where: str, headers: Sequence[Mapping[str, Any]], axis: Sequence[Any] = ()) -> None:
+    """Refuses wavelengths in air, and those in the rest frame of the source.
 
     Asked are the keywords of SDSS and DESI (AIRORVAC), ESO (VACUUM), the FITS standard (CTYPE and TCTYP:
-    AWAV), the UCD of ESO products (em.wl;obs.atmos) and the words that people write into metadata.
+    AWAV; SPECSYS: SOURCE), the UCD of ESO products (em.wl;obs.atmos) and whatever words people write.
 
     Args:
         where: file and HDU, for the error text.
@@ -93,19 +122,34 @@ def check_vacuum(where: str, headers: Sequence[Mapping[str, Any]], axis: Sequenc
         axis: what is said of the wavelength column: its name, type, UCD, description.
 
     Raises:
-        SpectrumError: for air.
+        SpectrumError: for air, and for rest wavelengths.
     """
-    says = [text for text in _texts(headers, _MEDIUM) if re.search(r"\bAIR\b", text) and "VAC" not in text]
-    says += [f"VACUUM = {text}" for text in _texts(headers, _VACUUM) if text in (*_NO, "AIR")]
-    says += [f"AIR = {text}" for text in _texts(headers, _AIR) if text in _YES]
-    says += [text for text in _texts(headers, "CTYPE1 CTYPE2 CTYPE3 CTYPE") if text.startswith("AWAV")]
-    remarks = " ".join(_texts(headers, "COMMENT COMMENTS HISTORY DESCRIPTION"))
-    says += re.findall(r"WAVELENGTHS? (?:ARE |IS )?(?:GIVEN |MEASURED )?IN AIR\b", remarks)
+    air = [text for text in _texts(headers, _MEDIUM) if re.search(r"\bAIR\b", text) and "VAC" not in text]
+    air += [f"VACUUM = {text}" for text in _texts(headers, _VACUUM) if text in (*_NO, "AIR")]
+    air += [text for text in _texts(headers, "CTYPE1 CTYPE2 CTYPE3 CTYPE") if text.startswith("AWAV")]
+    rest = []
+    for key, value in _cards(headers):
+        text = str(value).strip().upper()
+        if (_AIR_WORDS.search(text) and key not in _NAMES) or (_AIR_KEY.search(key) and text in _YES):
+            air.append(f"{key} = {text}")
+        if (_FRAME_KEY.search(key) and _REST_WORDS.search(text)) or (_REST_KEY.search(key) and text in _YES):
+            rest.append(f"{key} = {text}")
+    # a line of remarks each; one that speaks of vacuum tells of a conversion
+    remarks = [str(row).strip().upper() for text in _texts(headers, _REMARKS) for row in text.splitlines()]
+    remarks = [row for row in remarks if "VAC" not in row]
+    for found, pattern in zip((air, rest), _IN_REMARKS, strict=True):
+        found += [match[0] for row in remarks for match in re.finditer(pattern, row)]
     for text in (str(item).strip() for item in axis if item):
-        air = re.search(r"^AWAV|obs\.atmos|(^|[^a-z])air([^a-z]|$)", text, re.IGNORECASE)
-        says += [text] if air and not re.search("vac", text, re.IGNORECASE) else []
-    if says:
+        if re.search(r"^AWAV|obs\.atmos|(^|[^a-z])air([^a-z]|$)", text, re.IGNORECASE):
+            air += [text] if not re.search("vac", text, re.IGNORECASE) else []
+        rest += [text] if re.search(r"(^|[^a-z])rest([ _-]?frame|[^a-z]|$)", text, re.IGNORECASE) else []
+    if air:
         raise SpectrumError(
-            f"{where}: wavelengths are in air, expected vacuum ({says[0]}); convert them first "
+            f"{where}: wavelengths are in air, expected vacuum ({air[0]}); convert them first "
             "(specutils.utils.wcs_utils.air_to_vac) and write VACUUM = T."
+        )
+    if rest:
+        raise SpectrumError(
+            f"{where}: wavelengths are in the rest frame, expected as observed ({rest[0]}); multiply them by "
+            "1 + z and divide flux densities per wavelength by it."
         )

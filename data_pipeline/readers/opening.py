@@ -35,6 +35,12 @@ _OTHER_KINDS = {
     b"%PDF": "a PDF document",
     b"PK\x03\x04": "a zip archive (perhaps .npz); unpack it",
     b"\x89HDF": "an HDF5 file",
+    b"PAR1": "a Parquet file; kspecsr survey reads spectra in its rows",
+    b"#ASDF": "an ASDF file",
+    b"<?xml": "an XML file (perhaps a VOTable)",
+    b"././@": "a tar archive; unpack it",
+    b"\x1f\x8b": "packed twice; unpack it once",
+    b"\xff\xfe": "text in UTF-16; save it as UTF-8",
     b"<!DO": "an HTML page, perhaps a failed download",
     b"<htm": "an HTML page, perhaps a failed download",
 }

@@ -38,10 +38,21 @@ GOOD_NAMES = (
     *("good", "valid", "ok", "use", "usable", "is_good", "is_valid", "isvalid", "good_pixel", "good_pixels"),
     *("goodpix", "good_mask", "mask_good", "valid_mask", "valid_pixel", "gpm"),
 )
+# Names made of such words say the same: ``flux_good_pixel``, ``is_outlier``, ``use-pix``.
+_BAD_WORDS = {
+    *("mask", "masked", "bad", "flag", "flags", "flagged", "dq", "outlier", "outliers", "cr", "cosmic"),
+    *("cosmics", "saturated", "artifact", "artefact", "hot", "nan", "badpix", "bpm", "crmask", "pixmask"),
+    *("exclude", "excluded", "reject", "rejected", "contaminated"),
+}
+_GOOD_WORDS = {"good", "valid", "ok", "use", "used", "usable", "keep", "kept", "include", "included", "gpm"}
+_NEUTRAL_WORDS = {"is", "flux", "pix", "pixel", "pixels", "spec", "spectrum", "data", "hdu", "column"}
+_TURNED = _BAD_WORDS - {"mask", "flag", "flags", "dq", "bpm", "pixmask"}  # ``bad`` and ``good`` in one name
 _AMBIGUOUS = ("quality", "qual")  # as true and false, or as a fraction: which way round?
 _MAY_BE = re.compile(
-    r"mask|flag|qual|(^|[_.])(dq|bpm|gpm|cr|ok|sat)([_.]|$)|bad|good|valid|cosmic|reject|outlier"
+    r"mask|flag|qual|(^|[_.])(dq|bpm|gpm|cr|ok|sat|qc|qf|wht|weights?)([_.]|$)|bad|good|valid|cosmic|reject|"
+    "outlier|saturat|artefact|artifact|exclud|contamin"
 )
+_FEW_VALUES = 8  # of a column of whole numbers, 0 among them, that may be flags
 _WORDS = {
     **dict.fromkeys(("true", "t", "yes", "y", "bad", "masked"), True),
     **dict.fromkeys(("false", "f", "no", "n", "", "ok", "good"), False),
@@ -78,8 +89,32 @@ def may_mark(name: str) -> bool:
     return bool(_MAY_BE.search(name.lower()))
 
 
+def marks(name: str) -> str:
+    """``bad`` or ``good``: what a column of this name marks; empty where that is not known."""
+    name = name.lower().strip()
+    words = set(re.findall(r"[a-z]+", name))
+    good = bool(words & _GOOD_WORDS)
+    told = words & (_GOOD_WORDS | _BAD_WORDS) and words <= _GOOD_WORDS | _BAD_WORDS | _NEUTRAL_WORDS
+    if name in GOOD_NAMES or (told and good and not words & _TURNED):
+        return "good"
+    return "bad" if name in BAD_NAMES or (told and not good) else ""
+
+
+def _few_numbers(stored: np.ndarray) -> bool:
+    """Whether these are zero and a few other whole numbers, as flags are."""
+    values, null = split_mask(stored)
+    if np.asarray(values).dtype.kind not in "biuf":
+        return False
+    found = np.unique(np.asarray(values, np.float64)[~null & np.isfinite(values)])
+    return 1 < found.size <= _FEW_VALUES and 0 in found and bool(np.all(found == np.round(found)))
+
+
 def bad_pixels(
-    names: Sequence[str], values: Callable[[str], np.ndarray], where: str, known: Sequence[str] = ()
+    names: Sequence[str],
+    values: Callable[[str], np.ndarray],
+    where: str,
+    known: Sequence[str] = (),
+    of_any_name: bool = False,
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """Pixels that a table marks as bad, in all columns that say so; pixels without a flag are bad.
 
@@ -88,6 +123,8 @@ def bad_pixels(
         values: flags (n,) of a column, as `truth` takes them.
         where: file and HDU, for error texts.
         known: columns that the reader of the format itself understands.
+        of_any_name: columns that hold zero and a few other whole numbers are named in a note whatever they
+            are called.
 
     Returns:
         (n,) bool, True = bad, None where no column says anything; and a note on each column that was read,
@@ -97,18 +134,18 @@ def bad_pixels(
         SpectrumError: for a column ``mask`` that holds words other than True and False.
     """
     mask, notes = None, []
+    passed_over = {other.lower() for other in known}
     for name in names:
         lower = name.lower().strip()
-        if lower in [other.lower() for other in known] or lower.endswith((".mask", ".unit")):
+        if lower in passed_over or lower.endswith((".mask", ".unit")):
             continue
-        if lower not in BAD_NAMES + GOOD_NAMES:
-            if may_mark(lower):
-                notes.append(
-                    f"column {name} was not read: it may mark bad pixels, but in a way not known here"
-                )
-            continue
+        title, kind = name if lower.startswith("hdu ") else f"column {name}", marks(name)
         try:
-            stored = values(name)
+            stored = values(name) if kind or of_any_name else None
+            if not kind:
+                if may_mark(lower) or (of_any_name and _few_numbers(stored)):
+                    notes.append(f"{title} was not read: it may mark bad pixels, but in a way not known here")
+                continue
             flags = truth(stored)
             if lower in _AMBIGUOUS and not _counts(stored):
                 raise ValueError("whether true is good or bad is not known")
@@ -117,13 +154,18 @@ def bad_pixels(
                 raise SpectrumError(
                     f"{where}: column {name} should mark bad pixels with numbers or True and False ({error})."
                 ) from error
-            notes.append(f"column {name} was not read: {error}")
+            if kind or may_mark(lower):
+                notes.append(f"{title} was not read: {error}")
             continue
-        bad = ~(flags == (lower in GOOD_NAMES))  # no value is neither
+        bad = ~(flags == (kind == "good"))  # no value is neither
         mask = bad if mask is None else mask | bad
         if bad.any():
-            meaning = "0" if lower in GOOD_NAMES else "not 0"
-            notes.append(f"{bad.sum()} pixels masked: column {name} is {meaning} or blank")
+            meaning = "0" if kind == "good" else "not 0"
+            note = f"{bad.sum()} pixels masked: {title} is {meaning} or blank"
+            if bad.sum() > 0.5 * bad.size:
+                other = "good" if kind == "bad" else "mask"
+                note += f" (most of them: if it means the opposite, call it {other})"
+            notes.append(note)
     return mask, tuple(notes)
 
 

@@ -14,13 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.readers.columns import column_names
 from data_pipeline.readers.dja import DJA
 from data_pipeline.readers.euclid import EUCLID
 from data_pipeline.readers.format import Format, ReadOptions, metadata
 from data_pipeline.readers.gto import GTO
+from data_pipeline.readers.identity import check_wavelengths
 from data_pipeline.readers.jades import JADES_DR3, JADES_DR4
 from data_pipeline.readers.opening import open_source
 from data_pipeline.readers.own import OWN, RESULT, RESULT_FORMAT
+from data_pipeline.readers.quality import may_mark
 from data_pipeline.readers.source import Source
 from data_pipeline.readers.stsci import CEERS, STSCI
 from data_pipeline.readers.table import TABLE
@@ -63,7 +66,11 @@ def read_specutils(source: Source, options: ReadOptions) -> ObservedSpectrum:
             f"{source.path}: specutils reads an array of shape {spectrum.flux.shape}; expected one spectrum. "
             f"{cure}"
         )
-    meta = metadata(source, None, "specutils", [hdu.header for hdu in source.all_hdus()], {})
+    columns = [name for hdu in source.all_hdus() for name in column_names(hdu)]
+    notes = tuple(f"column {name} was not read: it may mark bad pixels" for name in columns if may_mark(name))
+    headers = [hdu.header for hdu in source.all_hdus()]
+    meta = metadata(source, None, "specutils", headers, {}, notes=notes)
+    check_wavelengths(meta.origin, [], columns)
     error = spectrum.uncertainty.represent_as(StdDevUncertainty).quantity
     mask = None if spectrum.mask is None else np.asarray(spectrum.mask, dtype=bool)
     return ObservedSpectrum.from_quantities(spectrum.spectral_axis, spectrum.flux, error, mask, meta)

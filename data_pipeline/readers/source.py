@@ -131,7 +131,10 @@ class Source:
 
     def notes(self) -> tuple[str, ...]:
         """Remarks on the file as a whole."""
-        if self.hdus is None or self.size % _FITS_BLOCK == 0:
+        if self.hdus is None:
+            whole = self.text.endswith(("\n", "\r"))
+            return () if whole else ("the last line has no end, so the file may be cut, and it was left out",)
+        if self.size % _FITS_BLOCK == 0:
             return ()
         return ("file length is no multiple of 2880 bytes: cut after this HDU, download it again",)
 

@@ -11,10 +11,10 @@ from astropy.io import fits
 
 from data_pipeline.readers.columns import chosen_row, column_names, find_column, first_of, is_fill, listed
 from data_pipeline.readers.format import WAVELENGTH_NAMES, Format, ReadOptions, metadata, value_of
-from data_pipeline.readers.identity import check_vacuum
-from data_pipeline.readers.quality import bad_pixels
+from data_pipeline.readers.identity import check_wavelengths
+from data_pipeline.readers.quality import bad_pixels, may_mark
 from data_pipeline.readers.source import DAMAGE, Source
-from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta, split_mask
+from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta, parse_unit, split_mask
 
 FLUX_NAMES = ("flux", "flux_density", "signal", "flam", "f_lambda", "fnu", "f_nu", "fluxes")
 ERROR_NAMES = (
@@ -92,7 +92,19 @@ def read_table(source: Source, options: ReadOptions) -> ObservedSpectrum:
     def column(name: str) -> u.Quantity:
         return source.column(hdu, name)
 
-    return _assemble(column_names(hdu), column, lambda name: source.flags(hdu, name), meta, options)
+    def flags(name: str) -> np.ndarray:
+        if name in images:
+            return np.asarray(source.data(images[name]))
+        return source.flags(hdu, name)
+
+    # masks that lie in images of their own, of a number per row
+    rows = hdu.header.get("NAXIS2")
+    images = {
+        f"HDU {other.name}": other
+        for other in source.all_hdus()
+        if isinstance(other, fits.ImageHDU) and may_mark(other.name) and other.shape == (rows,)
+    }
+    return _assemble([*column_names(hdu), *images], column, flags, meta, options)
 
 
 def _read_ecsv(source: Source, options: ReadOptions) -> ObservedSpectrum:
@@ -110,6 +122,8 @@ def _read_ecsv(source: Source, options: ReadOptions) -> ObservedSpectrum:
         raise SpectrumError(
             f"{source.path}: no readable ECSV table ({error}). Write it again with astropy."
         ) from error
+    if source.notes():  # the last row is cut, and its numbers with it
+        table = table[:-1]
     inner = [value for value in table.meta.values() if isinstance(value, Mapping)]  # such as a FITS header
     parts = (*inner, table.meta)
     header = {str(key).upper().replace(" ", "_"): value for part in parts for key, value in part.items()}
@@ -117,19 +131,32 @@ def _read_ecsv(source: Source, options: ReadOptions) -> ObservedSpectrum:
     wave = first_of(WAVELENGTH_NAMES, table.colnames)
     if wave:
         info = table[wave].info
-        check_vacuum(meta.origin, [], [wave, info.description, *map(str, info.meta.values())])
+        check_wavelengths(meta.origin, [], [wave, info.description, *map(str, info.meta.values())])
 
     def flags(name: str) -> np.ndarray:
         return chosen_row(table[name], source.row, f"{source.path}: column {name}")
 
     def column(name: str) -> u.Quantity:
-        if getattr(table[name], "unit", None) is None:
+        where, text = f"{source.path}: column {name}", str(getattr(table[name], "unit", None) or "")
+        if not text:
+            raise SpectrumError(f"{where} has no unit. State it in the ECSV header, e.g. um.")
+        given = flags(name)
+        if given.dtype.kind not in "biuf":
             raise SpectrumError(
-                f"{source.path}: column {name} has no unit. State it in the ECSV header, e.g. um."
+                f"{where} does not hold real numbers but {given.dtype}; write it as float64, or choose "
+                "another with flux_column=."
             )
-        values, null = split_mask(flags(name))
-        null = null | is_fill(np.asarray(values.value), table[name].info.meta or {})
-        return u.Quantity(np.where(null, np.nan, np.asarray(values.value, np.float64)), values.unit)
+        stored, null = split_mask(given)
+        values = np.asarray(getattr(stored, "value", stored))
+        try:
+            unit = parse_unit(text)  # spellings that the FITS reader knows, too
+        except ValueError as error:
+            raise SpectrumError(
+                f"{where} has the unknown unit {text!r}. State a linear one in the ECSV header, e.g. um or "
+                "erg / (s cm2 Angstrom)."
+            ) from error
+        null = null | is_fill(values, table[name].info.meta or {})
+        return u.Quantity(np.where(null, np.nan, values.astype(np.float64)), unit)
 
     return _assemble(table.colnames, column, flags, meta, options)
 
@@ -152,7 +179,8 @@ def _assemble(
             )
     wavelength, flux = column(wave_name), column(flux_name)
     error = _error(names, column, meta, flux_name)
-    mask, notes = bad_pixels(names, flags, meta.origin, known=(wave_name, flux_name))
+    known = (wave_name, flux_name)
+    mask, notes = bad_pixels(names, flags, meta.origin, known, of_any_name=True)
     meta = replace(meta, notes=meta.notes + notes)
     return ObservedSpectrum.from_quantities(wavelength, flux, error, mask, meta)
 

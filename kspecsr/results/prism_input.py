@@ -14,7 +14,7 @@ from data_pipeline.instrument import PRISM, degrading_operator, load_instrument
 from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
 from data_pipeline.pixel_grid import UnifiedGrid, pixel_bounds
 from data_pipeline.readers import read_spectrum
-from data_pipeline.readers.identity import check_vacuum, disperser_of
+from data_pipeline.readers.identity import check_wavelengths, disperser_of
 from data_pipeline.resampling import to_prism_pixels
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 from kspecsr.results.background import background_deficit
@@ -23,6 +23,8 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 MASKED_ERROR = 1e-20  # [erg/s/cm2/A] of masked pixels: finite, and of the size of real ones
 # Released prism pixels are 0.3-0.6 of an unresolved line's FWHM; photometry and binned spectra are wider
 WIDEST_PIXEL = 1.5
+# and those of medium gratings 0.02-0.1 of it
+FINEST_PIXEL = 0.12
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +101,25 @@ def check_prism(spectrum: ObservedSpectrum) -> ObservedSpectrum:
             "networks super-resolve. Give the prism spectrum of this object; a medium grating goes beside "
             "it: --with FILE, or gratings=[...]."
         )
-    wide = _too_wide(spectrum)
+    ratio = _relative_widths(spectrum)
+    if not np.isfinite(ratio).any():
+        low, high = prism_wavelength()[[0, -1]]
+        return spectrum.noted(
+            f"no good pixel at {low:.2f}-{high:.2f} um, where the prism sees: wavelengths run from "
+            f"{spectrum.wavelength[0]:.4g} to {spectrum.wavelength[-1]:.4g} um (is their unit right?)"
+        )
+    if np.nanmedian(ratio) < FINEST_PIXEL and not spectrum.meta.disperser:
+        spectrum = spectrum.noted(
+            f"pixels are {np.nanmedian(ratio):.2g} of the prism's resolution wide (its own are 0.3-0.6), as "
+            "those of a grating are: if it is one, redshift and lines are wrong"
+        )
+    wide = ratio > WIDEST_PIXEL
+    if wide.sum() > 0.5 * np.isfinite(ratio).sum():
+        raise SpectrumError(
+            f"{spectrum.meta.origin}: its {np.isfinite(ratio).sum()} good points on the prism's range are "
+            f"{np.nanmedian(ratio):.1f} times as far apart as the prism's resolution is wide; "
+            "expected pixels of a prism spectrum, neither photometry nor a binned spectrum."
+        )
     if not wide.any():
         return spectrum
     names = ("wavelength", "flux", "error", "mask")
@@ -109,20 +129,13 @@ def check_prism(spectrum: ObservedSpectrum) -> ObservedSpectrum:
     )
 
 
-def _too_wide(spectrum: ObservedSpectrum) -> np.ndarray:
-    """Good pixels (n,) that no prism has; beside a gap, the width of its neighbourhood counts."""
+def _relative_widths(spectrum: ObservedSpectrum) -> np.ndarray:
+    """Widths of pixels (n,) over the FWHM of an unresolved line; NaN where bad or beyond the prism."""
     wavelength, prism = spectrum.wavelength, load_instrument(PRISM)
     width = np.diff(pixel_bounds(wavelength), axis=0)[0]
     on_prism = ~spectrum.mask & (wavelength > prism.wavelength[0]) & (wavelength < prism.wavelength[-1])
     ratio = width / prism.fwhm(np.clip(wavelength, *prism.wavelength[[0, -1]]))
-    wide = on_prism & (ratio > WIDEST_PIXEL)
-    if wide.sum() > 0.5 * on_prism.sum():
-        raise SpectrumError(
-            f"{spectrum.meta.origin}: its {on_prism.sum()} good points on the prism's range are "
-            f"{np.median(ratio[on_prism]):.1f} times as far apart as the prism's resolution is wide; "
-            "expected pixels of a prism spectrum, neither photometry nor a binned spectrum."
-        )
-    return wide
+    return np.where(on_prism, ratio, np.nan)
 
 
 def masked(flux: np.ndarray, error: np.ndarray, mask: np.ndarray) -> Arrays:
@@ -181,7 +194,7 @@ def _from_specutils(spectrum: Any) -> ObservedSpectrum:
     if not isinstance(meta, SpectrumMeta):
         places = [m for m in (spectrum.meta, spectrum.meta.get("header")) if isinstance(m, Mapping)]
         meta = SpectrumMeta(disperser=disperser_of("", places))
-        check_vacuum("spectrum", places)
+        check_wavelengths("spectrum", places)
     if spectrum.flux.ndim != 1:
         raise SpectrumError(
             f"{meta.origin}: the Spectrum holds an array of shape {spectrum.flux.shape}; expected one "
