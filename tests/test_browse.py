@@ -27,8 +27,10 @@ from enhancement_sample import (
     IDENTITY,
     LINE_FLUX,
     REDSHIFT,
+    JointStandIn,
     SecondStandIn,
     StandIn,
+    grating_spectrum,
     prism_spectrum,
     write_stand_in_folder,
 )
@@ -53,12 +55,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame
 class Runner:
     """The stand-in where the page has a model."""
 
-    def __init__(self):
-        self.resolver, self.ready, self.asked = SuperResolver(StandIn(), IDENTITY, BINS), True, []
+    def __init__(self, network=None):
+        network = network or StandIn()
+        self.resolver, self.ready, self.asked = SuperResolver(network, IDENTITY, BINS), True, []
 
-    def run(self, observed, redshift):
+    def run(self, given, redshift):
         self.asked.append(redshift)
-        return self.resolver(observed, None if math.isnan(redshift) else redshift)
+        known = None if math.isnan(redshift) else redshift
+        return self.resolver(given.prism, known, gratings=given.gratings or None)
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +78,19 @@ def place(tmp_path_factory):
             folder / "results" / f"gal{number}_sr.fits"
         )
     model = write_stand_in_folder(folder / "model")
+    for name, options in (("stored", ["--spectra"]), ("bare", [])):
+        run_survey(folder / "files", folder / name, model, resolver, *options)
+    return folder
+
+
+def run_survey(files, out, model, resolver, *options):
+    """What the command does, in this process."""
+    line = [files, "--output", out, "--model", model, *options]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(partition_module, "load_resolver", lambda *arguments: resolver)
-        for name, options in (("stored", ["--spectra"]), ("bare", [])):
-            line = [str(folder / "files"), "--output", str(folder / name), "--model", str(model), *options]
-            settings, _ = prepare(survey.main.parser().parse_args(line))
-            for k, count in enumerate(partition_counts(folder / name)):
-                process_partition(str(folder / name), settings, k, count, str(model), 0)
-    return folder
+        settings, _ = prepare(survey.main.parser().parse_args(list(map(str, line))))
+        for k, count in enumerate(partition_counts(out)):
+            process_partition(str(out), settings, k, count, str(model), 0)
 
 
 def source_of(place, name):
@@ -179,9 +188,9 @@ def test_every_source_says_the_same_of_a_galaxy(place):
 def test_a_redshift_that_was_given_is_given_again(place):
     source = source_of(place, "results")
     assert source.table["z_given"].tolist() == [False, False, True]
-    observed, given = source.observed(2)
-    assert given == 1.5
-    np.testing.assert_allclose(observed.flux, prism_spectrum(2).flux, rtol=1e-12)
+    given = source.observed(2)
+    assert given.redshift == 1.5 and given.gratings == ()
+    np.testing.assert_allclose(given.prism.flux, prism_spectrum(2).flux, rtol=1e-12)
 
 
 def test_an_input_that_is_gone_is_said_so_and_the_page_goes_on(place):
@@ -197,6 +206,79 @@ def test_an_input_that_is_gone_is_said_so_and_the_page_goes_on(place):
     page.open(1)
     settle(page)
     assert page._view.row.name == "t1"
+
+
+@pytest.fixture(scope="module")
+def joint_place(tmp_path_factory):
+    """Two galaxies with gratings, of which one has another scale, and one without: results, and surveys."""
+    folder = tmp_path_factory.mktemp("joint")
+    resolver, model = Runner(JointStandIn()).resolver, write_stand_in_folder(folder / "model", "default")
+    for number, scale in enumerate((1.13, 0.4, None)):
+        where = {"ra": 10.0 + 0.01 * number, "dec": 0.0, "target": f"t{number}", "source_id": str(number)}
+        prism = folder / "files" / f"gal{number}.fits"
+        write_spectrum(prism, prism_spectrum(number, **where), {})
+        arms = [] if scale is None else [folder / "files" / f"arm{number}.fits"]
+        for path in arms:
+            write_spectrum(path, grating_spectrum(seed=number, scale=scale, **where), {})
+        result = resolver(str(prism), gratings=list(map(str, arms)) or None)
+        result.write(folder / "results" / f"gal{number}_sr.fits")
+    for name, options in (("stored", ["--spectra"]), ("bare", [])):
+        run_survey(folder / "files", folder / name, model, resolver, "--with", folder / "files", *options)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["results", "stored", "bare"])
+def test_gratings_of_a_result_are_shown(joint_place, name):
+    page = BrowsePage(source_of(joint_place, name), Runner(JointStandIn()))
+    assert page.source.table["arms"].fillna(0).tolist() == [1, 1, 0] and page.table.hidden_columns
+    assert "arms" not in page.table.hidden_columns
+    assert page.source.table["flags"].tolist() == ["", "ARMS_DISAGREE", ""]
+    page.open(1)
+    settle(page)
+    text = page.gratings.objects[0].object
+    scale, shift = re.search(r"G235M × ([\d.]+) ± [\d.]+, zero point ([+-]\d+) ± \d+ km/s", text).groups()
+    assert float(scale) == pytest.approx(0.4, rel=0.2) and abs(float(shift)) < 60
+    assert "prism alone z = 3.2350" in text and "color:#b00020" in text.split("flux scale of G235M:")[0]
+    assert "flags: **ARMS_DISAGREE**" in page.summary.object and "lines detected" in page.summary.object
+    assert "arms disagree" not in page.summary.object
+    if name == "stored":  # a survey has no pixels of gratings: the model is asked for them
+        assert not page.arms
+        page._run(math.nan)
+        settle(page)
+    (arm,) = page.arms
+    assert re.fullmatch(r"\*\*G235M\*\* residuals: χ² [01]\.\d\d per pixel, noise .*", arm.text)
+    assert arm.poor and [pane.object for pane in page.gratings.objects[2:]] == [arm.figure, arm.below]
+    data, inside = arm.data.data, np.isfinite(arm.data.data["residual"])
+    assert np.std(data["residual"][inside]) == pytest.approx(1.0, abs=0.2)
+    place = data["x"][inside][np.argmax(data["fit"][inside])]  # [O III] 5008
+    assert place == pytest.approx(0.500824 * (1 + REDSHIFT), abs=2e-3)
+    marks = dict(zip(arm.lines.data["name"], arm.lines.data["x"], strict=True))
+    assert marks["[O III]"] == pytest.approx(0.500824 * (1 + REDSHIFT), abs=1.5e-3)
+    page.slider.value = 3.0
+    moved = dict(zip(arm.lines.data["name"], arm.lines.data["x"], strict=True))
+    assert moved["[O III]"] / marks["[O III]"] == pytest.approx(4.0 / (1 + REDSHIFT), rel=1e-4)
+    page.open(0)
+    settle(page)
+    assert "b00020" not in page.gratings.objects[0].object
+    page.open(2)
+    settle(page)
+    assert page.gratings.objects == [] and page.arms == []
+
+
+def test_gratings_are_looked_at_near_a_redshift_that_is_tried(joint_place):
+    runner = Runner(JointStandIn())
+    page = BrowsePage(source_of(joint_place, "results"), runner)
+    page.open(0)
+    settle(page)
+    page._run(REDSHIFT + 0.001)
+    settle(page)
+    assert page.status.object == f"fresh from the model, near z = {REDSHIFT + 0.001:.4f}"
+    assert page._result.arms.given == REDSHIFT + 0.001 and len(page.arms) == 1
+    assert page._view.row.z == pytest.approx(REDSHIFT, abs=5e-4)
+    page.runner = Runner(StandIn())
+    page._run(math.nan)
+    settle(page)
+    assert "could not be run: gratings: this model states each line's error by itself" in page.status.object
 
 
 def test_rows_are_chosen_by_redshift_and_flags():
@@ -224,7 +306,7 @@ def test_the_page_filters_by_class_and_says_what_is_a_poor_fit(place, tmp_path):
     table = page.source.table
     assert table["fit"].tolist() == ["", "poor"] and table["p_fit"].tolist() == pytest.approx([0.5, 1e-5])
     assert page.classes.visible and page.classes.options == ["any", "broad lines"]
-    assert not page.table.hidden_columns
+    assert page.table.hidden_columns == ["arms"]
     page.fits.value = "poor"
     assert page.table.current_view["object_id"].tolist() == ["odd"]
     page.open(1)

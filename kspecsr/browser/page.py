@@ -21,10 +21,17 @@ import panel as pn
 import kspecsr
 from data_pipeline.pictures.line_marks import line_title
 from data_pipeline.pictures.style import POOR_COLOUR
-from data_pipeline.spectrum import ObservedSpectrum
-from kspecsr.browser.plots import RedshiftPlot, SpectrumPlot
-from kspecsr.browser.sources import POOR, TABLE_COLUMNS, BrowseError, ResultSource, SpectrumView, view_of
-from kspecsr.results.flags import POOR_MEANING
+from kspecsr.browser.plots import ArmPlot, RedshiftPlot, SpectrumPlot
+from kspecsr.browser.sources import (
+    POOR,
+    TABLE_COLUMNS,
+    BrowseError,
+    Given,
+    ResultSource,
+    SpectrumView,
+    view_of,
+)
+from kspecsr.results.flags import ARMS_DISAGREE, POOR_MEANING
 from kspecsr.results.table import row_of
 from kspecsr.surveys.tables import LINE_NAMES
 
@@ -41,9 +48,9 @@ _GOOD, _POOR = "good", "poor"
 _NUMBER = {"type": "number", "func": ">=", "placeholder": "at least"}
 _MOST = {"type": "number", "func": "<=", "placeholder": "at most"}
 _TEXT = {"type": "input", "func": "like", "placeholder": "contains"}
-_PIXELS = (185, 85, 80, 85, 90, 105, 110, 85, 90, 70, 140, 95, 125, 80, 110, 95, 125)
+_PIXELS = (185, 85, 80, 85, 90, 105, 110, 85, 90, 70, 140, 95, 125, 80, 110, 95, 100, 150)
 _WIDTHS = dict(zip(TABLE_COLUMNS, _PIXELS, strict=True))
-_MAYBE = ("p_fit", "object_class", "p_broad", "fwhm_broad")  # what not every model states
+_MAYBE = ("p_fit", "object_class", "p_broad", "fwhm_broad", "arms")  # what not every result has
 _ACROSS = {"flex_wrap": "wrap", "align_items": "flex-end", "gap": "8px", "sizing_mode": "stretch_width"}
 _FORMATS = {
     "z": "0.0000",
@@ -56,6 +63,7 @@ _FORMATS = {
     "p_broad": "0.00",
     "fwhm_broad": "0",
     "brightest_snr": "0.0",
+    "arms": "0",
 }
 
 
@@ -86,20 +94,22 @@ class ModelRunner:
                 self._resolver = kspecsr.load(self._model)
             return self._resolver
 
-    def run(self, observed: ObservedSpectrum, redshift: float) -> Result:
+    def run(self, given: Given, redshift: float) -> Result:
         """The result of one spectrum.
 
         Args:
-            observed: the spectrum.
-            redshift: to place the lines at; NaN to infer it.
+            given: the spectrum with its gratings.
+            redshift: to place the lines at, with gratings near which to look for them; NaN to infer it.
 
         Raises:
             ModelFolderError: for a model that cannot be loaded.
             SpectrumError: for what is no prism spectrum.
+            NoJointLinesError: for gratings, and a model that cannot join them.
         """
         resolver = self._loaded()
         with self._lock:
-            return resolver(observed, None if math.isnan(redshift) else redshift)
+            known = None if math.isnan(redshift) else redshift
+            return resolver(given.prism, known, gratings=given.gratings or None)
 
 
 class BrowsePage:
@@ -135,6 +145,8 @@ class BrowsePage:
         self.table.add_filter(pn.bind(chosen_rows, span=self.redshift_range, **choices))
         self.details = pn.Column(sizing_mode="stretch_width", visible=False)  # until there is a spectrum
         self.spectrum, self.pz = SpectrumPlot(), RedshiftPlot()
+        self.arms: list[ArmPlot] = []
+        self.gratings = pn.Column(sizing_mode="stretch_width")
         self.summary = pn.pane.Markdown("Click a row to see its spectrum.", css_classes=["summary"])
         self.status = pn.pane.Markdown("", css_classes=["status"])
         self.slider = pn.widgets.FloatSlider(
@@ -183,6 +195,7 @@ class BrowsePage:
             self.status,
             pn.FlexBox(self.slider, self.exact, self.infer, *self.downloads, **_ACROSS),
             plot,
+            self.gratings,
             pn.FlexBox(pz, self.lines, **_ACROSS),
         ]
         return pn.Column(
@@ -222,6 +235,7 @@ class BrowsePage:
         self.summary.object = view.summary
         self.details.visible = True
         self.spectrum.show(view)
+        self._show_gratings(view)
         self.pz.show(view)
         self.lines.value = _shown_lines(view.lines)
         self._loading = True
@@ -237,14 +251,27 @@ class BrowsePage:
         for widget in (self.slider, self.exact, self.infer, *self.downloads):
             widget.disabled = False
 
+    def _show_gratings(self, view: SpectrumView) -> None:
+        """What is known of each, and panels of those whose pixels are."""
+        self.arms = [
+            ArmPlot(arm, view.row.z, view.detected, any(arm.name in text for text in view.disagreements))
+            for arm in view.arms
+        ]
+        shown: list = [pn.pane.Markdown(view.gratings, css_classes=["gratings"])] if view.gratings else []
+        for arm in self.arms:
+            style = {"color": POOR_COLOUR} if arm.poor else {}
+            shown.append(pn.pane.Markdown(arm.text, styles=style, margin=(0, 10)))
+            shown += [pn.pane.Bokeh(one, sizing_mode="stretch_width") for one in (arm.figure, arm.below)]
+        self.gratings.objects = shown
+
     def _moved(self, event) -> None:
         """Lines follow the slider at once; the model runs when it is let go."""
         if not self._loading and self._view is not None:
             self._later(partial(self._place, event.new))
 
     def _place(self, z: float) -> None:
-        self.spectrum.place(z)
-        self.pz.place(z)
+        for plot in (self.spectrum, self.pz, *self.arms):
+            plot.place(z)
 
     def _released(self, event) -> None:
         if not self._loading and self._view is not None and abs(event.new - self._view.row.z) > _SAME:
@@ -267,11 +294,12 @@ class BrowsePage:
         future.add_done_callback(partial(self._arrived, self._request))
 
     def _fresh(self, row: int, redshift: float, stored: bool) -> tuple[Result, SpectrumView, str]:
-        observed, given = self.source.observed(row)
-        wanted = given if stored else redshift
-        result = self.runner.run(observed, wanted)
+        given = self.source.observed(row)
+        wanted = given.redshift if stored else redshift
+        result = self.runner.run(given, wanted)
         view = view_of(row_of(result, str(self.source.table["object_id"].iloc[row])), result)
         how = "as in the survey" if stored else "inferred" if math.isnan(wanted) else f"at z = {wanted:.4f}"
+        how = how.replace("at z", "near z") if given.gratings else how
         return result, view, f"fresh from the model, {how}"
 
     def _arrived(self, request: int, future: Future) -> None:
@@ -293,8 +321,8 @@ class BrowsePage:
         if self._result is None and form == "fits" and hasattr(self.source, "file"):
             return BytesIO(self.source.file(self._row).read_bytes())
         if self._result is None:
-            observed, given = self.source.observed(self._row)
-            self._result = self.runner.run(observed, given)
+            given = self.source.observed(self._row)
+            self._result = self.runner.run(given, given.redshift)
         return as_file(self._result, form)
 
 
@@ -349,7 +377,7 @@ def _table(table: pd.DataFrame) -> pn.widgets.Tabulator:
         "lines_detected",
     )
     numbers = dict.fromkeys(least, _NUMBER)
-    numbers |= {"brightest_snr": _NUMBER, "chi_square": _MOST}
+    numbers |= {"brightest_snr": _NUMBER, "arms": _NUMBER, "chi_square": _MOST}
     shown = pn.widgets.Tabulator(
         table,
         titles=TABLE_COLUMNS,
@@ -371,7 +399,7 @@ def _table(table: pd.DataFrame) -> pn.widgets.Tabulator:
         sizing_mode="stretch_width",
         height=470,
     )
-    shown.style.map(_poor, subset=["fit"])
+    shown.style.map(_poor, subset=["fit", "flags"])
     return shown
 
 
@@ -379,8 +407,8 @@ def _is_empty(column: pd.Series) -> bool:
     return bool((column.isna() | (column == "")).all())
 
 
-def _poor(fit: str) -> str:
-    return f"color: {POOR_COLOUR}; font-weight: bold" if fit == POOR else ""
+def _poor(text: str) -> str:
+    return f"color: {POOR_COLOUR}; font-weight: bold" if text == POOR or ARMS_DISAGREE in text else ""
 
 
 def _shown_lines(lines: pd.DataFrame) -> pd.DataFrame:

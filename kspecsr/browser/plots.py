@@ -1,9 +1,14 @@
 """Interactive plots of one spectrum and its P(z), whose data can be replaced."""
 
+from collections.abc import Iterable
+from itertools import compress
+from typing import Any
+
 import numpy as np
-from bokeh.models import ColumnDataSource, HoverTool, LabelSet, Range1d
+from bokeh.models import BoxAnnotation, ColumnDataSource, HoverTool, LabelSet, Range1d
 from bokeh.plotting import figure
 
+from data_pipeline.instrument import SPEED_OF_LIGHT
 from data_pipeline.pictures.line_marks import KEY_LINES, observed_wavelengths, spread
 from data_pipeline.pictures.style import (
     ARM_COLOURS,
@@ -11,10 +16,14 @@ from data_pipeline.pictures.style import (
     FAINT_LINE_COLOUR,
     LINE_COLOUR,
     OUTPUT_COLOUR,
+    TRUTH_COLOUR,
+    overview_limits,
 )
 from kspecsr.browser.sources import SpectrumView
+from kspecsr.results.arm_picture import FIT_COLOUR
+from kspecsr.results.arms import ArmFit
 
-UNIT = 1e-20  # of the plots [erg/s/cm2/A]
+UNIT, UNIT_TEXT = 1e-20, "[1e-20 erg/s/cm2/A]"  # of the plots
 _LABEL_GAP = 0.13  # um between labels, which stand upright
 _NO_MARKS = {"x": [], "top": [], "place": [], "name": [], "colour": []}
 
@@ -28,13 +37,10 @@ class SpectrumPlot:
         self.broad = ColumnDataSource({"x": [], "y": []}, name="broad lines")
         self.lines = ColumnDataSource(_NO_MARKS, name="line marks")
         self._top, self._detected = 1.0, frozenset()
-        self.figure = figure(
+        self.figure = _wide_figure(
             height=420,
-            sizing_mode="stretch_width",
             x_axis_label="wavelength [um]",
-            y_axis_label="flux density [1e-20 erg/s/cm2/A]",
-            tools="pan,box_zoom,xwheel_zoom,reset,save",
-            active_drag="box_zoom",
+            y_axis_label=f"flux density {UNIT_TEXT}",
             x_range=Range1d(0.6, 5.3),
             y_range=Range1d(-1, 1),
         )
@@ -48,24 +54,10 @@ class SpectrumPlot:
                 HoverTool(renderers=[line], tooltips=[(name, "@x{0.0000} um, @y{0.00}")], mode="mouse")
             )
         self.figure.line("x", "y", source=self.broad, color=BROAD_COLOUR, legend_label="broad lines")
-        self.figure.segment("x", 0, "x", "top", source=self.lines, color="colour", line_dash="dashed")
-        self.figure.add_layout(
-            LabelSet(
-                x="place",
-                y="top",
-                text="name",
-                source=self.lines,
-                angle=np.pi / 2,
-                text_font_size="11px",
-                text_color="colour",
-                text_align="right",
-                text_baseline="bottom",
-            )
-        )
+        _mark_lines(self.figure, self.lines)
         self.figure.add_layout(self.figure.legend[0], "above")  # labels of lines are at the top
         self.figure.legend.orientation, self.figure.legend.border_line_color = "horizontal", None
         self.figure.legend.click_policy = "hide"
-        self.figure.toolbar.logo = None
 
     def show(self, view: SpectrumView) -> None:
         """Replaces what is drawn."""
@@ -90,6 +82,50 @@ class SpectrumPlot:
         self.lines.data = {**marks, "top": np.full(len(marks["x"]), self._top)}
 
 
+class ArmPlot:
+    """One grating on the prism's flux scale with its fit and line marks, and beneath what the fit leaves.
+
+    Args:
+        arm: as it was fitted.
+        z: redshift of all arms.
+        detected: names of lines, whose marks are darker.
+        poor: whether something about it disagrees.
+    """
+
+    def __init__(self, arm: ArmFit, z: float, detected: Iterable[str], poor: bool):
+        wave, bad, scale = arm.spectrum.wavelength, ~arm.good, arm.scale.value / UNIT
+        flux, fitted = arm.spectrum.flux * scale, (arm.lines + arm.continuum) * scale
+        error = arm.noise * arm.spectrum.error * scale
+        low, high = overview_limits((flux, error, bad), fitted, tallest=np.inf)
+        top = high + 0.3 * (high - low)
+        self.text = (
+            f"**{arm.name}** residuals: χ² {arm.chi_square:.2f} per pixel, noise {arm.noise:.2f} × quoted, "
+            f"{arm.left_out} wild pixels left out"
+        )
+        self.poor, self._shift, self._top, self._detected = poor, arm.shift.value, top, frozenset(detected)
+        span, heights, sigma = Range1d(*arm.span), Range1d(low, top), Range1d(-6, 6)
+        self.figure = _wide_figure(height=230, y_axis_label=UNIT_TEXT, x_range=span, y_range=heights)
+        labels = {"x_axis_label": "wavelength [um]", "y_axis_label": "[σ]"}
+        self.below = _wide_figure(height=120, x_range=span, y_range=sigma, **labels)
+        values = {"x": wave, "y": np.where(bad, np.nan, flux), "fit": np.where(bad, np.nan, fitted)}
+        self.data = ColumnDataSource({**values, "residual": arm.residual}, name=arm.name)
+        self.lines = ColumnDataSource(_NO_MARKS)
+        for column, colour in (("y", ARM_COLOURS[arm.name]), ("fit", FIT_COLOUR)):
+            self.figure.step("x", column, source=self.data, mode="center", color=colour)
+        _mark_lines(self.figure, self.lines)
+        self.below.add_layout(BoxAnnotation(bottom=-1, top=1, fill_color="#888888", fill_alpha=0.2))
+        self.below.yaxis.ticker.desired_num_ticks = 3
+        self.below.step("x", "residual", source=self.data, mode="center", color=TRUTH_COLOUR)
+        self.place(z)
+
+    def place(self, z: float) -> None:
+        """Moves the line marks to a redshift of all arms, from which this one's zero point differs."""
+        marks = marked_lines((1.0 + z) * (1.0 + self._shift / SPEED_OF_LIGHT) - 1.0, self._detected)
+        inside = [self.figure.x_range.start < x < self.figure.x_range.end for x in marks["x"]]
+        marks = {name: list(compress(values, inside)) for name, values in marks.items()}
+        self.lines.data = {**marks, "top": np.full(sum(inside), self._top)}
+
+
 class RedshiftPlot:
     """P(z), and the redshift at which the lines stand."""
 
@@ -97,19 +133,10 @@ class RedshiftPlot:
         self.density = ColumnDataSource({"x": [], "y": []})
         self.mark = ColumnDataSource({"x": [], "top": []})
         self._top = 1.0
-        self.figure = figure(
-            height=220,
-            sizing_mode="stretch_width",
-            x_axis_label="z",
-            y_axis_label="P(z)",
-            tools="pan,box_zoom,xwheel_zoom,reset,save",
-            active_drag="box_zoom",
-            x_range=Range1d(0, 10),
-            y_range=Range1d(0, 1),
-        )
+        ranges = {"x_range": Range1d(0, 10), "y_range": Range1d(0, 1)}
+        self.figure = _wide_figure(height=220, x_axis_label="z", y_axis_label="P(z)", **ranges)
         self.figure.line("x", "y", source=self.density, color=OUTPUT_COLOUR)
         self.figure.segment("x", 0, "x", "top", source=self.mark, color=LINE_COLOUR, line_dash="dotted")
-        self.figure.toolbar.logo = None
 
     def show(self, view: SpectrumView) -> None:
         """Replaces what is drawn; the range holds all of P(z) that matters."""
@@ -128,6 +155,30 @@ class RedshiftPlot:
         """Moves the mark."""
         known = np.isfinite(z)
         self.mark.data = {"x": [z] if known else [], "top": [self._top] if known else []}
+
+
+def _wide_figure(**options: Any) -> figure:
+    tools = "pan,box_zoom,xwheel_zoom,reset,save"
+    made = figure(sizing_mode="stretch_width", tools=tools, active_drag="box_zoom", **options)
+    made.toolbar.logo = None
+    return made
+
+
+def _mark_lines(where: figure, lines: ColumnDataSource) -> None:
+    where.segment("x", 0, "x", "top", source=lines, color="colour", line_dash="dashed")
+    where.add_layout(
+        LabelSet(
+            x="place",
+            y="top",
+            text="name",
+            source=lines,
+            angle=np.pi / 2,
+            text_font_size="11px",
+            text_color="colour",
+            text_align="right",
+            text_baseline="bottom",
+        )
+    )
 
 
 def marked_lines(z: float, detected: frozenset[str] = frozenset()) -> dict[str, list]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,15 +14,19 @@ from data_pipeline.catalogue.known_redshifts import KnownRedshifts
 from data_pipeline.pictures.line_marks import line_title
 from data_pipeline.pictures.style import POOR_COLOUR
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
+from kspecsr.results.arm_files import ARM_ROW
+from kspecsr.results.arm_files import NAMES as ARM_NAMES
+from kspecsr.results.arm_picture import drawn_arms
+from kspecsr.results.arms import ArmFit, Measured, velocity_between
 from kspecsr.results.broad import LIKELY_BROAD, on_continuum
 from kspecsr.results.data import SpectrumResult
-from kspecsr.results.flags import poor_fit
+from kspecsr.results.flags import ARMS_DISAGREE, poor_fit
 from kspecsr.results.lines import LIKELY, LIMIT_SIGMA
 from kspecsr.results.reading import read_result
 from kspecsr.results.redshift import RedshiftSummary
 from kspecsr.results.table import ROW_COLUMNS, SUFFIX, ResultRow, read_row, result_files
 from kspecsr.surveys.output import MANIFEST_FILE, read_manifest
-from kspecsr.surveys.reading import read_file
+from kspecsr.surveys.reading import planned_files, read_file
 from kspecsr.surveys.rows import read_rows
 from kspecsr.surveys.tables import BROAD_NAMES, LINE_NAMES, SurveyInput
 
@@ -44,6 +48,7 @@ TABLE_COLUMNS = {
     "lines_detected": "lines",
     "brightest_line": "best line",
     "brightest_snr": "its S/N",
+    "arms": "gratings",
     "flags": "flags",
 }
 
@@ -67,6 +72,7 @@ class SpectrumView:
         pz: (Z,) probability per unit redshift.
         lines: one row per line on the data, with the columns of a survey's table of lines.
         broad: (N,) continuum with broad components of lines, NaN beside them; None where there are none.
+        arms: gratings of which the pixels are known.
     """
 
     row: ResultRow
@@ -80,6 +86,27 @@ class SpectrumView:
     pz: np.ndarray
     lines: pd.DataFrame
     broad: np.ndarray | None = None
+    arms: tuple[ArmFit, ...] = ()
+
+    @property
+    def disagreements(self) -> list[str]:
+        """What prism and gratings disagree on, a sentence each."""
+        return [text.removesuffix("; ") for text in self.row.notes.split(_DISAGREE)[1:]]
+
+    @property
+    def gratings(self) -> str:
+        """What was found of the gratings, in Markdown; empty without any."""
+        row, texts = self.row, []
+        if row.arms:
+            offset = velocity_between(Measured(row.z_prism, row.z_prism_error), Measured(row.z, row.z_error))
+            texts.append(
+                f"**With gratings** (flux scale: prism over grating), prism alone z = {row.z_prism:.4f} ± "
+                f"{row.z_prism_error:.4f}, {offset.value:+.0f} ± {offset.error:.0f} km/s from all"
+            )
+        texts += [f"- {text}" for name in ARM_NAMES if (text := _arm_text(row, name))]
+        if texts or self.disagreements:
+            texts += [f"- {_coloured(text)}" for text in self.disagreements]
+        return "\n".join(texts)
 
     @property
     def detected(self) -> list[str]:
@@ -97,14 +124,33 @@ class SpectrumView:
         if np.isfinite(row.p_fit):
             text += f"P_FIT {row.p_fit:.2g}, "
         if row.poor_fit:
-            text += f'<span style="color:{POOR_COLOUR}">**poor fit**</span>, '
+            text += f"{_coloured('**poor fit**')}, "
         if row.object_class:
             text += f"class: **{row.object_class}**, chance of no redshift {row.no_redshift:.2f}, "
         if row.p_broad > LIKELY_BROAD:
             width = f"{row.fwhm_broad:.0f} ± {row.fwhm_broad_error:.0f} km/s"
             text += f"broad lines of {width} (chance {row.p_broad:.2f}), "
-        text += f"flags: **{row.flags}**" if row.flags else f"{row.lines_detected} lines detected"
-        return text + (f" — {row.notes}" if row.notes else "")
+        flags = f"flags: **{row.flags}**"
+        text += f"{_coloured(flags) if ARMS_DISAGREE in row.flags else flags}, " if row.flags else ""
+        text += f"{row.lines_detected} lines detected" if row.lines_detected or not row.flags else ""
+        notes = row.notes.split(_DISAGREE)[0]  # which stand with the gratings
+        return text.removesuffix(", ") + (f" — {notes.removesuffix('; ')}" if notes else "")
+
+
+_DISAGREE = "arms disagree: "  # begins a note
+
+
+def _coloured(text: str) -> str:
+    return f'<span style="color:{POOR_COLOUR}">{text}</span>'
+
+
+def _arm_text(row: ResultRow, name: str) -> str:
+    """Scale and zero point of an arm; empty where it was not joined."""
+    quantities = (f"{kind}_{name.lower()}{end}" for kind in ("scale", "shift") for end in ("", "_error"))
+    scale, scale_error, shift, shift_error = (row.by_arm.get(one, math.nan) for one in quantities)
+    if math.isnan(scale):
+        return ""
+    return f"{name} × {scale:.2f} ± {scale_error:.2f}, zero point {shift:+.0f} ± {shift_error:.0f} km/s"
 
 
 def view_of(row: ResultRow, result: SpectrumResult) -> SpectrumView:
@@ -123,11 +169,26 @@ def view_of(row: ResultRow, result: SpectrumResult) -> SpectrumView:
         pz=result.redshift.density,
         lines=pd.DataFrame({name: columns[key][kept] for name, key in names.items()}),
         broad=result.broad_spectrum,
+        arms=drawn_arms(result),
     )
 
 
 class BrowseError(ValueError):
     """A path without results, or a result that cannot be shown; the text says why and what to do."""
+
+
+class Given(NamedTuple):
+    """Input of a row.
+
+    Attributes:
+        prism: its spectrum.
+        redshift: that was given for it; NaN for none.
+        gratings: that are joined with it.
+    """
+
+    prism: ObservedSpectrum
+    redshift: float
+    gratings: tuple[ObservedSpectrum, ...] = ()
 
 
 class ResultSource(Protocol):
@@ -144,8 +205,8 @@ class ResultSource(Protocol):
     def view(self, row: int) -> SpectrumView | None:
         """The stored spectrum of a row; None where none is stored."""
 
-    def observed(self, row: int) -> tuple[ObservedSpectrum, float]:
-        """The input of a row, and the redshift that was given for it (NaN for none)."""
+    def observed(self, row: int) -> Given:
+        """The input of a row."""
 
 
 def place_of(path: Path) -> tuple[str, Path]:
@@ -174,12 +235,14 @@ def _page_table(rows: pd.DataFrame) -> pd.DataFrame:
     titles = {name: line_title(name) for name in rows["brightest_line"].unique()}
     fit = np.where(poor_fit(rows["chi_square"], rows["p_fit"]), POOR, "")
     rows = rows.assign(brightest_snr=ratio, brightest_line=rows["brightest_line"].map(titles), fit=fit)
+    rows["arms"] = rows["arms"].where(rows["arms"] > 0)
     return rows.rename(columns={"name": "object_id"})[list(TABLE_COLUMNS)]
 
 
 _WHERE = ("input_row", "source", "source_row")
 _ROW = [name for name in ROW_COLUMNS if name != "class_probability"]  # lists, which no column shows
 _DEFAULTS = {one.name: one.default for one in fields(ResultRow) if one.default is not MISSING}
+_DEFAULTS |= dict.fromkeys(ARM_ROW, math.nan)
 
 
 class SurveySource:
@@ -199,7 +262,7 @@ class SurveySource:
         self.title = f"Survey {folder.resolve().name}"
         parts = []
         for path in progress(sorted((folder / "objects").glob("part-*.parquet"))):
-            wanted = ["object_id", *_WHERE, *_ROW]
+            wanted = ["object_id", *_WHERE, *_ROW, *ARM_ROW]
             names = pq.read_schema(path).names
             # surveys of older versions lack some
             there = [name for name in wanted if name not in _DEFAULTS or name in names]
@@ -211,7 +274,7 @@ class SurveySource:
             raise BrowseError(f"{folder}: objects/ holds no object; failures/ says why")
         table = pd.concat(parts, ignore_index=True).rename(columns={"object_id": "name"})
         self._where = table[[*_WHERE, "part"]].astype({"part": "category"})
-        self._objects = table[["name", *_ROW]]
+        self._objects, self._by_arm = table[["name", *_ROW]], table[list(ARM_ROW)]
         self.table = _page_table(self._objects)
         self._grids: dict[str, np.ndarray] = {}
 
@@ -226,7 +289,7 @@ class SurveySource:
         spectrum = {name: np.asarray(stored[name].iloc[0]) for name in stored.columns[2:]}
         lines = self._rows("lines", where)
         lines["snr"] = lines["flux"] / lines["flux_error"]  # which surveys of older versions lack
-        one = ResultRow(**self._objects.iloc[row].to_dict())
+        one = ResultRow(**self._objects.iloc[row].to_dict(), by_arm=self._by_arm.iloc[row].to_dict())
         stated = (one.z, one.z_error, one.z_confidence, one.z_given)
         bins = np.log1p(self._grid("redshift", "z"))
         redshift = RedshiftSummary(*stated, bins=bins, probability=spectrum["pz"].astype(np.float64))
@@ -248,7 +311,7 @@ class SurveySource:
             broad=broad,
         )
 
-    def observed(self, row: int) -> tuple[ObservedSpectrum, float]:
+    def observed(self, row: int) -> Given:
         """See `ResultSource`; read again from where the survey read it.
 
         Raises:
@@ -258,11 +321,15 @@ class SurveySource:
         found = self._input(int(where["input_row"]), str(where["source"]), int(where["source_row"]))
         if found.spectrum is None:
             raise BrowseError(f"the input cannot be read any more: {found.reason}")
-        return found.spectrum.observed, float(one["z"]) if one["z_given"] else math.nan
+        if found.joint is not None:
+            return Given(found.joint.prism.observed, found.joint.redshift, found.joint.gratings)
+        return Given(found.spectrum.observed, float(one["z"]) if one["z_given"] else math.nan)
 
     def _input(self, number: int, source: str, source_row: int) -> SurveyInput:
         if source_row < 0:
-            return read_file(SurveyInput(number, "", source), self.settings)
+            partition, place = divmod(number, self.settings.partition_size)
+            planned = planned_files(self.folder, partition, number - place)[place]
+            return read_file(planned, self.settings)
         try:
             settings = self.settings
             rows = (source_row, source_row + 1, number)
@@ -320,7 +387,9 @@ class EnhanceSource:
         """See `ResultSource`."""
         return view_of(self._rows[row], read_result(self._files[row], SpectrumResult))
 
-    def observed(self, row: int) -> tuple[ObservedSpectrum, float]:
+    def observed(self, row: int) -> Given:
         """See `ResultSource`; out of the result file, which holds its input."""
-        one = self._rows[row]
-        return read_result(self._files[row], SpectrumResult).observed, one.z if one.z_given else math.nan
+        one, result = self._rows[row], read_result(self._files[row], SpectrumResult)
+        if result.arms is not None:
+            return Given(result.observed, result.arms.given, tuple(arm.spectrum for arm in result.arms.arms))
+        return Given(result.observed, one.z if one.z_given else math.nan)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kspecsr.results.data import SpectrumResult
 
 ARM_HEIGHTS = (0.75, 0.4)  # of an arm's panels over those of the whole picture
-_FIT_COLOUR = "#d98200"
+FIT_COLOUR = "#d98200"
 _RESIDUAL_LIMIT = 6.0  # sigma
 
 
@@ -47,7 +47,7 @@ def draw_arm(axes: Axes, below: Axes, result: SpectrumResult, arm: ArmFit) -> No
     draw_zero(axes)
     draw_steps(axes, wave, flux / unit, None, bad, arm_colour(arm.name), arm.name, width=0.6)
     fitted = (arm.lines + arm.continuum) * scale / unit
-    draw_steps(axes, wave, fitted, None, bad, _FIT_COLOUR, "fit", width=0.9)
+    draw_steps(axes, wave, fitted, None, bad, FIT_COLOUR, "fit", width=0.9)
     axes.set_ylim(limits[0] / unit, limits[1] / unit)
     level = float(np.percentile(np.abs(flux[arm.good]), 75)) if arm.good.any() else 0.0
     compress_above(axes, level / unit, apart=0.16)  # a low panel
