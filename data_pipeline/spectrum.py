@@ -269,7 +269,10 @@ def _fill_values(values, bad: np.ndarray) -> np.ndarray:
     except (TypeError, ValueError):  # no numbers: refused where they are converted
         return np.zeros(bad.shape, bool)
     good = np.isfinite(size) & ~bad
-    found = good & np.any(np.isclose(size[:, None], _FILLS, rtol=1e-6, atol=0.0), axis=1)
+    found = good & (size > 0.99 * _FILLS.min())
+    if not found.any():
+        return found
+    found[found] = np.any(np.isclose(size[found, None], _FILLS, rtol=1e-6, atol=0.0), axis=1)
     others = size[good & ~found]
     return found & (size > 10 * others.max()) if others.size else np.zeros(bad.shape, bool)
 

@@ -457,6 +457,37 @@ def test_nulls_fill_values_and_quality_lists_of_parquet_are_masked(tmp_path):
     assert filled.spectrum.observed.meta.notes[0] == "column sky_flag was not read: it may mark bad pixels"
 
 
+def schema_of(*fields, **metadata):
+    kind = pa.list_(pa.float64())
+    return pa.schema([pa.field(name, kind, metadata=metadata.get(name)) for name in fields])
+
+
+@pytest.mark.parametrize("name", ["wave_air", "wave_rest", "wavelength"])
+def test_schemas_that_speak_of_air_or_rest_are_refused(name):
+    schema = schema_of(name, "flux", "error", wavelength={"description": "wavelength in air"})
+    with pytest.raises(SpectrumError, match=rf"c\.parquet: column {name}: wavelengths are in (air|the rest)"):
+        resolved_columns(schema, InputColumns(wavelength_unit="um", flux_unit="Jy"), "c.parquet")
+
+
+def test_errors_in_another_unit_than_the_flux_are_refused():
+    stated = {"wavelength": {"unit": "um"}, "flux": {"unit": "uJy"}}
+    for name, good, bad in (("error", "1e-6 Jy", "mJy"), ("ivar", "uJy-2", "uJy")):
+        schema = schema_of("wavelength", "flux", name, **stated, **{name: {"unit": bad}})
+        with pytest.raises(SpectrumError, match=rf"column {name} has the unit {bad}, expected .*uJy"):
+            resolved_columns(schema, InputColumns(), "c.parquet")
+        resolved_columns(schema, InputColumns(flux_unit="uJy"), "c.parquet")  # the user's word
+        schema = schema_of("wavelength", "flux", name, **stated, **{name: {"unit": good}})
+        assert resolved_columns(schema, InputColumns(), "c.parquet").flux_unit == "uJy"
+
+
+def test_lists_that_mark_pixels_in_words_are_found(tmp_path):
+    bad, nulls = np.arange(706) % 50 == 7, np.arange(706) < 3
+    schema = schema_of("wavelength", "flux", "error", "use_pix")
+    chosen = resolved_columns(schema, InputColumns(wavelength_unit="um", flux_unit="Jy"), "c.parquet")
+    one = rows_of(tmp_path, {"mask": chosen.mask}, use_pix=[int(flag) for flag in ~bad])
+    np.testing.assert_array_equal(one.spectrum.mask, bad | nulls)
+
+
 @pytest.mark.parametrize(("text", "failure"), [("G395M", "not_prism"), ("CLEAR;PRISM", ""), ("NIRSpec", "")])
 def test_rows_of_other_dispersers_are_no_prism(tmp_path, text, failure):
     assert rows_of(tmp_path, {"disperser": "grating"}, grating=text).failure == failure

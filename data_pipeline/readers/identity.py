@@ -41,7 +41,7 @@ def _texts(headers: Sequence[Mapping[str, Any]], keys: str) -> list[str]:
 
 
 def _cards(headers: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Cards of all headers without remarks: keyword in upper case with ``_`` for blanks, and value."""
+    """All cards but remarks: keyword in upper case with ``_`` for blanks, and value."""
     for header in headers:
         for key in header:
             name = re.sub(r"[ -]", "_", str(key).upper().strip())
@@ -95,6 +95,7 @@ def disperser_of(stated: str, headers: Sequence[Mapping[str, Any]], path: str = 
 _MEDIUM = (
     "AIRORVAC VACORAIR AIRVAC MEDIUM WAVEMED WAVE_MEDIUM WAVELENGTH_MEDIUM WAVELENGTH_TYPE WAVETYPE WAVEFRAME"
 )
+_AIR = "AIR INAIR IN_AIR AIRWAVE AIR_WAVELENGTHS AIRWAVES"
 _REMARKS = "COMMENT COMMENTS HISTORY DESCRIPTION"
 _VACUUM = "VACUUM VACWAVE VAC_WAVE IN_VACUUM INVACUUM VACUUM_WAVELENGTHS VAC"
 _NO, _YES = ("FALSE", "F", "0", "NO", "N"), ("TRUE", "T", "1", "YES", "Y")
@@ -110,7 +111,12 @@ _IN_REMARKS = (
 )
 
 
-def check_wavelengths(where: str, headers: Sequence[Mapping[str, Any]], axis: Sequence[Any] = ()) -> None:
+def check_wavelengths(
+    where: str,
+    headers: Sequence[Mapping[str, Any]],
+    axis: Sequence[Any] = (),
+    of_archive: bool = False,
+) -> None:
     """Refuses wavelengths in air, and those in the rest frame of the source.
 
     Asked are the keywords of SDSS and DESI (AIRORVAC), ESO (VACUUM), the FITS standard (CTYPE and TCTYP:
@@ -120,15 +126,18 @@ def check_wavelengths(where: str, headers: Sequence[Mapping[str, Any]], axis: Se
         where: file and HDU, for the error text.
         headers: the particular before the general.
         axis: what is said of the wavelength column: its name, type, UCD, description.
+        of_archive: the layout is one of an archive, which does not say it in words of its own: only the usual
+            keywords are asked. To parse all cards takes half as long as to read a spectrum.
 
     Raises:
         SpectrumError: for air, and for rest wavelengths.
     """
     air = [text for text in _texts(headers, _MEDIUM) if re.search(r"\bAIR\b", text) and "VAC" not in text]
     air += [f"VACUUM = {text}" for text in _texts(headers, _VACUUM) if text in (*_NO, "AIR")]
+    air += [f"AIR = {text}" for text in _texts(headers, _AIR) if text in _YES]
     air += [text for text in _texts(headers, "CTYPE1 CTYPE2 CTYPE3 CTYPE") if text.startswith("AWAV")]
-    rest = []
-    for key, value in _cards(headers):
+    rest = [f"SPECSYS = {text}" for text in _texts(headers, "SPECSYS") if text == "SOURCE"]
+    for key, value in () if of_archive else _cards(headers):
         text = str(value).strip().upper()
         if (_AIR_WORDS.search(text) and key not in _NAMES) or (_AIR_KEY.search(key) and text in _YES):
             air.append(f"{key} = {text}")

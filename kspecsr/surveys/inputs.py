@@ -11,6 +11,8 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import astropy.units as u
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,7 +20,8 @@ from data_pipeline.catalogue.known_redshifts import LARGEST
 from data_pipeline.catalogue.table import CatalogueTable, open_tables
 from data_pipeline.configuration import software_versions
 from data_pipeline.readers.format import WAVELENGTH_NAMES
-from data_pipeline.readers.quality import BAD_NAMES, GOOD_NAMES
+from data_pipeline.readers.identity import check_wavelengths
+from data_pipeline.readers.quality import BAD_NAMES, GOOD_NAMES, marks
 from data_pipeline.readers.source import ENDINGS
 from data_pipeline.readers.table import ERROR_NAMES, FLUX_NAMES, IVAR_NAMES
 from data_pipeline.spectrum import SpectrumError, parse_unit
@@ -68,6 +71,9 @@ def resolved_columns(schema: pa.Schema, given: InputColumns, where: str) -> Inpu
     }
     keys = (*_LISTS, "id", *_POSITION, "disperser")
     chosen = {key: _chosen(usable.get(key, fields), key, given, where) for key in keys}
+    # names such as use_pix, which no list has
+    others = (name for name in usable["mask"] if marks(name.rpartition(".")[2]))
+    chosen["mask"] = chosen["mask"] or next(others, "")
     for name in ("wavelength", "flux"):
         if not chosen[name]:
             raise SpectrumError(
@@ -93,7 +99,35 @@ def resolved_columns(schema: pa.Schema, given: InputColumns, where: str) -> Inpu
         f"{name}_unit": _unit(schema, fields, chosen[name], getattr(given, f"{name}_unit"), name, where)
         for name in ("flux", "wavelength")
     }
+    _check_axis(schema, fields[chosen["wavelength"]], where)
+    if not given.flux_unit:
+        _check_error_unit(schema, fields, chosen, units["flux_unit"], where)
     return replace(given, **chosen, **units)
+
+
+def _check_axis(schema: pa.Schema, field: pa.Field, where: str) -> None:
+    """Refuses wavelengths that the schema, or their column's name, says are in air or in the rest frame."""
+    told = [
+        {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in (one.metadata or {}).items()}
+        for one in (field, schema)
+    ]
+    check_wavelengths(f"{where}: column {field.name}", told, [field.name, *told[0].values()])
+
+
+def _check_error_unit(schema: pa.Schema, fields, chosen: Mapping[str, str], flux: str, where: str) -> None:
+    """Refuses errors that state another unit than the flux: they are read in the flux's."""
+    name = chosen["error"] or chosen["ivar"]
+    stated, unit = _stated_unit(schema, fields[name], name), parse_unit(flux)
+    expected = unit if chosen["error"] else unit**-2
+    try:
+        same = not stated or np.isclose(parse_unit(stated).to(expected), 1.0)
+    except (u.UnitConversionError, ValueError):
+        same = False
+    if not same:
+        raise SpectrumError(
+            f"{where}: column {name} has the unit {stated}, expected {expected}, as column {chosen['flux']} "
+            "has it; convert one of them, or state the unit of both: --flux-unit UNIT"
+        )
 
 
 def resolved_path_columns(names: Sequence[str], given: InputColumns, where: str) -> InputColumns:

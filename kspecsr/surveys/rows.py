@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from data_pipeline.catalogue.known_redshifts import LARGEST
 from data_pipeline.readers.columns import is_fill
 from data_pipeline.readers.identity import disperser_name
-from data_pipeline.readers.quality import BAD_NAMES, GOOD_NAMES, bad_pixels, may_mark
+from data_pipeline.readers.quality import bad_pixels, marks, may_mark
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta, parse_unit
 from kspecsr.results.prism_input import is_prism, prism_input
 from kspecsr.surveys.tables import CHUNK, NOT_PRISM, UNREADABLE, InputColumns, SurveyInput
@@ -60,7 +60,7 @@ def read_rows(
             tuple(
                 f"column {name} was not read: it may mark bad pixels"
                 for name, one in fields.items()
-                if is_list(one.type) and name not in names.values() and may_mark(name)
+                if is_list(one.type) and name not in names.values() and (marks(name) or may_mark(name))
             ),
         )
         row, batches = skipped, file.iter_batches(CHUNK, groups, sorted(set(_tops(file, names))))
@@ -195,7 +195,7 @@ def _observed(
     mask, notes = None, ()
     if "mask" in arrays:
         name = columns.mask.rpartition(".")[2]
-        stated = name if name.lower() in BAD_NAMES + GOOD_NAMES else "mask"  # as --mask says
+        stated = name if marks(name) else "mask"  # as --mask says
         mask, notes = bad_pixels([stated], lambda _: arrays["mask"], where)
     disperser = values["disperser"][i].as_py() if "disperser" in values else None
     meta = SpectrumMeta(
