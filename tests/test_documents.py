@@ -7,13 +7,17 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import kspecsr
+import layouts
 from benchmarks.__main__ import main as benchmarks
 from data_pipeline.command_line import from_clone
 from data_pipeline.writers.spectrum_fits import write_spectrum
-from enhancement_sample import BINS, IDENTITY, REDSHIFT, StandIn, prism_spectrum
+from enhancement_sample import BINS, IDENTITY, REDSHIFT, StandIn, prism_spectrum, write_stand_in_folder
 from examples.__main__ import main as examples
 from kspecsr.__main__ import main
 from kspecsr.super_resolver import SuperResolver
@@ -121,3 +125,60 @@ def test_cheap_commands_run(command, tmp_path, monkeypatch, capsys):
         assert main(["linefit", "a", "--redshift", "2", "--output", "lines"]) == 0
         assert list(Path("lines").glob("*_linefit.ecsv"))
     assert capsys.readouterr().out
+
+
+def folder_of_a_user():
+    """The files that README and guide speak of, in the folder where this runs, small."""
+    spectrum = prism_spectrum()
+    for name in ("my_prism_x1d.fits", "x.fits", "archive/a.fits", "archive/b.fits", "data/dr4/c.fits"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        write_spectrum(name, spectrum, {})
+    for name, column in (("redshifts.csv", "z_spec"), ("z.csv", "z_spec")):
+        Path(name).write_text(
+            f"file,{column}\na.fits,3.235\nmy_prism_x1d.fits,{REDSHIFT}\n", encoding="utf-8"
+        )
+    Path("paths.csv").write_text("name,file,z_spec\nA,archive/a.fits,3.235\n", encoding="utf-8")
+    flags = np.zeros(706, np.int32)
+    columns = layouts.pipeline_columns(spectrum.wavelength, spectrum.flux, spectrum.error, flags)
+    layouts.write(
+        "slits_x1d.fits", {"GRATING": "PRISM"}, *(layouts.table(columns, "EXTRACT1D") for _ in range(3))
+    )
+    rows = {
+        "wavelength": spectrum.wavelength,
+        "flux": spectrum.flux * 1e20,
+        "flux_error": spectrum.error * 1e20,
+    }
+    pq.write_table(pa.table({name: [list(values)] for name, values in rows.items()}), "catalogue.parquet")
+
+
+# What loads a stand-in instead of the networks; surveys only say what they would do
+_RUN = ("enhance", "catalogue", "linefit", "survey", "data readers", "data simulate")
+
+
+def test_commands_of_the_guide_run_in_their_order(tmp_path, monkeypatch, capsys):
+    write_stand_in_folder(tmp_path / "runs" / "default")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        SuperResolver, "from_folder", lambda path, **more: SuperResolver(StandIn(), IDENTITY, BINS)
+    )
+    folder_of_a_user()
+    ran = set()
+    for document, words, whole in SHOWN:
+        rest, text = list(words[1:]), " ".join(words[1:])
+        command = next((name for name in _RUN if text.startswith(name)), None)
+        told = (whole and document in ("results.md", "surveys.md", "data.md")) or document == "README.md"
+        # gratings need a model with joint line errors; a cluster is not at hand
+        if words[0] != "kspecsr" or not command or not told or {"--with", "--scheduler"} & set(rest):
+            continue
+        rest += ["--dry-run"] if command == "survey" else []
+        rest = ["2" if before == "--n" else word for before, word in zip(["", *rest], rest, strict=False)]
+        assert main(rest) == 0, f"{document}: {text}: {capsys.readouterr().err}"
+        ran.add(command)
+    assert ran == set(_RUN)
+    for name in (
+        "results/my_prism_x1d_sr.png",
+        "results/slits_x1d_hdu2_sr.fits",
+        "catalogue.ecsv",
+        "lines.ecsv",
+    ):
+        assert Path(name).is_file(), name
