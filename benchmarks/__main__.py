@@ -146,7 +146,7 @@ def _precision_options(p: argparse.ArgumentParser) -> None:
     _add_counts(p, n=(1000, "galaxies"))
 
 
-_PRECISION = "examples:\n  python -m benchmarks precision --model runs/second --population open-sky"
+_PRECISION = "examples:\n  python -m benchmarks precision --population open-sky"
 
 
 @cli.command("python -m benchmarks precision", _PRECISION, _precision_options)
@@ -462,8 +462,8 @@ def _grating_options(p: argparse.ArgumentParser) -> None:
 
 _GRATINGS = """examples:
   python -m benchmarks gratings
-  python -m benchmarks gratings --prior model --model runs/second --n 100
-  python -m benchmarks gratings --pairs pairs_dja/ --model runs/second
+  python -m benchmarks gratings --prior model --n 100
+  python -m benchmarks gratings --pairs pairs_dja/
 """
 
 
