@@ -1,6 +1,6 @@
 """An exported model with joint line errors and an open world answers as it does in Python."""
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ N = 4
 def answers(tmp_path_factory):
     """Results of the client at known redshifts, those of Python, and P(z) alone beside the whole."""
     folder = tmp_path_factory.mktemp("second")
-    model = tiny_model(folder / "model", model=SECOND)
+    model = tiny_model(folder / "model", model=replace(SECOND, lines="second"))
     assert export.main(["--model", str(model), "--output", str(folder / "kspecsr"), "--quiet"]) == 0
     assert foreign_operations(folder / "kspecsr" / "1") == []
     _, batch = spectra(N, seed=4)
