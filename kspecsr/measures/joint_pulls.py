@@ -63,7 +63,9 @@ def _pull(drawn: np.ndarray, true: np.ndarray, group: Sequence[Sequence[str]]) -
         samples, value = samples / np.maximum(sides[1][0], 1e-300), value / sides[1][1]
     below = np.sum(samples < value) + 0.5 * np.sum(samples == value)
     if below in (0, _DRAWS):  # beyond all samples: how far they cannot say
-        return float((value - samples.mean()) / max(samples.std(), 1e-300))
+        # a denominator of nearly nothing makes samples whose standard deviation is no number
+        low, middle, high = np.percentile(samples, [16.0, 50.0, 84.0])
+        return float((value - middle) / max(0.5 * (high - low), 1e-300))
     return float(ndtri((below + 0.5) / (_DRAWS + 1.0)))
 
 
