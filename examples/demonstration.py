@@ -146,7 +146,7 @@ def draw_best(folder: Path) -> Path:
         inferred = "none" if found is None else f"{float(found):.4f}"
         output = _spectrum(spectrum)
         example = Example(
-            f"{best[0]}: true z = {known.redshift:.4f}, found z = {inferred}",
+            f"{best[0]}\ntrue z = {known.redshift:.4f}\nfound z = {inferred}",
             known.redshift,
             _spectrum(given),
             output,

@@ -225,7 +225,7 @@ def test_the_galaxy_with_the_brightest_line_for_its_noise_is_drawn(folder, monke
         known = truth.get(unique_id)
         bright = max(known.line_flux[known.line_names.index(name)] for name in ("[OIII]_5008", "Halpha"))
         contrast[unique_id] = bright / np.nanmedian(fits.getdata(file, "INPUT")["FLUX_ERR"])
-    assert drawn[0].title.startswith(f"{max(contrast, key=contrast.get)}: true z = ")
+    assert drawn[0].title.startswith(f"{max(contrast, key=contrast.get)}\ntrue z = ")
     np.testing.assert_allclose(drawn[0].truth, drawn[0].output[1], rtol=1e-5)  # the truth is in the result
 
 
