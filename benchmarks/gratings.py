@@ -14,11 +14,14 @@ from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from kspecsr.gratings.arm import Arm
 from kspecsr.gratings.fit import fit_arms
 from kspecsr.gratings.joint_fit import JointFit
-from kspecsr.gratings.priors import FLUX_UNIT, LINES, ArmPriors, LinePrior, free_lines
+from kspecsr.gratings.priors import FLUX_UNIT, LINES, ArmPriors, BroadPrior, LinePrior, free_lines
 from kspecsr.gratings.redshift import scan
 
 _PRISM_REDSHIFT = 5e-4  # error of the prism's 1 + z, over it, in a prior about the truth
 _EXPECTED = 0.35  # scatter [natural log] of a flux about what galaxies of a kind have
+_BROAD_CHANCE = 0.2
+_BROAD_SHARE = (0.5, 0.3)  # of a permitted flux in its broad part, and scatter
+_BROAD_WIDTH = (850.0, 0.4)  # km/s, one sigma, and how well the prism knows it [natural log]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,8 @@ class Case:
         scale: (A,) true flux scale of each, prism over grating at its middle.
         shift: (A,) true zero point of each [km/s].
         row: of the batch.
+        broad: (F,) true broad parts of the fluxes [erg/s/cm2].
+        broad_width: their true velocity width, one sigma [km/s]; 0 without any.
     """
 
     redshift: float
@@ -40,6 +45,8 @@ class Case:
     scale: np.ndarray
     shift: np.ndarray
     row: int
+    broad: np.ndarray
+    broad_width: float
 
 
 def free_fluxes(line_flux: np.ndarray) -> np.ndarray:
@@ -56,6 +63,12 @@ def narrow_galaxies(batch: SimulatedBatch) -> np.ndarray:
     """Rows of star-forming galaxies without broad lines or wings, which one width per line describes."""
     plain = batch.wing_line_flux.sum(axis=1) == 0
     return np.array([i for i, kind in enumerate(batch.kind) if kind == "star-forming" and plain[i]], int)
+
+
+def broad_galaxies(batch: SimulatedBatch) -> np.ndarray:
+    """Rows of galaxies with broad permitted lines, without wings."""
+    plain = batch.wing_line_flux.sum(axis=1) == 0
+    return np.flatnonzero(plain & (batch.broad_line_flux.sum(axis=1) > 0))
 
 
 def cases(
@@ -79,8 +92,10 @@ def cases(
             meta = SpectrumMeta(disperser=load_instrument(name).disperser, path=f"{name}.fits")
             arms.append(ObservedSpectrum(wavelength * stretch, flux / stretch, error / stretch, mask, meta))
         if arms:
-            flux = free_fluxes(batch.line_flux[row])
-            yield Case(float(batch.redshift[row]), flux, arms, np.array(scales), np.array(shifts), int(row))
+            flux, broad = (free_fluxes(values[row]) for values in (batch.line_flux, batch.broad_line_flux))
+            width = float(batch.broad_velocity_sigma[row])
+            truth = flux, arms, np.array(scales), np.array(shifts), int(row), broad, width
+            yield Case(float(batch.redshift[row]), *truth)
 
 
 def prior_of_truth(case: Case, batch: SimulatedBatch, rng: np.random.Generator) -> tuple[LinePrior, Callable]:
@@ -113,7 +128,24 @@ def prior_of_truth(case: Case, batch: SimulatedBatch, rng: np.random.Generator) 
     def density(z: np.ndarray) -> np.ndarray:
         return np.exp(-0.5 * ((z - redshift) / spread) ** 2)
 
-    return LinePrior(redshift, known, np.where(known, mean, 0.0), covariance), density
+    mean, broad = np.where(known, mean, 0.0), prior_of_broad(case, batch, mean)
+    return LinePrior(redshift, known, mean, covariance, broad=broad), density
+
+
+def prior_of_broad(case: Case, batch: SimulatedBatch, mean: np.ndarray) -> BroadPrior:
+    """What a prism might know of broad components: nothing of whether there are any, little of the rest."""
+    rng = np.random.default_rng([case.row, 71])  # by itself, so that all else is drawn as without it
+    middle, spread = _BROAD_WIDTH
+    velocity = case.broad_width or float(np.exp(rng.normal(np.log(middle), spread)))
+    able = free_fluxes((batch.broad_line_flux > 0).any(axis=0)) > 0
+    share, scatter = _BROAD_SHARE
+    return BroadPrior(
+        _BROAD_CHANCE,
+        velocity * float(np.exp(spread * rng.normal())) if case.broad_width else velocity,
+        spread,
+        share * able,
+        able * np.maximum(scatter * mean, 0.01),
+    )
 
 
 def joined(case: Case, prior: LinePrior, density: Callable, priors: ArmPriors) -> JointFit:

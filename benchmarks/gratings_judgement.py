@@ -8,14 +8,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.gratings import Case, cases, changed, joined, narrow_galaxies, prior_of_truth
+from benchmarks.gratings import (
+    Case,
+    broad_galaxies,
+    cases,
+    changed,
+    joined,
+    narrow_galaxies,
+    prior_of_truth,
+)
 from data_pipeline.instrument import GRATINGS, SPEED_OF_LIGHT, load_instrument
 from data_pipeline.lines.least_squares import inverse
 from data_pipeline.simulation import SimulatedBatch, SimulationConfig, simulate_batch
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
 from kspecsr.gratings.arm import Arm
 from kspecsr.gratings.joint import JointInput, join
-from kspecsr.gratings.joint_fit import JointFit, disagreements
+from kspecsr.gratings.joint_fit import BroadFit, JointFit, disagreements
 from kspecsr.gratings.priors import FLUX_UNIT, LINES, ArmPriors, LinePrior, free_lines
 from kspecsr.results.arms import ArmFit, Measured
 from kspecsr.results.prism_input import prism_input
@@ -43,6 +51,7 @@ class Judged:
         arms: the gratings.
         disagreements: sentences.
         seconds: that it took.
+        broad: components of lines; None where they were not looked for.
     """
 
     case: Case
@@ -55,6 +64,7 @@ class Judged:
     arms: tuple[ArmFit, ...]
     disagreements: tuple[str, ...]
     seconds: float
+    broad: BroadFit | None = None
 
 
 def judged_with_truth(case: Case, batch: SimulatedBatch, rng: np.random.Generator) -> Judged:
@@ -71,9 +81,8 @@ def _of_fit(
 ) -> Judged:
     unknown = np.where(prior.known, 1.0, np.nan)
     before = prior.mean * FLUX_UNIT * unknown, prior.covariance * FLUX_UNIT**2 * np.outer(unknown, unknown)
-    return Judged(
-        case, fit.redshift, fit.flux, fit.covariance, *before, fit.seen, fit.arms, sentences, seconds
-    )
+    found = fit.redshift, fit.flux, fit.covariance
+    return Judged(case, *found, *before, fit.seen, fit.arms, sentences, seconds, fit.broad)
 
 
 def judge_with_model(resolver: Resolver, batch: SimulatedBatch, some: Sequence[Case]) -> Iterator[Judged]:
@@ -212,6 +221,42 @@ def _ratio(judged: Sequence[Judged], over: Sequence[str], under: Sequence[str]) 
     return f"{len(parts['prism'])} galaxies; " + "; ".join(texts)
 
 
+def broad_report(judged: Sequence[Judged], label: str) -> Iterator[str]:
+    """Chances of broad components, their width and flux in Halpha beside the truth."""
+    asked = [one for one in judged if one.broad is not None]
+    (halpha,) = _rows(["Halpha"])
+    for what, some in (
+        ("with broad lines", [one for one in asked if one.case.broad_width]),
+        ("without", [one for one in asked if not one.case.broad_width]),
+    ):
+        if not some:
+            continue
+        chance = np.array([one.broad.probability for one in some])
+        yield (
+            f"{label}: {len(some)} galaxies {what}: chance of them above 0.5 in {np.mean(chance > 0.5):.0%}, "
+            f"above 0.9 in {np.mean(chance > 0.9):.0%}, median {np.median(chance):.3f}"
+        )
+        found = [one for one in some if one.broad.likely and one.case.broad_width]
+        if not found:
+            continue
+        ratio = np.array([np.log(one.broad.width.value / one.case.broad_width) for one in found])
+        error = np.array([one.broad.width.error / one.broad.width.value for one in found])
+        yield (
+            f"{label}: width of {len(found)} that were found over the truth {np.exp(np.median(ratio)):.2f} "
+            f"+- {_width(ratio):.2f}, {_pull(ratio / error)}"
+        )
+        at = [np.flatnonzero(one.broad.column == halpha) for one in found]
+        pairs = [(one.broad, int(i[0]), one.case) for one, i in zip(found, at, strict=True) if i.size]
+        if pairs:
+            true = np.array([case.broad[halpha] for _, _, case in pairs])
+            flux, error = (np.array([getattr(b, n)[i] for b, i, _ in pairs]) for n in ("flux", "error"))
+            off = (flux - true) / np.array([case.flux[halpha] for _, _, case in pairs])
+            yield (
+                f"{label}: broad Halpha of {true.size} off by {np.median(off):+.3f} +- {_width(off):.3f} of "
+                f"the line, {_pull((flux - true) / error)}"
+            )
+
+
 def _variance(covariance: np.ndarray, rows: Sequence[int]) -> float:
     return float(covariance[np.ix_(rows, rows)].sum())
 
@@ -286,7 +331,10 @@ def compare(n: int, seed: int, population: str, resolver: Resolver | None) -> It
     for names in (GRATINGS[2:], GRATINGS[1:], GRATINGS):
         some = list(cases(batch, rows, names, np.random.default_rng(seed), shift))
         label = "+".join(load_instrument(name).disperser for name in names)
-        yield from report(list(judge(some)), label)
+        judged = list(judge(some))
+        yield from report(judged, label)
+        wide = cases(batch, broad_galaxies(batch), names, np.random.default_rng(seed), shift)
+        yield from broad_report([*judged, *judge(list(wide))], label)
         if len(names) > 1:
             full = [case for case in some if len(case.arms) == len(names)]
             yield from disagreement_report(full, judge)

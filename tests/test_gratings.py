@@ -23,7 +23,7 @@ from enhancement_sample import (
     prism_spectrum,
 )
 from kspecsr.gratings import joint
-from kspecsr.gratings.arm import Arm
+from kspecsr.gratings.arm import Arm, with_broad
 from kspecsr.gratings.joint_fit import disagreements, unexplained_line
 from kspecsr.gratings.priors import ArmPriors, LinePrior, NoJointLinesError, free_lines
 from kspecsr.gratings.redshift import scan
@@ -255,8 +255,11 @@ def test_broad_components_are_drawn_beside_narrow_ones():
     free = free_lines()
     (member,) = np.flatnonzero(free.line == rows[0])
     assert prior.broad_share[free.column[member]] == pytest.approx(0.6)
-    drawn = arm.profiles(4.5, 70.0, 0.0, np.array([member]), prior)
-    profile = arm.drawn(np.zeros(2, int), drawn.index, drawn.density, 1)[0]
+    members, part, widths = with_broad(np.array([member]), 70.0, prior)
+    profile = 0.0
+    for one, share, velocity in zip(members, part, widths, strict=True):
+        drawn = arm.profiles(4.5, velocity, 0.0, np.array([one]))
+        profile = profile + share * arm.drawn(np.zeros(1, int), drawn.index, drawn.density, 1)[0]
     width = np.diff(arm.instrument.bounds, axis=0)[0] * 1e4
     offset = arm.instrument.wavelength / (load_lines().wavelength[rows[0]] * 5.5) - 1.0
     assert profile @ width == pytest.approx(1.0, abs=1e-3)

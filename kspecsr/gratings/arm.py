@@ -231,7 +231,6 @@ class Arm:
         width: float,
         sharpness: float,
         members: np.ndarray,
-        prior: LinePrior | None = None,
     ) -> Profiles:
         """Profiles of lines at a redshift.
 
@@ -240,10 +239,9 @@ class Arm:
             width: velocity width, one sigma [km/s].
             sharpness: logarithm of the factor on the resolving power.
             members: bool or index of members of `free_lines`.
-            prior: whose broad components are drawn beside the narrow ones; None for none.
         """
         free, instrument = free_lines(), self.instrument
-        members, part, width, narrow = with_broad(members, width, prior)
+        members = np.flatnonzero(members) if members.dtype == bool else members
         lower, upper = instrument.bounds
         centre = LINES.wavelength[free.line[members]] * (1.0 + redshift)
         sigma, own, intrinsic = self.widths(centre, width, sharpness)
@@ -252,7 +250,7 @@ class Arm:
         window = first[:, None] + np.arange(max(int(count.max(initial=1)), 1))
         index = np.clip(window, 0, lower.size - 1)
         edges = lower[index], upper[index], centre[:, None], sigma[:, None]
-        inside = (index == window) * part[:, None] / ANGSTROM_PER_UM
+        inside = (index == window) / ANGSTROM_PER_UM
         by_centre, by_sigma = pixel_mean_gradient(*edges)
         return Profiles(
             free.column[members],
@@ -261,7 +259,7 @@ class Arm:
             index,
             pixel_mean(*edges) * inside,
             by_centre * inside * (centre / SPEED_OF_LIGHT)[:, None],
-            by_sigma * inside * (narrow * intrinsic**2 / sigma)[:, None],
+            by_sigma * inside * (intrinsic**2 / sigma)[:, None],
             by_sigma * inside * (-(own**2) / sigma)[:, None],
         )
 
@@ -296,24 +294,21 @@ class Arm:
 
 
 def with_broad(
-    members: np.ndarray, width: float, prior: LinePrior | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    members: np.ndarray, width: float, prior: LinePrior
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Members (m,) of `free_lines`, those with a broad component a second time.
 
     Returns:
-        Members; the share of each flux that is theirs; widths [km/s]; and whether it is the narrow one.
+        Members; the share of each flux that is theirs; and widths [km/s].
     """
-    members = np.flatnonzero(members) if members.dtype == bool else members
-    if prior is None or prior.broad_share is None:
-        one = np.ones(members.size)
-        return members, one, width * one, one
+    if prior.broad_share is None:
+        return members, np.ones(members.size), np.full(members.size, width)
     share = prior.broad_share[free_lines().column[members]]
     broad = share > 0
     return (
         np.concatenate([members, members[broad]]),
         np.concatenate([1.0 - share, share[broad]]),
         np.concatenate([np.full(members.size, width), np.full(broad.sum(), prior.broad_width)]),
-        np.concatenate([np.ones(members.size), np.zeros(broad.sum())]),
     )
 
 

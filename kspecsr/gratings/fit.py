@@ -7,14 +7,17 @@ taken in by linearising about the best ones, until nothing moves.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 from scipy.linalg import block_diag
+from scipy.special import expit
 
 from data_pipeline.instrument import SPEED_OF_LIGHT
 from kspecsr.gratings.arm import Arm
-from kspecsr.gratings.joint_fit import DOUBT, JointFit
-from kspecsr.gratings.priors import FLUX_UNIT, ArmPriors, LinePrior, free_lines
+from kspecsr.gratings.joint_fit import DOUBT, BroadFit, JointFit
+from kspecsr.gratings.priors import FLUX_UNIT, ArmPriors, BroadPrior, LinePrior, free_lines
 from kspecsr.gratings.redshift import RedshiftScan
 from kspecsr.results.arms import ArmFit, Measured
 
@@ -25,6 +28,12 @@ _SETTLED = 1e-3  # of the posterior's cost
 _VELOCITY = 100.0  # km/s: velocities are fitted in this unit
 _MANY_PEAKS = 1.4  # width of the scan's posterior over that of its peak, from which on the former counts
 _PER_ARM = 3  # parameters: scale, drift of it, zero point
+_BROAD_STARTS = (0.5, 1.0, 2.0)  # of the prism's width of broad components, that are tried
+_BROADER = 1.3  # width of broad components over that of narrow ones, below which they are the same
+_WORTH_ASKING, _ODD_SHAPES = (
+    0.01,
+    1.2,
+)  # chance of broad components, and chi-square of an arm, to look for them
 
 
 class _Problem:
@@ -34,10 +43,20 @@ class _Problem:
     logarithm of grating over prism, its drift, and the zero point. An arm's scale is told by lines that the
     prior expects: it multiplies their means, and what fluxes differ from these by is multiplied by the scale
     as last found. Else lines that are absent would tell it, by how well the prior knows that they are.
+
+    With broad components their fluxes come last, in prior sigmas from what is expected of each flux, and the
+    logarithm of their width. Both components of a line are one flux, of which the prism knows more.
     """
 
-    def __init__(self, arms: Sequence[Arm], prior: LinePrior, priors: ArmPriors, found: RedshiftScan):
-        self.arms, self.prior, self.priors = arms, prior, priors
+    def __init__(
+        self,
+        arms: Sequence[Arm],
+        prior: LinePrior,
+        priors: ArmPriors,
+        found: RedshiftScan,
+        broad: BroadPrior | None = None,
+    ):
+        self.arms, self.prior, self.priors, self.found, self.broad = arms, prior, priors, found, broad
         self.rows = np.flatnonzero(prior.known)
         self.sigma = np.sqrt(np.diagonal(prior.covariance))[self.rows]
         self.count = self.rows.size
@@ -61,6 +80,20 @@ class _Problem:
                 own = curve.mean_and_error()[0] + self.moved
                 self.start[at + 2] = own / _VELOCITY - self.start[self.count]
         self.members = [self._members(arm) for arm in arms]
+        self.share = np.zeros(prior.mean.size)
+        self.wide = np.zeros(0, int)  # (m,) free fluxes with a broad part
+        if broad is not None:
+            seen = np.unique(free_lines().column[np.concatenate(self.members)])
+            self.wide = seen[broad.scatter[seen] > 0]
+            self.share[self.wide] = broad.share[self.wide]
+        self.at_broad = self.centre.size  # the fluxes, and after them the width
+        more = np.zeros(self.wide.size + 1 if broad is not None else 0)
+        self.centre, self.start = (np.concatenate([one, more]) for one in (self.centre, self.start))
+
+    @property
+    def linear(self) -> np.ndarray:
+        """Positions of all fluxes."""
+        return np.append(np.arange(self.count), self.at_broad + np.arange(self.wide.size))
 
     def _members(self, arm: Arm) -> np.ndarray:
         free = free_lines()
@@ -77,7 +110,10 @@ class _Problem:
         shift = np.where(self.free_shift, priors.outlier_shift, priors.shift) / _VELOCITY
         widths = 1.0 / np.array([self.prism_error, priors.width_scatter, priors.sharpness])
         precision = block_diag(
-            np.linalg.inv(correlation), np.diag(widths**2), np.zeros((_PER_ARM * len(self.arms),) * 2)
+            np.linalg.inv(correlation),
+            np.diag(widths**2),
+            np.zeros((_PER_ARM * len(self.arms),) * 2),
+            np.eye(self.centre.size - self.at_broad),
         )
         for i, at in enumerate(self.at_arm):
             precision[at, self.at_arm] = scales[i]
@@ -91,6 +127,18 @@ class _Problem:
         flux[self.rows] = self.prior.mean[self.rows] + self.sigma * parameters[: self.count]
         return flux
 
+    def broad_fluxes(self, parameters: np.ndarray) -> np.ndarray:
+        """(F,) broad parts of the fluxes [FLUX_UNIT]."""
+        flux = self.share * self.fluxes(parameters)
+        if self.wide.size:
+            own = parameters[self.at_broad : self.at_broad + self.wide.size]
+            flux[self.wide] += self.broad.scatter[self.wide] * own
+        return flux
+
+    def broad_velocity(self, parameters: np.ndarray) -> float:
+        """Width of the broad parts [km/s]."""
+        return float(self.broad.velocity * np.exp(self.broad.spread * np.clip(parameters[-1], -4.0, 4.0)))
+
     def velocity_width(self, parameters: np.ndarray) -> float:
         """[km/s]."""
         return float(self.priors.width * np.exp(np.clip(parameters[self.count + 1], -3.0, 4.0)))
@@ -102,34 +150,55 @@ class _Problem:
 
     def columns(self, parameters: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Model of an arm (n,), its derivatives (q, n), and the parameters (q,) that they are by."""
-        arm, at = self.arms[number], self.at_arm[number]
-        shape = self.velocity_width(parameters), parameters[self.count + 2]
-        members = self.members[number]
-        lines = arm.profiles(self.arm_redshift(parameters, number), *shape, members, self.prior)
-        drift = np.exp(parameters[at + 1] * lines.place) * lines.share
-        ratio = np.exp(self.scales[number]) * drift
-        expected = self.prior.mean[lines.column]
-        scaled = (np.exp(parameters[at]) * drift * expected)[:, None]
-        flux = scaled + (ratio * (self.fluxes(parameters)[lines.column] - expected))[:, None]
-        own, row = np.unique(lines.column, return_inverse=True)
-        per_flux = arm.drawn(row, lines.index, lines.density * ratio[:, None], own.size)
+        arm, at, k = self.arms[number], self.at_arm[number], self.count
+        members, column = self.members[number], free_lines().column
+        own = np.unique(column[members])
+        wide = np.intersect1d(own, self.wide)
         place = np.searchsorted(self.rows, own)
-        values = [
-            flux * lines.density,
-            scaled * lines.density,
-            flux * lines.density * lines.place[:, None],
-            flux * lines.by_velocity * _VELOCITY,
-            flux * lines.by_width,
-            flux * lines.by_sharpness,
+        where = [
+            place,
+            self.at_broad + np.searchsorted(self.wide, wide),
+            [k, k + 1, k + 2, at, at + 1, at + 2],
         ]
-        model, scale, drift, shift, width, sharp = (
-            arm.drawn(np.zeros(lines.column.size, int), lines.index, value, 1)[0] for value in values
-        )
-        columns = np.concatenate(
-            [per_flux * self.sigma[place][:, None], [shift, width, sharp, scale, drift, shift]]
-        )
-        k = self.count
-        return model, columns, np.concatenate([place, [k, k + 1, k + 2, at, at + 1, at + 2]])
+        where = np.concatenate([*where, [parameters.size - 1] if wide.size else []]).astype(int)
+        first = own.size + wide.size  # of the rows that are no fluxes
+        columns = np.zeros((where.size, arm.good.size))
+        model = np.zeros(arm.good.size)
+        flux, broad = self.fluxes(parameters), self.broad_fluxes(parameters)
+        # members, width, what is expected and found of their fluxes, derivatives of these, row of the width
+        parts = [(members, self.velocity_width(parameters), 1.0 - self.share, flux - broad, -1.0, first + 1)]
+        if wide.size:
+            second = members[np.isin(column[members], wide)]
+            parts.append((second, self.broad_velocity(parameters), self.share, broad, 1.0, where.size - 1))
+        for some, width, share, found, sign, at_width in parts:
+            lines = arm.profiles(self.arm_redshift(parameters, number), width, parameters[k + 2], some)
+            drift = np.exp(parameters[at + 1] * lines.place) * lines.share
+            ratio = np.exp(self.scales[number]) * drift
+            expected = (share * self.prior.mean)[lines.column]
+            scaled = (np.exp(parameters[at]) * drift * expected)[:, None]
+            shown = scaled + (ratio * (found[lines.column] - expected))[:, None]
+            density = lines.density * ratio[:, None]
+            inside = np.isin(lines.column, wide)
+            of_flux, of_wide = np.searchsorted(own, lines.column), np.searchsorted(wide, lines.column[inside])
+            by_flux = density * (share[lines.column] * self.sigma[place][of_flux])[:, None]
+            columns[: own.size] += arm.drawn(of_flux, lines.index, by_flux, own.size)
+            if wide.size:
+                by_wide = sign * density[inside] * self.broad.scatter[lines.column[inside]][:, None]
+                columns[own.size : first] += arm.drawn(of_wide, lines.index[inside], by_wide, wide.size)
+            spread = self.broad.spread if at_width > first + 1 else 1.0
+            values = {
+                first: shown * lines.by_velocity * _VELOCITY,
+                at_width: shown * lines.by_width * spread,
+                first + 2: shown * lines.by_sharpness,
+                first + 3: scaled * lines.density,
+                first + 4: shown * lines.density * lines.place[:, None],
+            }
+            zero = np.zeros(lines.column.size, int)
+            for row, value in values.items():
+                columns[row] += arm.drawn(zero, lines.index, value, 1)[0]
+            model += arm.drawn(zero, lines.index, shown * lines.density, 1)[0]
+        columns[first + 5] = columns[first]
+        return model, columns, where
 
     def normal_equations(self, parameters: np.ndarray, precision: np.ndarray):
         """Normal matrix and gradient of all arms and the prior, and the cost, twice the negative log."""
@@ -177,16 +246,21 @@ def _settled(problem: _Problem, parameters: np.ndarray, precision: np.ndarray):
 
 
 def _started(problem: _Problem, precision: np.ndarray) -> np.ndarray:
-    """Parameters to start from: the best velocity width of some, with the line fluxes that it asks for."""
+    """Parameters to start from: the best velocity widths of some, with the line fluxes that they ask for."""
     best, lowest = problem.start, np.inf
-    k = problem.count
-    for width in _STARTS:
+    at, broad = problem.linear, problem.broad
+    factors = (1.0,) if broad is None else _BROAD_STARTS
+    for width, factor in product(_STARTS, factors):
         trial = problem.start.copy()
-        trial[k + 1] = np.log(width / problem.priors.width)
+        trial[problem.count + 1] = np.log(width / problem.priors.width)
+        if broad is not None:
+            if broad.velocity * factor < _BROADER * width:
+                continue
+            trial[-1] = np.log(factor) / broad.spread
         normal, gradient, cost = problem.normal_equations(trial, precision)
-        change = np.linalg.solve(normal[:k, :k], gradient[:k])
-        trial[:k] += change
-        cost -= float(change @ gradient[:k])
+        change = np.linalg.solve(normal[np.ix_(at, at)], gradient[at])
+        trial[at] += change
+        cost -= float(change @ gradient[at])
         if cost < lowest:
             best, lowest = trial, cost
     return best
@@ -240,22 +314,88 @@ def fit_arms(
     priors, arms = priors or ArmPriors(), list(arms)
     problem = _Problem(arms, prior, priors, found)
     _start_scales(problem)
+    wild = np.zeros(len(arms), int)
+    fitted = _peak(problem, wild)
+    if prior.broad is None or not any(one.size for one in problem.members):
+        return _described(problem, fitted, wild)
+    odd = any(arm.chi_square(problem.columns(fitted[0], n)[0]) > _ODD_SHAPES for n, arm in enumerate(arms))
+    if prior.broad.probability < _WORTH_ASKING and not odd:
+        return _described(problem, fitted, wild)
+    second = _Problem(arms, prior, priors, found, prior.broad)
+    second.scales, second.free_scale = problem.scales.copy(), problem.free_scale
+    second.start[: second.at_broad] = problem.start
+    both = _peak(second, wild)
+    narrow = _settled(problem, fitted[0], problem.prior_precision())  # with the same weights of pixels
+    broad = _broad_fit(second, both, _log_evidence(second, both) - _log_evidence(problem, narrow))
+    chosen = (second, both) if broad.likely else (problem, narrow)
+    return replace(_described(*chosen, wild), broad=broad)
+
+
+def _peak(problem: _Problem, wild: np.ndarray):
+    """Parameters at the peak, normal matrix, and cost; pixels that are left out are counted (A,)."""
     precision = problem.prior_precision()
     parameters = _started(problem, precision)
-    wild = np.zeros(len(arms), int)
     for _ in range(2):
         parameters, _, _ = _settled(problem, parameters, precision)
         problem.scales = parameters[problem.at_arm].copy()
-        for number, arm in enumerate(arms):
-            wild[number] += arm.with_lines(problem.columns(parameters, number)[0], priors.model_error)
-    parameters, normal, _ = _settled(problem, parameters, precision)
+        for number, arm in enumerate(problem.arms):
+            lines = problem.columns(parameters, number)[0]
+            wild[number] += arm.with_lines(lines, problem.priors.model_error)
+    return _settled(problem, parameters, precision)
+
+
+def _covariance(problem: _Problem, parameters: np.ndarray, normal: np.ndarray) -> np.ndarray:
     inverse = np.linalg.inv(normal)
-    covariance = inverse @ problem.score_covariance(parameters, precision) @ inverse
-    return _described(problem, parameters, 0.5 * (covariance + covariance.T), found, wild)
+    covariance = inverse @ problem.score_covariance(parameters, problem.prior_precision()) @ inverse
+    return 0.5 * (covariance + covariance.T)
 
 
-def _described(problem: _Problem, parameters, covariance, found: RedshiftScan, wild) -> JointFit:
-    k, prior = problem.count, problem.prior
+def _log_evidence(problem: _Problem, fitted) -> float:
+    """Of the data, by the peak's height and width."""
+    _, normal, cost = fitted
+    volume = np.linalg.slogdet(problem.prior_precision())[1] - np.linalg.slogdet(normal)[1]
+    return 0.5 * float(volume - cost)
+
+
+def _broad_fit(problem: _Problem, fitted, gain: float) -> BroadFit:
+    """Broad components of a fit that had some.
+
+    Args:
+        problem: with them.
+        fitted: its peak.
+        gain: log evidence over that of narrow lines alone.
+    """
+    parameters, normal, _ = fitted
+    covariance = _covariance(problem, parameters, normal)
+    column, m, stated = problem.wide, problem.wide.size, problem.broad
+    row = np.searchsorted(problem.rows, column)
+    to_broad, to_narrow = np.zeros((2, m, parameters.size))
+    own = np.arange(m)
+    to_broad[own, row] = problem.share[column] * problem.sigma[row]
+    to_broad[own, problem.at_broad + own] = stated.scatter[column]
+    to_narrow[own, row] = problem.sigma[row]
+    to_narrow -= to_broad
+    broad = problem.broad_fluxes(parameters)[column]
+    width = problem.broad_velocity(parameters)
+    odds = np.log(stated.probability / (1.0 - stated.probability)) + gain
+    # the same lines twice, or ones that take light away, are no broad components
+    if width < _BROADER * problem.velocity_width(parameters) or broad.sum() <= 0:
+        odds = -np.inf
+    errors = [np.sqrt(np.einsum("mp,pq,mq->m", one, covariance, one)) for one in (to_broad, to_narrow)]
+    return BroadFit(
+        probability=float(expit(odds)),
+        width=Measured(width, width * stated.spread * float(np.sqrt(covariance[-1, -1]))),
+        column=column,
+        flux=np.maximum(broad, 0.0) * FLUX_UNIT,
+        error=errors[0] * FLUX_UNIT,
+        narrow_error=errors[1] * FLUX_UNIT,
+    )
+
+
+def _described(problem: _Problem, fitted, wild: np.ndarray) -> JointFit:
+    parameters, normal, _ = fitted
+    covariance = _covariance(problem, parameters, normal)
+    k, prior, found = problem.count, problem.prior, problem.found
     error = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
     stretch = (1.0 + prior.redshift) * _VELOCITY / SPEED_OF_LIGHT
 

@@ -16,7 +16,7 @@ from data_pipeline.pairs.preprocessing import separation
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
 from kspecsr.gratings.arm import Arm
 from kspecsr.gratings.fit import fit_arms
-from kspecsr.gratings.joint_fit import POOR_ARM, JointFit, disagreements
+from kspecsr.gratings.joint_fit import POOR_ARM, BroadFit, JointFit, disagreements
 from kspecsr.gratings.priors import LINES, ArmPriors, LinePrior, free_lines
 from kspecsr.gratings.redshift import VELOCITY, RedshiftScan, scan
 from kspecsr.gratings.spectrum import join_spectra, posterior_bins
@@ -351,18 +351,44 @@ def joint_lines(alone: Result, fit: JointFit) -> LineMeasurements:
         in_range=before.in_range & reported,
         prior_weight=np.where(reported, np.clip(share, 0.0, 1.0), np.nan),
         correlation=np.where(np.isfinite(correlation), np.clip(correlation, -1.0, 1.0), np.nan),
-        broad=_scaled_parts(before, flux),
+        broad=_divided(before, flux, fit.broad),
     )
 
 
-def _scaled_parts(before: LineMeasurements, flux: np.ndarray) -> BroadLines | None:
-    """Narrow and broad components of fluxes (K,), divided as the prism's model divides them."""
+def _divided(before: LineMeasurements, flux: np.ndarray, fit: BroadFit | None) -> BroadLines | None:
+    """Narrow and broad components of fluxes (K,).
+
+    As the gratings divide those that they see, averaged over there being none; others as the prism's model
+    divides them.
+    """
     if before.broad is None:
         return None
     with np.errstate(invalid="ignore", divide="ignore"):
         factor = flux / before.flux
     names = ("narrow_flux", "narrow_flux_error", "broad_flux", "broad_flux_error")
-    return replace(before.broad, **{name: factor * getattr(before.broad, name) for name in names})
+    parts = {name: factor * getattr(before.broad, name) for name in names}
+    if fit is None:
+        return replace(before.broad, **parts)
+    free, chance = free_lines(), fit.probability
+    number = np.full(free.columns, -1)
+    number[fit.column] = np.arange(fit.column.size)
+    own = (number[free.column] >= 0) & (free.line < flux.size)
+    row, at, share = free.line[own], number[free.column[own]], free.share[own]
+    own = np.isfinite(flux[row])
+    row, at, share = row[own], at[own], share[own]
+    mean = chance * fit.flux[at]
+    spread = np.sqrt(chance * (fit.error[at] ** 2 + fit.flux[at] ** 2) - mean**2)
+    parts["broad_flux"][row] = np.minimum(share * mean, flux[row])
+    parts["broad_flux_error"][row] = share * spread
+    parts["narrow_flux"][row] = flux[row] - parts["broad_flux"][row]
+    parts["narrow_flux_error"][row] = share * np.hypot(
+        fit.narrow_error[at], np.sqrt(chance * (1 - chance)) * fit.flux[at]
+    )
+    parts = {name: np.float64(np.float32(values)) for name, values in parts.items()}  # as above
+    width = [float(np.float32(FWHM_PER_SIGMA * one)) for one in (fit.width.value, fit.width.error)]
+    return replace(
+        before.broad, probability=float(np.float32(chance)), fwhm=width[0], fwhm_error=width[1], **parts
+    )
 
 
 def _noted(observed: ObservedSpectrum, fit: JointFit, sentences: Sequence[str]) -> ObservedSpectrum:

@@ -11,6 +11,7 @@ import numpy as np
 from data_pipeline.instrument import SPEED_OF_LIGHT
 from kspecsr.gratings.priors import LINES, ArmPriors
 from kspecsr.results.arms import ArmFit, Measured
+from kspecsr.results.broad import LIKELY_BROAD
 
 _UNEXPLAINED = 8.0  # S/N of emission that must be a line
 _HALF, _LINE_PIXELS = 5, 1.5  # pixels: of a filter for lines, and its width
@@ -18,6 +19,32 @@ _NEAR = 2000.0  # km/s on either side of a known line
 _CORRELATED = 1.3  # noise of such a sum over that of independent pixels
 POOR_ARM = 2.0  # chi-square per pixel, the noise as measured: 0.9 is usual, and 1.2 with lines of S/N 100
 DOUBT = 3.0  # sigma beyond which two values disagree
+
+
+@dataclass(frozen=True, eq=False)
+class BroadFit:
+    """Broad components in the gratings, if there are any.
+
+    Attributes:
+        probability: chance that there are any.
+        width: velocity width of all of them, one sigma [km/s].
+        column: (m,) free fluxes that were divided.
+        flux: (m,) their broad part [erg/s/cm2].
+        error: (m,) one sigma.
+        narrow_error: (m,) one sigma of the rest.
+    """
+
+    probability: float
+    width: Measured
+    column: np.ndarray
+    flux: np.ndarray
+    error: np.ndarray
+    narrow_error: np.ndarray
+
+    @property
+    def likely(self) -> bool:
+        """Whether there probably are any."""
+        return self.probability > LIKELY_BROAD
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +61,7 @@ class JointFit:
         sharpness: logarithm of the factor on the gratings' tabulated resolving power.
         arms: the gratings.
         peak: redshift of the highest peak, where the error of ``redshift`` spans others too; None: the same.
+        broad: broad components; None where they were not looked for.
     """
 
     redshift: Measured
@@ -45,6 +73,16 @@ class JointFit:
     sharpness: float
     arms: tuple[ArmFit, ...]
     peak: Measured | None = None
+    broad: BroadFit | None = None
+
+    @property
+    def broad_share(self) -> np.ndarray | None:
+        """(F,) of each flux in a broad component; None where there probably are none."""
+        if self.broad is None or not self.broad.likely:
+            return None
+        share, total = np.zeros(self.flux.size), self.flux[self.broad.column]
+        share[self.broad.column] = np.clip(self.broad.flux / np.where(total > 0, total, np.inf), 0.0, 1.0)
+        return share
 
     @property
     def refutes(self) -> bool:
@@ -64,7 +102,7 @@ def disagreements(fit: JointFit, priors: ArmPriors) -> Iterator[str]:
         if arm.chi_square > POOR_ARM:
             yield (
                 f"{arm.name} is badly fitted: chi-square {arm.chi_square:.1f} per pixel; its lines have "
-                "other shapes than one width, or the broad components of the prism's model, give them"
+                "other shapes than one width, or that and one of broad components, give them"
             )
         if shift.sigma_from(0.0, priors.shift) > DOUBT:
             yield (

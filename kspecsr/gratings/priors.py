@@ -12,9 +12,14 @@ from data_pipeline.configuration import check_numbers
 from data_pipeline.instrument import FWHM_PER_SIGMA
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.design import DENSITY_DOUBLETS, SharedFluxes, tied_lines
+from kspecsr.results.broad import BroadLines
 from kspecsr.results.lines import LineMeasurements
 
 FLUX_UNIT = 1e-20  # of line fluxes [erg/s/cm2] and densities [erg/s/cm2/A] in fits: numbers of order one
+_CHANCE = (1e-3, 0.999)  # of broad components: no model is surer
+_SHARE, _SHARE_SCATTER = (0.1, 0.9), 0.3  # of a line that is in its broad component, if there is one
+_LEAST_BROAD = 1e-2  # scatter of a broad flux [FLUX_UNIT]
+_WIDTH_SPREAD = 0.4  # natural logarithm: widths of the prism's scatter by this much (design)
 _SMALLEST = 1e-5  # eigenvalue of a correlation matrix that was stored as float32
 
 
@@ -91,6 +96,43 @@ def free_lines() -> SharedFluxes:
 
 
 @dataclass(frozen=True, eq=False)
+class BroadPrior:
+    """Broad components of permitted lines as the prism has them, if there are any: all of one width.
+
+    Attributes:
+        probability: chance that there are any.
+        velocity: one-sigma width of all of them [km/s].
+        spread: of its natural logarithm.
+        share: (F,) of each flux that is expected in them; 0 of lines that can have none.
+        scatter: (F,) one sigma of a broad flux about that [FLUX_UNIT]; 0 of lines that can have none.
+    """
+
+    probability: float
+    velocity: float
+    spread: float
+    share: np.ndarray
+    scatter: np.ndarray
+
+    @classmethod
+    def of(cls, broad: BroadLines, flux: np.ndarray, known: np.ndarray, rows: np.ndarray) -> BroadPrior:
+        """From a model's, of the free fluxes (F,) [FLUX_UNIT] that ``rows`` (f,) of its list tell."""
+        able = np.nan_to_num(broad.broad_flux_error[rows]) > 0
+        chance = float(np.clip(broad.probability, *_CHANCE))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            stated = broad.broad_flux[rows] / (broad.broad_flux[rows] + broad.narrow_flux[rows])
+            error = broad.broad_flux_error[rows] / broad.broad_flux[rows] * stated
+        share, scatter = np.zeros(flux.size), np.zeros(flux.size)
+        # the model's are averages over there being none
+        share[known] = able * np.clip(np.nan_to_num(stated) / chance, *_SHARE)
+        spread = np.hypot(np.minimum(np.nan_to_num(error, posinf=1.0), 1.0), _SHARE_SCATTER)
+        scatter[known] = able * spread * np.maximum(flux[known], 0.0)
+        able = np.flatnonzero(known)[able]
+        scatter[able] = np.maximum(scatter[able], _LEAST_BROAD)
+        spread = max(float(broad.fwhm_error / broad.fwhm), _WIDTH_SPREAD)
+        return cls(chance, float(broad.fwhm) / FWHM_PER_SIGMA, spread, share, scatter)
+
+
+@dataclass(frozen=True, eq=False)
 class LinePrior:
     """Normal distribution of the F free line fluxes at a redshift, from the prism.
 
@@ -101,6 +143,7 @@ class LinePrior:
         covariance: (F, F) [FLUX_UNIT^2]; a unit diagonal where unknown.
         broad_share: (F,) of each flux in a broad component, where there probably are any; None for none.
         broad_width: one-sigma width of all of these [km/s].
+        broad: what is known of such components before gratings are looked at; None of models without them.
     """
 
     redshift: float
@@ -109,6 +152,7 @@ class LinePrior:
     covariance: np.ndarray
     broad_share: np.ndarray | None = None
     broad_width: float = math.nan
+    broad: BroadPrior | None = None
 
     @classmethod
     def of(cls, lines: LineMeasurements, redshift: float) -> LinePrior:
@@ -135,9 +179,11 @@ class LinePrior:
         mean, covariance = np.zeros(free.columns), np.eye(free.columns)
         mean[known] = flux[rows] / share[known] / FLUX_UNIT
         covariance[np.ix_(known, known)] = correlation * sigma[:, None] * sigma
-        broad = lines.broad
+        broad, stated = lines.broad, None
+        if broad is not None and np.isfinite([broad.probability, broad.fwhm, broad.fwhm_error]).all():
+            stated = BroadPrior.of(broad, mean, known, rows)
         if broad is None or not broad.likely:
-            return cls(float(redshift), known, mean, covariance)
+            return cls(float(redshift), known, mean, covariance, broad=stated)
         part = np.zeros(free.columns)
         part[known] = np.clip(np.nan_to_num(broad.broad_flux[rows] / flux[rows]), 0.0, 1.0)
-        return cls(float(redshift), known, mean, covariance, part, broad.fwhm / FWHM_PER_SIGMA)
+        return cls(float(redshift), known, mean, covariance, part, broad.fwhm / FWHM_PER_SIGMA, stated)

@@ -187,7 +187,7 @@ def _scanned(
     """Normal equations (G, f, f) and right-hand sides (G, f) at all velocities."""
     free, (lower, upper) = free_lines(), arm.instrument.bounds
     f = int(number.max()) + 1
-    members, part, width, _ = with_broad(members, _WIDTH, prior)
+    members, part, width = with_broad(members, _WIDTH, prior)
     centre = LINES.wavelength[free.line[members]] * (1.0 + _redshifts(prior.redshift)[:, None])  # (G, m)
     sigma = arm.widths(centre, width, 0.0)[0]
     first = np.searchsorted(upper, centre - _DRAWN * sigma)

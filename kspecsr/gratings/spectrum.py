@@ -36,13 +36,20 @@ def join_spectra(
         prior: line fluxes of the prism, as they went into the fit.
     """
     reference = reference_instrument(alone.model.grid)
-    unit = free_lines().profiles(reference, fit.redshift.value, fit.width.value)  # (F, N)
-    if prior.broad_share is not None:
-        broad = free_lines().profiles(reference, fit.redshift.value, prior.broad_width)
-        unit += prior.broad_share[:, None] * (broad - unit)
-    known = prior.known
-    before, after = prior.mean[known] * FLUX_UNIT, fit.flux[known]
-    lines = unit[known]
+    known, share, width = prior.known, fit.broad_share, fit.broad.width.value if fit.broad else np.nan
+    if fit.broad is None:  # nobody looked
+        share, width = prior.broad_share, prior.broad_width
+
+    def drawn(share: np.ndarray | None, width: float) -> np.ndarray:
+        """Lines of unit flux (f, N), with a share (F,) of each in a broad component of a width [km/s]."""
+        unit = free_lines().profiles(reference, fit.redshift.value, fit.width.value)
+        if share is not None:
+            unit += share[:, None] * (free_lines().profiles(reference, fit.redshift.value, width) - unit)
+        return unit[known]
+
+    lines = drawn(share, width)
+    before = (prior.mean[known] * FLUX_UNIT) @ drawn(prior.broad_share, prior.broad_width)
+    after = fit.flux[known]
     seen = np.flatnonzero(lines.any(axis=0))
     covariances = prior.covariance[np.ix_(known, known)] * FLUX_UNIT**2, fit.covariance[np.ix_(known, known)]
     lost = np.zeros(alone.wavelength.size)
@@ -67,7 +74,7 @@ def join_spectra(
     covered = weight > 0
     own = np.where(covered, quoted, 1.0) ** -2.0
     # the prism's lines without the gratings', whose pixels stand beside them
-    sharp = alone.continuum + before @ lines
+    sharp = alone.continuum + before
     joined = (total + own * np.where(covered, sharp, 0.0)) / (weight + own)
     return (
         np.where(covered, joined, flux),
