@@ -322,7 +322,9 @@ def compare(n: int, seed: int, population: str, resolver: Resolver | None) -> It
     batch = simulate_batch(np.arange(n), seed, SimulationConfig(population))
     rows, shift = narrow_galaxies(batch), ArmPriors().shift
 
-    def judge(some: Sequence[Case]) -> Iterator[Judged]:
+    nuclei = simulate_batch(np.arange(n // 2), seed, SimulationConfig("wide-sky"))  # many have broad lines
+
+    def judge(some: Sequence[Case], batch: SimulatedBatch = batch) -> Iterator[Judged]:
         if resolver is not None:
             return judge_with_model(resolver, batch, some)
         rng = np.random.default_rng(seed)
@@ -333,8 +335,9 @@ def compare(n: int, seed: int, population: str, resolver: Resolver | None) -> It
         label = "+".join(load_instrument(name).disperser for name in names)
         judged = list(judge(some))
         yield from report(judged, label)
-        wide = cases(batch, broad_galaxies(batch), names, np.random.default_rng(seed), shift)
-        yield from broad_report([*judged, *judge(list(wide))], label)
+        yield from broad_report(judged, label)
+        wide = cases(nuclei, broad_galaxies(nuclei), names, np.random.default_rng(seed), shift)
+        yield from broad_report(list(judge(list(wide), nuclei)), label)
         if len(names) > 1:
             full = [case for case in some if len(case.arms) == len(names)]
             yield from disagreement_report(full, judge)

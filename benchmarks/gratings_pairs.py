@@ -49,7 +49,7 @@ def compare_pairs(resolver: Resolver, folder: str | os.PathLike) -> Iterator[str
         yield (
             f"{file.path.name}: z {result.redshift.value:.5f} +- {result.redshift.error:.5f}, prism "
             f"{offset.value:+.0f} +- {offset.error:.0f} km/s; {arms}; {len(found)} lines over the gratings' "
-            f"{middle:.2f}; {', '.join(result.flags) or 'no flag'}"
+            f"{middle:.2f}; {', '.join(result.flags) or 'no flag'}{_broad(result)}"
         )
     if offsets:
         yield (
@@ -58,6 +58,14 @@ def compare_pairs(resolver: Resolver, folder: str | os.PathLike) -> Iterator[str
             f"{np.median(ratios):.2f} ({np.percentile(ratios, 16):.2f}-"
             f"{np.percentile(ratios, 84):.2f}), pull {np.median(pulls):+.2f}"
         )
+
+
+def _broad(result: Result) -> str:
+    """Broad components, of models that state them."""
+    broad = result.measurements.broad
+    if broad is None:
+        return ""
+    return f"; P_BROAD {broad.probability:.3f}, FWHM {broad.fwhm:.0f} +- {broad.fwhm_error:.0f} km/s"
 
 
 def _lines_beside(result: Result) -> Iterator[tuple[float, float]]:

@@ -18,6 +18,7 @@ from data_pipeline.spectrum import ObservedSpectrum, SpectrumError, SpectrumMeta
 from kspecsr.enhancement.inputs import list_inputs
 from kspecsr.evaluation.real_pairs import UNIT, PairFiles, read_pairs
 from kspecsr.evaluation.report import NOTHING, text_table
+from kspecsr.gratings.priors import NoJointLinesError
 from kspecsr.measures.redshift import CONFIDENT
 from kspecsr.methods.direct_fit import fit_prism_lines
 from kspecsr.results.prism_input import prism_input, prism_wavelength
@@ -29,6 +30,7 @@ _DETECTED = 5.0  # S/N of the direct fit at the known redshift: such a spectrum 
 _WORTH = 10.0  # S/N of integrated fluxes that are compared
 _OF_MEDIAN = 1.2533  # error of a median over that of a mean
 _COVERED = 0.95  # of a window's pixels
+_LEAST_PIXELS = 50  # good ones, of an arm
 _PAIR_REDSHIFTS = {"194535": 1.7265, "187956": 3.702}
 
 
@@ -199,6 +201,31 @@ def judge_single_pairs(resolver: SuperResolver, folder: Path) -> Iterator[str]:
                 f"{', '.join(result.flags) or 'none'}; lines: {said}"
             )
             yield from _broad(resolver, prism, sharp, result, known, told)
+        yield from _with_gratings(resolver, prism, sharp)
+
+
+_ARMS = {"G140M": (0.7, 1.75), "G235M": (1.75, 2.95), "G395M": (2.95, 5.3)}  # of a stitched spectrum [um]
+
+
+def _with_gratings(resolver, prism: ObservedSpectrum, sharp: ObservedSpectrum) -> Iterator[str]:
+    """What the prism with its gratings says; nothing of a model that cannot join them."""
+    arms = []
+    for name, (low, high) in _ARMS.items():
+        inside = (sharp.wavelength >= low) & (sharp.wavelength < high)
+        if (inside & ~sharp.mask).sum() > _LEAST_PIXELS:
+            parts = (values[inside] for values in (sharp.wavelength, sharp.flux, sharp.error, sharp.mask))
+            arms.append(ObservedSpectrum(*parts, SpectrumMeta(disperser=name, path=sharp.meta.path)))
+    try:
+        result = resolver(prism, gratings=arms, keep_flagged=True)
+    except NoJointLinesError:
+        return
+    there, broad = result.measurements.detected, result.measurements.broad
+    text = f"  with its gratings: z {result.redshift.value:.4f}, flags {', '.join(result.flags) or 'none'}"
+    if broad is not None:
+        text += f"; P_BROAD {broad.probability:.3f}, FWHM {broad.fwhm:.0f} +- {broad.fwhm_error:.0f} km/s"
+        part = broad.broad_flux[load_lines().index("Halpha")] / UNIT
+        text += f", broad Halpha {part:.0f}"
+    yield f"{text}; lines: {', '.join(result.measurements.line[there]) or 'none'}"
 
 
 def _broad(resolver, prism, sharp, result, known, told) -> Iterator[str]:

@@ -155,14 +155,37 @@ class JointStandIn(StandIn):
         return found | {"line_flux_error": error, "line_correlation": tied_correlation()}
 
 
+class BroadStandIn(JointStandIn):
+    """The same, which thinks that a tenth of Halpha may be broad."""
+
+    def row(self, one):
+        found = super().row(one)
+        halpha = (np.array(load_lines().names) == "Halpha") * 1.0
+        flux, error = found["line_flux"], found["line_flux_error"]
+        return found | {
+            "line_narrow_flux": flux * (1 - 0.1 * halpha),
+            "line_narrow_flux_error": error,
+            "line_broad_flux": 0.1 * flux * halpha,
+            "line_broad_flux_error": error * halpha,
+            "broad_probability": 0.2,
+            "broad_fwhm": 2500.0,
+            "broad_fwhm_error": 1000.0,
+        }
+
+
 def tied_correlation():
     """(K, K): the lines of a doublet with a fixed ratio are one, all others independent."""
     share = tied_lines(load_lines(), DENSITY_DOUBLETS).matrix(len(load_lines()))
     return np.sign(share) @ np.sign(share).T
 
 
-def grating_spectrum(name="nirspec-g235m", seed=2, redshift=REDSHIFT, scale=1.13, error=1e-21, **meta):
-    """What a medium grating sees of the stand-in's galaxy, with noise; ``scale`` is prism over grating."""
+def grating_spectrum(
+    name="nirspec-g235m", seed=2, redshift=REDSHIFT, scale=1.13, error=1e-21, broad=(0.0, 2000.0), **meta
+):
+    """What a medium grating sees of the stand-in's galaxy, with noise; ``scale`` is prism over grating.
+
+    ``broad`` is the share of Halpha that is broad, and its full width at half maximum [km/s].
+    """
     instrument, lines = load_instrument(name), load_lines()
     wavelength, (lower, upper) = instrument.wavelength, instrument.bounds
     flux = np.full(wavelength.size, CONTINUUM)
@@ -170,7 +193,10 @@ def grating_spectrum(name="nirspec-g235m", seed=2, redshift=REDSHIFT, scale=1.13
     whole |= {"[OIII]_4960": whole["[OIII]_5008"] / 2.984}
     for line, total in whole.items():
         centre = lines.wavelength[lines.index(line)] * (1 + redshift)
-        flux = flux + total * pixel_mean(lower, upper, centre, line_sigma(instrument, centre, 70.0)) / 1e4
+        share = broad[0] if line == "Halpha" else 0.0
+        for part, width in ((1.0 - share, 70.0), (share, broad[1] / 2.3548)):
+            sigma = line_sigma(instrument, centre, width)
+            flux = flux + part * total * pixel_mean(lower, upper, centre, sigma) / 1e4
     noise = error * np.random.default_rng(seed).standard_normal(wavelength.size)
     meta = {"disperser": instrument.disperser, "path": f"{name}.fits", "sha256": name.ljust(64, "0"), **meta}
     sigma, mask = np.full(wavelength.size, error), np.zeros(wavelength.size, bool)

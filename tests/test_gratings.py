@@ -17,6 +17,7 @@ from enhancement_sample import (
     IDENTITY,
     LINE_FLUX,
     REDSHIFT,
+    BroadStandIn,
     JointStandIn,
     StandIn,
     grating_spectrum,
@@ -24,6 +25,7 @@ from enhancement_sample import (
 )
 from kspecsr.gratings import joint
 from kspecsr.gratings.arm import Arm, with_broad
+from kspecsr.gratings.fit import _Problem
 from kspecsr.gratings.joint_fit import disagreements, unexplained_line
 from kspecsr.gratings.priors import ArmPriors, LinePrior, NoJointLinesError, free_lines
 from kspecsr.gratings.redshift import scan
@@ -270,6 +272,79 @@ def test_broad_components_are_drawn_beside_narrow_ones():
     assert again.broad_share is None
 
 
+def broad_fit(broad, error=1e-21):
+    """A result of the stand-in that doubts broad lines, with a grating that resolves Halpha."""
+    resolver = SuperResolver(BroadStandIn(), IDENTITY, BINS)
+    return resolver(prism_spectrum(), gratings=[grating_spectrum(broad=broad, error=error)])
+
+
+@pytest.mark.parametrize("fwhm", [1500.0, 3500.0])
+def test_a_broad_component_that_a_grating_resolves_is_divided_from_the_narrow_one(fwhm):
+    result = broad_fit((0.6, fwhm))
+    broad, k = result.measurements.broad, load_lines().index("Halpha")
+    assert broad.probability > 0.99 and broad.fwhm == pytest.approx(fwhm, abs=3.0 * broad.fwhm_error)
+    assert broad.fwhm_error < 0.15 * fwhm < 0.4 * 2500.0
+    truth = 0.6 * LINE_FLUX["Halpha"]
+    assert broad.broad_flux[k] == pytest.approx(truth, rel=0, abs=3.0 * broad.broad_flux_error[k])
+    assert broad.broad_flux_error[k] < 0.2 * truth
+    total = broad.broad_flux[k] + broad.narrow_flux[k]
+    assert total == pytest.approx(result.measurements.flux[k], rel=1e-6, abs=0)
+    others = np.delete(np.nan_to_num(broad.broad_flux), k)
+    assert np.all(others == 0) and result.arms.width.value < 120.0
+    (arm,) = result.arms.arms
+    assert arm.chi_square < 1.2 and not result.flags
+
+
+def test_narrow_lines_do_not_become_broad_ones():
+    result = broad_fit((0.0, 2000.0))
+    broad, k = result.measurements.broad, load_lines().index("Halpha")
+    assert broad.probability < 0.1
+    assert broad.broad_flux[k] < 0.05 * result.measurements.flux[k]
+    assert broad.narrow_flux[k] + broad.broad_flux[k] == pytest.approx(
+        result.measurements.flux[k], rel=1e-6, abs=0
+    )
+
+
+def test_a_grating_that_tells_nothing_leaves_the_chance_of_broad_lines():
+    result = broad_fit((0.6, 2000.0), error=1e-18)
+    broad = result.measurements.broad
+    assert broad.probability == pytest.approx(0.2, abs=0.1)
+    assert broad.fwhm == pytest.approx(2500.0, rel=0.1) and broad.fwhm_error > 0.3 * 2500.0
+
+
+def test_derivatives_of_the_model_are_those_of_differences():
+    alone = SuperResolver(BroadStandIn(), IDENTITY, BINS)(prism_spectrum(), redshift=REDSHIFT)
+    prior, arms = LinePrior.of(alone.measurements, REDSHIFT), [Arm(grating_spectrum())]
+    found = scan(arms, prior, lambda z: np.exp(-0.5 * ((z - REDSHIFT) / 1e-3) ** 2), 1.0, PRIORS)
+    (halpha,) = np.flatnonzero(prior.broad.scatter)
+    problem = _Problem(arms, prior, PRIORS, found, [halpha])
+    rng = np.random.default_rng(1)
+    point = problem.start + 0.3 * rng.normal(size=problem.start.size)
+    problem.scales[0] = point[problem.at_arm[0]]
+    _, columns, where = problem.columns(point, 0)
+    assert where.size == np.unique(where).size and problem.start.size - 1 in where
+    for row, parameter in zip(columns, where, strict=True):
+        step = np.zeros(point.size)
+        step[parameter] = 1e-4
+        above, below = (problem.columns(point + sign * step, 0)[0] for sign in (1.0, -1.0))
+        expected = (above - below) / 2e-4
+        if parameter == problem.at_arm[0]:  # by design only of what is expected: the class says why
+            continue
+        assert row == pytest.approx(expected, abs=2e-3 * np.abs(expected).max() + 1e-12), parameter
+
+
+def test_a_continuum_is_straight_where_it_is_stiffened():
+    arm = Arm(grating_spectrum())
+    wave, halpha = arm.spectrum.wavelength, 2.78
+    bump = np.exp(-0.5 * ((wave - halpha) / 0.015) ** 2)
+    stiff = arm.stiffened(np.array([halpha]), 0.03)
+    near = np.abs(wave / halpha - 1.0) < 0.02
+    assert np.abs(np.diff(stiff.continuum_of(bump)[near], 2)).max() < 1e-6
+    assert arm.continuum_of(bump)[near].max() > 0.8 > 0.7 > stiff.continuum_of(bump)[near].max()
+    line = 3.0 + wave
+    assert stiff.continuum_of(line)[arm.good] == pytest.approx(line[arm.good], rel=1e-6)
+
+
 def test_a_model_without_joint_errors_is_refused():
     with pytest.raises(ValueError, match=r"one with joint line errors.*sr2.line_errors"):
         LinePrior.of(measured(None)[0], 2.0)
@@ -369,6 +444,21 @@ def test_gratings_that_are_badly_fitted_do_not_move_the_redshift(monkeypatch):
     assert result.measurements.detected.sum() >= 3
     assert any("G235M not used: they want another redshift" in note for note in result.notes)
     assert any(note.startswith("arms disagree: redshift: prism 3.23") for note in result.notes)
+
+
+def test_a_prism_s_fit_is_judged_at_its_own_redshift():
+    """Its zero point may be another: that must not keep gratings out."""
+
+    class Moved(JointStandIn):
+        def row(self, one):
+            away = np.isfinite(one["redshift"]) and abs(one["redshift"] - self.redshift) > 5e-4
+            return super().row(one) | {"fit_probability": 1e-5 if away else self.fit}
+
+    network = Moved(redshift=REDSHIFT + 0.002)
+    for network.fit, flags in ((0.3, ()), (1e-5, ("POOR_FIT",))):
+        result = SuperResolver(network, IDENTITY, BINS)(prism_spectrum(), gratings=[grating_spectrum()])
+        assert result.flags == flags and (result.arms is None) == bool(flags)
+        assert result.fit_probability == pytest.approx(network.fit)
 
 
 def test_gratings_decide_where_the_prism_is_of_two_minds():

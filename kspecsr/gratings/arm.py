@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -159,6 +160,18 @@ class Arm:
         self._weigh(model_error)
         return int(wild.sum())
 
+    def stiffened(self, centre: np.ndarray, reach: float) -> Arm:
+        """The same with a continuum that is straight around lines (m,) [um], by a share of their place."""
+        stiff = copy(self)
+        place = self._hats @ self.spectrum.wavelength / self._hats.sum(axis=1)  # of knots
+        kept = (np.abs(place[:, None] / centre - 1.0) > reach).all(axis=1)
+        kept[[0, -1]] = True
+        # a line through fewer knots, as it is at all of them
+        weights = [np.interp(place, place[kept], one) for one in np.eye(int(kept.sum()))]
+        stiff._hats = np.array(weights) @ self._hats
+        stiff._weigh(0.0)
+        return stiff
+
     @property
     def _correlated(self) -> float:
         """Factor on the variance of what is fitted, of the correlation of neighbouring pixels."""
@@ -260,7 +273,7 @@ class Arm:
             pixel_mean(*edges) * inside,
             by_centre * inside * (centre / SPEED_OF_LIGHT)[:, None],
             by_sigma * inside * (intrinsic**2 / sigma)[:, None],
-            by_sigma * inside * (-(own**2) / sigma)[:, None],
+            by_sigma * inside * (-(own**2 + instrument.pixel_width(centre) ** 2 / 12.0) / sigma)[:, None],
         )
 
     def widths(self, centre: np.ndarray, width: float, sharpness: float) -> tuple[np.ndarray, ...]:

@@ -7,17 +7,18 @@ taken in by linearising about the best ones, until nothing moves.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 from scipy.linalg import block_diag
-from scipy.special import expit
+from scipy.special import expit, log_ndtr
 
 from data_pipeline.instrument import SPEED_OF_LIGHT
 from kspecsr.gratings.arm import Arm
 from kspecsr.gratings.joint_fit import DOUBT, BroadFit, JointFit
-from kspecsr.gratings.priors import FLUX_UNIT, ArmPriors, BroadPrior, LinePrior, free_lines
+from kspecsr.gratings.priors import FLUX_UNIT, LINES, ArmPriors, LinePrior, free_lines
 from kspecsr.gratings.redshift import RedshiftScan
 from kspecsr.results.arms import ArmFit, Measured
 
@@ -28,10 +29,13 @@ _SETTLED = 1e-3  # of the posterior's cost
 _VELOCITY = 100.0  # km/s: velocities are fitted in this unit
 _MANY_PEAKS = 1.4  # width of the scan's posterior over that of its peak, from which on the former counts
 _PER_ARM = 3  # parameters: scale, drift of it, zero point
-_BROAD_STARTS = (0.5, 1.0, 2.0)  # of the prism's width of broad components, that are tried
+_BROAD_STARTS = (0.6, 1.3)  # of the prism's width of broad components, that are tried ...
+_BESIDE_BROAD = (50.0, 200.0)  # ... and velocity widths of the narrow ones [km/s]
+_BRIGHT = 4.0  # S/N of a line, before or after, whose broad part is looked for
+_NO_KNOTS = 3.0  # widths of the broad components around their lines without knots of the continuum
 _BROADER = 1.3  # width of broad components over that of narrow ones, below which they are the same
 _WORTH_ASKING, _ODD_SHAPES = (
-    0.01,
+    0.03,
     1.2,
 )  # chance of broad components, and chi-square of an arm, to look for them
 
@@ -54,9 +58,10 @@ class _Problem:
         prior: LinePrior,
         priors: ArmPriors,
         found: RedshiftScan,
-        broad: BroadPrior | None = None,
+        wide: Sequence[int] | None = None,
     ):
-        self.arms, self.prior, self.priors, self.found, self.broad = arms, prior, priors, found, broad
+        self.arms, self.prior, self.priors, self.found = arms, prior, priors, found
+        self.broad = None if wide is None else prior.broad
         self.rows = np.flatnonzero(prior.known)
         self.sigma = np.sqrt(np.diagonal(prior.covariance))[self.rows]
         self.count = self.rows.size
@@ -81,13 +86,11 @@ class _Problem:
                 self.start[at + 2] = own / _VELOCITY - self.start[self.count]
         self.members = [self._members(arm) for arm in arms]
         self.share = np.zeros(prior.mean.size)
-        self.wide = np.zeros(0, int)  # (m,) free fluxes with a broad part
-        if broad is not None:
-            seen = np.unique(free_lines().column[np.concatenate(self.members)])
-            self.wide = seen[broad.scatter[seen] > 0]
-            self.share[self.wide] = broad.share[self.wide]
+        self.wide = np.array([] if wide is None else wide, int)  # (m,) free fluxes with a broad part
+        if self.broad is not None:
+            self.share[self.wide] = self.broad.share[self.wide]
         self.at_broad = self.centre.size  # the fluxes, and after them the width
-        more = np.zeros(self.wide.size + 1 if broad is not None else 0)
+        more = np.zeros(self.wide.size + 1 if self.broad is not None else 0)
         self.centre, self.start = (np.concatenate([one, more]) for one in (self.centre, self.start))
 
     @property
@@ -249,8 +252,8 @@ def _started(problem: _Problem, precision: np.ndarray) -> np.ndarray:
     """Parameters to start from: the best velocity widths of some, with the line fluxes that they ask for."""
     best, lowest = problem.start, np.inf
     at, broad = problem.linear, problem.broad
-    factors = (1.0,) if broad is None else _BROAD_STARTS
-    for width, factor in product(_STARTS, factors):
+    tried = product(_STARTS, (1.0,)) if broad is None else product(_BESIDE_BROAD, _BROAD_STARTS)
+    for width, factor in tried:
         trial = problem.start.copy()
         trial[problem.count + 1] = np.log(width / problem.priors.width)
         if broad is not None:
@@ -315,27 +318,65 @@ def fit_arms(
     problem = _Problem(arms, prior, priors, found)
     _start_scales(problem)
     wild = np.zeros(len(arms), int)
-    fitted = _peak(problem, wild)
+    fitted = _peak(problem, wild, 2)
     if prior.broad is None or not any(one.size for one in problem.members):
         return _described(problem, fitted, wild)
     odd = any(arm.chi_square(problem.columns(fitted[0], n)[0]) > _ODD_SHAPES for n, arm in enumerate(arms))
-    if prior.broad.probability < _WORTH_ASKING and not odd:
+    wide = _divisible(problem, fitted)
+    if (prior.broad.probability < _WORTH_ASKING and not odd) or not wide.size:
         return _described(problem, fitted, wild)
-    second = _Problem(arms, prior, priors, found, prior.broad)
-    second.scales, second.free_scale = problem.scales.copy(), problem.free_scale
-    second.start[: second.at_broad] = problem.start
-    both = _peak(second, wild)
-    narrow = _settled(problem, fitted[0], problem.prior_precision())  # with the same weights of pixels
-    broad = _broad_fit(second, both, _log_evidence(second, both) - _log_evidence(problem, narrow))
-    chosen = (second, both) if broad.likely else (problem, narrow)
-    return replace(_described(*chosen, wild), broad=broad)
+    return _with_broad(problem, fitted, wild, wide)
 
 
-def _peak(problem: _Problem, wild: np.ndarray):
-    """Parameters at the peak, normal matrix, and cost; pixels that are left out are counted (A,)."""
+def _divisible(problem: _Problem, fitted) -> np.ndarray:
+    """(m,) free fluxes that may have a broad part and are bright enough to tell."""
+    parameters, normal, _ = fitted
+    error = problem.sigma * np.sqrt(np.diagonal(np.linalg.inv(normal))[: problem.count])
+    before, after = (
+        problem.prior.mean[problem.rows] / problem.sigma,
+        problem.fluxes(parameters)[problem.rows] / error,
+    )
+    seen = np.unique(free_lines().column[np.concatenate(problem.members)])
+    bright = problem.rows[np.maximum(before, after) > _BRIGHT]
+    able = np.flatnonzero(problem.prior.broad.scatter > 0)
+    return np.intersect1d(np.intersect1d(seen, bright), able)
+
+
+def _with_broad(problem: _Problem, fitted, wild: np.ndarray, wide: np.ndarray) -> JointFit:
+    """The fit with broad components, if there are any; else the one without.
+
+    Args:
+        problem: without them.
+        fitted: its peak.
+        wild: (A,) pixels that were left out.
+        wide: (m,) free fluxes that are divided.
+    """
+    prior, redshift = problem.prior, problem.arm_redshift(fitted[0], 0)
+    centre = LINES.wavelength[free_lines().line[np.isin(free_lines().column, wide)]] * (1.0 + redshift)
+    reach = _NO_KNOTS * prior.broad.velocity / SPEED_OF_LIGHT
+    # a continuum as free as elsewhere would take broad components for its own
+    stiff = [arm.stiffened(centre, reach) for arm in problem.arms]
+    alone = copy(problem)
+    alone.arms = stiff
+    both = _Problem(stiff, prior, problem.priors, problem.found, wide)
+    both.scales, both.free_scale = problem.scales.copy(), problem.free_scale
+    both.start[: both.at_broad] = problem.start
+    more = wild.copy()
+    peak = _peak(both, more, 1)
+    narrow = _settled(alone, fitted[0], alone.prior_precision())  # with the same weights of pixels
+    broad = _broad_fit(both, peak, _log_evidence(both, peak) - _log_evidence(alone, narrow))
+    chosen = (both, peak, more) if broad.likely else (problem, fitted, wild)
+    return replace(_described(*chosen), broad=broad)
+
+
+def _peak(problem: _Problem, wild: np.ndarray, rounds: int):
+    """Parameters at the peak, normal matrix, and cost.
+
+    In each round weights of pixels follow the lines; pixels that are left out are counted in ``wild`` (A,).
+    """
     precision = problem.prior_precision()
     parameters = _started(problem, precision)
-    for _ in range(2):
+    for _ in range(rounds):
         parameters, _, _ = _settled(problem, parameters, precision)
         problem.scales = parameters[problem.at_arm].copy()
         for number, arm in enumerate(problem.arms):
@@ -378,8 +419,10 @@ def _broad_fit(problem: _Problem, fitted, gain: float) -> BroadFit:
     broad = problem.broad_fluxes(parameters)[column]
     width = problem.broad_velocity(parameters)
     odds = np.log(stated.probability / (1.0 - stated.probability)) + gain
-    # the same lines twice, or ones that take light away, are no broad components
-    if width < _BROADER * problem.velocity_width(parameters) or broad.sum() <= 0:
+    # ones that take light away are none: by how much of the posterior adds some
+    total = to_broad.sum(axis=0)
+    odds += log_ndtr(broad.sum() / np.sqrt(total @ covariance @ total))
+    if width < _BROADER * problem.velocity_width(parameters):  # the same lines twice
         odds = -np.inf
     errors = [np.sqrt(np.einsum("mp,pq,mq->m", one, covariance, one)) for one in (to_broad, to_narrow)]
     return BroadFit(

@@ -18,9 +18,9 @@ from kspecsr.gratings.arm import Arm
 from kspecsr.gratings.fit import fit_arms
 from kspecsr.gratings.joint_fit import POOR_ARM, BroadFit, JointFit, disagreements
 from kspecsr.gratings.priors import LINES, ArmPriors, LinePrior, free_lines
-from kspecsr.gratings.redshift import VELOCITY, RedshiftScan, scan
+from kspecsr.gratings.redshift import REACH, VELOCITY, RedshiftScan, scan
 from kspecsr.gratings.spectrum import join_spectra, posterior_bins
-from kspecsr.results.arms import JointArms, velocity_between
+from kspecsr.results.arms import JointArms, Measured, velocity_between
 from kspecsr.results.broad import BroadLines
 from kspecsr.results.flags import (
     ARMS_DISAGREE,
@@ -28,6 +28,7 @@ from kspecsr.results.flags import (
     LOW_SN,
     NO_CLEAR_REDSHIFT,
     NO_COVERAGE,
+    POOR_FIT,
 )
 from kspecsr.results.joint_lines import LEAST_SIGNAL
 from kspecsr.results.lines import LIMIT_SIGMA, LineMeasurements
@@ -262,6 +263,12 @@ def _joined(item, first, alone, scans, best, arms, priors, keep_flagged) -> Resu
     if not sure and np.isfinite(first.redshift.none):
         confidence *= 1.0 - first.redshift.none
     flags = list(alone.flags)  # but for those that a given redshift does not raise
+    # at the prism's own redshift, if that is the same but for its zero point, its fit is judged
+    fit_probability = alone.fit_probability
+    shift = velocity_between(Measured(first.redshift.value, 0.0), Measured(alone.redshift.value, 0.0))
+    if abs(shift.value) < REACH:
+        fit_probability = float(np.fmax(fit_probability, first.fit_probability))
+        flags = [flag for flag in flags if flag != POOR_FIT or flag in first.flags]
     if not np.isfinite(item.redshift) and not sure:
         flags += [LOW_SN] * (LOW_SN in first.flags)
     if not np.isfinite(item.redshift) and confidence < LEAST_CONFIDENCE:
@@ -297,6 +304,7 @@ def _joined(item, first, alone, scans, best, arms, priors, keep_flagged) -> Resu
         measurements=joint_lines(alone, fit),
         chi_square=float(prism_chi_square(*stacked([item.prism]), model)[0]),
         prism_model=model,
+        fit_probability=fit_probability,
         flags=tuple(flags),
         lines_kept=bool(flags),
         class_probability=first.class_probability,
@@ -363,10 +371,10 @@ def _divided(before: LineMeasurements, flux: np.ndarray, fit: BroadFit | None) -
     """
     if before.broad is None:
         return None
-    with np.errstate(invalid="ignore", divide="ignore"):
-        factor = flux / before.flux
+    factor = np.divide(flux, before.flux, out=np.ones_like(flux), where=before.flux > 0)
     names = ("narrow_flux", "narrow_flux_error", "broad_flux", "broad_flux_error")
     parts = {name: factor * getattr(before.broad, name) for name in names}
+    parts["narrow_flux"] = flux - parts["broad_flux"]
     if fit is None:
         return replace(before.broad, **parts)
     free, chance = free_lines(), fit.probability
