@@ -34,10 +34,8 @@ _BESIDE_BROAD = (50.0, 200.0)  # ... and velocity widths of the narrow ones [km/
 _BRIGHT = 4.0  # S/N of a line, before or after, whose broad part is looked for
 _NO_KNOTS = 3.0  # widths of the broad components around their lines without knots of the continuum
 _BROADER = 1.3  # width of broad components over that of narrow ones, below which they are the same
-_WORTH_ASKING, _ODD_SHAPES = (
-    0.03,
-    1.2,
-)  # chance of broad components, and chi-square of an arm, to look for them
+_WORTH_ASKING = 0.03  # chance of broad components from which they are looked for,
+_ODD_SHAPES = 1.2  # or chi-square of an arm without them
 
 
 class _Problem:
