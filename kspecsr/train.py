@@ -12,12 +12,12 @@ _FINE_TUNING_RATE = 0.1  # of the preset's learning rate
 EXAMPLES = """examples:
   # the first stage with documented defaults; rerun the same command to resume
   kspecsr train --stage sr1
-  # all three stages, one after the other, on records that kspecsr data build wrote
-  kspecsr train --data data/jades --output runs/jades
+  # all three stages, one after the other, on records that kspecsr data build wrote of an archive (67 lines)
+  kspecsr train --preset first --data data/jades --output runs/jades
   # a small model in minutes
   kspecsr train --preset small --data simulation --output runs/small
-  # fine-tune the model that ships on pairs of your own, with a tenth of the learning rate
-  kspecsr train --init-from default --data data/mine --output runs/mine
+  # fine-tune a model on records of its list of lines, with a tenth of the learning rate
+  kspecsr train --init-from runs/jades --data data/mine --output runs/mine
   # a preset of your own: write a shipped one to a file, edit it, train it
   kspecsr train --preset default --show-preset > mine.json
   kspecsr train --preset mine.json

@@ -58,6 +58,8 @@ def test_agreement_counts_close_wrong_and_flagged(results, known):
     redshifts = KnownRedshifts.parse(f"{known}:z")
     rows = [read_row(path, redshifts) for path in result_files([results])]
     text = agreement(rows)
+    shown = as_text([read_row(path, KnownRedshifts()) for path in result_files([results])], compare=True)
+    assert "nan" not in shown and "         -" in shown  # a dash where there is nothing
     assert "2 known redshifts: 1 within 0.005 (1 + z), 0 further off and not flagged, 1 flagged" in text
 
 

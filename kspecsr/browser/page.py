@@ -51,6 +51,12 @@ _TEXT = {"type": "input", "func": "like", "placeholder": "contains"}
 _PIXELS = (185, 85, 80, 85, 90, 105, 110, 85, 90, 70, 140, 95, 125, 80, 110, 95, 100, 150)
 _WIDTHS = dict(zip(TABLE_COLUMNS, _PIXELS, strict=True))
 _MAYBE = ("p_fit", "object_class", "p_broad", "fwhm_broad", "arms")  # what not every result has
+# names of files often begin alike: cut, those of a survey are all the same
+_WHOLE_NAMES = """
+.tabulator-row .tabulator-cell[tabulator-field="object_id"] {
+  white-space: normal; overflow-wrap: anywhere; line-height: 1.1;
+}
+"""
 _ACROSS = {"flex_wrap": "wrap", "align_items": "flex-end", "gap": "8px", "sizing_mode": "stretch_width"}
 _FORMATS = {
     "z": "0.0000",
@@ -133,13 +139,17 @@ class BrowsePage:
         self.redshift_range = pn.widgets.EditableRangeSlider(
             label="z from - to", start=0.0, end=MOST_REDSHIFT, value=(0.0, MOST_REDSHIFT), step=0.01
         )
-        self.flags = pn.widgets.Select(label="flags", options=[_ANY, _NONE, _SOME], value=_ANY)
+        self.flags = pn.widgets.Select(label="flags", options=[_ANY, _NONE, _SOME], value=_ANY, width=180)
         self.fits = pn.widgets.Select(
-            label="fits", options=[_ANY, _GOOD, _POOR], value=_ANY, description=f"poor: {POOR_MEANING}"
+            label="fits",
+            options=[_ANY, _GOOD, _POOR],
+            value=_ANY,
+            width=180,
+            description=f"poor: {POOR_MEANING}",
         )
         classes = sorted(filter(None, source.table["object_class"].unique()))
         self.classes = pn.widgets.Select(
-            label="class", options=[_ANY, *classes], value=_ANY, visible=bool(classes)
+            label="class", options=[_ANY, *classes], value=_ANY, visible=bool(classes), width=180
         )
         choices = {"flags": self.flags, "fits": self.fits, "kind": self.classes}
         self.table.add_filter(pn.bind(chosen_rows, span=self.redshift_range, **choices))
@@ -398,6 +408,7 @@ def _table(table: pd.DataFrame) -> pn.widgets.Tabulator:
         text_align={name: "right" for name in (*_FORMATS, "lines_detected")},
         sizing_mode="stretch_width",
         height=470,
+        stylesheets=[_WHOLE_NAMES],
     )
     shown.style.map(_poor, subset=["fit", "flags"])
     return shown

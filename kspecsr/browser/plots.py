@@ -5,7 +5,7 @@ from itertools import compress
 from typing import Any
 
 import numpy as np
-from bokeh.models import BoxAnnotation, ColumnDataSource, HoverTool, LabelSet, Range1d
+from bokeh.models import BoxAnnotation, ColumnDataSource, HoverTool, LabelSet, NumeralTickFormatter, Range1d
 from bokeh.plotting import figure
 
 from data_pipeline.instrument import SPEED_OF_LIGHT
@@ -44,6 +44,8 @@ class SpectrumPlot:
             x_range=Range1d(0.6, 5.3),
             y_range=Range1d(-1, 1),
         )
+        # bright stars are 1e6 units: not 1.500e+6
+        self.figure.yaxis.formatter = NumeralTickFormatter(format="0,0.[00]")
         for source, colour, name in (
             (self.prism, ARM_COLOURS["PRISM"], "prism"),
             (self.sharp, OUTPUT_COLOUR, "super-resolved"),

@@ -118,16 +118,21 @@ def as_text(rows: list[ResultRow], compare: bool) -> str:
     lines = [f"{head}  flags"]
     for row in rows:
         error = "given" if row.z_given else f"{row.z_error:.4f}"
-        text = f"{row.name:{width}s}" + (f" {row.known:8.4f}" if compare else "")
+        text = f"{row.name:{width}s}" + (_cell(row.known, 8, ".4f") if compare else "")
         text += f" {row.z:8.4f} {error:>7s} {row.z_confidence:6.3f}"
-        text += f" {row.offset:+9.4f}" if compare else ""
+        text += _cell(row.offset, 9, "+.4f") if compare else ""
         flux, flux_error = row.brightest_flux * 1e20, row.brightest_flux_error * 1e20
-        text += f" {row.chi_square:7.2f}" + (f" {row.p_fit:7.2g}" if judged else "")
-        text += f"  {row.brightest_line:12s} {flux:8.1f} {flux_error:7.1f}"
+        text += f" {row.chi_square:7.2f}" + (_cell(row.p_fit, 7, ".2g") if judged else "")
+        text += f"  {row.brightest_line or '-':12s}" + _cell(flux, 8, ".1f") + _cell(flux_error, 7, ".1f")
         text += f"  {row.object_class:{kind}s}" if kind else ""
         lines.append(f"{text}  {row.flags or 'poor fit' * row.poor_fit}".rstrip())
     lines.append(f"fluxes in 1e-20 erg/s/cm2, of the brightest line with S/N > {LIMIT_SIGMA:g}")
     return "\n".join(lines + ([agreement(rows)] if compare else []))
+
+
+def _cell(value: float, width: int, form: str) -> str:
+    """A number of a row, after a blank; a dash where there is none."""
+    return f" {'-' if math.isnan(value) else format(value, form):>{width}s}"
 
 
 def agreement(rows: list[ResultRow]) -> str:

@@ -23,8 +23,8 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 MASKED_ERROR = 1e-20  # [erg/s/cm2/A] of masked pixels: finite, and of the size of real ones
 # Released prism pixels are 0.3-0.6 of an unresolved line's FWHM; photometry and binned spectra are wider
 WIDEST_PIXEL = 1.5
-# and those of medium gratings 0.02-0.1 of it
-FINEST_PIXEL = 0.12
+# and those of medium gratings are 0.02-0.099 of it
+FINEST_PIXEL = 0.1
 
 
 @dataclass(frozen=True, eq=False)
