@@ -138,13 +138,22 @@ def report(judged: Sequence[Judged], label: str) -> Iterator[str]:
             for one in judged
             for arm, truth in zip(one.arms, getattr(one.case, what), strict=True)
         ]
-        yield f"{label}: {what}s {_pull(np.array(parts))}"
+        own = _truths(judged, what)
+        yield f"{label}: {what}s {_pull(np.array(parts))}; truths scatter by {_width(own):.2f} of the prior"
     yield from _gain(judged, sigma, label)
     for name, (over, under) in _RATIOS.items():
         if (text := _ratio(judged, over, under)) is not None:
             yield f"{label}: {name}: {text}"
     rate = len(judged) / sum(one.seconds for one in judged)
     yield f"{label}: {rate:.1f} galaxies/s, one process"
+
+
+def _truths(judged: Sequence[Judged], what: str) -> np.ndarray:
+    """True scales or zero points in prior sigmas: what an arm does not tell has pulls as wide as these."""
+    priors, truths = ArmPriors(), np.concatenate([getattr(one.case, what) for one in judged])
+    if what == "scale":
+        return np.log(truths / priors.scale) / priors.scale_scatter
+    return truths / priors.shift
 
 
 def _gain(judged: Sequence[Judged], sigma: Sequence[np.ndarray], label: str) -> Iterator[str]:
@@ -276,8 +285,8 @@ def _pull(values: np.ndarray) -> str:
     if not values.size:
         return "none"
     return (
-        f"pull {np.median(values):+.2f} +- {_width(values):.2f} (beyond 4 sigma "
-        f"{np.mean(np.abs(values) > 4):.1%}, n {values.size})"
+        f"pull {np.median(values):+.2f} +- {_width(values):.2f}, known to {values.size**-0.5:.2f} "
+        f"(beyond 4 sigma {np.mean(np.abs(values) > 4):.1%}, n {values.size})"
     )
 
 

@@ -25,7 +25,7 @@ from enhancement_sample import (
 )
 from kspecsr.gratings import joint
 from kspecsr.gratings.arm import Arm, with_broad
-from kspecsr.gratings.fit import _Problem
+from kspecsr.gratings.fit import _Problem, fit_arms
 from kspecsr.gratings.joint_fit import disagreements, unexplained_line
 from kspecsr.gratings.priors import ArmPriors, LinePrior, NoJointLinesError, free_lines
 from kspecsr.gratings.redshift import scan
@@ -293,6 +293,20 @@ def test_a_broad_component_that_a_grating_resolves_is_divided_from_the_narrow_on
     assert np.all(others == 0) and result.arms.width.value < 120.0
     (arm,) = result.arms.arms
     assert arm.chi_square < 1.2 and not result.flags
+
+
+def test_lines_of_badly_fitted_arms_have_larger_errors():
+    alone = SuperResolver(JointStandIn(error=1e-17), IDENTITY, BINS)(prism_spectrum(), redshift=REDSHIFT)
+    prior, arms = LinePrior.of(alone.measurements, REDSHIFT), [Arm(grating_spectrum())]
+    found = scan(arms, prior, lambda z: np.exp(-0.5 * ((z - REDSHIFT) / 1e-3) ** 2), 1.0, PRIORS)
+    good = fit_arms(arms, prior, found, PRIORS)
+    poor = replace(good, arms=(replace(good.arms[0], chi_square=4.0),))
+    k = load_lines().index("Halpha")
+    one, two = (joint.joint_lines(alone, one) for one in (good, poor))
+    assert two.flux_error[k] / one.flux_error[k] == pytest.approx(2.0, rel=1e-5)
+    assert two.flux[k] == one.flux[k] and np.array_equal(one.correlation, two.correlation, equal_nan=True)
+    kept = one.reported
+    assert np.all(two.flux_error[kept] <= 1.001 * alone.measurements.flux_error[kept])
 
 
 def test_narrow_lines_do_not_become_broad_ones():

@@ -336,7 +336,11 @@ def joint_lines(alone: Result, fit: JointFit) -> LineMeasurements:
     mean = np.where(known, fit.flux, 0.0) @ tie.T
     covariance = tie @ np.where(np.isfinite(fit.covariance), fit.covariance, 0.0) @ tie.T
     reported = np.isfinite(before.flux) & (np.abs(tie) @ known > 0)
-    error = np.sqrt(np.where(reported, np.diagonal(covariance), np.nan))
+    own = np.sqrt(np.where(reported, np.diagonal(covariance), np.nan))
+    worst = max(arm.chi_square for arm in fit.arms)
+    # what a badly fitted arm says is known no better than it is described, and what the prism says as before
+    stretched = np.sqrt(worst if worst > POOR_ARM else 1.0) * own
+    error = np.minimum(stretched, np.maximum(own, before.flux_error))
     flux = np.maximum(mean, LEAST_SIGNAL * error)
     seen = reported & (np.abs(tie) @ fit.seen > 0)
     centre = lines.wavelength * (1.0 + fit.redshift.value)
@@ -345,7 +349,7 @@ def joint_lines(alone: Result, fit: JointFit) -> LineMeasurements:
     with np.errstate(invalid="ignore", divide="ignore"):
         presence = np.where(seen, ndtr(np.nan_to_num(mean / error) - LIMIT_SIGMA), before.presence)
         width = before.equivalent_width * np.where(before.flux > 0, flux / before.flux, np.nan)
-        correlation = covariance / error[:, None] / error
+        correlation = covariance / own[:, None] / own
         share = before.prior_weight * (error / before.flux_error) ** 2
     # to float32, as networks and files have them
     flux, error, share = (np.float64(np.float32(values)) for values in (flux, error, share))
