@@ -19,8 +19,8 @@ from data_pipeline.instrument import PRISM, SPEED_OF_LIGHT, load_instrument
 from data_pipeline.instrument.prism_pixels import sampling_of
 from data_pipeline.pictures.style import WAVELENGTH_LABEL, save_picture, styled
 from data_pipeline.readers import read_spectrum
-from data_pipeline.simulation.stellar_library import AGE_EDGES
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumError
+from data_pipeline.stellar_library import AGE_EDGES
 from kspecsr.enhancement.inputs import list_inputs
 from kspecsr.evaluation.real_pairs import read_pairs
 from kspecsr.evaluation.report import text_table

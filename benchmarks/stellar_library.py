@@ -15,7 +15,7 @@ import numpy as np
 from astropy.io import fits
 
 from data_pipeline import command_line as cli
-from data_pipeline.simulation.stellar_library import (
+from data_pipeline.stellar_library import (
     AGE_EDGES,
     StellarLibrary,
     pixel_edges,

@@ -70,7 +70,7 @@ def test_a_preset_from_a_file_is_named_in_its_error(tmp_path):
     path.write_text('{"nmae": "x"}')
     with pytest.raises(ValueError, match=r"mine.json: preset: unknown key nmae"):
         load_preset(path)
-    with pytest.raises(FileNotFoundError, match="shipped presets default, second, paper, small"):
+    with pytest.raises(FileNotFoundError, match="shipped presets default, first, paper, small"):
         load_preset("defualt")
 
 

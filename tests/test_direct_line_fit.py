@@ -5,11 +5,13 @@ import pytest
 
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
-from data_pipeline.lines.design import continuum_hats, tied_lines
+from data_pipeline.lines.design import STAR_STEP, continuum_hats, stellar_absorption, tied_lines
 from data_pipeline.lines.profile import render_lines
+from data_pipeline.simulation import SimulationConfig, simulate_batch
 from kspecsr.layers.direct_line_fit import DirectLineFit
 from kspecsr.layers.lines import LinePositions
 from kspecsr.layers.prism_channels import PrismNormalisation
+from kspecsr.methods.direct_fit import DirectFitConfig, fit_prism_lines
 from model_sample import FULL, numpy_dict
 
 LINES = load_lines()
@@ -112,3 +114,37 @@ def test_ties_follow_the_line_list():
 
 def test_hats_add_up_to_one():
     assert continuum_hats(706, 30).sum(axis=0) == pytest.approx(np.ones(706))
+
+
+def test_stars_do_not_take_light_from_lines():
+    """Galaxies with stellar continua, noise-free: [O II] at the Balmer break, Hbeta in absorption."""
+    batch = simulate_batch(np.arange(200), 991, SimulationConfig("sky"), gratings=False)
+    z = np.where(batch.has_redshift, batch.redshift, np.nan)
+    arrays = (batch.noise_free_prism, batch.prism_error, batch.prism_mask, z)
+    plain, stars = (fit_prism_lines(*arrays, DirectFitConfig(stellar_absorption=on)) for on in (False, True))
+    for names in (("[OII]_3727", "[OII]_3730"), ("Hbeta",)):
+        rows = [LINES.index(name) for name in names]
+        true = batch.line_flux[:, rows].sum(axis=1)
+        strong = true > 5 * plain.line_flux_error[:, rows].max(axis=1)
+        assert strong.sum() > 30
+        median = [
+            np.median(one.line_flux[strong][:, rows].sum(axis=1) / true[strong]) for one in (plain, stars)
+        ]
+        assert median[0] < 0.98 and median[1] == pytest.approx(1.0, abs=0.02), (names, median)
+
+
+def test_the_graph_s_stars_are_those_of_numpy():
+    layer = DirectLineFit(30, True)
+    layer.build()
+    z = np.array([0.5, 2.0, 6.0, 14.0])
+    mine = np.asarray(layer._star_column(z.astype("float32")))
+    start, table = stellar_absorption(load_instrument(PRISM))
+    place = (np.log(PIXELS) - np.log1p(z)[:, None] - start) / STAR_STEP
+    for row, places in zip(mine, place, strict=True):
+        expected = [
+            np.interp(at, np.arange(table.shape[1]), one) for at, one in zip(places, table, strict=True)
+        ]
+        np.testing.assert_allclose(row, expected, atol=2e-3)
+    assert np.abs(mine[1]).max() > 0.1 and not mine[1:, 0].any()
+    again = DirectLineFit.from_config(layer.get_config())
+    assert again.stars and not DirectLineFit.from_config({"knots": 30}).stars

@@ -11,8 +11,8 @@ from data_pipeline.simulation import POPULATIONS, SimulationConfig, simulate_bat
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.galaxies import draw_galaxies
 from data_pipeline.simulation.nuclei import BLENDS, HBETA, Nuclei, blend_integrals, draw_nuclei
-from data_pipeline.simulation.stellar_library import pixel_edges
 from data_pipeline.simulation.survey import draw_targets
+from data_pipeline.stellar_library import pixel_edges
 
 LINES = load_lines()
 ACTIVE = replace(

@@ -12,7 +12,7 @@ from data_pipeline.simulation.config import POPULATIONS
 from data_pipeline.simulation.continua import INTRINSIC_GRID
 from data_pipeline.simulation.nuclei import BLENDS, HBETA, Nuclei
 from data_pipeline.simulation.stars import StellarContinua, choose_histories, nebular_at_hbeta
-from data_pipeline.simulation.stellar_library import (
+from data_pipeline.stellar_library import (
     HBETA_PER_PHOTON,
     load_library,
     read_library,

@@ -12,8 +12,8 @@ from data_pipeline.instrument.prism_pixels import PIXEL_NOISE_VARIANCE
 from data_pipeline.pixel_grid import UNIFIED_GRID
 from data_pipeline.simulation import Nuisances, SimulationConfig, simulate_batch
 from data_pipeline.simulation.config import POPULATIONS
-from data_pipeline.simulation.stellar_library import AGE_EDGES
 from data_pipeline.spectrum import ObservedSpectrum, SpectrumMeta
+from data_pipeline.stellar_library import AGE_EDGES
 from kspecsr.evaluation.figures.panels import COLOURS
 from kspecsr.evaluation.methods import TEMPLATES, TITLES, EvaluationConfig, reconstructions
 from kspecsr.evaluation.sources import SimulatedHeldOut

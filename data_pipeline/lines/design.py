@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtr
 
 from data_pipeline.instrument import Instrument
 from data_pipeline.lines.line_list import LineList, load_lines
-from data_pipeline.lines.profile import render_lines
+from data_pipeline.lines.profile import line_sigma, render_lines
+from data_pipeline.stellar_library import load_library
 
 BREAKS = (0.121567, 0.3646, 0.4000)  # um, rest: Lyman alpha, Balmer and 4000 Angstrom breaks
 BREAK_MARGIN = 5  # pixels: a break nearer to an end is not told from the continuum
 # Stronger lines of doublets whose ratio depends on the density of the gas: tied in a fit that cannot tell the
 # two apart, but not fixed by atomic physics.
 DENSITY_DOUBLETS = ("CIII]_1907", "[OII]_3730", "[NI]_5202", "[SII]_6718")
+# What stars of 100-300 Myr at 0.4 solar metallicities add to a straight continuum: Balmer break and lines,
+# which a fit would otherwise take off [O II] and the Balmer lines. Rest window [um], and the part of it at
+# either end that the straight line goes through.
+_STARS, _STAR_WINDOW, _STAR_END = (2, 4), (0.33, 0.52), 0.02
+STAR_STEP = 1.0 / 1200.0  # of ln wavelength, in the table of `stellar_absorption`
 LEAST_SEEN = 0.1  # share of a line's squared profile on good pixels below which it is not measured
 
 
@@ -111,3 +118,39 @@ def break_steps(wavelength: np.ndarray, centre: np.ndarray, sigma: np.ndarray) -
     step = ndtr((wavelength - centre[..., None]) / sigma[..., None])
     inside = (centre > wavelength[BREAK_MARGIN]) & (centre < wavelength[-1 - BREAK_MARGIN])
     return step * inside[..., None]
+
+
+@lru_cache(maxsize=1)
+def _star_features() -> tuple[np.ndarray, np.ndarray]:
+    """Ln rest wavelength [um] and what stars add to a straight continuum there, in units of it."""
+    library = load_library()
+    low, high = _STAR_WINDOW
+    at = (library.wavelength > low) & (library.wavelength < high)
+    wavelength, light = library.wavelength[at], library.stars[_STARS][at]
+    logarithm = np.log(wavelength)
+    ends = (wavelength < low * (1.0 + _STAR_END)) | (wavelength > high * (1.0 - _STAR_END))
+    straight = np.polyval(np.polyfit(logarithm[ends], light[ends], 1), logarithm)
+    taper = np.clip(np.minimum(wavelength / low - 1.0, 1.0 - wavelength / high) / _STAR_END, 0.0, 1.0)
+    return logarithm, (light - straight) * taper / np.median(light)
+
+
+def stellar_absorption(instrument: Instrument) -> tuple[float, np.ndarray]:
+    """Balmer break and absorption lines of stars as each pixel of an instrument sees them.
+
+    Returns:
+        Start of the table in ln rest wavelength [um], and the table (P, J), in steps of `STAR_STEP`: pixel p
+        of a source at redshift z has what lies at ln(wavelength[p] / (1 + z)). Beyond the table it is 0.
+    """
+    logarithm, feature = _star_features()
+    wavelength, width = instrument.wavelength, np.diff(instrument.bounds, axis=0)[0]
+    sigma = np.hypot(line_sigma(instrument, wavelength, 0.0), width / np.sqrt(12.0))
+    wings = 4.0 * float(np.max(sigma / wavelength))
+    start = float(logarithm[0]) - wings
+    place = start + STAR_STEP * np.arange(int((logarithm[-1] + wings - start) / STAR_STEP) + 1)
+    node = np.linspace(-3.5, 3.5, 15)
+    weight = np.exp(-0.5 * node**2) / np.sum(np.exp(-0.5 * node**2))
+    table = np.zeros((wavelength.size, place.size))
+    for offset, share in zip(node, weight, strict=True):
+        shifted = place + offset * (sigma / wavelength)[:, None]
+        table += share * np.interp(shifted, logarithm, feature, left=0.0, right=0.0)
+    return start, table

@@ -8,7 +8,7 @@ import numpy as np
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation.attenuation import calzetti, intergalactic_transmission
 from data_pipeline.simulation.stars import StellarContinua
-from data_pipeline.simulation.stellar_library import planck
+from data_pipeline.stellar_library import planck
 
 # Continua are made on this grid, which outreaches every instrument, and brought to the others by their
 # line-spread operators.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.simulation.continua import METALS, absorption, hydrogen_absorption, jump
-from data_pipeline.simulation.stellar_library import planck
+from data_pipeline.stellar_library import planck
 from data_pipeline.tables import TABLES
 
 TABLE = "ultracool_dwarfs.npz"

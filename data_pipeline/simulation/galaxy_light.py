@@ -7,7 +7,7 @@ from data_pipeline.simulation.config import POST_STARBURST, QUIESCENT
 from data_pipeline.simulation.continua import TEMPLATES, Continua
 from data_pipeline.simulation.nuclei import HBETA
 from data_pipeline.simulation.stars import StellarContinua, choose_histories, nebular_at_hbeta
-from data_pipeline.simulation.stellar_library import load_library
+from data_pipeline.stellar_library import load_library
 
 
 def stellar_continua(

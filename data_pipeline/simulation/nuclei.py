@@ -8,7 +8,7 @@ import numpy as np
 from data_pipeline.lines import LineList
 from data_pipeline.simulation.draws import Draws
 from data_pipeline.simulation.line_fluxes import broad_ratios_to_halpha
-from data_pipeline.simulation.stellar_library import pixel_edges, planck
+from data_pipeline.stellar_library import pixel_edges, planck
 
 HBETA = 0.486269  # um, where levels are stated
 _KNEE = 0.5  # um, where composite spectra bend

@@ -15,8 +15,8 @@ from data_pipeline.simulation.dwarfs import (
     star_spectrum,
 )
 from data_pipeline.simulation.noise import prism_error
-from data_pipeline.simulation.stellar_library import planck
 from data_pipeline.simulation.survey import load_tiers
+from data_pipeline.stellar_library import planck
 
 _SN_SCATTER = 0.5  # dex: as wide as continua and lines of galaxies together
 _WINDOW = (1.0, 5.0)  # um, in which the S/N is stated

@@ -14,7 +14,7 @@ from data_pipeline.instrument import SPEED_OF_LIGHT
 from data_pipeline.pixel_grid import UnifiedGrid
 from data_pipeline.simulation.attenuation import attenuation, cardelli
 from data_pipeline.simulation.nuclei import HBETA, Nuclei, blend_integrals
-from data_pipeline.simulation.stellar_library import HBETA_PER_PHOTON, SAMPLING, START, load_library, planck
+from data_pipeline.stellar_library import HBETA_PER_PHOTON, SAMPLING, START, load_library, planck
 
 _MAGNITUDE = 0.4 * np.log(10.0)
 _SOLAR_LUMINOSITY = 3.828e33  # erg/s

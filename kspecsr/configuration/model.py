@@ -130,6 +130,7 @@ class SR2Config:
         layers: number of Transformer layers.
         direct_fit: give each token flux and error of the linear fit to the observed spectrum.
         knots: number of knots of the fit's continuum.
+        stellar_absorption: the fit's continuum has a column for Balmer break and absorption lines of stars.
         line_errors: ``independent`` puts out an error for each line by itself; ``joint`` the posterior of all
             lines together, from a learned prior and the spectrum's exact likelihood.
         broad_lines: permitted lines have a broad component besides, all of one width; needs joint errors.
@@ -151,6 +152,7 @@ class SR2Config:
     layers: int = 4
     direct_fit: bool = True
     knots: int = 30
+    stellar_absorption: bool = field(default=False, metadata=NEWER)
     line_errors: str = "independent"
     broad_lines: bool = False
     continuum_channels: int = 48

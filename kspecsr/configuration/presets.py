@@ -84,7 +84,7 @@ PRESETS = {
         model=ModelConfig(
             sr1=SR1Config(channels=112, blocks=11, activation="relu", dropout=0.03137),
             zhead=ZHeadConfig(open_world=True),
-            sr2=SR2Config(line_errors="joint", broad_lines=True),
+            sr2=SR2Config(stellar_absorption=True, line_errors="joint", broad_lines=True),
             lines="second",
         ),
         losses=LossConfig(sr1_line_shape=0.1, sr1_smoothness=0.01),

@@ -9,7 +9,15 @@ from keras import ops
 from data_pipeline.instrument import ANGSTROM_PER_UM, PRISM, load_instrument
 from data_pipeline.instrument.prism_pixels import CORRELATED_NOISE
 from data_pipeline.lines import list_of
-from data_pipeline.lines.design import BREAK_MARGIN, BREAKS, LEAST_SEEN, continuum_hats, tied_lines
+from data_pipeline.lines.design import (
+    BREAK_MARGIN,
+    BREAKS,
+    LEAST_SEEN,
+    STAR_STEP,
+    continuum_hats,
+    stellar_absorption,
+    tied_lines,
+)
 from kspecsr.layers.geometry import half_erf, look_up, normal_shares, position_lookup
 
 # Much smaller than the data's own weight of a line that is seen (1 after scaling), and large enough that two
@@ -23,15 +31,16 @@ SYSTEMATIC = 0.02  # of the local amplitude: imperfect line-spread function, fla
 
 
 class PrismColumns(keras.layers.Layer):
-    """Columns of a linear model of the prism spectrum: lines, hat functions, breaks.
+    """Columns of a linear model of the prism spectrum: lines, hat functions, breaks, stars.
 
     Args:
         knots: number of hat functions of the continuum.
+        stars: a column for the Balmer break and absorption lines of stars (`stellar_absorption`).
     """
 
-    def __init__(self, knots=30, **options):
+    def __init__(self, knots=30, stars=False, **options):
         super().__init__(**options)
-        self.knots = int(knots)
+        self.knots, self.stars = int(knots), bool(stars)
 
     def build(self, *_):
         """Prepare the columns that are the same for all spectra."""
@@ -43,13 +52,16 @@ class PrismColumns(keras.layers.Layer):
         self._width = (np.diff(edges) * ANGSTROM_PER_UM).astype("float32")  # Angstrom
         self._centre = prism.wavelength.astype("float32")
         self._hats = continuum_hats(self._centre.size, self.knots).astype("float32")
+        if self.stars:
+            self._star_start, table = stellar_absorption(prism)
+            self._star_table = table.astype("float32")
 
     def _profiles(self, wavelength, sigma):
         """(B, K, P) unit-flux lines on the pixels [1/Angstrom]."""
         return normal_shares(self._edges, wavelength, sigma) / self._width
 
     def _continuum(self, redshift):
-        """(B, knots + breaks, P) hat functions, and smoothed steps at the breaks."""
+        """(B, knots + breaks, P) hat functions, smoothed steps at the breaks, and stars where asked for."""
         table = position_lookup((0.7, 5.3, 3000.0))  # the prism's width does not depend on the grid
         at = np.array(BREAKS, "float32") * (1.0 + redshift[:, None])
         sigma = look_up((ops.log(at) - table["start"]) / table["step"], table["prism_sigma"])
@@ -59,10 +71,23 @@ class PrismColumns(keras.layers.Layer):
         # A step at the very end of the data is all but a constant, which the hat functions already are.
         inside = ops.logical_and(at > self._centre[BREAK_MARGIN], at < self._centre[-1 - BREAK_MARGIN])
         hats = ops.broadcast_to(self._hats, (ops.shape(redshift)[0], *self._hats.shape))
-        return ops.concatenate([hats, step * ops.cast(inside, "float32")[..., None]], axis=1)
+        columns = [hats, step * ops.cast(inside, "float32")[..., None]]
+        if self.stars:
+            columns.append(self._star_column(redshift)[:, None])
+        return ops.concatenate(columns, axis=1)
+
+    def _star_column(self, redshift):
+        """(B, P) of `stellar_absorption`, linear between its steps."""
+        pixels, length = self._star_table.shape
+        logarithm = np.log(self._centre) - ops.log1p(redshift)[:, None]
+        place = ops.clip((logarithm - self._star_start) / STAR_STEP, 0.0, length - 1.001)
+        below = ops.floor(place)
+        row = ops.cast(below, "int32") + length * np.arange(pixels, dtype="int32")
+        low, high = (ops.take(self._star_table.reshape(-1), row + one) for one in (0, 1))
+        return low + (place - below) * (high - low)
 
     def get_config(self):
-        return {**super().get_config(), "knots": self.knots}
+        return {**super().get_config(), "knots": self.knots, "stars": self.stars}
 
 
 @cache
@@ -76,10 +101,11 @@ class DirectLineFit(PrismColumns):
     """Linear least squares for line fluxes and continuum at a known redshift.
 
     Columns: the prism's line profile for every line, doublets tied at their tabulated ratios; hat functions;
-    and smoothed steps at the Lyman, Balmer and 4000 Angstrom breaks. One Cholesky factorisation per spectrum.
+    smoothed steps at the Lyman, Balmer and 4000 Angstrom breaks; and stars. One Cholesky factorisation per
+    spectrum.
 
     Args:
-        knots: number of hat functions of the continuum.
+        knots, stars: of `PrismColumns`.
 
     Inputs:
         flux: (B, P) in units of the spectrum's scale.

@@ -80,7 +80,7 @@ class LineInformation(PrismColumns):
     are linear about the direct fit, with priors of their own.
 
     Args:
-        knots: number of hat functions of the continuum.
+        knots, stars: of `PrismColumns`.
 
     Inputs:
         flux, error, good, amplitude: (B, P) of `PrismNormalisation`.

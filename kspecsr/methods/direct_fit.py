@@ -10,7 +10,15 @@ from threadpoolctl import threadpool_limits
 from data_pipeline.instrument import PRISM, Instrument, load_instrument
 from data_pipeline.instrument.prism_pixels import JADES_SAMPLING, Sampling, sampling_of
 from data_pipeline.lines import LineList, list_of, load_lines
-from data_pipeline.lines.design import BREAKS, LEAST_SEEN, break_steps, continuum_hats, tied_lines
+from data_pipeline.lines.design import (
+    BREAKS,
+    LEAST_SEEN,
+    STAR_STEP,
+    break_steps,
+    continuum_hats,
+    stellar_absorption,
+    tied_lines,
+)
 from data_pipeline.lines.least_squares import non_negative_solution
 from data_pipeline.lines.profile import REACH, line_sigma, line_windows, scattered
 from kspecsr.configuration.model import check_range
@@ -42,6 +50,7 @@ class DirectFitConfig:
         velocity_sigma: intrinsic width of the lines [km/s].
         correlated_noise: noise as reductions leave it on pixels of this size; False for independent pixels
             whose scatter is the quoted error.
+        stellar_absorption: a column of the continuum for Balmer break and absorption lines of stars.
 
     Raises:
         ValueError: for a number out of its range, naming it.
@@ -55,6 +64,7 @@ class DirectFitConfig:
     zero_point_shift: float = 0.0
     velocity_sigma: float = 50.0
     correlated_noise: bool = True
+    stellar_absorption: bool = True
 
     def __post_init__(self) -> None:
         check_range("direct fit, knots", self.knots, 4)
@@ -174,11 +184,21 @@ def _line_columns(
 
 
 def _continuum_columns(redshift: np.ndarray, config: DirectFitConfig, prism: Instrument) -> np.ndarray:
-    """(B, knots + breaks, P)."""
+    """(B, knots + breaks (+ 1, of stars), P)."""
     hats = continuum_hats(prism.wavelength.size, config.knots)
     at = _places(prism, np.array(BREAKS), redshift, config.zero_point_shift)
     steps = break_steps(prism.wavelength, at, line_sigma(prism, at, config.velocity_sigma))
-    return np.concatenate([np.broadcast_to(hats, (len(redshift), *hats.shape)), steps], axis=1)
+    columns = [np.broadcast_to(hats, (len(redshift), *hats.shape)), steps]
+    if config.stellar_absorption:
+        start, table = _stars(prism)
+        place = (np.log(prism.wavelength) - np.log1p(redshift)[:, None] - start) / STAR_STEP
+        steps_of = np.arange(table.shape[1])
+        stars = [np.interp(one, steps_of, row) for one, row in zip(place.T, table, strict=True)]
+        columns.append(np.array(stars).T[:, None])
+    return np.concatenate(columns, axis=1)
+
+
+_stars = lru_cache(maxsize=8)(stellar_absorption)
 
 
 def _root_weight(flux, error, good, config: DirectFitConfig, near: float) -> np.ndarray:

@@ -22,7 +22,7 @@ from data_pipeline.simulation.attenuation import attenuation
 from data_pipeline.simulation.continua import INTRINSIC_GRID, intrinsic_continua
 from data_pipeline.simulation.nuclei import BLENDS, Nuclei
 from data_pipeline.simulation.stars import StellarContinua
-from data_pipeline.simulation.stellar_library import load_library
+from data_pipeline.stellar_library import load_library
 
 _MOST_STEPS = 30  # per column
 _TIED = ("[OII]_3727", "[OII]_3730", "[OIII]_5008", "[NII]_6585")  # beside hydrogen of Case B, with partners

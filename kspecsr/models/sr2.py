@@ -30,7 +30,7 @@ def information(sr2: SR2Config, prism, places, fit, redshift, redshift_error, br
     With broad components where the output of `BroadWidth` is given.
     """
     layer = broad_lines.BroadLineInformation if broad else line_posterior.LineInformation
-    return layer(sr2.knots, name="information", dtype="float32")(
+    return layer(sr2.knots, sr2.stellar_absorption, name="information", dtype="float32")(
         *observed(prism),
         *(fit[name] for name in ("flux", "model")),
         *(places[name] for name in ("wavelength", "prism_sigma", "in_range")),
@@ -266,7 +266,7 @@ def direct_fit(sr2: SR2Config, grid, prism, redshift, multiply, lines="first"):
     Lines in a gap, or beyond the end of the data, count as out of range.
     """
     places = line_layers.LinePositions(grid, lines, name="positions", dtype="float32")(redshift)
-    fit = DirectLineFit(sr2.knots, name="direct_fit", dtype="float32")(
+    fit = DirectLineFit(sr2.knots, sr2.stellar_absorption, name="direct_fit", dtype="float32")(
         *observed(prism), places["wavelength"], places["prism_sigma"], places["in_range"], redshift
     )
     return {**places, "in_range": multiply(places["in_range"], fit["constrained"])}, fit
