@@ -98,7 +98,7 @@ def test_a_feed_that_is_too_slow_shows_in_the_waiting(monkeypatch, not_compiled)
             return self.batch
 
     class Slow(Ready):
-        rest = 0.3
+        rest = 1.0
 
     monkeypatch.setattr(training_speed, "_LEAST_STEPS", 4)
     shares = {}
