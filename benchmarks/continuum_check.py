@@ -25,7 +25,7 @@ from kspecsr.evaluation.grating_spectra import GratingHeldOut
 from kspecsr.evaluation.report import text_table
 from kspecsr.evaluation.sources import SimulatedHeldOut
 from kspecsr.measures.line_by_line import JUMP
-from kspecsr.methods.direct_fit import fit_prism_lines
+from kspecsr.methods.direct_fit import DirectFitConfig, fit_prism_lines
 from kspecsr.results.prism_input import prism_input, stacked
 
 REDSHIFTS = (0.5, 1.5, 2.5, 3.5, 5.0, 7.0, 10.0)
@@ -107,7 +107,8 @@ def value_of(name: str, above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 def measure(flux: np.ndarray, error: np.ndarray, mask: np.ndarray, redshift: np.ndarray) -> Continua:
     """Measures prism spectra (b, 706) of known redshifts (b,), fluxes in any unit of f_lambda."""
-    fit = fit_prism_lines(flux, error, mask, redshift)
+    # without stars: what is measured here is whether continua are like those of stars
+    fit = fit_prism_lines(flux, error, mask, redshift, DirectFitConfig(stellar_absorption=False))
     bare = np.where(mask, np.nan, flux - (fit.model - fit.continuum))
     noise = np.where(mask, np.nan, error)
     rest = load_instrument(PRISM).wavelength / (1.0 + redshift[:, None])
