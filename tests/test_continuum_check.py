@@ -7,13 +7,14 @@ from benchmarks.continuum_check import BREAKS, Continua, measure, table
 from data_pipeline.instrument import PRISM, load_instrument
 from data_pipeline.lines import load_lines
 from data_pipeline.lines.profile import render_lines
+from kspecsr.methods.direct_fit import fit_prism_lines
 
 REDSHIFT, SLOPE, WIDTH = 3.0, -1.5, 80.0
 
 
 @pytest.fixture(scope="module")
-def measured():
-    """Eight spectra: power laws with a line, the last four with half the light below 0.37 um at rest."""
+def spectra():
+    """(8, 706): power laws with a line, the last four with half the light below 0.37 um at rest."""
     prism = load_instrument(PRISM)
     rest = prism.wavelength / (1.0 + REDSHIFT)
     law = (rest / 0.5) ** SLOPE
@@ -22,8 +23,17 @@ def measured():
     law = law + render_lines(prism, [line * (1.0 + REDSHIFT)], [flux], np.array([50.0]))[0]
     spectra = np.tile(law, (8, 1))
     spectra[4:] *= np.where(rest < 0.37, 0.5, 1.0)
-    error = np.full(spectra.shape, 1e-3)
-    return measure(spectra, error, np.zeros(spectra.shape, bool), np.full(8, REDSHIFT))
+    return spectra
+
+
+def noisy(spectra):
+    """Arguments of fits of spectra that are known well."""
+    return np.full(spectra.shape, 1e-3), np.zeros(spectra.shape, bool), np.full(len(spectra), REDSHIFT)
+
+
+@pytest.fixture(scope="module")
+def measured(spectra):
+    return measure(spectra, *noisy(spectra))
 
 
 def test_breaks_slopes_and_widths_are_those_put_in(measured):
@@ -35,6 +45,14 @@ def test_breaks_slopes_and_widths_are_those_put_in(measured):
     np.testing.assert_allclose(jumps[4:], 2.0 * smooth["Balmer jump"], rtol=0.06)
     np.testing.assert_allclose(measured.values("slope, 0.53-0.62 um"), SLOPE, atol=0.05)
     np.testing.assert_allclose(measured.values("EW Hbeta"), WIDTH, rtol=0.05)
+
+
+def test_a_break_that_is_no_star_s_adds_a_tenth_to_hbeta(spectra):
+    """What the fit believes of stars: absorption under Hbeta, where there is a Balmer break."""
+    fluxes = fit_prism_lines(spectra, *noisy(spectra)).line_flux[:, load_lines().index("Hbeta")]
+    truth = WIDTH * (1.0 + REDSHIFT) * (load_lines().wavelength[load_lines().index("Hbeta")] / 0.5) ** SLOPE
+    np.testing.assert_allclose(fluxes[:4] / truth, 1.0, atol=0.02)
+    np.testing.assert_allclose(fluxes[4:] / truth, 1.10, atol=0.03)
 
 
 def test_what_is_not_covered_or_uncertain_has_no_value(measured):

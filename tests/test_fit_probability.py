@@ -12,7 +12,7 @@ from enhancement_sample import BINS, IDENTITY, SecondStandIn, StandIn, prism_spe
 from kspecsr.configuration.calibration import Calibration, FitTable
 from kspecsr.enhancement.inputs import InputFile
 from kspecsr.enhancement.run import Settings, existing_header, is_done
-from kspecsr.evaluation.usual_fits import measure_fit
+from kspecsr.evaluation.calibrate import measure_fit
 from kspecsr.layers.calibration import FitProbability, median_signal_to_noise
 from kspecsr.results.flags import FLAG_MEANINGS, LEAST_FIT, POOR_FIT, STATUS_BITS
 from kspecsr.results.many import lines_of

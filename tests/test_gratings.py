@@ -25,9 +25,10 @@ from enhancement_sample import (
 )
 from kspecsr.gratings import joint
 from kspecsr.gratings.arm import Arm, with_broad
-from kspecsr.gratings.fit import _Problem, fit_arms
+from kspecsr.gratings.fit import fit_arms
 from kspecsr.gratings.joint_fit import disagreements, unexplained_line
 from kspecsr.gratings.priors import ArmPriors, LinePrior, NoJointLinesError, free_lines
+from kspecsr.gratings.problem import JointProblem
 from kspecsr.gratings.redshift import scan
 from kspecsr.results.arms import Measured, velocity_between
 from kspecsr.results.broad import BroadLines
@@ -331,7 +332,7 @@ def test_derivatives_of_the_model_are_those_of_differences():
     prior, arms = LinePrior.of(alone.measurements, REDSHIFT), [Arm(grating_spectrum())]
     found = scan(arms, prior, lambda z: np.exp(-0.5 * ((z - REDSHIFT) / 1e-3) ** 2), 1.0, PRIORS)
     (halpha,) = np.flatnonzero(prior.broad.scatter)
-    problem = _Problem(arms, prior, PRIORS, found, [halpha])
+    problem = JointProblem(arms, prior, PRIORS, found, [halpha])
     rng = np.random.default_rng(1)
     point = problem.start + 0.3 * rng.normal(size=problem.start.size)
     problem.scales[0] = point[problem.at_arm[0]]

@@ -61,9 +61,8 @@ PART += ("prism_chi_square",)
 
 
 def test_it_keeps_a_part_of_its_gate_on_a_hundred_galaxies(sr, tmp_path):
-    """Within three times what a hundred galaxies scatter by: release limits once it knows an open world."""
-    open_world = read_settings(find_model()).preset.model.zhead.open_world
-    gate = shipped_gate("release" if open_world else "default")
+    """Within three times what a hundred galaxies scatter by."""
+    gate = shipped_gate("release")
     config = EvaluationConfig(
         n=100,
         seed=77,

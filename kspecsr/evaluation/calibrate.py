@@ -10,11 +10,10 @@ from scipy.special import ndtri
 
 from data_pipeline.progress import Progress
 from kspecsr.configuration import Preset
-from kspecsr.configuration.calibration import Calibration, ErrorScale, log_signal_to_noise
+from kspecsr.configuration.calibration import Calibration, ErrorScale, FitTable, log_signal_to_noise
 from kspecsr.enhancement.inputs import check_writable
 from kspecsr.evaluation.methods import Networks, predicted
 from kspecsr.evaluation.sources import SHIPPED_SEED, SURVEY, HeldOutSource, SimulatedHeldOut
-from kspecsr.evaluation.usual_fits import measure_fit
 from kspecsr.layers.calibration import median_signal_to_noise
 from kspecsr.measures.held_out import HeldOut
 from kspecsr.measures.lines import prism_line_noise
@@ -36,6 +35,10 @@ _LEAST_DRAWN = -1.0
 _ROUNDS = 3
 _FACTORS = (0.05, 20.0)
 _EXPONENTS = (0.2, 5.0)
+_FIT_SHARES = (0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.03, 0.01)  # of larger chi-squares
+FEWEST_FITS = 100  # spectra
+_FITS_ABOUT = 400  # spectra about a knot of S/N
+_FITS_BEYOND = 4  # spectra, at least, beyond the last chi-square of a knot
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -232,6 +235,28 @@ def sharpened(probability: np.ndarray, exponent: float) -> np.ndarray:
     """P(z) to a power, normalised."""
     powered = np.asarray(probability, np.float64) ** exponent
     return powered / powered.sum(axis=-1, keepdims=True)
+
+
+def measure_fit(chi_square: np.ndarray, signal_to_noise: np.ndarray) -> FitTable | None:
+    """Chi-squares that are usual, at knots of S/N.
+
+    Args:
+        chi_square: (n,) per pixel.
+        signal_to_noise: (n,) median of good pixels.
+
+    Returns:
+        None for fewer than `FEWEST_FITS` spectra.
+    """
+    used = np.isfinite(chi_square) & (chi_square > 0) & np.isfinite(signal_to_noise)
+    order = np.flatnonzero(used)[np.argsort(signal_to_noise[used])]
+    if order.size < FEWEST_FITS:
+        return None
+    parts = np.array_split(order, max(1, order.size // _FITS_ABOUT))
+    shares = [share for share in _FIT_SHARES if share * parts[-1].size >= _FITS_BEYOND]
+    places = [float(np.log10(max(np.median(signal_to_noise[part]), 1e-4))) for part in parts]
+    places, first = np.unique(places, return_index=True)  # empty spectra have negative S/N, all in one place
+    rows = [np.quantile(chi_square[parts[i]], 1.0 - np.array(shares)).tolist() for i in first]
+    return FitTable(tuple(places.tolist()), tuple(shares), tuple(map(tuple, rows)))
 
 
 # Populations that are wider than what is observed, for training, and what is observed.

@@ -89,9 +89,9 @@ def fit_prism_lines(
     """Fit all lines of a list together with a continuum.
 
     Line fluxes are not negative, and doublets have their tabulated ratios. The continuum is hat functions
-    with steps at the Lyman, Balmer and 4000 Angstrom breaks. Errors come from the covariance of the noise of
-    released pixels, propagated through the fit in which lines may be negative; in blends they are bounded by
-    the total light of the blend.
+    with steps at the Lyman, Balmer and 4000 Angstrom breaks, and what stars absorb. Errors come from the
+    covariance of the noise of released pixels, propagated through the fit in which lines may be negative; in
+    blends they are bounded by the total light of the blend.
 
     Args:
         flux: (B, P) any unit of f_lambda; not used where masked.

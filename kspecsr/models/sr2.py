@@ -154,10 +154,10 @@ def build_sr2(config: ModelConfig) -> keras.Model:
     Returns:
         Functional model from the prism, ``sr1_flux``, ``sr1_error``, ``redshift`` and ``redshift_error`` to a
         dictionary, flux densities in 1e-20 erg/s/cm2/A and line fluxes in 1e-20 erg/s/cm2: ``flux``,
-        ``flux_error``, ``continuum``, ``continuum_error`` (``flux_error``
-        without the part of the lines) (B, N); ``line_flux``, ``line_flux_error``, ``line_presence``,
-        ``line_wavelength``, ``line_fwhm`` [um], ``line_equivalent_width`` [Angstrom], ``line_in_range``,
-        ``line_prior_weight`` (B, K); ``chi_square`` (B,), ``prism_model`` (B, P). Losses need besides:
+        ``flux_error``, ``continuum``, ``continuum_error`` (``flux_error`` without the part of the lines)
+        (B, N); ``line_flux``, ``line_flux_error``, ``line_presence``, ``line_wavelength``, ``line_fwhm``
+        [um], ``line_equivalent_width`` [Angstrom], ``line_in_range``, ``line_prior_weight`` (B, K);
+        ``chi_square`` (B,), ``prism_model`` (B, P). Losses need besides:
         ``line_mean`` and ``line_sigma`` of arcsinh(line flux / ``line_unit``), ``line_logit`` (B, K),
         ``line_mask`` and ``amplitude`` (B, N), ``prism_seen`` (B, P), ``common_shift`` (B,), of all lines as
         a fraction of the wavelength. With joint line errors there are ``line_correlation`` (B, K, K), and in
@@ -195,13 +195,9 @@ def build_sr2(config: ModelConfig) -> keras.Model:
         *observed(prism)[:3], model
     )
     line_fluxes = _line_fluxes(lines, free, fit)
+    line_places = (places[name] for name in ("grid_pixel", "in_range"))
     width = line_layers.EquivalentWidth(name="equivalent_width", dtype="float32")(
-        line_fluxes["line_flux"],
-        continuum,
-        error,
-        places["grid_pixel"],
-        places["in_range"],
-        inputs["redshift"],
+        line_fluxes["line_flux"], continuum, error, *line_places, inputs["redshift"]
     )
     fwhm = line_layers.Fwhm(grid, name="fwhm", dtype="float32")
     in_units = {
