@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -156,7 +157,8 @@ _ONE_SIGMA = (16, 50, 84)
 
 def compare(measured: Measurements) -> list[Comparison]:
     """All comparisons, in the order of the printed table."""
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # what too few galaxies do not tell is NaN
         return [
             *_redshifts(measured),
             *_lines(measured),
