@@ -274,7 +274,7 @@ def _fill_values(values, bad: np.ndarray) -> np.ndarray:
         return found
     found[found] = np.any(np.isclose(size[found, None], _FILLS, rtol=1e-6, atol=0.0), axis=1)
     others = size[good & ~found]
-    return found & (size > 10 * others.max()) if others.size else np.zeros(bad.shape, bool)
+    return found & (others.max() < 0.1 * size) if others.size else np.zeros(bad.shape, bool)
 
 
 def _given_mask(mask, meta: SpectrumMeta) -> np.ndarray:
